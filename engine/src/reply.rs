@@ -1,0 +1,282 @@
+//! What a shard answers: one result type, and one error enum, per operation.
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::ids::{BufferId, Epoch, PartitionId, RequestId, Seq, TableId};
+use crate::request::{PartitionSpec, TableSpec};
+use crate::stats::ShardStats;
+
+/// The answer to one request.
+#[derive(Debug)]
+pub struct Reply {
+    /// The request's own id.
+    pub id: RequestId,
+    /// The answer.
+    pub body: ReplyBody,
+}
+
+/// An answer, by operation.
+#[derive(Debug)]
+pub enum ReplyBody {
+    /// To `Get`; `None` where there is no such record.
+    Get(Result<Option<Found>, ReadError>),
+    /// To `Put`, `Delete` and `Batch`.
+    Write(Result<Written, WriteError>),
+    /// To `Scan`.
+    Scan(Result<ScanPage, ReadError>),
+    /// To `Count`.
+    Count(Result<u64, ReadError>),
+    /// To `CreateTable`, `DropTable`, `CreatePartition` and `DropPartition`.
+    Catalog(Result<(), CatalogError>),
+    /// To `ListTables`.
+    Tables(Vec<(TableSpec, Vec<PartitionInfo>)>),
+    /// To `Stats`.
+    Stats(Box<ShardStats>),
+    /// To `Checkpoint`.
+    Checkpoint(Result<(), CheckpointError>),
+}
+
+/// A record that was found.
+#[derive(Debug)]
+pub struct Found {
+    /// Its version.
+    pub seq: Seq,
+    /// Its value.
+    pub value: Payload,
+}
+
+/// A value on its way out.
+#[derive(Debug)]
+pub enum Payload {
+    /// From the read cache or the memory store.
+    Shared(Bytes),
+    /// In the very buffer the drive read into. The receiver owns the buffer, and releases it to the
+    /// pool once the bytes have gone out.
+    Buffer {
+        /// The buffer.
+        buffer: BufferId,
+        /// Where in it the value begins.
+        start: u32,
+        /// The value's length in bytes.
+        len: u32,
+    },
+}
+
+/// A write that took place and is durable (in a durable table).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Its version; of a batch, the last write's.
+    pub seq: Seq,
+    /// Whether there was such a record before; of a batch, before its first write.
+    pub existed: bool,
+}
+
+/// One page of a scan.
+#[derive(Debug, Default)]
+pub struct ScanPage {
+    /// The records, in the order asked for.
+    pub records: Vec<ScanRecord>,
+    /// Whether the range holds more; the next page starts after (or ends before) the last key.
+    pub more: bool,
+}
+
+/// One record of a scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanRecord {
+    /// Its key.
+    pub key: Bytes,
+    /// Its version; zero when only keys were asked for.
+    pub seq: Seq,
+    /// Its value; empty when only keys were asked for.
+    pub value: Bytes,
+}
+
+/// A partition and what it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionInfo {
+    /// As it was made.
+    pub spec: PartitionSpec,
+    /// Records in it.
+    pub records: u64,
+    /// Bytes of its records on the drive (or in memory), headers counted.
+    pub bytes: u64,
+}
+
+/// Why a `Get`, `Scan` or `Count` failed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ReadError {
+    /// No such partition in this shard.
+    #[error("partition {0} is not on this shard; fetch the partition map again")]
+    UnknownPartition(PartitionId),
+    /// The caller's epoch is not the partition's.
+    #[error("the partition's epoch is {current}; fetch the partition map again")]
+    StaleEpoch {
+        /// The partition's epoch.
+        current: Epoch,
+    },
+    /// The key is empty or too long.
+    #[error("a key has 1 to 4096 bytes, this one has {len}")]
+    KeyLength {
+        /// The key's length.
+        len: usize,
+    },
+    /// The limit or the byte budget is out of range.
+    #[error("a scan's limit is 1 to 4096 records and its budget 1 byte to 4 MiB")]
+    ScanLimits,
+    /// The key is not within the partition's range.
+    #[error("the key is outside the partition's range; fetch the partition map again")]
+    OutOfRange,
+    /// Too much is queued; nothing was done.
+    #[error("the shard is busy; try again in a moment")]
+    Busy,
+    /// The record's bytes on the drive are damaged.
+    #[error("the record is damaged on the drive at byte {at}; restore it from a copy")]
+    Corrupt {
+        /// Where on the drive.
+        at: u64,
+    },
+    /// The drive failed the read.
+    #[error("the drive failed to read at byte {at} (os error {os_error})")]
+    Device {
+        /// Where on the drive.
+        at: u64,
+        /// The operating system's error number.
+        os_error: i32,
+    },
+}
+
+/// Why a `Put`, `Delete` or `Batch` failed. Unless it is `Poisoned`, nothing was written.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum WriteError {
+    /// No such partition in this shard.
+    #[error("partition {0} is not on this shard; fetch the partition map again")]
+    UnknownPartition(PartitionId),
+    /// The caller's epoch is not the partition's.
+    #[error("the partition's epoch is {current}; fetch the partition map again")]
+    StaleEpoch {
+        /// The partition's epoch.
+        current: Epoch,
+    },
+    /// A key is empty or too long.
+    #[error("a key has 1 to 4096 bytes, this one has {len}")]
+    KeyLength {
+        /// The key's length.
+        len: usize,
+    },
+    /// A value is too long.
+    #[error("a value has at most {limit} bytes, this one has {len}")]
+    ValueLength {
+        /// The value's length.
+        len: usize,
+        /// The longest value this drive takes.
+        limit: usize,
+    },
+    /// A batch is empty, or has too many writes or bytes.
+    #[error("a batch has 1 to 4096 writes and at most {limit} bytes, this one has {writes} and {bytes}")]
+    BatchSize {
+        /// Writes in the batch.
+        writes: usize,
+        /// Their bytes, headers counted.
+        bytes: usize,
+        /// The most bytes this drive takes.
+        limit: usize,
+    },
+    /// A key is not within the partition's range.
+    #[error("the key is outside the partition's range; fetch the partition map again")]
+    OutOfRange,
+    /// The condition does not hold.
+    #[error("the condition does not hold: the record's version is {current:?}")]
+    ConditionFailed {
+        /// The record's version, where there is a record.
+        current: Option<Seq>,
+    },
+    /// Too much is queued; nothing was done.
+    #[error("the shard is busy; try again in a moment")]
+    Busy,
+    /// The drive holds as many live bytes as it can; deletes and drops still work.
+    #[error(
+        "the shard's drive is full: {live_bytes} of {limit_bytes} bytes live; delete or drop something, or add a drive"
+    )]
+    Full {
+        /// Bytes of live records.
+        live_bytes: u64,
+        /// The most that are taken.
+        limit_bytes: u64,
+    },
+    /// Index and memory tables use all the memory they may.
+    #[error(
+        "the shard's memory is full: {used_bytes} of {limit_bytes} bytes used; delete or drop something, or raise --memory"
+    )]
+    MemoryFull {
+        /// Bytes of index and memory tables.
+        used_bytes: u64,
+        /// The most that are taken.
+        limit_bytes: u64,
+    },
+    /// The condition could not be decided: the present record is damaged.
+    #[error(
+        "the present record is damaged on the drive at byte {at}; overwrite or delete it without a condition"
+    )]
+    Corrupt {
+        /// Where on the drive.
+        at: u64,
+    },
+    /// A write or flush failed: the shard's log is closed, and whether this write survives is not known.
+    #[error(
+        "the drive failed a write: the shard's log is closed until the node restarts; this write may or may not survive"
+    )]
+    Poisoned,
+}
+
+/// Why a table or partition could not be made or dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CatalogError {
+    /// No such table.
+    #[error("there is no table {0}")]
+    UnknownTable(TableId),
+    /// No such partition.
+    #[error("there is no partition {0}")]
+    UnknownPartition(PartitionId),
+    /// The id or the name is taken.
+    #[error("the table exists already")]
+    TableExists,
+    /// The id is taken.
+    #[error("partition {0} exists already")]
+    PartitionExists(PartitionId),
+    /// The name is empty or too long.
+    #[error("a table's name has 1 to 128 bytes, this one has {len}")]
+    NameLength {
+        /// The name's length.
+        len: usize,
+    },
+    /// The range is empty, or a bound is longer than a key may be.
+    #[error("partition {0} has an empty range or a bound over 4096 bytes")]
+    BadRange(PartitionId),
+    /// The shard holds as many partitions as it may.
+    #[error("the shard has {limit} partitions, the most it takes")]
+    TooManyPartitions {
+        /// The most that are taken.
+        limit: usize,
+    },
+    /// Too much is queued; nothing was done.
+    #[error("the shard is busy; try again in a moment")]
+    Busy,
+    /// The drive has no room for the catalog.
+    #[error("the shard's drive is full")]
+    Full,
+    /// A write or flush failed: the shard's log is closed.
+    #[error("the drive failed a write: the shard's log is closed until the node restarts")]
+    Poisoned,
+}
+
+/// Why a checkpoint could not be written.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CheckpointError {
+    /// A write or flush failed: the shard's log is closed.
+    #[error("the drive failed a write: the shard's log is closed until the node restarts")]
+    Poisoned,
+    /// There is no free segment for the image.
+    #[error("there is no room for a checkpoint")]
+    NoSpace,
+}

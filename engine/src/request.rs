@@ -1,0 +1,195 @@
+//! What can be asked of a shard, as plain data that borrows the caller's bytes.
+
+use crate::ids::{Epoch, PartitionId, RequestId, Seq, TableId};
+
+/// One request for a partition (or, for the catalog's, for the shard).
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// Comes back in the reply.
+    pub id: RequestId,
+    /// What to do.
+    pub body: RequestBody<'a>,
+}
+
+/// Which partition, as the caller knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The epoch the caller believes it has; checked on every request.
+    pub epoch: Epoch,
+}
+
+/// The operations of a shard.
+#[derive(Debug, Clone)]
+pub enum RequestBody<'a> {
+    /// Read one record.
+    Get {
+        /// Which partition.
+        target: Target,
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Write one record, if `condition` holds.
+    Put {
+        /// Which partition.
+        target: Target,
+        /// The key.
+        key: &'a [u8],
+        /// The value.
+        value: &'a [u8],
+        /// When to write.
+        condition: Condition,
+    },
+    /// Delete one record, if `condition` holds.
+    Delete {
+        /// Which partition.
+        target: Target,
+        /// The key.
+        key: &'a [u8],
+        /// When to delete.
+        condition: Condition,
+    },
+    /// All of these writes, or none; later ones of the same key win.
+    Batch {
+        /// Which partition.
+        target: Target,
+        /// In order.
+        writes: Vec<BatchWrite<'a>>,
+    },
+    /// One page of records in key order, as of one instant. `Min` is a forward scan of one record,
+    /// `Max` a reverse one.
+    Scan {
+        /// Which partition.
+        target: Target,
+        /// From where to where.
+        range: KeyRange<'a>,
+        /// Descending order, from the range's end.
+        reverse: bool,
+        /// Most records, 1..=`MAX_SCAN_RECORDS`.
+        limit: u32,
+        /// Most bytes of keys and values, 1..=`MAX_SCAN_BYTES`; at least one record is given.
+        byte_budget: u32,
+        /// Leave out the values, and the device reads they need.
+        keys_only: bool,
+    },
+    /// How many records a range holds.
+    Count {
+        /// Which partition.
+        target: Target,
+        /// From where to where; everything by default.
+        range: KeyRange<'a>,
+    },
+    /// Make a table and the partitions of it that live in this shard, atomically.
+    CreateTable {
+        /// The table.
+        table: TableSpec,
+        /// This shard's partitions of it.
+        partitions: Vec<PartitionSpec>,
+    },
+    /// Forget a table and this shard's partitions of it. Space comes back lazily.
+    DropTable {
+        /// Which.
+        table: TableId,
+    },
+    /// Add one partition to a table.
+    CreatePartition {
+        /// The partition.
+        partition: PartitionSpec,
+    },
+    /// Forget one partition. Space comes back lazily.
+    DropPartition {
+        /// Which.
+        partition: PartitionId,
+    },
+    /// The tables and partitions of this shard.
+    ListTables,
+    /// Counters and gauges of this shard.
+    Stats,
+    /// Write a checkpoint now; answers when it is durable. A clean stop ends with one.
+    Checkpoint,
+}
+
+/// When a write takes place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Condition {
+    /// Always.
+    #[default]
+    Always,
+    /// Only if there is no such record.
+    IfAbsent,
+    /// Only if the record is there and has this version.
+    IfSeq(Seq),
+}
+
+/// One write of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchWrite<'a> {
+    /// Write a record.
+    Put {
+        /// The key.
+        key: &'a [u8],
+        /// The value.
+        value: &'a [u8],
+    },
+    /// Delete a record, there or not.
+    Delete {
+        /// The key.
+        key: &'a [u8],
+    },
+}
+
+/// A half-open range of raw keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeyRange<'a> {
+    /// First key of the range; empty means from the smallest.
+    pub start: &'a [u8],
+    /// First key beyond the range; `None` means to the largest.
+    pub end: Option<&'a [u8]>,
+}
+
+/// Where a table keeps its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StoreKind {
+    /// In the log on the drive.
+    Durable,
+    /// In memory only; empty after a restart.
+    Memory,
+}
+
+/// How keys map to partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Placement {
+    /// Partition ranges are over raw keys.
+    Range,
+    /// Partition ranges are over the big-endian CRC32C of the key.
+    Hash,
+}
+
+/// A table, as it is made and kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSpec {
+    /// Its id.
+    pub id: TableId,
+    /// Its name, 1..=`MAX_TABLE_NAME_BYTES` bytes.
+    pub name: String,
+    /// Where its records live.
+    pub store: StoreKind,
+    /// How keys map to partitions.
+    pub placement: Placement,
+}
+
+/// A partition, as it is made and kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionSpec {
+    /// Its id.
+    pub id: PartitionId,
+    /// The table it is a range of.
+    pub table: TableId,
+    /// Its fencing number.
+    pub epoch: Epoch,
+    /// First key (or hash) of its range; empty means from the smallest.
+    pub start: Vec<u8>,
+    /// First key (or hash) beyond its range; `None` means to the largest.
+    pub end: Option<Vec<u8>>,
+}

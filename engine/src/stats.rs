@@ -1,0 +1,94 @@
+//! What a shard counts. Plain numbers, cheap to keep, read all at once.
+
+/// Counters (since start) and gauges (now) of one shard. Bytes and counts; no times.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ShardStats {
+    /// GETs answered.
+    pub gets: u64,
+    /// GETs answered from the read cache (or a memory table).
+    pub get_cache_hits: u64,
+    /// GETs of keys that are not there.
+    pub get_misses: u64,
+    /// PUTs acknowledged.
+    pub puts: u64,
+    /// DELETEs acknowledged.
+    pub deletes: u64,
+    /// Batches acknowledged.
+    pub batches: u64,
+    /// Scan pages answered.
+    pub scans: u64,
+    /// Requests refused with an error, by no fault of the drive.
+    pub refused: u64,
+    /// Requests answered `Busy`.
+    pub busy: u64,
+    /// Device reads for GETs, scans and conditions.
+    pub device_reads: u64,
+    /// Bytes of those.
+    pub device_read_bytes: u64,
+    /// Device reads for GETs alone.
+    pub get_device_reads: u64,
+    /// Values sent straight from the drive's buffer.
+    pub values_sent_from_device_buffer: u64,
+    /// Bytes of values copied between the drive's buffer and the reply (0 by design).
+    pub value_bytes_copied_to_reply: u64,
+    /// Device writes of user frames.
+    pub user_frame_writes: u64,
+    /// Device bytes of user frames, padding counted.
+    pub user_frame_bytes: u64,
+    /// Device bytes of cleaning frames.
+    pub cleaning_frame_bytes: u64,
+    /// Device bytes of index images.
+    pub image_bytes: u64,
+    /// Device bytes of superblocks and segment headers.
+    pub meta_bytes: u64,
+    /// Bytes of keys and values acknowledged.
+    pub user_bytes: u64,
+    /// Segments cleaned.
+    pub segments_cleaned: u64,
+    /// Bytes of records that cleaning copied.
+    pub relocated_bytes: u64,
+    /// Checkpoints completed.
+    pub checkpoints: u64,
+    /// Records found damaged.
+    pub corrupt_records: u64,
+    /// Damaged places found below the durable watermark at the last start.
+    pub quarantined_frames: u64,
+    /// Tables with partitions on this shard.
+    pub tables: u64,
+    /// Partitions.
+    pub partitions: u64,
+    /// Records in durable tables.
+    pub records: u64,
+    /// Records in memory tables.
+    pub memory_records: u64,
+    /// Bytes of live records on the drive.
+    pub live_bytes: u64,
+    /// The most live bytes that are taken before `Full`.
+    pub live_limit_bytes: u64,
+    /// Segments of the shard.
+    pub segments: u64,
+    /// Segments free.
+    pub segments_free: u64,
+    /// Bytes of memory in the index.
+    pub index_bytes: u64,
+    /// Bytes of memory in memory tables.
+    pub memory_table_bytes: u64,
+    /// The most memory that index and memory tables may take.
+    pub memory_limit_bytes: u64,
+    /// Bytes of memory in the read cache.
+    pub cache_bytes: u64,
+    /// The most memory that the read cache may take.
+    pub cache_limit_bytes: u64,
+    /// Writes appended and not yet durable.
+    pub writes_in_flight: u64,
+    /// Requests waiting for a buffer, a segment or another write.
+    pub requests_parked: u64,
+    /// Frames replayed at the last start.
+    pub recovered_frames: u64,
+    /// Records loaded from index images at the last start.
+    pub recovered_image_records: u64,
+    /// Bytes read at the last start.
+    pub recovery_read_bytes: u64,
+    /// 1 where the log is closed after a failed write.
+    pub poisoned: u64,
+}

@@ -1,0 +1,3 @@
+//! lode on the wire: format, sans-IO connection, client and io_uring ring.
+
+pub mod ring;
