@@ -1,0 +1,457 @@
+//! The index against a plain ordered map.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use super::node::Node;
+use super::*;
+
+/// Deterministic xorshift64*.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        (self.next() >> 11) % n
+    }
+}
+
+/// A family of keys that strains the codec in a way of its own.
+type Keys = fn(&mut Rng) -> Vec<u8>;
+
+const FAMILIES: [(&str, Keys); 7] = [
+    ("random", |rng| {
+        let len = 16 + rng.below(9) as usize;
+        (0..len).map(|_| rng.next() as u8).collect()
+    }),
+    ("padded", |rng| {
+        // Zeros at the end look like the padding of a head.
+        let len = 1 + rng.below(7) as usize;
+        (0..len).map(|_| [0, 0, 1, 255][rng.below(4) as usize]).collect()
+    }),
+    ("paths", |rng| {
+        let (a, b, c) = (rng.below(9), rng.below(40), rng.below(200));
+        format!("registry/src/some-crate-with-a-name-{a}/src/module_{b}/file_{c}.rs").into_bytes()
+    }),
+    ("numbers", |rng| {
+        format!("user:{:010}", rng.below(20_000)).into_bytes()
+    }),
+    ("longest", |rng| {
+        let mut key = vec![b'k'; MAX_KEY_BYTES];
+        let at = [0, 1, 2000, 4092][rng.below(4) as usize];
+        key[at] = rng.next() as u8;
+        key[4094] = rng.next() as u8;
+        key
+    }),
+    ("mixed", |rng| {
+        // Short keys between long ones that share nearly all of their bytes.
+        let len = if rng.below(2) == 0 {
+            1 + rng.below(4)
+        } else {
+            1 + rng.below(4096)
+        } as usize;
+        let mut key = vec![b'm'; len];
+        let at = rng.below(len as u64) as usize;
+        key[at] = rng.next() as u8;
+        key[len - 1] = rng.next() as u8;
+        key
+    }),
+    ("clusters", |rng| {
+        // Short keys, and groups with a long prefix of their own.
+        if rng.below(3) == 0 {
+            return vec![rng.next() as u8, rng.next() as u8];
+        }
+        let mut key = vec![rng.below(4) as u8 * 50; 900];
+        key.extend_from_slice(&rng.next().to_be_bytes()[..2]);
+        key
+    }),
+];
+
+fn location(n: u64) -> Location {
+    Location::new(n % Location::MAX_AREA_BYTES, 31)
+}
+
+/// Walks the whole tree: order, separators, depth, counts; returns the bytes it takes.
+fn recount(
+    node: &Node,
+    depth: usize,
+    leaf_depth: &mut Option<usize>,
+    low: &[u8],
+    high: Option<&[u8]>,
+) -> usize {
+    match node {
+        Node::Leaf(leaf) => {
+            assert_eq!(*leaf_depth.get_or_insert(depth), depth, "leaves are equally deep");
+            assert!(depth == 0 || leaf.len() > 0, "an empty leaf below the root");
+            let key = |i: usize| {
+                let mut key = leaf.prefix().to_vec();
+                leaf.suffix_into(i, &mut key);
+                key
+            };
+            for i in 0..leaf.len() {
+                assert!(key(i).as_slice() >= low, "key below its separator");
+                assert!(
+                    high.is_none_or(|high| key(i).as_slice() < high),
+                    "key above its separator"
+                );
+                assert!(i == 0 || key(i - 1) < key(i), "keys out of order");
+            }
+            leaf.memory_bytes()
+        }
+        Node::Inner(inner) => {
+            let children = inner.children();
+            assert!(
+                !children.is_empty() && (depth > 0 || children.len() > 1),
+                "a level too many"
+            );
+            assert_eq!(
+                children.iter().map(Node::records).sum::<u64>(),
+                node.records(),
+                "count of keys"
+            );
+            let mut bytes = inner.memory_bytes();
+            for (i, child) in children.iter().enumerate() {
+                let from = if i == 0 { low.to_vec() } else { inner.separator(i) };
+                let to = if i + 1 == children.len() {
+                    high.map(<[u8]>::to_vec)
+                } else {
+                    Some(inner.separator(i + 1))
+                };
+                bytes += recount(child, depth + 1, leaf_depth, &from, to.as_deref());
+            }
+            bytes
+        }
+    }
+}
+
+fn verify(index: &PartitionIndex) {
+    assert_eq!(
+        recount(&index.root, 0, &mut None, &[], None),
+        index.memory_bytes(),
+        "bytes of memory"
+    );
+}
+
+type Model = BTreeMap<Vec<u8>, Location>;
+
+fn forward(index: &PartitionIndex, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Vec<(Vec<u8>, Location)> {
+    let mut out = Vec::new();
+    let mut iter = index.iter(start, end);
+    while let Some((key, location)) = iter.next() {
+        out.push((key.to_vec(), location));
+    }
+    assert!(iter.next().is_none(), "an iterator ends for good");
+    out
+}
+
+fn backward(index: &PartitionIndex, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Vec<(Vec<u8>, Location)> {
+    let mut out = Vec::new();
+    let mut iter = index.iter_rev(start, end);
+    while let Some((key, location)) = iter.next() {
+        out.push((key.to_vec(), location));
+    }
+    assert!(iter.next().is_none(), "an iterator ends for good");
+    out
+}
+
+/// What a range holds, by the model; empty where the bounds cross.
+fn expected(model: &Model, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Vec<(Vec<u8>, Location)> {
+    let above = |key: &[u8]| match start {
+        Bound::Included(start) => key >= start,
+        Bound::Excluded(start) => key > start,
+        Bound::Unbounded => true,
+    };
+    let below = |key: &[u8]| match end {
+        Bound::Included(end) => key <= end,
+        Bound::Excluded(end) => key < end,
+        Bound::Unbounded => true,
+    };
+    model
+        .iter()
+        .filter(|(key, _)| above(key) && below(key))
+        .map(|(key, at)| (key.clone(), *at))
+        .collect()
+}
+
+fn verify_ranges(index: &PartitionIndex, model: &Model, rng: &mut Rng, keys: Keys, rounds: usize) {
+    for _ in 0..rounds {
+        let present = |rng: &mut Rng| {
+            let n = rng.below(model.len().max(1) as u64) as usize;
+            model.keys().nth(n).cloned().unwrap_or_else(|| vec![1])
+        };
+        let a = if rng.below(2) == 0 {
+            keys(rng)
+        } else {
+            present(rng)
+        };
+        let b = if rng.below(2) == 0 {
+            keys(rng)
+        } else {
+            present(rng)
+        };
+        let kinds = |key: &'_ [u8]| [Bound::Included(key), Bound::Excluded(key), Bound::Unbounded].map(own);
+        for start in kinds(&a) {
+            for end in kinds(&b) {
+                let (start, end) = (lend(&start), lend(&end));
+                let mut want = expected(model, start, end);
+                assert_eq!(
+                    index.count(start, end),
+                    want.len() as u64,
+                    "count of {start:?} to {end:?}"
+                );
+                assert_eq!(forward(index, start, end), want, "from {start:?} to {end:?}");
+                want.reverse();
+                assert_eq!(
+                    backward(index, start, end),
+                    want,
+                    "back from {end:?} to {start:?}"
+                );
+            }
+        }
+    }
+}
+
+fn own(bound: Bound<&[u8]>) -> Bound<Vec<u8>> {
+    bound.map(<[u8]>::to_vec)
+}
+
+fn lend(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
+    bound.as_ref().map(Vec::as_slice)
+}
+
+/// One random change, made to both.
+fn change(index: &mut PartitionIndex, model: &mut Model, rng: &mut Rng, keys: Keys, removals: u64) {
+    let key = keys(rng);
+    let at = location(rng.next());
+    if rng.below(100) < removals {
+        assert_eq!(index.remove(&key), model.remove(&key), "remove {key:?}");
+    } else {
+        match rng.below(8) {
+            0 => assert_eq!(
+                index.append(&key, at),
+                model.insert(key.clone(), at),
+                "append {key:?}"
+            ),
+            1 => {
+                let held = model.get(&key).copied();
+                let from = if rng.below(2) == 0 {
+                    held.unwrap_or(at)
+                } else {
+                    location(rng.next())
+                };
+                assert_eq!(
+                    index.replace(&key, from, at),
+                    held == Some(from),
+                    "replace {key:?}"
+                );
+                if held == Some(from) {
+                    model.insert(key.clone(), at);
+                }
+            }
+            _ => assert_eq!(
+                index.insert(&key, at),
+                model.insert(key.clone(), at),
+                "insert {key:?}"
+            ),
+        }
+    }
+    assert_eq!(index.get(&key), model.get(&key).copied(), "get {key:?}");
+    assert_eq!(index.len(), model.len() as u64, "len");
+}
+
+#[test]
+fn random_changes_agree_with_a_plain_map() {
+    for (name, keys) in FAMILIES {
+        for seed in 1..=3u64 {
+            println!("family {name}, seed {seed}");
+            let mut rng = Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            let (mut index, mut model) = (PartitionIndex::new(), Model::new());
+            // Grows, stays, and shrinks to nearly nothing.
+            for removals in [5, 50, 97] {
+                for step in 0..4000 {
+                    change(&mut index, &mut model, &mut rng, keys, removals);
+                    if step % 500 == 0 {
+                        verify(&index);
+                    }
+                }
+                verify(&index);
+                verify_ranges(&index, &model, &mut rng, keys, 2);
+                let absent = keys(&mut rng);
+                assert_eq!(index.get(&absent), model.get(&absent).copied());
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_in_ascending_order_fill_leaves() {
+    let mut index = PartitionIndex::new();
+    let mut appended = PartitionIndex::new();
+    for n in 0..100_000u64 {
+        let key = format!("user:{n:010}").into_bytes();
+        assert_eq!(index.insert(&key, location(n + 1)), None);
+        assert_eq!(appended.append(&key, location(n + 1)), None);
+    }
+    verify(&index);
+    verify(&appended);
+    assert_eq!(forward(&index, Bound::Unbounded, Bound::Unbounded), {
+        forward(&appended, Bound::Unbounded, Bound::Unbounded)
+    });
+    // 8 of location, 2 of mark, 3 of suffix, the rest for leaves and separators.
+    let bytes_per_key = appended.memory_bytes() as f64 / appended.len() as f64;
+    assert!(bytes_per_key < 14.0, "{bytes_per_key} bytes a key");
+    assert_eq!(
+        appended.append(b"user:0000000000", location(7)),
+        Some(location(1)),
+        "a key out of order"
+    );
+    assert_eq!(appended.append(b"aaa", location(8)), None, "a key out of order");
+    assert_eq!(appended.get(b"aaa"), Some(location(8)));
+    verify(&appended);
+}
+
+#[test]
+fn keys_in_descending_order_are_found() {
+    let mut index = PartitionIndex::new();
+    for n in (0..20_000u64).rev() {
+        assert_eq!(index.insert(&n.to_be_bytes(), location(n)), None);
+    }
+    verify(&index);
+    assert!((0..20_000u64).all(|n| index.get(&n.to_be_bytes()) == Some(location(n))));
+}
+
+#[test]
+fn an_empty_index_takes_nothing() {
+    let mut index = PartitionIndex::new();
+    assert!(size_of::<PartitionIndex>() < 200);
+    assert_eq!((index.len(), index.memory_bytes()), (0, 0));
+    assert_eq!(index.get(b"a"), None);
+    assert_eq!(index.remove(b"a"), None);
+    assert!(index.iter(Bound::Unbounded, Bound::Unbounded).next().is_none());
+    assert!(
+        index
+            .iter_rev(Bound::Unbounded, Bound::Unbounded)
+            .next()
+            .is_none()
+    );
+    assert_eq!(index.count(Bound::Unbounded, Bound::Unbounded), 0);
+    assert!(index.drain_some(1, &mut |_| panic!("nothing to drain")));
+}
+
+#[test]
+fn removal_gives_memory_back() {
+    for (name, keys) in FAMILIES {
+        let mut rng = Rng(11);
+        let (mut index, mut model) = (PartitionIndex::new(), Model::new());
+        for _ in 0..20_000 {
+            let (key, at) = (keys(&mut rng), location(rng.next()));
+            index.insert(&key, at);
+            model.insert(key, at);
+        }
+        // In an order of no meaning, so that leaves thin out evenly.
+        let mut order: Vec<(u64, Vec<u8>)> = model.into_keys().map(|key| (rng.next(), key)).collect();
+        order.sort();
+        let kept = order.len() / 10;
+        for (_, key) in order.drain(kept..) {
+            assert!(index.remove(&key).is_some());
+        }
+        verify(&index);
+        let mut fresh = PartitionIndex::new();
+        for (n, key) in &order {
+            fresh.insert(key, location(*n));
+        }
+        let (left, fresh) = (index.memory_bytes(), fresh.memory_bytes());
+        assert!(
+            left < fresh * 3 / 2,
+            "{name}: what is left takes {left} bytes, and {fresh} in a new index"
+        );
+        for (_, key) in order {
+            assert!(index.remove(&key).is_some());
+        }
+        assert_eq!((index.len(), index.memory_bytes()), (0, 0), "{name}");
+    }
+}
+
+#[test]
+fn draining_hands_every_location_out_once_in_bounded_steps() {
+    for (name, keys) in FAMILIES {
+        let mut rng = Rng(5);
+        let (mut index, mut model) = (PartitionIndex::new(), Model::new());
+        for _ in 0..3_000 {
+            let (key, at) = (keys(&mut rng), location(rng.next()));
+            index.insert(&key, at);
+            model.insert(key, at);
+        }
+        let mut drained: Vec<u64> = Vec::new();
+        loop {
+            let (before, bytes, most) = (drained.len(), index.memory_bytes(), 1 + rng.below(300) as usize);
+            let done = index.drain_some(most, &mut |at| drained.push(at.to_raw()));
+            assert_eq!(
+                drained.len() - before,
+                most.min(model.len() - before),
+                "{name}: keys in a step"
+            );
+            assert_eq!(index.len(), (model.len() - drained.len()) as u64);
+            assert!(index.memory_bytes() <= bytes, "{name}: memory comes back");
+            verify(&index);
+            assert_eq!(done, index.is_empty());
+            if done {
+                break;
+            }
+        }
+        let mut want: Vec<u64> = model.into_values().map(Location::to_raw).collect();
+        want.sort_unstable();
+        drained.sort_unstable();
+        assert_eq!(drained, want, "{name}");
+        assert_eq!(index.memory_bytes(), 0, "{name}");
+    }
+}
+
+#[test]
+fn seeking_goes_both_ways_and_keeps_the_other_end() {
+    let mut index = PartitionIndex::new();
+    for n in 0..5_000u32 {
+        index.insert(&n.to_be_bytes(), location(u64::from(n)));
+    }
+    let (start, end) = (10u32.to_be_bytes(), 4_000u32.to_be_bytes());
+    let mut iter = index.iter(Bound::Included(&start), Bound::Excluded(&end));
+    for (to, want) in [
+        (3_000u32, Some(3_000)),
+        (20, Some(20)),
+        (3_999, Some(3_999)),
+        (4_000, None),
+        (5, Some(5)),
+    ] {
+        iter.seek(Bound::Included(&to.to_be_bytes()));
+        assert_eq!(iter.next().map(|(_, at)| at), want.map(location), "seek {to}");
+    }
+    let mut iter = index.iter_rev(Bound::Included(&start), Bound::Unbounded);
+    for (to, want) in [
+        (3_000u32, Some(2_999)),
+        (20, Some(19)),
+        (11, Some(10)),
+        (10, None),
+        (5_000, Some(4_999)),
+    ] {
+        iter.seek(Bound::Excluded(&to.to_be_bytes()));
+        assert_eq!(iter.next().map(|(_, at)| at), want.map(location), "seek {to}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "key of 0 bytes")]
+fn an_empty_key_is_refused() {
+    PartitionIndex::new().insert(b"", location(1));
+}
+
+#[test]
+#[should_panic(expected = "key of 4097 bytes")]
+fn a_key_beyond_the_limit_is_refused() {
+    PartitionIndex::new().insert(&[1; MAX_KEY_BYTES + 1], location(1));
+}
