@@ -5,6 +5,7 @@ mod knob;
 mod probe;
 mod report;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -57,13 +58,12 @@ fn main() -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     }
     let report = report::Report::new(checks::all(&probe::Probe::new(sysroot), &drive));
-    if json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&report).expect("a report is plain data")
-        );
+    let text = if json {
+        serde_json::to_string_pretty(&report).expect("a report is plain data") + "\n"
     } else {
-        print!("{}", report.to_text());
-    }
+        report.to_text()
+    };
+    // A reader that has seen enough (`| head`) is no reason to fail: the exit code still tells.
+    let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::from(report.exit_code())
 }

@@ -1,1 +1,4 @@
-//! room
+//! What the whole-system tests share: the rules of the house, and a real node to drive.
+
+pub mod source;
+pub mod tidy;

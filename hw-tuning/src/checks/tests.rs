@@ -113,116 +113,84 @@ fn nothing_is_wrong_with_a_good_machine() {
     }
 }
 
+/// File, what to write into it, and what is then found; one change for the worse each.
+const WORSE: [(&str, &str, &str, Severity); 18] = [
+    ("proc/sys/kernel/osrelease", "5.15.0", "kernel", Severity::Fatal),
+    ("proc/sys/kernel/osrelease", "5.19.17-x", "kernel", Severity::Warn),
+    (
+        "proc/sys/kernel/io_uring_disabled",
+        "1",
+        "io_uring",
+        Severity::Fatal,
+    ),
+    (
+        "proc/sys/kernel/io_uring_disabled",
+        "2",
+        "io_uring",
+        Severity::Fatal,
+    ),
+    ("proc/sys/net/core/somaxconn", "128", "somaxconn", Severity::Warn),
+    ("proc/meminfo", "MemTotal: 262144 kB", "memory", Severity::Fatal),
+    ("proc/swaps", "Filename\n/swapfile", "swappiness", Severity::Warn),
+    ("sys/devices/system/cpu/online", "0", "cores", Severity::Warn),
+    (
+        "sys/fs/cgroup/cpu.max",
+        "50000 100000",
+        "cpu_quota",
+        Severity::Warn,
+    ),
+    ("sys/devices/system/cpu/smt/active", "1", "smt", Severity::Warn),
+    (
+        "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor",
+        "powersave",
+        "governor",
+        Severity::Warn,
+    ),
+    (CLOCK, "hpet", "clocksource", Severity::Warn),
+    (
+        HUGE_PAGES,
+        "[always] madvise never",
+        "transparent_huge_pages",
+        Severity::Warn,
+    ),
+    (
+        "sys/devices/pci/nvme0n1/queue/logical_block_size",
+        "16384",
+        "block_size",
+        Severity::Fatal,
+    ),
+    (
+        "sys/devices/pci/nvme0n1/queue/rotational",
+        "1",
+        "rotational",
+        Severity::Warn,
+    ),
+    (
+        "sys/devices/pci/nvme0n1/queue/scheduler",
+        "none [mq-deadline]",
+        "scheduler",
+        Severity::Warn,
+    ),
+    (
+        "sys/devices/pci/nvme0n1/queue/write_cache",
+        "write back",
+        "write_cache",
+        Severity::Warn,
+    ),
+    (
+        "sys/devices/pci/nvme0n1/queue/nr_requests",
+        "32",
+        "nr_requests",
+        Severity::Warn,
+    ),
+];
+const CLOCK: &str = "sys/devices/system/clocksource/clocksource0/current_clocksource";
+const HUGE_PAGES: &str = "sys/kernel/mm/transparent_hugepage/enabled";
+
 #[test]
 fn each_change_for_the_worse_is_found_and_no_other() {
-    let queue = "sys/devices/pci/nvme0n1/queue";
-    let cases = [
-        (
-            "kernel",
-            "proc/sys/kernel/osrelease".to_owned(),
-            "5.15.0",
-            Severity::Fatal,
-        ),
-        (
-            "kernel",
-            "proc/sys/kernel/osrelease".to_owned(),
-            "5.19.17-x",
-            Severity::Warn,
-        ),
-        (
-            "io_uring",
-            "proc/sys/kernel/io_uring_disabled".to_owned(),
-            "1",
-            Severity::Fatal,
-        ),
-        (
-            "io_uring",
-            "proc/sys/kernel/io_uring_disabled".to_owned(),
-            "2",
-            Severity::Fatal,
-        ),
-        (
-            "somaxconn",
-            "proc/sys/net/core/somaxconn".to_owned(),
-            "128",
-            Severity::Warn,
-        ),
-        (
-            "cores",
-            "sys/devices/system/cpu/online".to_owned(),
-            "0",
-            Severity::Warn,
-        ),
-        (
-            "cpu_quota",
-            "sys/fs/cgroup/cpu.max".to_owned(),
-            "50000 100000",
-            Severity::Warn,
-        ),
-        (
-            "smt",
-            "sys/devices/system/cpu/smt/active".to_owned(),
-            "1",
-            Severity::Warn,
-        ),
-        (
-            "governor",
-            "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor".to_owned(),
-            "powersave",
-            Severity::Warn,
-        ),
-        (
-            "clocksource",
-            "sys/devices/system/clocksource/clocksource0/current_clocksource".to_owned(),
-            "hpet",
-            Severity::Warn,
-        ),
-        (
-            "memory",
-            "proc/meminfo".to_owned(),
-            "MemTotal: 262144 kB\n",
-            Severity::Fatal,
-        ),
-        (
-            "transparent_huge_pages",
-            "sys/kernel/mm/transparent_hugepage/enabled".to_owned(),
-            "[always] madvise never",
-            Severity::Warn,
-        ),
-        (
-            "swappiness",
-            "proc/swaps".to_owned(),
-            "Filename\n/swapfile\n",
-            Severity::Warn,
-        ),
-        (
-            "block_size",
-            format!("{queue}/logical_block_size"),
-            "16384",
-            Severity::Fatal,
-        ),
-        ("rotational", format!("{queue}/rotational"), "1", Severity::Warn),
-        (
-            "scheduler",
-            format!("{queue}/scheduler"),
-            "none [mq-deadline]",
-            Severity::Warn,
-        ),
-        (
-            "write_cache",
-            format!("{queue}/write_cache"),
-            "write back",
-            Severity::Warn,
-        ),
-        (
-            "nr_requests",
-            format!("{queue}/nr_requests"),
-            "32",
-            Severity::Warn,
-        ),
-    ];
-    for (name, path, text, severity) in cases {
-        let knobs = Machine::good().with(&path, text).knobs();
+    for (path, text, name, severity) in WORSE {
+        let knobs = Machine::good().with(path, text).knobs();
         let worse: Vec<_> = knobs
             .iter()
             .filter(|knob| knob.severity >= Severity::Warn)

@@ -1,0 +1,37 @@
+# What people do daily. `just` lists it.
+
+_default:
+    @just --list
+
+# The tests, as the README says.
+test *ARGS:
+    cargo test --workspace {{ARGS}}
+
+# Format and lints, as CI has them.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# The engine against a plain map, on N seeds from START; a failure prints its seed.
+sim SEEDS="1000" START="1":
+    LODE_SEEDS={{SEEDS}} LODE_SEED_START={{START}} cargo test --release -p lode-engine --test model
+
+# SIGKILL under load, ROUNDS times, with a ledger of what was acknowledged.
+kill9 ROUNDS="100":
+    LODE_KILL_ROUNDS={{ROUNDS}} cargo test --release -p lode-tests --test kill9_ledger -- --nocapture
+
+# One load against a node that runs; see `lode-bench run --help`.
+bench *ARGS:
+    cargo run --release -q -p lode-bench -- run {{ARGS}}
+
+# The node against the bare device, in turns: starts a node of its own.
+report DATA="/tmp/lode-report":
+    bench/report {{DATA}}
+
+# What of this machine would hold a node back.
+tune *ARGS:
+    cargo run --release -q -p lode-tune -- check {{ARGS}}
+
+# Everything that must hold before a change goes in.
+ci:
+    .ci/run
