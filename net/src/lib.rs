@@ -1,3 +1,7 @@
 //! lode on the wire: format, sans-IO connection, client and io_uring ring.
 
 pub mod ring;
+pub mod wire;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,124 @@
+//! What a request asks for, and the flags that go with it. Numbers are append-only.
+
+/// The operation of a request; one byte of its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Opcode {
+    /// Handshake; the first request of a connection.
+    Hello = 1,
+    /// Read one record.
+    Get = 2,
+    /// Write one record.
+    Put = 3,
+    /// Delete one record.
+    Delete = 4,
+    /// Several writes of one partition, all or none.
+    Batch = 5,
+    /// One page of a partition's records in key order.
+    Scan = 6,
+    /// The first record of a partition.
+    Min = 7,
+    /// The last record of a partition.
+    Max = 8,
+    /// How many records a range of a partition holds.
+    Count = 9,
+    /// Make a table.
+    CreateTable = 10,
+    /// Forget a table and its records.
+    DropTable = 11,
+    /// The tables of the node.
+    ListTables = 12,
+    /// The partition map.
+    Map = 13,
+    /// Counters and gauges of the node.
+    Stats = 14,
+    /// Nothing; the body comes back.
+    Ping = 15,
+    /// Write a checkpoint on every shard.
+    Checkpoint = 16,
+}
+
+impl Opcode {
+    /// Every opcode, in order of its number.
+    pub const ALL: [Opcode; 16] = [
+        Opcode::Hello,
+        Opcode::Get,
+        Opcode::Put,
+        Opcode::Delete,
+        Opcode::Batch,
+        Opcode::Scan,
+        Opcode::Min,
+        Opcode::Max,
+        Opcode::Count,
+        Opcode::CreateTable,
+        Opcode::DropTable,
+        Opcode::ListTables,
+        Opcode::Map,
+        Opcode::Stats,
+        Opcode::Ping,
+        Opcode::Checkpoint,
+    ];
+
+    /// The opcode of a header's byte.
+    pub fn from_u8(byte: u8) -> Option<Opcode> {
+        Opcode::ALL.get(usize::from(byte).checked_sub(1)?).copied()
+    }
+
+    /// Flags that a request of this opcode may carry.
+    pub fn allowed_flags(self) -> u8 {
+        match self {
+            Opcode::Put => flags::IF_ABSENT | flags::IF_SEQ,
+            Opcode::Delete => flags::IF_SEQ,
+            Opcode::Scan => flags::REVERSE | flags::KEYS_ONLY | flags::HAS_END,
+            Opcode::Count => flags::HAS_END,
+            _ => 0,
+        }
+    }
+
+    /// Whether a request of this opcode names a partition.
+    pub fn is_for_partition(self) -> bool {
+        (Opcode::Get as u8..=Opcode::Count as u8).contains(&(self as u8))
+    }
+}
+
+/// Flags of a request: bits of one byte of its header.
+pub mod flags {
+    /// Put: only if there is no such record.
+    pub const IF_ABSENT: u8 = 0x01;
+    /// Put, Delete: only if the record has the version that the body gives.
+    pub const IF_SEQ: u8 = 0x02;
+    /// Scan: descending order, from the range's end.
+    pub const REVERSE: u8 = 0x04;
+    /// Scan: leave out values and versions.
+    pub const KEYS_ONLY: u8 = 0x08;
+    /// Scan, Count: the range has an end; without it the range is open.
+    pub const HAS_END: u8 = 0x10;
+}
+
+/// Flags of a reply: bits of one byte of its header.
+pub mod reply_flags {
+    /// Scan: the range holds more than this page.
+    pub const MORE: u8 = 0x01;
+    /// StaleMap, Map: the body is a partition map.
+    pub const MAP: u8 = 0x02;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opcodes_come_back_from_their_bytes() {
+        for byte in 0..=u8::MAX {
+            if let Some(opcode) = Opcode::from_u8(byte) {
+                assert_eq!(opcode as u8, byte);
+            }
+        }
+        assert_eq!(
+            (0..=u8::MAX).filter_map(Opcode::from_u8).count(),
+            Opcode::ALL.len()
+        );
+        assert!(Opcode::Get.is_for_partition() && Opcode::Count.is_for_partition());
+        assert!(!Opcode::Hello.is_for_partition() && !Opcode::CreateTable.is_for_partition());
+    }
+}

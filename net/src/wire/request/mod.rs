@@ -1,0 +1,485 @@
+//! Requests: decoded in place to borrowed values, encoded straight into an output buffer.
+
+use thiserror::Error;
+
+use crate::wire::batch::BatchView;
+use crate::wire::control::{CreateTable, DropTable, Hello};
+use crate::wire::header::{REQUEST_HEADER_BYTES, RequestHeader, array_at, seal, u16_at, u32_at};
+use crate::wire::ids::{Epoch, MapVersion, PartitionId, RequestId, Seq};
+use crate::wire::opcode::{Opcode, flags};
+use crate::wire::scan::{RangeView, SCAN_PREFIX_BYTES, ScanView};
+use crate::wire::status::Status;
+use crate::wire::{MAGIC, limits};
+
+/// Bytes of a Hello's body that are the same in every version: magic, oldest and newest version.
+pub const HELLO_PREFIX_BYTES: usize = 8;
+
+/// Which partition, as the client knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The epoch the client believes it has.
+    pub epoch: Epoch,
+}
+
+/// When a write takes place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// Always.
+    #[default]
+    Always,
+    /// Only if there is no such record.
+    IfAbsent,
+    /// Only if the record is there and has this version.
+    IfSeq(Seq),
+}
+
+/// One request, borrowing the bytes it came in (or is made of).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestView<'a> {
+    /// Handshake.
+    Hello(HelloView),
+    /// Read one record.
+    Get {
+        /// Which partition.
+        target: Target,
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Write one record, if `condition` holds.
+    Put {
+        /// Which partition.
+        target: Target,
+        /// The key.
+        key: &'a [u8],
+        /// The value.
+        value: &'a [u8],
+        /// When to write.
+        condition: Condition,
+    },
+    /// Delete one record, if `condition` holds (`IfAbsent` cannot be said).
+    Delete {
+        /// Which partition.
+        target: Target,
+        /// The key.
+        key: &'a [u8],
+        /// When to delete.
+        condition: Condition,
+    },
+    /// All of these writes, or none.
+    Batch {
+        /// Which partition.
+        target: Target,
+        /// The writes.
+        batch: BatchView<'a>,
+    },
+    /// One page of records in key order.
+    Scan {
+        /// Which partition.
+        target: Target,
+        /// What of it.
+        scan: ScanView<'a>,
+    },
+    /// The first record.
+    Min {
+        /// Which partition.
+        target: Target,
+    },
+    /// The last record.
+    Max {
+        /// Which partition.
+        target: Target,
+    },
+    /// How many records a range holds.
+    Count {
+        /// Which partition.
+        target: Target,
+        /// From where to where.
+        range: RangeView<'a>,
+    },
+    /// Make a table.
+    CreateTable(CreateTable),
+    /// Forget a table.
+    DropTable(DropTable),
+    /// The tables of the node.
+    ListTables,
+    /// The partition map, if the client's is not current.
+    Map,
+    /// Counters and gauges of the node.
+    Stats,
+    /// Nothing; the body comes back.
+    Ping {
+        /// The body.
+        payload: &'a [u8],
+    },
+    /// Write a checkpoint on every shard.
+    Checkpoint,
+}
+
+/// The handshake, as far as it can be read: the archive only where the versions meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HelloView {
+    /// Oldest version the client speaks.
+    pub oldest_version: u16,
+    /// Newest version the client speaks.
+    pub newest_version: u16,
+    /// The rest.
+    pub hello: Hello,
+}
+
+/// A frame whose checksum holds, but whose content makes no sense. The connection survives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// No such opcode.
+    #[error("there is no opcode {0}")]
+    UnknownOpcode(u8),
+    /// The body or a header field is not what the opcode asks for.
+    #[error("malformed: {0}")]
+    Malformed(&'static str),
+}
+
+impl DecodeError {
+    /// The status that says so.
+    pub fn status(&self) -> Status {
+        match self {
+            DecodeError::UnknownOpcode(_) => Status::UnknownOpcode,
+            DecodeError::Malformed(_) => Status::Malformed,
+        }
+    }
+}
+
+/// A request cannot be written: it is beyond what a frame can say. Nothing was added to the buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum EncodeError {
+    /// The key does not fit its length field.
+    #[error("a key has 1 to 4096 bytes, this one has {len}")]
+    KeyLength {
+        /// The key's length.
+        len: usize,
+    },
+    /// The body is longer than a node takes.
+    #[error("a request's body has at most {limit} bytes, this one has {len}", limit = limits::MAX_REQUEST_BODY_BYTES)]
+    BodyLength {
+        /// The body's length.
+        len: usize,
+    },
+}
+
+impl<'a> RequestView<'a> {
+    /// The request of a frame whose checksum holds. `body` is all of it.
+    pub fn decode(header: &RequestHeader, body: &'a [u8]) -> Result<RequestView<'a>, DecodeError> {
+        let opcode = Opcode::from_u8(header.opcode).ok_or(DecodeError::UnknownOpcode(header.opcode))?;
+        if header.flags & !opcode.allowed_flags() != 0 {
+            return Err(DecodeError::Malformed("a flag that this operation does not have"));
+        }
+        let target = Target {
+            partition: header.partition,
+            epoch: header.epoch,
+        };
+        if !opcode.is_for_partition() && target != Target::default() {
+            return Err(DecodeError::Malformed(
+                "a partition where the operation is for none",
+            ));
+        }
+        match opcode {
+            Opcode::Get | Opcode::Put | Opcode::Delete | Opcode::Scan | Opcode::Count => {
+                Self::decode_keyed(opcode, header, target, body)
+            }
+            _ if header.key_len != 0 => Err(DecodeError::Malformed("a key where the operation has none")),
+            Opcode::Hello => decode_hello(body).map(RequestView::Hello),
+            Opcode::Batch => Ok(RequestView::Batch {
+                target,
+                batch: BatchView::decode(body)?,
+            }),
+            Opcode::CreateTable => Ok(RequestView::CreateTable(CreateTable::from_bytes(body)?)),
+            Opcode::DropTable => Ok(RequestView::DropTable(DropTable::from_bytes(body)?)),
+            Opcode::Ping => Ok(RequestView::Ping { payload: body }),
+            _ if !body.is_empty() => Err(DecodeError::Malformed("a body where the operation has none")),
+            Opcode::Min => Ok(RequestView::Min { target }),
+            Opcode::Max => Ok(RequestView::Max { target }),
+            Opcode::ListTables => Ok(RequestView::ListTables),
+            Opcode::Map => Ok(RequestView::Map),
+            Opcode::Stats => Ok(RequestView::Stats),
+            Opcode::Checkpoint => Ok(RequestView::Checkpoint),
+        }
+    }
+
+    fn decode_keyed(
+        opcode: Opcode,
+        header: &RequestHeader,
+        target: Target,
+        body: &'a [u8],
+    ) -> Result<RequestView<'a>, DecodeError> {
+        let prefix_len = if opcode == Opcode::Scan {
+            SCAN_PREFIX_BYTES
+        } else {
+            0
+        };
+        let (prefix, rest) = body
+            .split_at_checked(prefix_len)
+            .ok_or(DecodeError::Malformed("a scan begins with its limits"))?;
+        let (key, rest) = rest
+            .split_at_checked(usize::from(header.key_len))
+            .ok_or(DecodeError::Malformed("the key is longer than the body"))?;
+        match opcode {
+            Opcode::Get if rest.is_empty() => Ok(RequestView::Get { target, key }),
+            Opcode::Put => {
+                let (condition, value) = split_condition(header.flags, rest)?;
+                Ok(RequestView::Put {
+                    target,
+                    key,
+                    value,
+                    condition,
+                })
+            }
+            Opcode::Delete => match split_condition(header.flags, rest)? {
+                (condition, []) => Ok(RequestView::Delete {
+                    target,
+                    key,
+                    condition,
+                }),
+                _ => Err(DecodeError::Malformed("bytes after the key of a delete")),
+            },
+            Opcode::Scan => {
+                let scan = ScanView {
+                    range: decode_range(header.flags, key, rest)?,
+                    reverse: header.flags & flags::REVERSE != 0,
+                    keys_only: header.flags & flags::KEYS_ONLY != 0,
+                    limit: u32_at(prefix, 0),
+                    byte_budget: u32_at(prefix, 4),
+                };
+                Ok(RequestView::Scan { target, scan })
+            }
+            Opcode::Count => Ok(RequestView::Count {
+                target,
+                range: decode_range(header.flags, key, rest)?,
+            }),
+            _ => Err(DecodeError::Malformed("bytes after the key of a get")),
+        }
+    }
+
+    /// The request's opcode.
+    pub fn opcode(&self) -> Opcode {
+        match self {
+            RequestView::Hello(_) => Opcode::Hello,
+            RequestView::Get { .. } => Opcode::Get,
+            RequestView::Put { .. } => Opcode::Put,
+            RequestView::Delete { .. } => Opcode::Delete,
+            RequestView::Batch { .. } => Opcode::Batch,
+            RequestView::Scan { .. } => Opcode::Scan,
+            RequestView::Min { .. } => Opcode::Min,
+            RequestView::Max { .. } => Opcode::Max,
+            RequestView::Count { .. } => Opcode::Count,
+            RequestView::CreateTable(_) => Opcode::CreateTable,
+            RequestView::DropTable(_) => Opcode::DropTable,
+            RequestView::ListTables => Opcode::ListTables,
+            RequestView::Map => Opcode::Map,
+            RequestView::Stats => Opcode::Stats,
+            RequestView::Ping { .. } => Opcode::Ping,
+            RequestView::Checkpoint => Opcode::Checkpoint,
+        }
+    }
+
+    /// Appends the whole frame to `out`.
+    pub fn encode(
+        &self,
+        request_id: RequestId,
+        map_version: MapVersion,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        let control_body = self.control_body();
+        let mut fields = Fields::default();
+        // At most three parts, each copied once, from where it lies into the output.
+        let seq_bytes;
+        let scan_prefix;
+        let parts: [&[u8]; 3] = match self {
+            RequestView::Get { target, key } => {
+                fields = Fields::keyed(*target, key)?;
+                [key, &[], &[]]
+            }
+            RequestView::Put {
+                target,
+                key,
+                value,
+                condition,
+            } => {
+                fields = Fields::keyed(*target, key)?;
+                (fields.flags, seq_bytes) = condition_parts(*condition);
+                [key, &seq_bytes[..seq_len(*condition)], value]
+            }
+            RequestView::Delete {
+                target,
+                key,
+                condition,
+            } => {
+                fields = Fields::keyed(*target, key)?;
+                (fields.flags, seq_bytes) = condition_parts(*condition);
+                [key, &seq_bytes[..seq_len(*condition)], &[]]
+            }
+            RequestView::Batch { target, batch } => {
+                fields.target = *target;
+                [batch.as_bytes(), &[], &[]]
+            }
+            RequestView::Scan { target, scan } => {
+                fields = Fields::ranged(*target, &scan.range)?;
+                fields.flags |= if scan.reverse { flags::REVERSE } else { 0 };
+                fields.flags |= if scan.keys_only { flags::KEYS_ONLY } else { 0 };
+                scan_prefix = scan_prefix_bytes(scan);
+                [&scan_prefix, scan.range.start, scan.range.end.unwrap_or(&[])]
+            }
+            RequestView::Count { target, range } => {
+                fields = Fields::ranged(*target, range)?;
+                [range.start, range.end.unwrap_or(&[]), &[]]
+            }
+            RequestView::Min { target } | RequestView::Max { target } => {
+                fields.target = *target;
+                [&[], &[], &[]]
+            }
+            RequestView::Ping { payload } => [payload, &[], &[]],
+            _ => [&control_body, &[], &[]],
+        };
+        append_frame(self.opcode(), fields, request_id, map_version, parts, out)
+    }
+
+    fn control_body(&self) -> Vec<u8> {
+        match self {
+            RequestView::Hello(hello) => encode_hello(hello),
+            RequestView::CreateTable(create) => create.to_bytes(),
+            RequestView::DropTable(drop) => drop.to_bytes(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    target: Target,
+    flags: u8,
+    key_len: u16,
+}
+
+impl Fields {
+    fn keyed(target: Target, key: &[u8]) -> Result<Fields, EncodeError> {
+        let key_len = u16::try_from(key.len()).map_err(|_| EncodeError::KeyLength { len: key.len() })?;
+        Ok(Fields {
+            target,
+            flags: 0,
+            key_len,
+        })
+    }
+
+    fn ranged(target: Target, range: &RangeView<'_>) -> Result<Fields, EncodeError> {
+        let mut fields = Fields::keyed(target, range.start)?;
+        fields.flags |= if range.end.is_some() { flags::HAS_END } else { 0 };
+        Ok(fields)
+    }
+}
+
+fn append_frame(
+    opcode: Opcode,
+    fields: Fields,
+    request_id: RequestId,
+    map_version: MapVersion,
+    parts: [&[u8]; 3],
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let len: usize = parts.iter().map(|p| p.len()).sum();
+    if len > limits::MAX_REQUEST_BODY_BYTES {
+        return Err(EncodeError::BodyLength { len });
+    }
+    let mut header = RequestHeader {
+        body_len: len as u32,
+        crc: 0,
+        request_id,
+        opcode: opcode as u8,
+        flags: fields.flags,
+        key_len: fields.key_len,
+        partition: fields.target.partition,
+        epoch: fields.target.epoch,
+        map_version,
+    }
+    .to_bytes();
+    seal(&mut header, &parts);
+    out.reserve(REQUEST_HEADER_BYTES + len);
+    out.extend_from_slice(&header);
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+    Ok(())
+}
+
+fn condition_parts(condition: Condition) -> (u8, [u8; Seq::BYTES]) {
+    match condition {
+        Condition::Always => (0, [0; Seq::BYTES]),
+        Condition::IfAbsent => (flags::IF_ABSENT, [0; Seq::BYTES]),
+        Condition::IfSeq(seq) => (flags::IF_SEQ, seq.to_bytes()),
+    }
+}
+
+fn seq_len(condition: Condition) -> usize {
+    if matches!(condition, Condition::IfSeq(_)) {
+        Seq::BYTES
+    } else {
+        0
+    }
+}
+
+fn split_condition(flag_bits: u8, rest: &[u8]) -> Result<(Condition, &[u8]), DecodeError> {
+    match (flag_bits & flags::IF_ABSENT != 0, flag_bits & flags::IF_SEQ != 0) {
+        (false, false) => Ok((Condition::Always, rest)),
+        (true, false) => Ok((Condition::IfAbsent, rest)),
+        (true, true) => Err(DecodeError::Malformed("two conditions on one write")),
+        (false, true) => match rest.split_at_checked(Seq::BYTES) {
+            Some((seq, value)) => Ok((Condition::IfSeq(Seq::from_bytes(array_at(seq, 0))), value)),
+            None => Err(DecodeError::Malformed("the expected version is cut short")),
+        },
+    }
+}
+
+fn decode_range<'a>(flag_bits: u8, start: &'a [u8], end: &'a [u8]) -> Result<RangeView<'a>, DecodeError> {
+    match flag_bits & flags::HAS_END != 0 {
+        true => Ok(RangeView {
+            start,
+            end: Some(end),
+        }),
+        false if end.is_empty() => Ok(RangeView { start, end: None }),
+        false => Err(DecodeError::Malformed("an end without its flag")),
+    }
+}
+
+fn scan_prefix_bytes(scan: &ScanView<'_>) -> [u8; SCAN_PREFIX_BYTES] {
+    let mut out = [0u8; SCAN_PREFIX_BYTES];
+    out[0..4].copy_from_slice(&scan.limit.to_le_bytes());
+    out[4..8].copy_from_slice(&scan.byte_budget.to_le_bytes());
+    out
+}
+
+/// The version range of a Hello's body, readable whatever the versions; `None` where it is no Hello.
+pub fn hello_versions(body: &[u8]) -> Option<(u16, u16)> {
+    let prefix = body.get(..HELLO_PREFIX_BYTES)?;
+    (prefix[..4] == MAGIC).then(|| (u16_at(prefix, 4), u16_at(prefix, 6)))
+}
+
+fn decode_hello(body: &[u8]) -> Result<HelloView, DecodeError> {
+    let (oldest_version, newest_version) = hello_versions(body).ok_or(DecodeError::Malformed(
+        "a hello begins with LODE and its versions",
+    ))?;
+    let hello = Hello::from_bytes(&body[HELLO_PREFIX_BYTES..])?;
+    Ok(HelloView {
+        oldest_version,
+        newest_version,
+        hello,
+    })
+}
+
+fn encode_hello(view: &HelloView) -> Vec<u8> {
+    let mut body = MAGIC.to_vec();
+    body.extend_from_slice(&view.oldest_version.to_le_bytes());
+    body.extend_from_slice(&view.newest_version.to_le_bytes());
+    body.extend_from_slice(&view.hello.to_bytes());
+    body
+}
+
+const _: () = assert!(HELLO_PREFIX_BYTES == MAGIC.len() + 4);
+
+#[cfg(test)]
+mod tests;

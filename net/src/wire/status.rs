@@ -1,0 +1,116 @@
+//! How a request ended. Numbers are append-only: they outlive this build in other people's clients.
+
+macro_rules! statuses {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+        /// How a request ended; two bytes of its reply's header.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum Status {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl Status {
+            /// Every status, in order of its number.
+            pub const ALL: &'static [Status] = &[$(Status::$name),*];
+
+            /// The status in words, for people; the reply's own message may say more.
+            pub fn text(self) -> &'static str {
+                match self {
+                    $(Status::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+statuses! {
+    /// Done.
+    Ok = 0, "done";
+    /// There is no such record.
+    NotFound = 1, "there is no such record";
+    /// The condition of a write does not hold. `seq` is the present version where `aux` is 1; `aux` 0: no record.
+    ConditionFailed = 2, "the condition of the write does not hold";
+    /// The partition is not here, has another epoch (`aux`), or does not hold the key. The body may carry the map.
+    StaleMap = 3, "the partition map has changed; fetch it again";
+    /// Too much is queued; nothing was done.
+    Busy = 4, "the node is busy; try again in a moment";
+    /// The drive is full of live records (`aux`: their bytes). Nothing was written.
+    Full = 5, "the drive is full; delete or drop something, or add a drive";
+    /// Index and memory tables use all the memory they may (`aux`: bytes). Nothing was written.
+    MemoryFull = 6, "the node's memory is full; delete or drop something, or raise --memory";
+    /// The record is damaged on the drive (`aux`: drive offset).
+    Corrupt = 7, "the record is damaged on the drive; restore it from a copy";
+    /// The drive failed a read (`aux`: os error).
+    DeviceError = 8, "the drive failed a read";
+    /// The drive failed a write; the shard's log is closed, and whether this write survives is not known.
+    Poisoned = 9, "the drive failed a write: the shard takes no writes until the node restarts";
+    /// The key is empty or too long (`aux`: its length).
+    KeyLength = 10, "a key has 1 to 4096 bytes";
+    /// The value is too long (`aux`: its length).
+    ValueLength = 11, "the value is longer than the node takes";
+    /// The batch is empty, or has too many writes or bytes (`aux`: writes).
+    BatchSize = 12, "the batch is empty, or has more writes or bytes than the node takes";
+    /// The scan's limit or byte budget is out of range.
+    ScanLimits = 13, "a scan's limit is 1 to 4096 records and its budget 1 byte to 4 MiB";
+    /// There is no such table.
+    UnknownTable = 14, "there is no such table";
+    /// The table exists already.
+    TableExists = 15, "the table exists already";
+    /// The table's name is empty or too long (`aux`: its length).
+    NameLength = 16, "a table's name has 1 to 128 bytes";
+    /// A partition's range is empty, out of order, or has a bound over 4096 bytes.
+    BadRange = 17, "the table's splits are empty, out of order or too long";
+    /// The node holds as many partitions as it may (`aux`: the most).
+    TooManyPartitions = 18, "the node would have more partitions than it takes";
+    /// The body is not what its opcode asks for.
+    Malformed = 19, "the request's body is malformed";
+    /// There is no such opcode (`aux`: its number).
+    UnknownOpcode = 20, "the node does not know this operation; it may be older than the client";
+    /// Client and node share no protocol version (`aux`: the node's oldest, and its newest << 16).
+    VersionUnsupported = 21, "client and node share no protocol version; update the older one";
+    /// The node is still recovering its drive.
+    NotReady = 22, "the node is still recovering; try again in a moment";
+    /// The node has as many connections as it takes; it closes this one.
+    TooManyConnections = 23, "the node has as many connections as it takes";
+    /// The node is stopping; nothing was done.
+    ShuttingDown = 24, "the node is stopping";
+    /// The node holds as many tables as it may (`aux`: the most).
+    TooManyTables = 25, "the node has as many tables as it takes";
+    /// There is no room for a checkpoint.
+    NoSpace = 26, "there is no room for a checkpoint";
+    /// Violation: the header's length is beyond the limit (`aux`: the length). The connection closes.
+    FrameTooLarge = 27, "the request is longer than the node takes";
+    /// Violation: the checksum is wrong. The connection closes.
+    BadChecksum = 28, "the request's checksum is wrong";
+    /// Violation: the first request was not a well-formed Hello. The connection closes.
+    HelloFirst = 29, "the first request of a connection must be a Hello";
+    /// Violation: no Hello, or half a request, for too long. The connection closes.
+    Timeout = 30, "the connection was silent in the middle of a request for too long";
+}
+
+impl Status {
+    /// The status of a header's number.
+    pub fn from_u16(number: u16) -> Option<Status> {
+        Status::ALL.get(usize::from(number)).copied()
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_come_back_from_their_numbers() {
+        for (place, status) in Status::ALL.iter().enumerate() {
+            assert_eq!(*status as usize, place);
+            assert_eq!(Status::from_u16(place as u16), Some(*status));
+        }
+        assert_eq!(Status::from_u16(Status::ALL.len() as u16), None);
+    }
+}
