@@ -1,1 +1,6 @@
+//! The command `lode`: a node, and what people do with one.
+
+mod cli;
+mod input;
+
 fn main() {}

@@ -1,0 +1,4 @@
+//! x
+pub mod escape;
+pub mod exit;
+pub mod size;
