@@ -114,10 +114,19 @@ pub enum Event {
         /// The error, if it is one.
         os_error: Option<i32>,
     },
+    /// The peer took some bytes of a send that goes on.
+    SentPart {
+        /// Where.
+        socket: SocketId,
+        /// How many.
+        bytes: usize,
+    },
     /// A send ended; its buffers are back in the slab.
     Sent {
         /// Where.
         socket: SocketId,
+        /// Bytes that the peer took since the last event of this send.
+        bytes: usize,
         /// The emptied box, for the next send.
         outgoing: Box<Outgoing>,
         /// The outcome.
@@ -180,6 +189,11 @@ pub struct Ring {
 impl Ring {
     /// Sets a ring up for this thread.
     pub fn new(config: RingConfig) -> Result<Ring, RingError> {
+        Ring::with_waker(config, Arc::new(Waker::new().map_err(RingError::Wake)?))
+    }
+
+    /// Sets a ring up for this thread, with a waker that others have already.
+    pub fn with_waker(config: RingConfig, waker: Arc<Waker>) -> Result<Ring, RingError> {
         let (mut uring, mut features) = set_up(config.entries, config.allowed).map_err(RingError::SetUp)?;
         if config.allowed.registered {
             features.registered_ring = uring.submitter().register_ring_fd().is_ok();
@@ -211,7 +225,7 @@ impl Ring {
             counters: RingCounters::default(),
             events: VecDeque::new(),
             allowed: config.allowed,
-            waker: Arc::new(Waker::new().map_err(RingError::Wake)?),
+            waker,
             wake_word: ManuallyDrop::new(Box::new(0)),
             scratch: Vec::new(),
             ending: false,

@@ -216,7 +216,8 @@ impl Ring {
         let file = types::Fd(self.sockets.get(work.socket).descriptor.as_raw_fd());
         let mut vectors = std::mem::take(&mut work.vectors);
         work.outgoing.vectors(&self.slab, work.done, &mut vectors);
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+        // Without MSG_WAITALL: every part that the peer takes is seen, so that a stalled peer is, too.
+        let flags = libc::MSG_NOSIGNAL;
         let entry = match vectors.as_slice() {
             [one] if one.iov_len <= u32::MAX as usize => {
                 opcode::Send::new(file, one.iov_base.cast(), one.iov_len as u32)
@@ -244,15 +245,17 @@ impl Ring {
             unreachable!("the caller looked at the slot");
         };
         let closing = self.sockets.get(work.socket).closing || self.is_ending();
+        let bytes = completed.result.max(0) as usize;
         let result = match completed.result {
             sent if sent > 0 => {
-                work.done += sent as usize;
+                work.done += bytes;
                 assert!(
                     work.done <= work.outgoing.len(),
                     "the kernel sent more than there was"
                 );
                 if work.done < work.outgoing.len() && !closing {
                     self.counters.short_sends += 1;
+                    self.events.push_back(Event::SentPart { socket: work.socket, bytes });
                     return self.submit_send(work);
                 }
                 if work.done < work.outgoing.len() {
@@ -275,6 +278,7 @@ impl Ring {
         self.sockets.get(socket).sending = false;
         self.events.push_back(Event::Sent {
             socket,
+            bytes,
             outgoing,
             result,
         });

@@ -171,6 +171,7 @@ fn echo(ring: &mut Ring, connections: usize) {
                 closed += 1;
                 None
             }
+            Event::SentPart { .. } => None,
             other => panic!("unexpected {other:?}"),
         };
         if let Some(socket) = touched {
