@@ -77,22 +77,9 @@ mod tests {
 
     #[test]
     fn severities_are_ordered_from_harmless_to_fatal() {
-        let mut all = [
-            Severity::Fatal,
-            Severity::Ok,
-            Severity::Warn,
-            Severity::NotApplicable,
-        ];
+        let mut all = [Severity::Fatal, Severity::Ok, Severity::Warn, Severity::NotApplicable];
         all.sort();
-        assert_eq!(
-            all,
-            [
-                Severity::NotApplicable,
-                Severity::Ok,
-                Severity::Warn,
-                Severity::Fatal
-            ]
-        );
+        assert_eq!(all, [Severity::NotApplicable, Severity::Ok, Severity::Warn, Severity::Fatal]);
     }
 
     #[test]
@@ -100,9 +87,6 @@ mod tests {
         let knob = Knob::ok("x", "1", "1", "because");
         assert_eq!(knob.clone().unless(true, Severity::Fatal, "do this"), knob);
         let short = knob.unless(false, Severity::Warn, "do this");
-        assert_eq!(
-            (short.severity, short.remedy.as_str()),
-            (Severity::Warn, "do this")
-        );
+        assert_eq!((short.severity, short.remedy.as_str()), (Severity::Warn, "do this"));
     }
 }

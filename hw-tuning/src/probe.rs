@@ -70,9 +70,7 @@ impl Probe {
     /// One line of `/proc/meminfo`, in bytes.
     pub fn memory_bytes(&self, name: &str) -> Option<u64> {
         let info = self.text("/proc/meminfo")?;
-        let line = info
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
         Some(kib * 1024)
     }
@@ -81,9 +79,7 @@ impl Probe {
     pub fn mount_of(&self, path: &Path) -> Option<Mount> {
         let table = self.text("/proc/self/mountinfo")?;
         let mounts = table.lines().filter_map(parse_mount);
-        mounts
-            .filter(|m| path.starts_with(&m.point))
-            .max_by_key(|m| m.point.components().count())
+        mounts.filter(|m| path.starts_with(&m.point)).max_by_key(|m| m.point.components().count())
     }
 
     /// The directory in `/sys` of the whole disk behind device `MAJOR:MINOR`, going up from a partition.
@@ -135,11 +131,7 @@ fn parse_mount(line: &str) -> Option<Mount> {
     let device = fields.next()?.to_owned();
     let point = PathBuf::from(fields.nth(1)?.replace("\\040", " "));
     let filesystem = right.split(' ').next()?.to_owned();
-    Some(Mount {
-        device,
-        point,
-        filesystem,
-    })
+    Some(Mount { device, point, filesystem })
 }
 
 #[cfg(test)]

@@ -24,12 +24,7 @@ impl Report {
     pub fn new(knobs: Vec<Knob>) -> Report {
         let count = |severity| knobs.iter().filter(|knob| knob.severity == severity).count();
         let (ok, warn, fatal) = (count(Severity::Ok), count(Severity::Warn), count(Severity::Fatal));
-        Report {
-            knobs,
-            ok,
-            warn,
-            fatal,
-        }
+        Report { knobs, ok, warn, fatal }
     }
 
     /// 0: all is well; 1: something costs; 2: a node would not run.
@@ -53,11 +48,7 @@ impl Report {
                 Severity::NotApplicable => writeln!(out, "n/a    {:width$}  {}", knob.name, knob.why),
                 Severity::Ok => writeln!(out, "ok     {:width$}  {}", knob.name, knob.current),
                 short => {
-                    let label = if short == Severity::Fatal {
-                        "FATAL"
-                    } else {
-                        "warn "
-                    };
+                    let label = if short == Severity::Fatal { "FATAL" } else { "warn " };
                     let (name, current, wanted) = (knob.name, &knob.current, &knob.wanted);
                     let (why, remedy) = (&knob.why, &knob.remedy);
                     writeln!(out, "{label}  {name:width$}  {current}; wanted: {wanted}")
@@ -66,11 +57,7 @@ impl Report {
                 }
             };
         }
-        let _ = writeln!(
-            out,
-            "{} ok, {} to improve, {} fatal",
-            self.ok, self.warn, self.fatal
-        );
+        let _ = writeln!(out, "{} ok, {} to improve, {} fatal", self.ok, self.warn, self.fatal);
         out
     }
 }
@@ -86,18 +73,9 @@ mod tests {
     #[test]
     fn the_exit_code_is_that_of_the_worst_finding() {
         assert_eq!(Report::new(vec![]).exit_code(), 0);
-        assert_eq!(
-            Report::new(vec![knob(Severity::Ok), knob(Severity::NotApplicable)]).exit_code(),
-            0
-        );
-        assert_eq!(
-            Report::new(vec![knob(Severity::Ok), knob(Severity::Warn)]).exit_code(),
-            1
-        );
-        assert_eq!(
-            Report::new(vec![knob(Severity::Fatal), knob(Severity::Warn)]).exit_code(),
-            2
-        );
+        assert_eq!(Report::new(vec![knob(Severity::Ok), knob(Severity::NotApplicable)]).exit_code(), 0);
+        assert_eq!(Report::new(vec![knob(Severity::Ok), knob(Severity::Warn)]).exit_code(), 1);
+        assert_eq!(Report::new(vec![knob(Severity::Fatal), knob(Severity::Warn)]).exit_code(), 2);
     }
 
     #[test]
@@ -105,10 +83,7 @@ mod tests {
         let text = Report::new(vec![knob(Severity::Ok), knob(Severity::Fatal)]).to_text();
         let first = text.lines().next().unwrap();
         assert!(first.starts_with("FATAL"), "{text}");
-        assert!(
-            text.contains("do: turn it") && text.contains("why: it matters"),
-            "{text}"
-        );
+        assert!(text.contains("do: turn it") && text.contains("why: it matters"), "{text}");
         assert!(text.ends_with("1 ok, 0 to improve, 1 fatal\n"), "{text}");
     }
 

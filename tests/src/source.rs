@@ -28,12 +28,7 @@ impl Source {
         if !whole {
             mark_test_items(&code, &mut test_lines);
         }
-        Source {
-            path: path.to_owned(),
-            text: text.to_owned(),
-            code,
-            test_lines,
-        }
+        Source { path: path.to_owned(), text: text.to_owned(), code, test_lines }
     }
 
     /// The crate's folder: the first part of the path.
@@ -43,11 +38,7 @@ impl Source {
 
     /// Lines of code, counted from 1, with whether each is only for tests.
     pub fn lines(&self) -> impl Iterator<Item = (usize, &str, bool)> {
-        self.code
-            .lines()
-            .zip(&self.test_lines)
-            .enumerate()
-            .map(|(i, (line, test))| (i + 1, line, *test))
+        self.code.lines().zip(&self.test_lines).enumerate().map(|(i, (line, test))| (i + 1, line, *test))
     }
 
     /// Name, first line and number of lines of every function with a body.
@@ -56,10 +47,7 @@ impl Source {
         let mut found = Vec::new();
         for at in words(&self.code, "fn") {
             let rest = self.code[at + 2..].trim_start();
-            let name: String = rest
-                .chars()
-                .take_while(|c| c.is_alphanumeric() || *c == '_')
-                .collect();
+            let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             if name.is_empty() {
                 continue; // a type: fn(u8) -> u8
             }
@@ -84,10 +72,7 @@ pub fn files(extension: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut open = vec![root.clone()];
     while let Some(directory) = open.pop() {
-        for entry in fs::read_dir(&directory)
-            .expect("the checkout is readable")
-            .flatten()
-        {
+        for entry in fs::read_dir(&directory).expect("the checkout is readable").flatten() {
             let path = entry.path();
             let name = entry.file_name().to_string_lossy().into_owned();
             if path.is_dir() {
@@ -107,10 +92,7 @@ pub fn files(extension: &str) -> Vec<(String, String)> {
 
 /// Every Rust file of the checkout.
 pub fn rust() -> Vec<Source> {
-    files("rs")
-        .iter()
-        .map(|(path, text)| Source::new(path, text))
-        .collect()
+    files("rs").iter().map(|(path, text)| Source::new(path, text)).collect()
 }
 
 /// Byte positions where `word` stands alone in `code`.
@@ -209,10 +191,7 @@ fn is_word_before(bytes: &[u8], at: usize) -> bool {
 }
 
 fn find(bytes: &[u8], from: usize, what: &[u8]) -> usize {
-    bytes[from..]
-        .windows(what.len())
-        .position(|w| w == what)
-        .map_or(bytes.len(), |n| from + n)
+    bytes[from..].windows(what.len()).position(|w| w == what).map_or(bytes.len(), |n| from + n)
 }
 
 fn block_comment_end(bytes: &[u8], from: usize) -> usize {
@@ -253,9 +232,7 @@ fn raw_string_end(bytes: &[u8], at: usize) -> usize {
     if bytes.get(quote) != Some(&b'"') {
         return at;
     }
-    let close: Vec<u8> = std::iter::once(b'"')
-        .chain(std::iter::repeat_n(b'#', hashes))
-        .collect();
+    let close: Vec<u8> = std::iter::once(b'"').chain(std::iter::repeat_n(b'#', hashes)).collect();
     (find(bytes, quote + 1, &close) + close.len()).min(bytes.len())
 }
 
@@ -273,11 +250,7 @@ fn character_end(bytes: &[u8], at: usize) -> usize {
         Some(_) => 2,
         None => return at,
     };
-    if rest.get(length) == Some(&b'\'') {
-        at + length + 2
-    } else {
-        at
-    }
+    if rest.get(length) == Some(&b'\'') { at + length + 2 } else { at }
 }
 
 #[cfg(test)]
@@ -289,16 +262,8 @@ mod tests {
         let text = "let a = \"unsafe \\\" {\"; // unsafe\nlet b = 'x'; /* un /* saf */ e */ unsafe\nlet c = r#\"a\"b\"# + b'\\'';";
         let code = blank_prose(text);
         assert_eq!(code.len(), text.len());
-        assert_eq!(
-            words(&code, "unsafe")
-                .map(|at| line_of(&code, at))
-                .collect::<Vec<_>>(),
-            [2]
-        );
-        assert!(
-            code.contains("let c =") && !code.contains('"') && !code.contains('\''),
-            "{code}"
-        );
+        assert_eq!(words(&code, "unsafe").map(|at| line_of(&code, at)).collect::<Vec<_>>(), [2]);
+        assert!(code.contains("let c =") && !code.contains('"') && !code.contains('\''), "{code}");
     }
 
     #[test]
@@ -311,25 +276,14 @@ mod tests {
     fn functions_are_measured_from_their_name_to_their_brace() {
         let text =
             "trait T { fn none(&self) -> [u8; 2]; }\nfn one(f: fn(u8) -> u8)\nwhere\n{\n  if true { 1 }\n}\n";
-        assert_eq!(
-            Source::new("x/src/a.rs", text).functions(),
-            [("one".to_owned(), 2, 5)]
-        );
+        assert_eq!(Source::new("x/src/a.rs", text).functions(), [("one".to_owned(), 2, 5)]);
     }
 
     #[test]
     fn lines_under_cfg_test_are_marked() {
         let text = "fn a() {}\n#[cfg(test)]\nmod tests {\n  fn b() {}\n}\nfn c() {}\n#[cfg(test)]\nmod other;\nfn d() {}\n";
         let source = Source::new("x/src/a.rs", text);
-        assert_eq!(
-            source.test_lines,
-            [false, true, true, true, true, false, true, true, false]
-        );
-        assert!(
-            Source::new("x/src/a/tests.rs", text)
-                .test_lines
-                .iter()
-                .all(|t| *t)
-        );
+        assert_eq!(source.test_lines, [false, true, true, true, true, false, true, true, false]);
+        assert!(Source::new("x/src/a/tests.rs", text).test_lines.iter().all(|t| *t));
     }
 }

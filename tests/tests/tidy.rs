@@ -13,11 +13,7 @@ fn assert_tidy(broken: Vec<Broken>) {
 
 fn all_sources(rule: fn(&Source) -> Vec<Broken>) {
     let sources = source::rust();
-    assert!(
-        sources.len() > 20,
-        "found only {} files: looking in the wrong place",
-        sources.len()
-    );
+    assert!(sources.len() > 20, "found only {} files: looking in the wrong place", sources.len());
     assert_tidy(sources.iter().flat_map(rule).collect());
 }
 
@@ -42,17 +38,8 @@ fn dependencies_only_descend() {
     let rooms =
         manifests.filter_map(|(path, text)| Some((path.strip_suffix("/Cargo.toml")?.to_owned(), text)));
     let rooms: Vec<_> = rooms.collect();
-    assert_eq!(
-        rooms.len(),
-        tidy::CARGO_FLOORS.len(),
-        "every room has a floor, and every floor a room"
-    );
-    assert_tidy(
-        rooms
-            .iter()
-            .flat_map(|(room, text)| tidy::manifest_floors(room, text))
-            .collect(),
-    );
+    assert_eq!(rooms.len(), tidy::CARGO_FLOORS.len(), "every room has a floor, and every floor a room");
+    assert_tidy(rooms.iter().flat_map(|(room, text)| tidy::manifest_floors(room, text)).collect());
 }
 
 #[test]
@@ -80,21 +67,13 @@ fn links_in_documents_lead_somewhere() {
     let root = source::root();
     let exists = |path: &str| root.join(path).exists();
     let documents = source::files("md");
-    assert_tidy(
-        documents
-            .iter()
-            .flat_map(|(path, text)| tidy::broken_links(path, text, &exists))
-            .collect(),
-    );
+    assert_tidy(documents.iter().flat_map(|(path, text)| tidy::broken_links(path, text, &exists)).collect());
 }
 
 #[test]
 fn functions_named_in_documents_exist() {
-    let defined: HashSet<String> = source::rust()
-        .iter()
-        .flat_map(Source::functions)
-        .map(|(name, _, _)| name)
-        .collect();
+    let defined: HashSet<String> =
+        source::rust().iter().flat_map(Source::functions).map(|(name, _, _)| name).collect();
     let documents = ["README.md"].map(|name| {
         let text = fs::read_to_string(source::root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
         (name, text)

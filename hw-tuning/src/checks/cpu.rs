@@ -4,21 +4,10 @@ use crate::knob::{Knob, Severity};
 use crate::probe::{Probe, text_of};
 
 /// Clock sources that are read without leaving user space.
-const FAST_CLOCKS: [&str; 4] = [
-    "tsc",
-    "kvm-clock",
-    "arch_sys_counter",
-    "hyperv_clocksource_tsc_page",
-];
+const FAST_CLOCKS: [&str; 4] = ["tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"];
 
 pub fn knobs(probe: &Probe) -> Vec<Knob> {
-    vec![
-        cores(probe),
-        quota(probe),
-        smt(probe),
-        governor(probe),
-        clock(probe),
-    ]
+    vec![cores(probe), quota(probe), smt(probe), governor(probe), clock(probe)]
 }
 
 fn cores(probe: &Probe) -> Knob {
@@ -63,9 +52,8 @@ fn smt(probe: &Probe) -> Knob {
 fn governor(probe: &Probe) -> Knob {
     let directory = probe.path("/sys/devices/system/cpu");
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut governors: Vec<String> = entries
-        .filter_map(|entry| text_of(&entry.path().join("cpufreq/scaling_governor")))
-        .collect();
+    let mut governors: Vec<String> =
+        entries.filter_map(|entry| text_of(&entry.path().join("cpufreq/scaling_governor"))).collect();
     governors.sort();
     governors.dedup();
     if governors.is_empty() {
@@ -88,13 +76,7 @@ fn clock(probe: &Probe) -> Knob {
         return Knob::not_applicable("clocksource", "the clock source cannot be read");
     };
     let why = "a node reads the clock once per loop; hpet and acpi_pm cost a microsecond and a system call";
-    Knob::ok(
-        "clocksource",
-        source.clone(),
-        "tsc (or the hypervisor's page)",
-        why,
-    )
-    .unless(
+    Knob::ok("clocksource", source.clone(), "tsc (or the hypervisor's page)", why).unless(
         FAST_CLOCKS.contains(&source.as_str()),
         Severity::Warn,
         "boot with clocksource=tsc tsc=reliable if the TSC is sound",

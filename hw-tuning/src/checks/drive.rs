@@ -39,28 +39,16 @@ impl Drive {
             let number = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
             let sectors = probe.number(&format!("/sys/dev/block/{number}/size"));
             let bytes = sectors.map(|sectors| sectors * 512);
-            return Drive {
-                bytes,
-                mount: None,
-                direct: Some(true),
-                disk: probe.disk_of(&number),
-            };
+            return Drive { bytes, mount: None, direct: Some(true), disk: probe.disk_of(&number) };
         }
         let mount = probe.mount_of(&path);
         let disk = mount.as_ref().and_then(|mount| probe.disk_of(&mount.device));
         let direct = if probe.is_live() {
             try_direct(&inside)
         } else {
-            mount
-                .as_ref()
-                .map(|mount| !BUFFERED_FILESYSTEMS.contains(&mount.filesystem.as_str()))
+            mount.as_ref().map(|mount| !BUFFERED_FILESYSTEMS.contains(&mount.filesystem.as_str()))
         };
-        Drive {
-            bytes: metadata.filter(|m| m.is_file()).map(|m| m.len()),
-            mount,
-            direct,
-            disk,
-        }
+        Drive { bytes: metadata.filter(|m| m.is_file()).map(|m| m.len()), mount, direct, disk }
     }
 }
 
@@ -79,19 +67,9 @@ fn try_direct(path: &Path) -> Option<bool> {
 pub fn knobs(drive: &Drive) -> Vec<Knob> {
     let mut knobs = vec![direct_io(drive)];
     let Some(disk) = &drive.disk else {
-        let on = drive
-            .mount
-            .as_ref()
-            .map_or("an unknown mount".to_owned(), |m| m.filesystem.clone());
+        let on = drive.mount.as_ref().map_or("an unknown mount".to_owned(), |m| m.filesystem.clone());
         let why = format!("no single disk lies under the drive ({on})");
-        let names = [
-            "block_size",
-            "rotational",
-            "scheduler",
-            "write_cache",
-            "nr_requests",
-            "read_ahead",
-        ];
+        let names = ["block_size", "rotational", "scheduler", "write_cache", "nr_requests", "read_ahead"];
         knobs.extend(names.map(|name| Knob::not_applicable(name, why.clone())));
         return knobs;
     };
@@ -114,10 +92,8 @@ fn direct_io(drive: &Drive) -> Knob {
     match drive.direct {
         None => Knob::not_applicable("direct_io", format!("O_DIRECT could not be tried ({on})")),
         Some(true) => Knob::ok("direct_io", format!("yes ({on})"), "yes", why),
-        Some(false) => Knob::ok("direct_io", format!("no ({on})"), "yes", why).short(
-            Severity::Warn,
-            "put the drive on ext4 or xfs, or use a block device",
-        ),
+        Some(false) => Knob::ok("direct_io", format!("no ({on})"), "yes", why)
+            .short(Severity::Warn, "put the drive on ext4 or xfs, or use a block device"),
     }
 }
 
@@ -171,9 +147,7 @@ impl Queue<'_> {
         let Some(text) = self.text("scheduler") else {
             return Knob::not_applicable("scheduler", "the disk has no scheduler");
         };
-        let chosen = text
-            .split_whitespace()
-            .find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
+        let chosen = text.split_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
         let current = chosen.unwrap_or(&text).to_owned();
         let why = "a node orders and bounds its own requests; a scheduler adds a lock and a queue to each";
         let fine = current == "none";
@@ -204,13 +178,7 @@ impl Queue<'_> {
             return Knob::not_applicable("nr_requests", "the disk has no queue of requests");
         };
         let why = "a shard's thread must not sleep in the kernel for a free slot of the queue";
-        Knob::ok(
-            "nr_requests",
-            value.to_string(),
-            &format!("{WANTED_REQUESTS} or more"),
-            why,
-        )
-        .unless(
+        Knob::ok("nr_requests", value.to_string(), &format!("{WANTED_REQUESTS} or more"), why).unless(
             value >= WANTED_REQUESTS,
             Severity::Warn,
             self.set("nr_requests", &WANTED_REQUESTS.to_string()),
@@ -225,16 +193,7 @@ impl Queue<'_> {
             return Knob::not_applicable("read_ahead", "the disk does not tell");
         };
         let why = "through the page cache, a random read of 4 KiB may pull in this much";
-        Knob::ok(
-            "read_ahead",
-            human_bytes(kib * 1024),
-            &format!("{MOST_READ_AHEAD_KIB} KiB or less"),
-            why,
-        )
-        .unless(
-            kib <= MOST_READ_AHEAD_KIB,
-            Severity::Warn,
-            self.set("read_ahead_kb", "16"),
-        )
+        Knob::ok("read_ahead", human_bytes(kib * 1024), &format!("{MOST_READ_AHEAD_KIB} KiB or less"), why)
+            .unless(kib <= MOST_READ_AHEAD_KIB, Severity::Warn, self.set("read_ahead_kb", "16"))
     }
 }

@@ -16,13 +16,7 @@ const WANTED_BACKLOG: u64 = 1024;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 pub fn knobs(probe: &Probe) -> Vec<Knob> {
-    vec![
-        kernel(probe),
-        io_uring(probe),
-        memlock(probe),
-        nofile(probe),
-        backlog(probe),
-    ]
+    vec![kernel(probe), io_uring(probe), memlock(probe), nofile(probe), backlog(probe)]
 }
 
 fn kernel(probe: &Probe) -> Knob {
@@ -88,17 +82,9 @@ fn nofile(probe: &Probe) -> Knob {
     let Some(limit) = probe.soft_limit("Max open files") else {
         return Knob::not_applicable("nofile", "the limit cannot be read");
     };
-    let current = if limit == u64::MAX {
-        "unlimited".to_owned()
-    } else {
-        limit.to_string()
-    };
+    let current = if limit == u64::MAX { "unlimited".to_owned() } else { limit.to_string() };
     let why = "a connection is an open file; a node at the limit refuses new clients";
-    let severity = if limit < LEAST_FILES {
-        Severity::Fatal
-    } else {
-        Severity::Warn
-    };
+    let severity = if limit < LEAST_FILES { Severity::Fatal } else { Severity::Warn };
     Knob::ok("nofile", current, &format!("{WANTED_FILES} or more"), why).unless(
         limit >= WANTED_FILES,
         severity,
@@ -111,13 +97,7 @@ fn backlog(probe: &Probe) -> Knob {
         return Knob::not_applicable("somaxconn", "the limit cannot be read");
     };
     let why = "when many clients reconnect at once, those beyond the backlog wait a second for a retry";
-    Knob::ok(
-        "somaxconn",
-        limit.to_string(),
-        &format!("{WANTED_BACKLOG} or more"),
-        why,
-    )
-    .unless(
+    Knob::ok("somaxconn", limit.to_string(), &format!("{WANTED_BACKLOG} or more"), why).unless(
         limit >= WANTED_BACKLOG,
         Severity::Warn,
         format!("sysctl net.core.somaxconn={WANTED_BACKLOG}"),

@@ -25,18 +25,8 @@ fn memory(probe: &Probe, drive_bytes: Option<u64>) -> Knob {
         Some(bytes) => format!("the index of a drive of {} is held in memory", human_bytes(bytes)),
         None => "buffers and cache; the drive is not there yet, so its index is not counted".to_owned(),
     };
-    let severity = if total < LEAST_MEMORY_BYTES {
-        Severity::Fatal
-    } else {
-        Severity::Warn
-    };
-    Knob::ok(
-        "memory",
-        human_bytes(total),
-        &format!("{} or more", human_bytes(wanted)),
-        &why,
-    )
-    .unless(
+    let severity = if total < LEAST_MEMORY_BYTES { Severity::Fatal } else { Severity::Warn };
+    Knob::ok("memory", human_bytes(total), &format!("{} or more", human_bytes(wanted)), &why).unless(
         total >= wanted,
         severity,
         "add memory, use a smaller drive, or store larger records",
@@ -54,13 +44,7 @@ fn swappiness(probe: &Probe) -> Knob {
     };
     let why =
         "a swapped-out leaf of the index turns a memory access into a device read on the shard's thread";
-    Knob::ok(
-        "swappiness",
-        value.to_string(),
-        &format!("{MOST_SWAPPINESS} or less"),
-        why,
-    )
-    .unless(
+    Knob::ok("swappiness", value.to_string(), &format!("{MOST_SWAPPINESS} or less"), why).unless(
         value <= MOST_SWAPPINESS,
         Severity::Warn,
         "sysctl vm.swappiness=1, or swapoff -a",
@@ -71,9 +55,7 @@ fn huge_pages(probe: &Probe) -> Knob {
     let Some(text) = probe.text("/sys/kernel/mm/transparent_hugepage/enabled") else {
         return Knob::not_applicable("transparent_huge_pages", "this kernel has none");
     };
-    let chosen = text
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
+    let chosen = text.split_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
     let current = chosen.unwrap_or("unknown");
     let why =
         "with `always` the kernel compacts memory while a request waits, and small allocations grow to 2 MiB";

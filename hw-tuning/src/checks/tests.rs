@@ -13,9 +13,7 @@ struct Machine {
 impl Machine {
     /// A machine with nothing to improve.
     fn good() -> Machine {
-        let machine = Machine {
-            root: tempfile::tempdir().unwrap(),
-        };
+        let machine = Machine { root: tempfile::tempdir().unwrap() };
         for (path, text) in [
             ("proc/sys/kernel/osrelease", "6.8.0-31-generic\n"),
             ("proc/sys/kernel/io_uring_disabled", "0\n"),
@@ -30,28 +28,13 @@ impl Machine {
             ("proc/meminfo", "MemTotal:       16384000 kB\nMemFree: 1 kB\n"),
             ("proc/swaps", "Filename\tType\n"),
             ("proc/sys/vm/swappiness", "60\n"),
-            (
-                "proc/self/mountinfo",
-                "22 1 259:1 / / rw shared:1 - ext4 /dev/nvme0n1p1 rw\n",
-            ),
-            (
-                "sys/kernel/mm/transparent_hugepage/enabled",
-                "always [madvise] never\n",
-            ),
+            ("proc/self/mountinfo", "22 1 259:1 / / rw shared:1 - ext4 /dev/nvme0n1p1 rw\n"),
+            ("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n"),
             ("sys/devices/system/cpu/online", "0-3\n"),
             ("sys/devices/system/cpu/smt/active", "0\n"),
-            (
-                "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
-                "performance\n",
-            ),
-            (
-                "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor",
-                "performance\n",
-            ),
-            (
-                "sys/devices/system/clocksource/clocksource0/current_clocksource",
-                "tsc\n",
-            ),
+            ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "performance\n"),
+            ("sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "performance\n"),
+            ("sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc\n"),
             ("sys/fs/cgroup/cpu.max", "max 100000\n"),
             ("sys/devices/pci/nvme0n1/nvme0n1p1/partition", "1\n"),
             ("sys/devices/pci/nvme0n1/queue/logical_block_size", "512\n"),
@@ -86,17 +69,11 @@ impl Machine {
     }
 
     fn knobs(&self) -> Vec<Knob> {
-        all(
-            &Probe::new(self.root.path()),
-            Path::new("/var/lib/lode/drive.lode"),
-        )
+        all(&Probe::new(self.root.path()), Path::new("/var/lib/lode/drive.lode"))
     }
 
     fn knob(&self, name: &str) -> Knob {
-        self.knobs()
-            .into_iter()
-            .find(|knob| knob.name == name)
-            .unwrap_or_else(|| panic!("no knob {name}"))
+        self.knobs().into_iter().find(|knob| knob.name == name).unwrap_or_else(|| panic!("no knob {name}"))
     }
 
     fn severity(&self, name: &str) -> Severity {
@@ -117,72 +94,22 @@ fn nothing_is_wrong_with_a_good_machine() {
 const WORSE: [(&str, &str, &str, Severity); 18] = [
     ("proc/sys/kernel/osrelease", "5.15.0", "kernel", Severity::Fatal),
     ("proc/sys/kernel/osrelease", "5.19.17-x", "kernel", Severity::Warn),
-    (
-        "proc/sys/kernel/io_uring_disabled",
-        "1",
-        "io_uring",
-        Severity::Fatal,
-    ),
-    (
-        "proc/sys/kernel/io_uring_disabled",
-        "2",
-        "io_uring",
-        Severity::Fatal,
-    ),
+    ("proc/sys/kernel/io_uring_disabled", "1", "io_uring", Severity::Fatal),
+    ("proc/sys/kernel/io_uring_disabled", "2", "io_uring", Severity::Fatal),
     ("proc/sys/net/core/somaxconn", "128", "somaxconn", Severity::Warn),
     ("proc/meminfo", "MemTotal: 262144 kB", "memory", Severity::Fatal),
     ("proc/swaps", "Filename\n/swapfile", "swappiness", Severity::Warn),
     ("sys/devices/system/cpu/online", "0", "cores", Severity::Warn),
-    (
-        "sys/fs/cgroup/cpu.max",
-        "50000 100000",
-        "cpu_quota",
-        Severity::Warn,
-    ),
+    ("sys/fs/cgroup/cpu.max", "50000 100000", "cpu_quota", Severity::Warn),
     ("sys/devices/system/cpu/smt/active", "1", "smt", Severity::Warn),
-    (
-        "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor",
-        "powersave",
-        "governor",
-        Severity::Warn,
-    ),
+    ("sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "powersave", "governor", Severity::Warn),
     (CLOCK, "hpet", "clocksource", Severity::Warn),
-    (
-        HUGE_PAGES,
-        "[always] madvise never",
-        "transparent_huge_pages",
-        Severity::Warn,
-    ),
-    (
-        "sys/devices/pci/nvme0n1/queue/logical_block_size",
-        "16384",
-        "block_size",
-        Severity::Fatal,
-    ),
-    (
-        "sys/devices/pci/nvme0n1/queue/rotational",
-        "1",
-        "rotational",
-        Severity::Warn,
-    ),
-    (
-        "sys/devices/pci/nvme0n1/queue/scheduler",
-        "none [mq-deadline]",
-        "scheduler",
-        Severity::Warn,
-    ),
-    (
-        "sys/devices/pci/nvme0n1/queue/write_cache",
-        "write back",
-        "write_cache",
-        Severity::Warn,
-    ),
-    (
-        "sys/devices/pci/nvme0n1/queue/nr_requests",
-        "32",
-        "nr_requests",
-        Severity::Warn,
-    ),
+    (HUGE_PAGES, "[always] madvise never", "transparent_huge_pages", Severity::Warn),
+    ("sys/devices/pci/nvme0n1/queue/logical_block_size", "16384", "block_size", Severity::Fatal),
+    ("sys/devices/pci/nvme0n1/queue/rotational", "1", "rotational", Severity::Warn),
+    ("sys/devices/pci/nvme0n1/queue/scheduler", "none [mq-deadline]", "scheduler", Severity::Warn),
+    ("sys/devices/pci/nvme0n1/queue/write_cache", "write back", "write_cache", Severity::Warn),
+    ("sys/devices/pci/nvme0n1/queue/nr_requests", "32", "nr_requests", Severity::Warn),
 ];
 const CLOCK: &str = "sys/devices/system/clocksource/clocksource0/current_clocksource";
 const HUGE_PAGES: &str = "sys/kernel/mm/transparent_hugepage/enabled";
@@ -191,10 +118,7 @@ const HUGE_PAGES: &str = "sys/kernel/mm/transparent_hugepage/enabled";
 fn each_change_for_the_worse_is_found_and_no_other() {
     for (path, text, name, severity) in WORSE {
         let knobs = Machine::good().with(path, text).knobs();
-        let worse: Vec<_> = knobs
-            .iter()
-            .filter(|knob| knob.severity >= Severity::Warn)
-            .collect();
+        let worse: Vec<_> = knobs.iter().filter(|knob| knob.severity >= Severity::Warn).collect();
         let found: Vec<_> = worse.iter().map(|knob| (knob.name, knob.severity)).collect();
         assert_eq!(found, [(name, severity)], "after {path} = {text}");
         assert!(!worse[0].remedy.is_empty(), "{:?}", worse[0]);
@@ -216,9 +140,7 @@ fn a_process_below_its_limits_is_told_so() {
 
 #[test]
 fn what_the_machine_does_not_tell_is_not_guessed() {
-    let bare = Machine {
-        root: tempfile::tempdir().unwrap(),
-    };
+    let bare = Machine { root: tempfile::tempdir().unwrap() };
     for knob in bare.knobs() {
         // Without even a kernel version, the switch for io_uring counts as one from before it.
         if knob.name != "io_uring" {
@@ -281,8 +203,9 @@ fn names_are_unique_and_plain() {
     let all = names.len();
     names.dedup();
     assert_eq!(names.len(), all, "{names:?}");
-    assert!(names.iter().all(|n| {
-        n.bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-    }));
+    assert!(
+        names
+            .iter()
+            .all(|n| { n.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') })
+    );
 }

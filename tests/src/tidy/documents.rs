@@ -15,11 +15,7 @@ pub fn broken_links(path: &str, text: &str, exists: &dyn Fn(&str) -> bool) -> Ve
                 continue;
             }
             if !exists(&normal(&directory.join(target))) {
-                broken.push(Broken::new(
-                    path,
-                    number + 1,
-                    format!("the link to {target} leads nowhere"),
-                ));
+                broken.push(Broken::new(path, number + 1, format!("the link to {target} leads nowhere")));
             }
         }
     }
@@ -36,11 +32,7 @@ pub fn missing_names(path: &str, text: &str, defined: &dyn Fn(&str) -> bool) -> 
             };
             let name = name.rsplit(['.', ':']).next().unwrap_or(name);
             if !defined(name) {
-                broken.push(Broken::new(
-                    path,
-                    number + 1,
-                    format!("there is no function {quoted}"),
-                ));
+                broken.push(Broken::new(path, number + 1, format!("there is no function {quoted}")));
             }
         }
     }

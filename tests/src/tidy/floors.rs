@@ -39,18 +39,10 @@ pub fn manifest_floors(room: &str, manifest: &str) -> Vec<Broken> {
             continue;
         }
         if name.starts_with("lode-") && !below.contains(&name) {
-            broken.push(Broken::new(
-                &path,
-                number + 1,
-                format!("{room} may not import {name}"),
-            ));
+            broken.push(Broken::new(&path, number + 1, format!("{room} may not import {name}")));
         }
         if room == "engine" && section == "dependencies" && !ENGINE_IMPORTS.contains(&name) {
-            broken.push(Broken::new(
-                &path,
-                number + 1,
-                format!("the engine may not import {name}"),
-            ));
+            broken.push(Broken::new(&path, number + 1, format!("the engine may not import {name}")));
         }
     }
     broken
@@ -71,11 +63,7 @@ pub fn source_floors(source: &Source) -> Vec<Broken> {
         }
         for at in words(&source.code, &name) {
             let line = line_of(&source.code, at);
-            broken.push(Broken::new(
-                &source.path,
-                line,
-                format!("{} may not import {name}", source.room()),
-            ));
+            broken.push(Broken::new(&source.path, line, format!("{} may not import {name}", source.room())));
         }
     }
     broken.extend(second_meeting(source));
@@ -111,29 +99,16 @@ mod tests {
 
     #[test]
     fn the_engine_imports_only_what_is_pure() {
-        assert_eq!(
-            manifest_floors("engine", "[dependencies]\ntokio.workspace = true\n").len(),
-            1
-        );
+        assert_eq!(manifest_floors("engine", "[dependencies]\ntokio.workspace = true\n").len(), 1);
         assert!(manifest_floors("engine", "[dev-dependencies]\ntempfile.workspace = true\n").is_empty());
     }
 
     #[test]
     fn a_use_may_not_climb() {
-        assert_eq!(
-            source_floors(&Source::new("net/src/a.rs", "\nuse lode_engine::Seq;"))[0].line,
-            2
-        );
-        assert_eq!(
-            source_floors(&Source::new("bench/src/a.rs", "lode_node::serve()")).len(),
-            1
-        );
+        assert_eq!(source_floors(&Source::new("net/src/a.rs", "\nuse lode_engine::Seq;"))[0].line, 2);
+        assert_eq!(source_floors(&Source::new("bench/src/a.rs", "lode_node::serve()")).len(), 1);
         assert!(
-            source_floors(&Source::new(
-                "node/src/a.rs",
-                "use lode_engine::Seq; // lode_tests"
-            ))
-            .is_empty()
+            source_floors(&Source::new("node/src/a.rs", "use lode_engine::Seq; // lode_tests")).is_empty()
         );
         assert!(source_floors(&Source::new("net/tests/a.rs", "use lode_net::wire;")).is_empty());
     }
@@ -141,10 +116,7 @@ mod tests {
     #[test]
     fn wire_and_engine_requests_meet_once() {
         let text = "use lode_engine::RequestBody;\nuse lode_net::wire::RequestView;";
-        assert_eq!(
-            source_floors(&Source::new("node/src/reactor/mod.rs", text)).len(),
-            1
-        );
+        assert_eq!(source_floors(&Source::new("node/src/reactor/mod.rs", text)).len(), 1);
         assert!(source_floors(&Source::new(MEETING, text)).is_empty());
         assert!(source_floors(&Source::new("node/src/a.rs", "use lode_engine::RequestBody;")).is_empty());
     }

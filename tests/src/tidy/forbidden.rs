@@ -32,14 +32,8 @@ const ENGINE_FORBIDDEN: [&str; 25] = [
     "HashSet::new",
 ];
 /// What is left over from the making.
-const LEFT_OVER: [&str; 6] = [
-    "todo!",
-    "unimplemented!",
-    "dbg!",
-    "#[ignore",
-    "allow(dead_code",
-    "allow(unused",
-];
+const LEFT_OVER: [&str; 6] =
+    ["todo!", "unimplemented!", "dbg!", "#[ignore", "allow(dead_code", "allow(unused"];
 /// The rooms where `unsafe` may stand.
 const UNSAFE_ROOMS: [&str; 1] = ["net/src/ring/"];
 
@@ -49,21 +43,13 @@ pub fn engine_calls(source: &Source) -> Vec<Broken> {
     if !source.path.starts_with("engine/") {
         return vec![];
     }
-    let mut broken = lines_with(
-        source,
-        &ENGINE_FORBIDDEN,
-        "the engine is pure; take it through `step`",
-    );
+    let mut broken = lines_with(source, &ENGINE_FORBIDDEN, "the engine is pure; take it through `step`");
     // `use std::{fs, io}` hides the paths.
     for (line, code, test) in source.lines() {
         let grouped = code.trim_start().starts_with("use std::{");
         let world = ["fs", "net", "thread", "env", "process", "io", "os", "time"];
         if grouped && !test && world.iter().any(|word| words(code, word).next().is_some()) {
-            broken.push(Broken::new(
-                &source.path,
-                line,
-                "the engine is pure; take it through `step`",
-            ));
+            broken.push(Broken::new(&source.path, line, "the engine is pure; take it through `step`"));
         }
     }
     broken
@@ -74,11 +60,7 @@ pub fn left_over(source: &Source) -> Vec<Broken> {
     let mut broken = Vec::new();
     for (number, line, _) in source.lines() {
         for word in LEFT_OVER.iter().filter(|word| line.contains(**word)) {
-            broken.push(Broken::new(
-                &source.path,
-                number,
-                format!("`{word}` may not stay"),
-            ));
+            broken.push(Broken::new(&source.path, number, format!("`{word}` may not stay")));
         }
     }
     broken
@@ -91,9 +73,7 @@ pub fn unsafe_rooms(source: &Source) -> Vec<Broken> {
     }
     let what = format!("`unsafe` may stand only in {}", UNSAFE_ROOMS.join(", "));
     let found = words(&source.code, "unsafe");
-    found
-        .map(|at| Broken::new(&source.path, line_of(&source.code, at), what.clone()))
-        .collect()
+    found.map(|at| Broken::new(&source.path, line_of(&source.code, at), what.clone())).collect()
 }
 
 /// `unwrap()` outside tests.

@@ -23,11 +23,7 @@ pub struct Broken {
 
 impl Broken {
     fn new(path: &str, line: usize, what: impl Into<String>) -> Broken {
-        Broken {
-            path: path.to_owned(),
-            line,
-            what: what.into(),
-        }
+        Broken { path: path.to_owned(), line, what: what.into() }
     }
 }
 

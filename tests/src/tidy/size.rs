@@ -12,19 +12,12 @@ pub const MAX_FUNCTION_LINES: usize = 70;
 pub fn file_lines(source: &Source) -> Vec<Broken> {
     let lines = source.text.lines().count();
     let what = format!("{lines} lines, {MAX_FILE_LINES} are the most; split it by idea");
-    if lines > MAX_FILE_LINES {
-        vec![Broken::new(&source.path, 1, what)]
-    } else {
-        vec![]
-    }
+    if lines > MAX_FILE_LINES { vec![Broken::new(&source.path, 1, what)] } else { vec![] }
 }
 
 /// Functions with too many lines.
 pub fn function_lines(source: &Source) -> Vec<Broken> {
-    let long = source
-        .functions()
-        .into_iter()
-        .filter(|(_, _, lines)| *lines > MAX_FUNCTION_LINES);
+    let long = source.functions().into_iter().filter(|(_, _, lines)| *lines > MAX_FUNCTION_LINES);
     long.map(|(name, first, lines)| {
         let what = format!("fn {name} has {lines} lines, {MAX_FUNCTION_LINES} are the most; split it");
         Broken::new(&source.path, first, what)
