@@ -51,10 +51,7 @@ impl Shape {
 
 fn report(what: &str, count: u64, took: Duration) {
     let rate = count as f64 / took.as_secs_f64() / 1e6;
-    println!(
-        "{what:<28} {rate:7.2} M/s  {:7.0} ns each",
-        took.as_nanos() as f64 / count as f64
-    );
+    println!("{what:<28} {rate:7.2} M/s  {:7.0} ns each", took.as_nanos() as f64 / count as f64);
 }
 
 /// Resident bytes of the process, where the system tells.
@@ -68,20 +65,13 @@ fn resident_bytes() -> u64 {
 
 fn memory(indexes: &[PartitionIndex]) -> (u64, u64) {
     let keys = indexes.iter().map(PartitionIndex::len).sum();
-    (
-        keys,
-        indexes.iter().map(|index| index.memory_bytes() as u64).sum(),
-    )
+    (keys, indexes.iter().map(|index| index.memory_bytes() as u64).sum())
 }
 
 fn main() {
     let mut args = std::env::args().skip(1);
-    let keys: u64 = args
-        .next()
-        .map_or(10_000_000, |arg| arg.parse().expect("KEYS is a number"));
-    let partitions: u64 = args
-        .next()
-        .map_or(1_000, |arg| arg.parse().expect("PARTITIONS is a number"));
+    let keys: u64 = args.next().map_or(10_000_000, |arg| arg.parse().expect("KEYS is a number"));
+    let partitions: u64 = args.next().map_or(1_000, |arg| arg.parse().expect("PARTITIONS is a number"));
     let shape = match args.next().as_deref() {
         None | Some("random") => Shape::Random,
         Some("numbers") => Shape::Numbers,
@@ -134,10 +124,7 @@ fn look_up(indexes: &[PartitionIndex], keys: u64, shape: Shape) {
             shape.key(n, key);
         }
         let begin = Instant::now();
-        let found = batch
-            .iter()
-            .filter(|(partition, key)| indexes[*partition].get(key).is_some())
-            .count();
+        let found = batch.iter().filter(|(partition, key)| indexes[*partition].get(key).is_some()).count();
         took += begin.elapsed();
         assert_eq!(found, batch.len(), "every key is there");
     }
@@ -177,10 +164,7 @@ fn load(indexes: &[PartitionIndex], held: u64) {
         bytes += loaded.memory_bytes() as u64;
     }
     report("append", held, took);
-    println!(
-        "loaded in order: {:.2} bytes of memory a key",
-        bytes as f64 / held as f64
-    );
+    println!("loaded in order: {:.2} bytes of memory a key", bytes as f64 / held as f64);
 }
 
 fn take_out(mut indexes: Vec<PartitionIndex>, keys: u64, shape: Shape, overhead: Duration) {
@@ -188,23 +172,16 @@ fn take_out(mut indexes: Vec<PartitionIndex>, keys: u64, shape: Shape, overhead:
     let per_round = indexes.len() as u64;
     let mut removed = 0;
     let begin = Instant::now();
-    for n in (0..keys).filter(|n| n / per_round % 2 == 0) {
+    for n in (0..keys).filter(|n| (n / per_round).is_multiple_of(2)) {
         removed += 1;
         shape.key(n, &mut key);
         let partition = (n % indexes.len() as u64) as usize;
         indexes[partition].remove(&key);
     }
-    report(
-        "remove half",
-        removed,
-        begin.elapsed().saturating_sub(overhead / 2),
-    );
+    report("remove half", removed, begin.elapsed().saturating_sub(overhead / 2));
     let (held, bytes) = memory(&indexes);
     if held > 0 {
-        println!(
-            "{held} keys left: {:.2} bytes of memory a key",
-            bytes as f64 / held as f64
-        );
+        println!("{held} keys left: {:.2} bytes of memory a key", bytes as f64 / held as f64);
     }
     let begin = Instant::now();
     for index in &mut indexes {

@@ -86,13 +86,7 @@ struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     fn new(root: &'a Node, cut: Cut<'_>) -> Cursor<'a> {
         const EMPTY: &Leaf = &Leaf::new();
-        let mut cursor = Cursor {
-            root,
-            path: Vec::new(),
-            leaf: EMPTY,
-            at: 0,
-            key: Vec::new(),
-        };
+        let mut cursor = Cursor { root, path: Vec::new(), leaf: EMPTY, at: 0, key: Vec::new() };
         cursor.seek(cut);
         cursor
     }
@@ -224,5 +218,29 @@ impl<'a> IterRev<'a> {
         self.cursor.at -= 1;
         let i = self.cursor.at;
         Some(self.cursor.entry(i))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::PartitionIndex;
+
+    #[test]
+    fn a_walk_does_not_wander_beyond_its_end() {
+        let mut index = PartitionIndex::new();
+        for n in 0..5_000u32 {
+            index.insert(&n.to_be_bytes(), Location::new(u64::from(n), 31));
+        }
+        let (low, high) = (2_000u32.to_be_bytes(), 2_001u32.to_be_bytes());
+        let mut iter = index.iter(Bound::Included(&low), Bound::Included(&high));
+        let begin = std::ptr::from_ref(iter.cursor.leaf);
+        while iter.next().is_some() {}
+        assert!(std::ptr::eq(begin, iter.cursor.leaf));
+
+        let mut iter = index.iter_rev(Bound::Included(&low), Bound::Included(&high));
+        let begin = std::ptr::from_ref(iter.cursor.leaf);
+        while iter.next().is_some() {}
+        assert!(std::ptr::eq(begin, iter.cursor.leaf));
     }
 }

@@ -9,3 +9,13 @@ pub(super) const fn allocated_bytes(bytes: usize) -> usize {
     let chunk = (bytes + 8).next_multiple_of(16);
     if chunk < 32 { 32 } else { chunk }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::allocated_bytes;
+
+    #[test]
+    fn an_allocation_costs_its_header_and_rounding() {
+        assert_eq!([0, 1, 24, 25, 40, 41, 4096].map(allocated_bytes), [0, 32, 32, 48, 48, 64, 4112]);
+    }
+}

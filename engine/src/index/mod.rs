@@ -41,10 +41,7 @@ impl Default for PartitionIndex {
 impl PartitionIndex {
     /// An empty index.
     pub const fn new() -> PartitionIndex {
-        PartitionIndex {
-            root: Node::Leaf(Leaf::new()),
-            memory_bytes: 0,
-        }
+        PartitionIndex { root: Node::Leaf(Leaf::new()), memory_bytes: 0 }
     }
 
     /// How many keys there are.
@@ -81,11 +78,7 @@ impl PartitionIndex {
 
     /// Sets the location of `key`, and returns the one that it had.
     pub fn insert(&mut self, key: &[u8], location: Location) -> Option<Location> {
-        assert!(
-            (1..=MAX_KEY_BYTES).contains(&key.len()),
-            "key of {} bytes",
-            key.len()
-        );
+        check_length(key);
         let Inserted { old, split } = self.root.insert(key, location, true, &mut self.memory_bytes);
         if let Some(split) = split {
             let left = std::mem::replace(&mut self.root, Node::Leaf(Leaf::new()));
@@ -122,11 +115,7 @@ impl PartitionIndex {
     /// Sets the location of a key that is likely to be larger than all others, as when an index image
     /// is loaded; works for any key, and returns the location that it had.
     pub fn append(&mut self, key: &[u8], location: Location) -> Option<Location> {
-        assert!(
-            (1..=MAX_KEY_BYTES).contains(&key.len()),
-            "key of {} bytes",
-            key.len()
-        );
+        check_length(key);
         if self.root.append(key, location, &mut self.memory_bytes) {
             None
         } else {
@@ -146,9 +135,7 @@ impl PartitionIndex {
 
     /// How many keys there are in a range: a look at two nodes a level.
     pub fn count(&self, start: Bound<&[u8]>, end: Bound<&[u8]>) -> u64 {
-        Cut::upper(end)
-            .rank(&self.root)
-            .saturating_sub(Cut::lower(start).rank(&self.root))
+        Cut::upper(end).rank(&self.root).saturating_sub(Cut::lower(start).rank(&self.root))
     }
 
     /// Takes up to `max_entries` keys out, hands their locations to `each`, and gives their
@@ -175,6 +162,10 @@ impl PartitionIndex {
             }
         }
     }
+}
+
+fn check_length(key: &[u8]) {
+    assert!((1..=MAX_KEY_BYTES).contains(&key.len()), "key of {} bytes", key.len());
 }
 
 #[cfg(test)]

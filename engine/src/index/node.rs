@@ -101,10 +101,7 @@ impl Node {
                 done
             }
             Node::Inner(inner) => {
-                let done = inner
-                    .children
-                    .last_mut()
-                    .is_some_and(|last| last.append(key, location, memory));
+                let done = inner.children.last_mut().is_some_and(|last| last.append(key, location, memory));
                 inner.records += u64::from(done);
                 done
             }
@@ -174,11 +171,7 @@ impl Node {
         let mut children = Vec::new();
         children.reserve_exact(SPARE_CHILDREN);
         children.extend([left, split.right]);
-        let root = Inner {
-            separators,
-            children,
-            records,
-        };
+        let root = Inner { separators, children, records };
         *memory += root.memory_bytes();
         Node::Inner(Box::new(root))
     }
@@ -207,10 +200,7 @@ fn insert_into_leaf(
         Ok(at) => {
             let old = leaf.location(at);
             leaf.set_location(at, location);
-            Inserted {
-                old: Some(old),
-                split: None,
-            }
+            Inserted { old: Some(old), split: None }
         }
         Err(at) => {
             let before = leaf.memory_bytes();
@@ -263,11 +253,7 @@ impl Inner {
             self.children.reserve_exact(SPARE_CHILDREN);
         }
         self.children.insert(i + 1, split.right);
-        assert_eq!(
-            self.separators.len() + 1,
-            self.children.len(),
-            "separators lie between children"
-        );
+        assert_eq!(self.separators.len() + 1, self.children.len(), "separators lie between children");
 
         let long = self.separators.body_bytes() > MAX_SEPARATOR_BYTES && self.children.len() > 3;
         let split = (self.children.len() > MAX_CHILDREN || long).then(|| self.split(rightmost));
@@ -279,11 +265,7 @@ impl Inner {
     fn split(&mut self, rightmost: bool) -> Split {
         let count = self.separators.len();
         // Keys that come in ascending order never come back to the left half.
-        let middle = if rightmost {
-            count - 1 - count / 8
-        } else {
-            count / 2
-        };
+        let middle = if rightmost { count - 1 - count / 8 } else { count / 2 };
         let separator = self.separators.key(middle);
         let children = self.children.split_off(middle + 1);
         let separators = self.separators.slice(middle + 1..count);
@@ -291,14 +273,7 @@ impl Inner {
         self.children.shrink_to(middle + 1 + SPARE_CHILDREN);
         let records: u64 = children.iter().map(Node::records).sum();
         self.records -= records;
-        Split {
-            separator,
-            right: Node::Inner(Box::new(Inner {
-                separators,
-                children,
-                records,
-            })),
-        }
+        Split { separator, right: Node::Inner(Box::new(Inner { separators, children, records })) }
     }
 
     /// Drops child `i` if it is empty, else merges it with a neighbour if they fit.

@@ -38,21 +38,9 @@ struct Chopped<'a> {
 impl<'a> Chopped<'a> {
     fn new(suffix: &'a [u8]) -> Chopped<'a> {
         match suffix {
-            [] => Chopped {
-                head: 0,
-                head_len: 0,
-                tail: &[],
-            },
-            [a] => Chopped {
-                head: u16::from_be_bytes([*a, 0]),
-                head_len: 1,
-                tail: &[],
-            },
-            [a, b, tail @ ..] => Chopped {
-                head: u16::from_be_bytes([*a, *b]),
-                head_len: 2,
-                tail,
-            },
+            [] => Chopped { head: 0, head_len: 0, tail: &[] },
+            [a] => Chopped { head: u16::from_be_bytes([*a, 0]), head_len: 1, tail: &[] },
+            [a, b, tail @ ..] => Chopped { head: u16::from_be_bytes([*a, *b]), head_len: 2, tail },
         }
     }
 }
@@ -66,11 +54,7 @@ impl<const MARK: usize, const VALUE: usize> Packed<MARK, VALUE> {
 
     /// No keys, no allocation.
     pub const fn new() -> Self {
-        Packed {
-            bytes: Vec::new(),
-            len: 0,
-            prefix_len: 0,
-        }
+        Packed { bytes: Vec::new(), len: 0, prefix_len: 0 }
     }
 
     /// How many keys there are.
@@ -100,10 +84,7 @@ impl<const MARK: usize, const VALUE: usize> Packed<MARK, VALUE> {
             return Err(if key < prefix { 0 } else { self.len() });
         };
         let wanted = Chopped::new(suffix);
-        let Range {
-            start: mut low,
-            end: mut high,
-        } = self.equal_heads(wanted.head);
+        let Range { start: mut low, end: mut high } = self.equal_heads(wanted.head);
         while low < high {
             let middle = low.midpoint(high);
             let (head_len, tail) = self.rest(middle);
@@ -122,11 +103,7 @@ impl<const MARK: usize, const VALUE: usize> Packed<MARK, VALUE> {
             return true;
         };
         let (head_len, tail) = self.rest(last);
-        Chopped {
-            head: self.head(last),
-            head_len,
-            tail,
-        } < Chopped::new(&key[self.prefix().len()..])
+        Chopped { head: self.head(last), head_len, tail } < Chopped::new(&key[self.prefix().len()..])
     }
 
     /// The keys whose head is `head`; no branches, so that it compiles to vector instructions.
@@ -195,37 +172,18 @@ impl<const MARK: usize, const VALUE: usize> Packed<MARK, VALUE> {
     fn insert_suffix(&mut self, at: usize, suffix: &[u8], value: [u8; VALUE]) {
         let Chopped { head, head_len, tail } = Chopped::new(suffix);
         let old_len = self.bytes.len();
-        let (heads, marks, values, tails) = (
-            self.heads_at(),
-            self.marks_at(),
-            self.values_at(),
-            self.tails_at(),
-        );
+        let (heads, marks, values, tails) =
+            (self.heads_at(), self.marks_at(), self.values_at(), self.tails_at());
         let start = self.tail_start(at);
-        assert!(
-            self.tail_start(self.len()) + tail.len() <= Self::MAX_TAIL_BYTES,
-            "tails of a node overflow"
-        );
+        assert!(self.tail_start(self.len()) + tail.len() <= Self::MAX_TAIL_BYTES, "tails of a node overflow");
         self.grow(Self::ENTRY_BYTES + tail.len());
 
         // From the back, so that nothing is overwritten before it has moved.
         let bytes = &mut self.bytes;
-        bytes.copy_within(
-            tails + start..old_len,
-            tails + start + Self::ENTRY_BYTES + tail.len(),
-        );
-        bytes.copy_within(
-            values + at * VALUE..tails + start,
-            values + at * VALUE + Self::ENTRY_BYTES,
-        );
-        bytes.copy_within(
-            marks + at * MARK..values + at * VALUE,
-            marks + at * MARK + HEAD_BYTES + MARK,
-        );
-        bytes.copy_within(
-            heads + at * HEAD_BYTES..marks + at * MARK,
-            heads + (at + 1) * HEAD_BYTES,
-        );
+        bytes.copy_within(tails + start..old_len, tails + start + Self::ENTRY_BYTES + tail.len());
+        bytes.copy_within(values + at * VALUE..tails + start, values + at * VALUE + Self::ENTRY_BYTES);
+        bytes.copy_within(marks + at * MARK..values + at * VALUE, marks + at * MARK + HEAD_BYTES + MARK);
+        bytes.copy_within(heads + at * HEAD_BYTES..marks + at * MARK, heads + (at + 1) * HEAD_BYTES);
         self.len += 1;
 
         let tail_at = self.tails_at() + start;
@@ -245,27 +203,14 @@ impl<const MARK: usize, const VALUE: usize> Packed<MARK, VALUE> {
         }
         let tail_len = self.rest(at).1.len();
         let start = self.tail_start(at);
-        let (heads, marks, values, tails) = (
-            self.heads_at(),
-            self.marks_at(),
-            self.values_at(),
-            self.tails_at(),
-        );
+        let (heads, marks, values, tails) =
+            (self.heads_at(), self.marks_at(), self.values_at(), self.tails_at());
         self.shift_ends(at + 1, (tail_len as u32).wrapping_neg());
 
         let bytes = &mut self.bytes;
-        bytes.copy_within(
-            heads + (at + 1) * HEAD_BYTES..marks + at * MARK,
-            heads + at * HEAD_BYTES,
-        );
-        bytes.copy_within(
-            marks + (at + 1) * MARK..values + at * VALUE,
-            marks + at * MARK - HEAD_BYTES,
-        );
-        bytes.copy_within(
-            values + (at + 1) * VALUE..tails + start,
-            values + at * VALUE - HEAD_BYTES - MARK,
-        );
+        bytes.copy_within(heads + (at + 1) * HEAD_BYTES..marks + at * MARK, heads + at * HEAD_BYTES);
+        bytes.copy_within(marks + (at + 1) * MARK..values + at * VALUE, marks + at * MARK - HEAD_BYTES);
+        bytes.copy_within(values + (at + 1) * VALUE..tails + start, values + at * VALUE - HEAD_BYTES - MARK);
         bytes.copy_within(tails + start + tail_len.., tails + start - Self::ENTRY_BYTES);
         bytes.truncate(bytes.len() - Self::ENTRY_BYTES - tail_len);
         self.len -= 1;
@@ -302,9 +247,8 @@ impl<const MARK: usize, const VALUE: usize> Packed<MARK, VALUE> {
     /// Bytes of the body of [`merged`](Self::merged).
     pub fn merged_body_bytes(&self, between: Option<&[u8]>, right: &Self) -> usize {
         let shared = self.shared_with(between, right);
-        let middle = between.map_or(0, |key| {
-            Self::ENTRY_BYTES + (key.len() - shared).saturating_sub(HEAD_BYTES)
-        });
+        let middle =
+            between.map_or(0, |key| Self::ENTRY_BYTES + (key.len() - shared).saturating_sub(HEAD_BYTES));
         let tails = self.tail_bytes(0..self.len(), shared) + right.tail_bytes(0..right.len(), shared);
         (self.len() + right.len()) * Self::ENTRY_BYTES + tails + middle
     }
@@ -333,14 +277,8 @@ impl<const MARK: usize, const VALUE: usize> Packed<MARK, VALUE> {
 
     /// Length of the prefix that the first and the last key of a merger share.
     fn shared_with(&self, between: Option<&[u8]>, right: &Self) -> usize {
-        let first = (self.len > 0)
-            .then(|| self.key(0))
-            .or_else(|| between.map(<[u8]>::to_vec));
-        let last = right
-            .len()
-            .checked_sub(1)
-            .map(|i| right.key(i))
-            .or_else(|| between.map(<[u8]>::to_vec));
+        let first = (self.len > 0).then(|| self.key(0)).or_else(|| between.map(<[u8]>::to_vec));
+        let last = right.len().checked_sub(1).map(|i| right.key(i)).or_else(|| between.map(<[u8]>::to_vec));
         match (first, last) {
             (Some(first), Some(last)) => common_prefix(&first, &last),
             (Some(first), None) => common_prefix(&first, &self.key(self.len() - 1)),
@@ -423,11 +361,7 @@ impl<const MARK: usize, const VALUE: usize> Packed<MARK, VALUE> {
 
     /// Where the tail of key `i` begins, counted from the first tail.
     fn tail_start(&self, i: usize) -> usize {
-        if i == 0 {
-            0
-        } else {
-            self.mark(i - 1) as usize & Self::MAX_TAIL_BYTES
-        }
+        if i == 0 { 0 } else { self.mark(i - 1) as usize & Self::MAX_TAIL_BYTES }
     }
 
     /// Bytes of the head of key `i` that are real, and the tail.
@@ -435,10 +369,7 @@ impl<const MARK: usize, const VALUE: usize> Packed<MARK, VALUE> {
         let mark = self.mark(i);
         let tails = self.tails_at();
         let end = mark as usize & Self::MAX_TAIL_BYTES;
-        (
-            (mark >> Self::END_BITS) as usize,
-            &self.bytes[tails + self.tail_start(i)..tails + end],
-        )
+        ((mark >> Self::END_BITS) as usize, &self.bytes[tails + self.tail_start(i)..tails + end])
     }
 }
 
@@ -475,16 +406,7 @@ impl<const MARK: usize, const VALUE: usize> Builder<MARK, VALUE> {
         bytes.resize(total, 0);
         let len = u16::try_from(count).expect("a node has few keys");
         let prefix_len = u16::try_from(prefix.len()).expect("keys are at most 4 KiB");
-        Builder {
-            run: Packed {
-                bytes,
-                len,
-                prefix_len,
-            },
-            next: 0,
-            end: 0,
-            key: Vec::new(),
-        }
+        Builder { run: Packed { bytes, len, prefix_len }, next: 0, end: 0, key: Vec::new() }
     }
 
     fn push(&mut self, suffix: &[u8], value: [u8; VALUE]) {
@@ -511,11 +433,7 @@ impl<const MARK: usize, const VALUE: usize> Builder<MARK, VALUE> {
 
     fn finish(self) -> Packed<MARK, VALUE> {
         assert_eq!(self.next, self.run.len(), "keys of a built node");
-        assert_eq!(
-            self.run.tails_at() + self.end,
-            self.run.bytes.len(),
-            "bytes of a built node"
-        );
+        assert_eq!(self.run.tails_at() + self.end, self.run.bytes.len(), "bytes of a built node");
         self.run
     }
 }

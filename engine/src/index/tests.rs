@@ -39,9 +39,7 @@ const FAMILIES: [(&str, Keys); 7] = [
         let (a, b, c) = (rng.below(9), rng.below(40), rng.below(200));
         format!("registry/src/some-crate-with-a-name-{a}/src/module_{b}/file_{c}.rs").into_bytes()
     }),
-    ("numbers", |rng| {
-        format!("user:{:010}", rng.below(20_000)).into_bytes()
-    }),
+    ("numbers", |rng| format!("user:{:010}", rng.below(20_000)).into_bytes()),
     ("longest", |rng| {
         let mut key = vec![b'k'; MAX_KEY_BYTES];
         let at = [0, 1, 2000, 4092][rng.below(4) as usize];
@@ -51,11 +49,7 @@ const FAMILIES: [(&str, Keys); 7] = [
     }),
     ("mixed", |rng| {
         // Short keys between long ones that share nearly all of their bytes.
-        let len = if rng.below(2) == 0 {
-            1 + rng.below(4)
-        } else {
-            1 + rng.below(4096)
-        } as usize;
+        let len = if rng.below(2) == 0 { 1 + rng.below(4) } else { 1 + rng.below(4096) } as usize;
         let mut key = vec![b'm'; len];
         let at = rng.below(len as u64) as usize;
         key[at] = rng.next() as u8;
@@ -96,25 +90,15 @@ fn recount(
             };
             for i in 0..leaf.len() {
                 assert!(key(i).as_slice() >= low, "key below its separator");
-                assert!(
-                    high.is_none_or(|high| key(i).as_slice() < high),
-                    "key above its separator"
-                );
+                assert!(high.is_none_or(|high| key(i).as_slice() < high), "key above its separator");
                 assert!(i == 0 || key(i - 1) < key(i), "keys out of order");
             }
             leaf.memory_bytes()
         }
         Node::Inner(inner) => {
             let children = inner.children();
-            assert!(
-                !children.is_empty() && (depth > 0 || children.len() > 1),
-                "a level too many"
-            );
-            assert_eq!(
-                children.iter().map(Node::records).sum::<u64>(),
-                node.records(),
-                "count of keys"
-            );
+            assert!(!children.is_empty() && (depth > 0 || children.len() > 1), "a level too many");
+            assert_eq!(children.iter().map(Node::records).sum::<u64>(), node.records(), "count of keys");
             let mut bytes = inner.memory_bytes();
             for (i, child) in children.iter().enumerate() {
                 let from = if i == 0 { low.to_vec() } else { inner.separator(i) };
@@ -130,12 +114,16 @@ fn recount(
     }
 }
 
+/// Leaves and inner nodes of a tree.
+fn nodes(node: &Node) -> (usize, usize) {
+    match node {
+        Node::Leaf(_) => (1, 0),
+        Node::Inner(inner) => inner.children().iter().map(nodes).fold((0, 1), |a, b| (a.0 + b.0, a.1 + b.1)),
+    }
+}
+
 fn verify(index: &PartitionIndex) {
-    assert_eq!(
-        recount(&index.root, 0, &mut None, &[], None),
-        index.memory_bytes(),
-        "bytes of memory"
-    );
+    assert_eq!(recount(&index.root, 0, &mut None, &[], None), index.memory_bytes(), "bytes of memory");
 }
 
 type Model = BTreeMap<Vec<u8>, Location>;
@@ -172,11 +160,7 @@ fn expected(model: &Model, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Vec<(Vec<u
         Bound::Excluded(end) => key < end,
         Bound::Unbounded => true,
     };
-    model
-        .iter()
-        .filter(|(key, _)| above(key) && below(key))
-        .map(|(key, at)| (key.clone(), *at))
-        .collect()
+    model.iter().filter(|(key, _)| above(key) && below(key)).map(|(key, at)| (key.clone(), *at)).collect()
 }
 
 fn verify_ranges(index: &PartitionIndex, model: &Model, rng: &mut Rng, keys: Keys, rounds: usize) {
@@ -185,33 +169,17 @@ fn verify_ranges(index: &PartitionIndex, model: &Model, rng: &mut Rng, keys: Key
             let n = rng.below(model.len().max(1) as u64) as usize;
             model.keys().nth(n).cloned().unwrap_or_else(|| vec![1])
         };
-        let a = if rng.below(2) == 0 {
-            keys(rng)
-        } else {
-            present(rng)
-        };
-        let b = if rng.below(2) == 0 {
-            keys(rng)
-        } else {
-            present(rng)
-        };
+        let a = if rng.below(2) == 0 { keys(rng) } else { present(rng) };
+        let b = if rng.below(2) == 0 { keys(rng) } else { present(rng) };
         let kinds = |key: &'_ [u8]| [Bound::Included(key), Bound::Excluded(key), Bound::Unbounded].map(own);
         for start in kinds(&a) {
             for end in kinds(&b) {
                 let (start, end) = (lend(&start), lend(&end));
                 let mut want = expected(model, start, end);
-                assert_eq!(
-                    index.count(start, end),
-                    want.len() as u64,
-                    "count of {start:?} to {end:?}"
-                );
+                assert_eq!(index.count(start, end), want.len() as u64, "count of {start:?} to {end:?}");
                 assert_eq!(forward(index, start, end), want, "from {start:?} to {end:?}");
                 want.reverse();
-                assert_eq!(
-                    backward(index, start, end),
-                    want,
-                    "back from {end:?} to {start:?}"
-                );
+                assert_eq!(backward(index, start, end), want, "back from {end:?} to {start:?}");
             }
         }
     }
@@ -233,32 +201,16 @@ fn change(index: &mut PartitionIndex, model: &mut Model, rng: &mut Rng, keys: Ke
         assert_eq!(index.remove(&key), model.remove(&key), "remove {key:?}");
     } else {
         match rng.below(8) {
-            0 => assert_eq!(
-                index.append(&key, at),
-                model.insert(key.clone(), at),
-                "append {key:?}"
-            ),
+            0 => assert_eq!(index.append(&key, at), model.insert(key.clone(), at), "append {key:?}"),
             1 => {
                 let held = model.get(&key).copied();
-                let from = if rng.below(2) == 0 {
-                    held.unwrap_or(at)
-                } else {
-                    location(rng.next())
-                };
-                assert_eq!(
-                    index.replace(&key, from, at),
-                    held == Some(from),
-                    "replace {key:?}"
-                );
+                let from = if rng.below(2) == 0 { held.unwrap_or(at) } else { location(rng.next()) };
+                assert_eq!(index.replace(&key, from, at), held == Some(from), "replace {key:?}");
                 if held == Some(from) {
                     model.insert(key.clone(), at);
                 }
             }
-            _ => assert_eq!(
-                index.insert(&key, at),
-                model.insert(key.clone(), at),
-                "insert {key:?}"
-            ),
+            _ => assert_eq!(index.insert(&key, at), model.insert(key.clone(), at), "insert {key:?}"),
         }
     }
     assert_eq!(index.get(&key), model.get(&key).copied(), "get {key:?}");
@@ -303,14 +255,14 @@ fn keys_in_ascending_order_fill_leaves() {
     assert_eq!(forward(&index, Bound::Unbounded, Bound::Unbounded), {
         forward(&appended, Bound::Unbounded, Bound::Unbounded)
     });
+    // 128 keys a leaf; inner nodes seven eighths full, under a root.
+    let leaves = 100_000usize.div_ceil(128);
+    assert_eq!(nodes(&appended.root), (leaves, leaves.div_ceil(112) + 1));
+    assert_eq!(nodes(&index.root), nodes(&appended.root));
     // 8 of location, 2 of mark, 3 of suffix, the rest for leaves and separators.
     let bytes_per_key = appended.memory_bytes() as f64 / appended.len() as f64;
     assert!(bytes_per_key < 14.0, "{bytes_per_key} bytes a key");
-    assert_eq!(
-        appended.append(b"user:0000000000", location(7)),
-        Some(location(1)),
-        "a key out of order"
-    );
+    assert_eq!(appended.append(b"user:0000000000", location(7)), Some(location(1)), "a key out of order");
     assert_eq!(appended.append(b"aaa", location(8)), None, "a key out of order");
     assert_eq!(appended.get(b"aaa"), Some(location(8)));
     verify(&appended);
@@ -334,12 +286,7 @@ fn an_empty_index_takes_nothing() {
     assert_eq!(index.get(b"a"), None);
     assert_eq!(index.remove(b"a"), None);
     assert!(index.iter(Bound::Unbounded, Bound::Unbounded).next().is_none());
-    assert!(
-        index
-            .iter_rev(Bound::Unbounded, Bound::Unbounded)
-            .next()
-            .is_none()
-    );
+    assert!(index.iter_rev(Bound::Unbounded, Bound::Unbounded).next().is_none());
     assert_eq!(index.count(Bound::Unbounded, Bound::Unbounded), 0);
     assert!(index.drain_some(1, &mut |_| panic!("nothing to drain")));
 }
@@ -367,10 +314,7 @@ fn removal_gives_memory_back() {
             fresh.insert(key, location(*n));
         }
         let (left, fresh) = (index.memory_bytes(), fresh.memory_bytes());
-        assert!(
-            left < fresh * 3 / 2,
-            "{name}: what is left takes {left} bytes, and {fresh} in a new index"
-        );
+        assert!(left < fresh * 3 / 2, "{name}: what is left takes {left} bytes, and {fresh} in a new index");
         for (_, key) in order {
             assert!(index.remove(&key).is_some());
         }
@@ -392,11 +336,7 @@ fn draining_hands_every_location_out_once_in_bounded_steps() {
         loop {
             let (before, bytes, most) = (drained.len(), index.memory_bytes(), 1 + rng.below(300) as usize);
             let done = index.drain_some(most, &mut |at| drained.push(at.to_raw()));
-            assert_eq!(
-                drained.len() - before,
-                most.min(model.len() - before),
-                "{name}: keys in a step"
-            );
+            assert_eq!(drained.len() - before, most.min(model.len() - before), "{name}: keys in a step");
             assert_eq!(index.len(), (model.len() - drained.len()) as u64);
             assert!(index.memory_bytes() <= bytes, "{name}: memory comes back");
             verify(&index);
@@ -421,24 +361,26 @@ fn seeking_goes_both_ways_and_keeps_the_other_end() {
     }
     let (start, end) = (10u32.to_be_bytes(), 4_000u32.to_be_bytes());
     let mut iter = index.iter(Bound::Included(&start), Bound::Excluded(&end));
-    for (to, want) in [
-        (3_000u32, Some(3_000)),
-        (20, Some(20)),
-        (3_999, Some(3_999)),
-        (4_000, None),
-        (5, Some(5)),
-    ] {
+    for (to, want) in
+        [(3_000u32, Some(3_000)), (20, Some(20)), (3_999, Some(3_999)), (4_000, None), (5, Some(5))]
+    {
         iter.seek(Bound::Included(&to.to_be_bytes()));
         assert_eq!(iter.next().map(|(_, at)| at), want.map(location), "seek {to}");
     }
+    let mut iter = index.iter(Bound::Unbounded, Bound::Unbounded);
+    for to in [4_990u32, 100, 4_000] {
+        iter.seek(Bound::Excluded(&to.to_be_bytes()));
+        let mut want = to + 1;
+        while let Some((key, _)) = iter.next() {
+            assert_eq!(key, want.to_be_bytes(), "after seek {to}");
+            want += 1;
+        }
+        assert_eq!(want, 5_000, "after seek {to}");
+    }
     let mut iter = index.iter_rev(Bound::Included(&start), Bound::Unbounded);
-    for (to, want) in [
-        (3_000u32, Some(2_999)),
-        (20, Some(19)),
-        (11, Some(10)),
-        (10, None),
-        (5_000, Some(4_999)),
-    ] {
+    for (to, want) in
+        [(3_000u32, Some(2_999)), (20, Some(19)), (11, Some(10)), (10, None), (5_000, Some(4_999))]
+    {
         iter.seek(Bound::Excluded(&to.to_be_bytes()));
         assert_eq!(iter.next().map(|(_, at)| at), want.map(location), "seek {to}");
     }
