@@ -3,16 +3,43 @@
 //! Pure: no files, no sockets, no clock, no threads, no randomness. See `FORMAT.md` for what is on
 //! the drive.
 
+mod append;
+mod apply;
+mod cache;
+mod catalog;
+mod catalog_job;
+mod checkpoint;
+mod cleaning;
+mod config;
+pub mod format;
+mod frame_builder;
+mod geometry;
 pub mod ids;
 pub mod index;
+mod io;
 pub mod limits;
 mod location;
+mod log;
+mod owned;
+mod partition;
+mod reader;
+mod reads;
+mod recovery;
+mod replay;
 mod reply;
 mod request;
+mod scanner;
+mod scans;
 mod seam;
+mod sequencer;
 mod shard;
+mod space;
 mod stats;
+mod writes;
 
+pub use config::ShardConfig;
+pub use format::drive_header::{DRIVE_HEADER_BYTES, DriveHeaderError, DriveIdentity, read_drive_header};
+pub use geometry::{Geometry, GeometryError, MAX_SHARDS, MIN_SEGMENTS, format_drive};
 pub use ids::{
     BufferId, DriveOffset, Epoch, FrameNumber, Generation, NodeId, PartitionId, RequestId, SegmentId, Seq,
     ShardId, TableId, Token,
@@ -21,4 +48,5 @@ pub use location::Location;
 pub use reply::*;
 pub use request::*;
 pub use seam::*;
+pub use shard::{OpenError, Phase, Shard};
 pub use stats::ShardStats;

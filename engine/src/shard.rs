@@ -1,1 +1,334 @@
 //! A shard: one core's partitions, its part of the drive and its memory.
+//!
+//! `Shard::step` is the seam: the work of one step, in order. What each part does is in its own room:
+//! `writes` (put, delete, batch, conditions), `reads` (get, scan, count), `catalog_job` (tables and
+//! partitions), `cleaning`, `checkpoint`, `recovery`.
+
+use std::collections::VecDeque;
+
+use thiserror::Error;
+
+use crate::append::Place;
+use crate::cache::ReadCache;
+use crate::catalog::Catalog;
+use crate::catalog_job::CatalogJobs;
+use crate::checkpoint::Checkpointer;
+use crate::cleaning::Cleaner;
+use crate::config::ShardConfig;
+use crate::format::ChecksumSeed;
+use crate::format::superblock::Superblock;
+use crate::ids::{FrameNumber, NodeId, SegmentId, Token};
+use crate::io::{Io, Purpose};
+use crate::log::Log;
+use crate::owned::OwnedWrite;
+use crate::reads::Reads;
+use crate::recovery::Recovery;
+use crate::reply::{CatalogError, CheckpointError, ReadError, ReplyBody, WriteError};
+use crate::request::{Request, RequestBody};
+use crate::seam::{Buffers, Completion, DeviceError, Inbox, Now, Op, Outbox};
+use crate::sequencer::Sequencer;
+use crate::space::Space;
+use crate::stats::ShardStats;
+
+/// What a shard is doing. Recovering -> Serving, or Recovering -> Failed, and no way back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Reading what is on the drive; requests are answered `Busy`.
+    Recovering,
+    /// Answering.
+    Serving,
+    /// The drive's contents cannot be used.
+    Failed(OpenError),
+}
+
+/// Why a shard could not be opened. Nothing was changed on the drive.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum OpenError {
+    /// No superblock of the shard is whole.
+    #[error("no superblock of the shard is whole: restore the drive from a copy")]
+    NoSuperblock,
+    /// The root of the last checkpoint is damaged.
+    #[error("the root of the shard's checkpoint is damaged: restore the drive from a copy")]
+    RootDamaged,
+    /// Both copies of a piece of the catalog are damaged.
+    #[error("both copies of the shard's catalog are damaged: restore the drive from a copy")]
+    CatalogDamaged,
+    /// The drive failed a read or write that recovery cannot do without.
+    #[error("the drive failed while the shard was opened (os error {os_error})")]
+    Device {
+        /// The operating system's error number.
+        os_error: i32,
+    },
+}
+
+/// A shard.
+pub struct Shard {
+    pub(crate) config: ShardConfig,
+    pub(crate) place: Place,
+    pub(crate) phase: Phase,
+    pub(crate) stats: ShardStats,
+    pub(crate) catalog: Catalog,
+    pub(crate) space: Space,
+    pub(crate) log: Log,
+    pub(crate) cache: ReadCache,
+    pub(crate) reads: Reads,
+    pub(crate) catalog_jobs: CatalogJobs,
+    pub(crate) cleaner: Cleaner,
+    pub(crate) checkpointer: Checkpointer,
+    pub(crate) sequencer: Sequencer,
+    pub(crate) superblock: Superblock,
+    pub(crate) recovery: Option<Box<Recovery>>,
+    /// Writes that wait for room, in order.
+    pub(crate) parked: VecDeque<OwnedWrite>,
+    pub(crate) parked_bytes: usize,
+    /// Conditional writes that wait for a frame to be durable.
+    pub(crate) waiters: Vec<(FrameNumber, OwnedWrite)>,
+}
+
+impl Shard {
+    /// A shard that begins to recover at its first step.
+    pub fn new(config: ShardConfig) -> Shard {
+        let place = Place {
+            geometry: config.geometry,
+            area_at: config.geometry.area_at(config.shard),
+            seed: ChecksumSeed::new(&config.drive_uuid, config.shard),
+        };
+        Shard {
+            phase: Phase::Recovering,
+            stats: ShardStats::default(),
+            catalog: Catalog::new(),
+            space: Space::new(config.geometry),
+            log: Log::new(place, FrameNumber(1)),
+            cache: ReadCache::new(config.cache_bytes),
+            reads: Reads::default(),
+            catalog_jobs: CatalogJobs::default(),
+            cleaner: Cleaner::new(place),
+            checkpointer: Checkpointer::default(),
+            sequencer: Sequencer::new(config.shard, config.node),
+            superblock: Superblock::fresh(NodeId(0)),
+            recovery: Some(Box::new(Recovery::new(&config))),
+            parked: VecDeque::new(),
+            parked_bytes: 0,
+            waiters: Vec::new(),
+            place,
+            config,
+        }
+    }
+
+    /// What the shard is doing.
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// When the shard wants its next step at the latest even if nothing arrives, in monotonic
+    /// nanoseconds.
+    pub fn next_wake_ns(&self) -> Option<u64> {
+        self.log.next_wake_ns(&self.config)
+    }
+
+    /// Whether another step would do work at once, though nothing arrives.
+    pub fn has_work(&self) -> bool {
+        !self.catalog.dropping.is_empty()
+    }
+
+    /// Takes requests and completions, does what can be done without waiting, gives operations and
+    /// replies.
+    pub fn step(&mut self, now: Now, inbox: &mut Inbox<'_>, outbox: &mut Outbox, buffers: &mut dyn Buffers) {
+        let mut io = Io { now, outbox, buffers };
+        for completion in inbox.completions.drain(..) {
+            self.complete(completion, &mut io);
+        }
+        if self.phase == Phase::Recovering {
+            self.pump_recovery(&mut io);
+        }
+        let serving = self.phase == Phase::Serving;
+        if serving {
+            self.apply_durable(&mut io);
+            self.retry_parked(&mut io);
+        }
+        for request in inbox.requests.drain(..) {
+            if serving {
+                self.handle(&request, &mut io);
+            } else {
+                let body = busy(&request.body);
+                io.reply(request.id, body);
+            }
+        }
+        if serving {
+            self.background(&mut io);
+        }
+    }
+
+    fn background(&mut self, io: &mut Io<'_>) {
+        self.pump_reads(io);
+        self.pump_catalog_jobs(io);
+        self.drain_dropped();
+        if !self.log.is_poisoned() {
+            self.pump_cleaning(io);
+            self.pump_checkpoint(io);
+            self.open_segments(io);
+            self.log.close_if_due(&self.config, &mut self.stats, io);
+        }
+    }
+
+    fn handle(&mut self, request: &Request<'_>, io: &mut Io<'_>) {
+        match &request.body {
+            RequestBody::Get { target, key } => self.get(request.id, target, key, io),
+            RequestBody::Put { .. } | RequestBody::Delete { .. } | RequestBody::Batch { .. } => {
+                self.write_or_park(request.id, &request.body, io);
+            }
+            RequestBody::Scan { .. } => self.scan(request.id, &request.body, io),
+            RequestBody::Count { target, range } => {
+                let result = self.count(target, range);
+                self.note_read_error(result.as_ref().err());
+                io.reply(request.id, ReplyBody::Count(result));
+            }
+            RequestBody::CreateTable { .. }
+            | RequestBody::DropTable { .. }
+            | RequestBody::CreatePartition { .. }
+            | RequestBody::DropPartition { .. } => self.queue_catalog_job(request.id, &request.body, io),
+            RequestBody::ListTables => io.reply(request.id, ReplyBody::Tables(self.catalog.list())),
+            RequestBody::Stats => io.reply(request.id, ReplyBody::Stats(Box::new(self.stats()))),
+            RequestBody::Checkpoint => self.request_checkpoint(request.id, io),
+        }
+    }
+
+    fn complete(&mut self, completion: Completion, io: &mut Io<'_>) {
+        let Completion { token, result } = completion;
+        let (purpose, index) = Purpose::of(token);
+        match purpose {
+            Purpose::Read => self.read_completed(index as usize, result, io),
+            Purpose::UserFrame => {
+                let acks = self.log.written(index, result, io);
+                self.fail_acks(acks, io);
+            }
+            Purpose::SegmentHeader => self.header_written(SegmentId(index as u32), result, io),
+            Purpose::CleaningRead => self.cleaner.read_completed(index, result),
+            Purpose::CleaningFrame => self.cleaning_frame_written(index, result, io),
+            Purpose::ImageFrame => self.image_frame_written(index, result, io),
+            Purpose::Superblock => self.superblock_step_done(result, io),
+            Purpose::RecoveryRead => self.recovery_read_completed(index, result),
+            // A failed discard leaves the old bytes, which nobody takes for new ones.
+            Purpose::Discard => self.space.discarded(SegmentId(index as u32)),
+        }
+    }
+
+    fn header_written(&mut self, segment: SegmentId, result: Result<(), DeviceError>, io: &mut Io<'_>) {
+        let taken = self.log.head().header_written(segment, &mut self.space, io)
+            || self.cleaner.header_written(segment, &mut self.space, io)
+            || self.checkpointer.header_written(segment, &mut self.space, io);
+        assert!(taken, "the header of segment {segment} is nobody's");
+        if result.is_err() {
+            self.poison(io);
+        }
+    }
+
+    /// A write has failed: the log is closed, and says so. Reads go on.
+    pub(crate) fn poison(&mut self, io: &mut Io<'_>) {
+        let acks = self.log.poison(io);
+        self.fail_acks(acks, io);
+    }
+
+    fn fail_acks(&mut self, acks: Vec<crate::log::Ack>, io: &mut Io<'_>) {
+        for ack in acks {
+            match ack.kind {
+                crate::log::AckKind::Silent => {}
+                crate::log::AckKind::Catalog => {
+                    io.reply(ack.id, ReplyBody::Catalog(Err(CatalogError::Poisoned)));
+                }
+                _ => io.reply(ack.id, ReplyBody::Write(Err(WriteError::Poisoned))),
+            }
+        }
+        if self.log.is_poisoned() {
+            self.fail_all_parked(&WriteError::Poisoned, io);
+            let waiters = std::mem::take(&mut self.waiters);
+            for (_, write) in waiters {
+                io.reply(write.id, ReplyBody::Write(Err(WriteError::Poisoned)));
+            }
+            self.fail_catalog_jobs(&CatalogError::Poisoned, io);
+            self.fail_checkpoint(&CheckpointError::Poisoned, io);
+        }
+    }
+
+    /// Opens the next segments ahead of need, and frees the emptied ones.
+    fn open_segments(&mut self, io: &mut Io<'_>) {
+        self.free_emptied(io);
+        let opened = self.log.head().open_ahead(crate::space::Claim::Put, &mut self.space, io);
+        if opened.is_none() && self.only_deletes_can_go_on() {
+            self.log.head().open_ahead(crate::space::Claim::Delete, &mut self.space, io);
+        }
+        if opened.is_some() {
+            self.stats.meta_bytes += crate::limits::BLOCK_BYTES as u64;
+        }
+    }
+
+    fn only_deletes_can_go_on(&self) -> bool {
+        let deletes = self.parked.iter().any(OwnedWrite::is_delete) || self.catalog_jobs.is_stalled();
+        deletes && self.space.counts().1 <= self.space.reserve()
+    }
+
+    pub(crate) fn free_emptied(&mut self, io: &mut Io<'_>) {
+        let (user_from, cleaning_from) =
+            (self.superblock.user_from_generation, self.superblock.cleaning_from_generation);
+        for segment in self.space.take_emptied(user_from, cleaning_from) {
+            self.space.free(segment, self.config.discard);
+            if self.config.discard {
+                let at = self.place.area_at.0 + self.place.geometry.segment_at(segment);
+                io.start(Op::Discard {
+                    token: discard_token(segment),
+                    at: crate::ids::DriveOffset(at),
+                    len: u64::from(self.place.geometry.segment_bytes),
+                });
+            }
+        }
+    }
+
+    /// The shard's counters and gauges.
+    pub fn stats(&self) -> ShardStats {
+        let (partitions, tables) = self.catalog.counts();
+        let (segments, free) = self.space.counts();
+        let (cache_bytes, cache_limit_bytes) = self.cache.bytes();
+        ShardStats {
+            tables: tables as u64,
+            partitions: partitions as u64,
+            records: self.catalog.records,
+            memory_records: self.catalog.memory_records(),
+            live_bytes: self.space.live_bytes(),
+            live_limit_bytes: self.space.live_limit_bytes(),
+            segments: u64::from(segments),
+            segments_free: u64::from(free),
+            index_bytes: self.catalog.index_bytes,
+            memory_table_bytes: self.catalog.memory_table_bytes,
+            memory_limit_bytes: self.config.memory_bytes,
+            cache_bytes,
+            cache_limit_bytes,
+            writes_in_flight: self.log.pending_writes(),
+            requests_parked: (self.parked.len() + self.waiters.len() + self.reads.queued()) as u64,
+            poisoned: u64::from(self.log.is_poisoned()),
+            ..self.stats.clone()
+        }
+    }
+}
+
+fn discard_token(segment: SegmentId) -> Token {
+    Purpose::Discard.token(u64::from(segment.0))
+}
+
+/// The answer to a request that came too early.
+fn busy(body: &RequestBody<'_>) -> ReplyBody {
+    match body {
+        RequestBody::Get { .. } => ReplyBody::Get(Err(ReadError::Busy)),
+        RequestBody::Scan { .. } => ReplyBody::Scan(Err(ReadError::Busy)),
+        RequestBody::Count { .. } => ReplyBody::Count(Err(ReadError::Busy)),
+        RequestBody::Put { .. } | RequestBody::Delete { .. } | RequestBody::Batch { .. } => {
+            ReplyBody::Write(Err(WriteError::Busy))
+        }
+        RequestBody::ListTables => ReplyBody::Tables(Vec::new()),
+        RequestBody::Stats => ReplyBody::Stats(Box::default()),
+        RequestBody::Checkpoint => ReplyBody::Checkpoint(Err(CheckpointError::NoSpace)),
+        RequestBody::CreateTable { .. }
+        | RequestBody::DropTable { .. }
+        | RequestBody::CreatePartition { .. }
+        | RequestBody::DropPartition { .. } => ReplyBody::Catalog(Err(CatalogError::Busy)),
+    }
+}

@@ -1,0 +1,172 @@
+//! The place where a stream appends: its open segment, and the next one, opened ahead of need.
+
+use crate::format::ChecksumSeed;
+use crate::format::frame::Stream;
+use crate::format::segment::SegmentHeader;
+use crate::geometry::Geometry;
+use crate::ids::{BufferId, DriveOffset, Generation, SegmentId};
+use crate::io::{Io, Purpose};
+use crate::limits::BLOCK_BYTES;
+use crate::seam::Op;
+use crate::space::{Claim, Space};
+
+/// What appending needs to know of the shard.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// The drive's division.
+    pub geometry: Geometry,
+    /// Where the shard's area begins.
+    pub area_at: DriveOffset,
+    /// Start of the shard's checksums.
+    pub seed: ChecksumSeed,
+}
+
+/// A segment being appended to.
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    segment: SegmentId,
+    generation: Generation,
+    claim: Claim,
+    /// Byte of the segment where the next frame goes.
+    offset: u64,
+}
+
+/// A segment whose header is on its way.
+#[derive(Debug)]
+struct Next {
+    segment: SegmentId,
+    generation: Generation,
+    claim: Claim,
+    buffer: BufferId,
+    ready: bool,
+}
+
+/// One stream's head.
+#[derive(Debug)]
+pub struct AppendHead {
+    stream: Stream,
+    place: Place,
+    current: Option<Current>,
+    next: Option<Next>,
+}
+
+/// Where a frame goes.
+#[derive(Debug, Clone, Copy)]
+pub struct FramePlace {
+    /// The segment.
+    pub segment: SegmentId,
+    /// Its generation.
+    pub generation: Generation,
+    /// Byte of the area.
+    pub at: u64,
+    /// Bytes that are left in the segment.
+    pub room: u64,
+}
+
+impl AppendHead {
+    /// With no segment yet.
+    pub fn new(stream: Stream, place: Place) -> AppendHead {
+        AppendHead { stream, place, current: None, next: None }
+    }
+
+    /// Generation of the first segment that may hold frames not yet written, if any is open.
+    pub fn generation(&self) -> Option<Generation> {
+        self.current.map(|current| current.generation).or(self.next.as_ref().map(|next| next.generation))
+    }
+
+    /// By what claim the segment was taken where a frame of `len` bytes would go.
+    pub fn claim_for(&self, len: u64) -> Option<Claim> {
+        let segment_bytes = u64::from(self.place.geometry.segment_bytes);
+        match &self.current {
+            Some(current) if current.offset + len <= segment_bytes => Some(current.claim),
+            _ => self.next.as_ref().map(|next| next.claim),
+        }
+    }
+
+    /// Where a frame of `len` bytes would go; moves on to the next segment where it must. `None` means
+    /// that the next segment is not ready.
+    pub fn place_for(&mut self, len: u64, space: &mut Space) -> Option<FramePlace> {
+        assert!(len <= self.place.geometry.segment_payload_bytes(), "frame of {len} bytes");
+        let segment_bytes = u64::from(self.place.geometry.segment_bytes);
+        let fits = |current: &Current| current.offset + len <= segment_bytes;
+        if !self.current.as_ref().is_some_and(fits) {
+            self.next.as_ref().filter(|next| next.ready)?;
+            let next = self.next.take()?;
+            self.seal(space);
+            let offset = BLOCK_BYTES as u64;
+            let Next { segment, generation, claim, .. } = next;
+            self.current = Some(Current { segment, generation, claim, offset });
+        }
+        let current = self.current?;
+        Some(FramePlace {
+            segment: current.segment,
+            generation: current.generation,
+            at: self.place.geometry.segment_at(current.segment) + current.offset,
+            room: segment_bytes - current.offset,
+        })
+    }
+
+    /// A frame of `len` bytes was placed where `place_for` said.
+    pub fn advance(&mut self, len: u64) {
+        let current = self.current.as_mut().expect("a frame was placed in an open segment");
+        current.offset += len;
+        assert!(current.offset <= u64::from(self.place.geometry.segment_bytes));
+    }
+
+    /// Appends no more to the present segment.
+    pub fn seal(&mut self, space: &mut Space) {
+        if let Some(current) = self.current.take() {
+            space.seal(current.segment, current.offset - BLOCK_BYTES as u64);
+        }
+    }
+
+    /// Appends no more at all: seals the present segment, and the next where it was opened for nothing.
+    pub fn finish(&mut self, space: &mut Space) {
+        assert!(!self.is_opening(), "a header is on its way");
+        self.seal(space);
+        if let Some(next) = self.next.take() {
+            space.seal(next.segment, 0);
+        }
+    }
+
+    /// Whether a segment is on its way.
+    pub fn is_opening(&self) -> bool {
+        self.next.as_ref().is_some_and(|next| !next.ready)
+    }
+
+    /// Opens the next segment when the present one is half full, if the claim may have one. Gives the
+    /// segment that was taken.
+    pub fn open_ahead(&mut self, claim: Claim, space: &mut Space, io: &mut Io<'_>) -> Option<SegmentId> {
+        let half = u64::from(self.place.geometry.segment_bytes) / 2;
+        if self.next.is_some() || self.current.is_some_and(|current| current.offset < half) {
+            return None;
+        }
+        let buffer = io.buffers.acquire(BLOCK_BYTES)?;
+        let Some((segment, generation)) = space.take(claim, self.stream) else {
+            io.buffers.release(buffer);
+            return None;
+        };
+        let header = SegmentHeader { segment, generation, stream: self.stream };
+        let at = self.place.geometry.segment_at(segment);
+        header.encode(self.place.seed, at, io.buffers.bytes_mut(buffer));
+        io.start(Op::Write {
+            token: Purpose::SegmentHeader.token(u64::from(segment.0)),
+            buffer,
+            at: DriveOffset(self.place.area_at.0 + at),
+            len: BLOCK_BYTES as u32,
+            durable: true,
+        });
+        self.next = Some(Next { segment, generation, claim, buffer, ready: false });
+        Some(segment)
+    }
+
+    /// A segment's header was written; says whether the segment is this stream's.
+    pub fn header_written(&mut self, segment: SegmentId, space: &mut Space, io: &mut Io<'_>) -> bool {
+        let Some(next) = self.next.as_mut().filter(|next| next.segment == segment) else { return false };
+        assert!(!next.ready, "header of segment {segment} written twice");
+        next.ready = true;
+        io.buffers.release(next.buffer);
+        space.opened(segment);
+        true
+    }
+}

@@ -1,0 +1,78 @@
+//! The effect of a durable record on the index: the same code for a running log and for recovery.
+
+use crate::cache::ReadCache;
+use crate::catalog::Catalog;
+use crate::format::catalog::CatalogChange;
+use crate::format::record::{Record, RecordKind};
+use crate::ids::SegmentId;
+use crate::location::Location;
+use crate::space::Space;
+
+/// What records act on.
+pub struct Effects<'a> {
+    /// The partitions and their indexes.
+    pub catalog: &'a mut Catalog,
+    /// The segments' live bytes.
+    pub space: &'a mut Space,
+    /// Forgets what died.
+    pub cache: &'a mut ReadCache,
+}
+
+impl Effects<'_> {
+    /// Applies a user's record that lies at `location`. Says whether the key had a record before.
+    /// A record of a partition that is no more has no effect.
+    pub fn user(&mut self, record: &Record<'_>, location: Location) -> bool {
+        match record.kind {
+            RecordKind::Put => {
+                let insert = self.catalog.with_index(record.partition, |index, bytes| {
+                    let old = index.insert(record.key, location);
+                    *bytes = *bytes + u64::from(location.len()) - old.map_or(0, |old| u64::from(old.len()));
+                    old
+                });
+                let Some(old) = insert else { return false };
+                self.space.add_live(location);
+                self.died(old)
+            }
+            RecordKind::Delete => {
+                let remove = self.catalog.with_index(record.partition, |index, bytes| {
+                    let old = index.remove(record.key);
+                    *bytes -= old.map_or(0, |old| u64::from(old.len()));
+                    old
+                });
+                self.died(remove.flatten())
+            }
+            RecordKind::Catalog => {
+                // A whole record with a change that does not decode was written by no version of ours.
+                if let Some(change) = CatalogChange::decode(record.value) {
+                    self.catalog.apply(change);
+                }
+                false
+            }
+        }
+    }
+
+    /// Applies a record that cleaning copied from `source`: only if the index still points there.
+    /// Says whether it did.
+    pub fn relocated(&mut self, record: &Record<'_>, location: Location, source: SegmentId) -> bool {
+        let space = &*self.space;
+        let moved = self.catalog.with_index(record.partition, |index, _| {
+            let old = index.get(record.key)?;
+            if space.of(old).0 != source || old.len() != location.len() {
+                return None;
+            }
+            index.insert(record.key, location);
+            Some(old)
+        });
+        let Some(old) = moved.flatten() else { return false };
+        self.space.add_live(location);
+        self.died(Some(old))
+    }
+
+    fn died(&mut self, old: Option<Location>) -> bool {
+        let Some(old) = old else { return false };
+        let generation = self.space.of(old).1.generation;
+        self.cache.remove(old, generation);
+        self.space.remove_live(old);
+        true
+    }
+}

@@ -1,0 +1,254 @@
+//! The tables and partitions of a shard.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::format::catalog::CatalogChange;
+use crate::ids::{PartitionId, TableId};
+use crate::index::PartitionIndex;
+use crate::limits::{MAX_KEY_BYTES, MAX_TABLE_NAME_BYTES};
+use crate::location::Location;
+use crate::partition::{Partition, Store};
+use crate::reply::{CatalogError, PartitionInfo};
+use crate::request::{PartitionSpec, TableSpec};
+
+/// A map by partition with fixed seeds: ids are not the clients' to choose.
+type PartitionMap = HashMap<PartitionId, Partition, ahash::RandomState>;
+
+/// The catalog, and with it all that the partitions hold.
+pub struct Catalog {
+    tables: BTreeMap<TableId, TableSpec>,
+    partitions: PartitionMap,
+    /// Partitions whose table's change has not come yet.
+    waiting: BTreeMap<TableId, Vec<PartitionSpec>>,
+    /// Indexes of dropped partitions, freed bit by bit.
+    pub dropping: Vec<PartitionIndex>,
+    /// Highest ids ever seen.
+    pub highest_table: TableId,
+    /// Highest ids ever seen.
+    pub highest_partition: PartitionId,
+    /// Bytes of memory of all indexes.
+    pub index_bytes: u64,
+    /// Bytes of memory of all memory tables.
+    pub memory_table_bytes: u64,
+    /// Records of all durable partitions.
+    pub records: u64,
+}
+
+impl Catalog {
+    /// Empty.
+    pub fn new() -> Catalog {
+        Catalog {
+            tables: BTreeMap::new(),
+            partitions: PartitionMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)),
+            waiting: BTreeMap::new(),
+            dropping: Vec::new(),
+            highest_table: TableId(0),
+            highest_partition: PartitionId(0),
+            index_bytes: 0,
+            memory_table_bytes: 0,
+            records: 0,
+        }
+    }
+
+    /// One partition.
+    pub fn get(&self, id: PartitionId) -> Option<&Partition> {
+        self.partitions.get(&id)
+    }
+
+    /// One partition, to be changed. What changes the sizes of its store goes through
+    /// [`with_index`](Catalog::with_index).
+    pub fn get_mut(&mut self, id: PartitionId) -> Option<&mut Partition> {
+        self.partitions.get_mut(&id)
+    }
+
+    /// Changes a durable partition's index and keeps the totals; `None` where there is no such one.
+    pub fn with_index<T>(
+        &mut self,
+        id: PartitionId,
+        change: impl FnOnce(&mut PartitionIndex, &mut u64) -> T,
+    ) -> Option<T> {
+        let partition = self.partitions.get_mut(&id)?;
+        let Store::Durable(index) = &mut partition.store else { return None };
+        let (memory, records) = (index.memory_bytes() as u64, index.len());
+        let result = change(index, &mut partition.bytes);
+        self.index_bytes = self.index_bytes + index.memory_bytes() as u64 - memory;
+        self.records = self.records + index.len() - records;
+        Some(result)
+    }
+
+    /// Where a durable record lies.
+    pub fn locate(&self, id: PartitionId, key: &[u8]) -> Option<Location> {
+        match &self.partitions.get(&id)?.store {
+            Store::Durable(index) => index.get(key),
+            Store::Memory(_) => None,
+        }
+    }
+
+    /// The ids of all partitions, ascending.
+    pub fn partition_ids(&self) -> Vec<PartitionId> {
+        let mut ids: Vec<_> = self.partitions.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Partitions and tables.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.partitions.len(), self.tables.len())
+    }
+
+    /// Records of memory tables.
+    pub fn memory_records(&self) -> u64 {
+        let memory = |p: &&Partition| matches!(p.store, Store::Memory(_));
+        self.partitions.values().filter(memory).map(Partition::records).sum()
+    }
+
+    /// Bytes of memory that count against the limit.
+    pub fn memory_bytes(&self) -> u64 {
+        self.index_bytes + self.memory_table_bytes
+    }
+
+    /// Whether a table can be made.
+    pub fn check_create(
+        &self,
+        table: &TableSpec,
+        partitions: &[PartitionSpec],
+        most_partitions: usize,
+    ) -> Result<(), CatalogError> {
+        if table.name.is_empty() || table.name.len() > MAX_TABLE_NAME_BYTES {
+            return Err(CatalogError::NameLength { len: table.name.len() });
+        }
+        if self.tables.contains_key(&table.id) || self.tables.values().any(|t| t.name == table.name) {
+            return Err(CatalogError::TableExists);
+        }
+        if self.partitions.len() + partitions.len() > most_partitions {
+            return Err(CatalogError::TooManyPartitions { limit: most_partitions });
+        }
+        let mut ids: Vec<_> = partitions.iter().map(|spec| spec.id).collect();
+        ids.sort_unstable();
+        if let Some(twice) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(CatalogError::PartitionExists(twice[0]));
+        }
+        partitions.iter().try_for_each(|spec| self.check_spec(spec, table.id))
+    }
+
+    /// Whether a partition can be added to a table.
+    pub fn check_create_partition(
+        &self,
+        spec: &PartitionSpec,
+        most_partitions: usize,
+    ) -> Result<(), CatalogError> {
+        if !self.tables.contains_key(&spec.table) {
+            return Err(CatalogError::UnknownTable(spec.table));
+        }
+        if self.partitions.len() >= most_partitions {
+            return Err(CatalogError::TooManyPartitions { limit: most_partitions });
+        }
+        self.check_spec(spec, spec.table)
+    }
+
+    fn check_spec(&self, spec: &PartitionSpec, table: TableId) -> Result<(), CatalogError> {
+        if self.partitions.contains_key(&spec.id) {
+            return Err(CatalogError::PartitionExists(spec.id));
+        }
+        if spec.table != table {
+            return Err(CatalogError::UnknownTable(spec.table));
+        }
+        let long = |bound: &[u8]| bound.len() > MAX_KEY_BYTES;
+        let end_is_bad = |end: &Vec<u8>| long(end) || *end <= spec.start;
+        if spec.id.0 == 0 || long(&spec.start) || spec.end.as_ref().is_some_and(end_is_bad) {
+            return Err(CatalogError::BadRange(spec.id));
+        }
+        Ok(())
+    }
+
+    /// Whether a table can be dropped.
+    pub fn check_drop(&self, table: TableId) -> Result<(), CatalogError> {
+        self.tables.get(&table).map(|_| ()).ok_or(CatalogError::UnknownTable(table))
+    }
+
+    /// Takes a durable change into account.
+    pub fn apply(&mut self, change: CatalogChange) {
+        match change {
+            CatalogChange::CreatePartition(spec) => {
+                self.highest_partition = self.highest_partition.max(spec.id);
+                match self.tables.get(&spec.table) {
+                    Some(table) => {
+                        let (store, placement) = (table.store, table.placement);
+                        let fresh = || Partition::new(spec.clone(), store, placement);
+                        self.partitions.entry(spec.id).or_insert_with(fresh);
+                    }
+                    None => self.waiting.entry(spec.table).or_default().push(spec),
+                }
+            }
+            CatalogChange::CreateTable(spec) => {
+                self.highest_table = self.highest_table.max(spec.id);
+                let id = spec.id;
+                self.tables.entry(id).or_insert(spec);
+                for partition in self.waiting.remove(&id).unwrap_or_default() {
+                    self.apply(CatalogChange::CreatePartition(partition));
+                }
+            }
+            CatalogChange::DropTable(table) => {
+                self.tables.remove(&table);
+                self.waiting.remove(&table);
+                let of_table = |p: &Partition| p.spec.table == table;
+                let ids: Vec<_> =
+                    self.partitions.values().filter(|p| of_table(p)).map(|p| p.spec.id).collect();
+                ids.into_iter().for_each(|id| self.drop_partition(id));
+            }
+            CatalogChange::DropPartition(partition) => self.drop_partition(partition),
+            CatalogChange::Quarantine(partition, seq) => {
+                if let Some(partition) = self.partitions.get_mut(&partition) {
+                    partition.quarantine = partition.quarantine.max(Some(seq));
+                }
+            }
+        }
+    }
+
+    fn drop_partition(&mut self, id: PartitionId) {
+        let Some(partition) = self.partitions.remove(&id) else { return };
+        match partition.store {
+            Store::Durable(index) => {
+                self.records -= index.len();
+                // Its memory is counted until it is given back.
+                self.dropping.push(index);
+            }
+            Store::Memory(memory) => self.memory_table_bytes -= memory.memory_bytes(),
+        }
+    }
+
+    /// The log has ended: tables that were never finished are forgotten.
+    pub fn forget_unfinished(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// The changes that make this catalog from nothing.
+    pub fn as_changes(&self) -> Vec<CatalogChange> {
+        let tables = self.tables.values().cloned().map(CatalogChange::CreateTable);
+        let mut changes: Vec<_> = tables.collect();
+        for id in self.partition_ids() {
+            let partition = &self.partitions[&id];
+            changes.push(CatalogChange::CreatePartition(partition.spec.clone()));
+            if let Some(seq) = partition.quarantine {
+                changes.push(CatalogChange::Quarantine(id, seq));
+            }
+        }
+        changes
+    }
+
+    /// All tables with their partitions, for a listing.
+    pub fn list(&self) -> Vec<(TableSpec, Vec<PartitionInfo>)> {
+        let mut by_table: BTreeMap<TableId, Vec<PartitionInfo>> = BTreeMap::new();
+        for id in self.partition_ids() {
+            let partition = &self.partitions[&id];
+            by_table.entry(partition.spec.table).or_default().push(PartitionInfo {
+                spec: partition.spec.clone(),
+                records: partition.records(),
+                bytes: partition.bytes,
+            });
+        }
+        let with_partitions =
+            |table: &TableSpec| (table.clone(), by_table.remove(&table.id).unwrap_or_default());
+        self.tables.values().map(with_partitions).collect()
+    }
+}

@@ -1,0 +1,176 @@
+//! Changes of the catalog: checked, written to the log record by record, answered when durable.
+
+use std::collections::VecDeque;
+
+use crate::format::catalog::CatalogChange;
+use crate::format::record::{Record, RecordKind, record_len};
+use crate::ids::{PartitionId, RequestId};
+use crate::io::Io;
+use crate::location::Location;
+use crate::log::{Ack, AckKind};
+use crate::reply::{CatalogError, ReplyBody};
+use crate::request::{PartitionSpec, RequestBody, TableSpec};
+use crate::shard::Shard;
+use crate::space::Claim;
+
+/// Most changes that wait; beyond, `Busy`.
+const MAX_QUEUED: usize = 64;
+/// Most index entries of dropped partitions that are freed in one step.
+const DROPS_PER_STEP: usize = 2000;
+
+/// One request.
+#[derive(Debug)]
+enum Wish {
+    CreateTable(TableSpec, Vec<PartitionSpec>),
+    Other(CatalogChange),
+}
+
+/// One request being written.
+#[derive(Debug)]
+struct Writing {
+    id: RequestId,
+    changes: VecDeque<Vec<u8>>,
+}
+
+/// The changes of a shard's catalog, one at a time.
+#[derive(Debug, Default)]
+pub struct CatalogJobs {
+    queue: VecDeque<(RequestId, Wish)>,
+    writing: Option<Writing>,
+    /// Written to its last record, and not durable yet: the next one is checked against its effect.
+    settling: Option<RequestId>,
+    stalled: bool,
+}
+
+impl CatalogJobs {
+    /// Whether a change waits for room in the log.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+}
+
+impl Shard {
+    pub(crate) fn queue_catalog_job(&mut self, id: RequestId, body: &RequestBody<'_>, io: &mut Io<'_>) {
+        let wish = match body {
+            RequestBody::CreateTable { table, partitions } => {
+                Wish::CreateTable(table.clone(), partitions.clone())
+            }
+            RequestBody::DropTable { table } => Wish::Other(CatalogChange::DropTable(*table)),
+            RequestBody::CreatePartition { partition } => {
+                Wish::Other(CatalogChange::CreatePartition(partition.clone()))
+            }
+            RequestBody::DropPartition { partition } => Wish::Other(CatalogChange::DropPartition(*partition)),
+            _ => unreachable!("only changes of the catalog come here"),
+        };
+        let error = if self.log.is_poisoned() {
+            Some(CatalogError::Poisoned)
+        } else if self.catalog_jobs.queue.len() >= MAX_QUEUED {
+            self.stats.busy += 1;
+            Some(CatalogError::Busy)
+        } else {
+            None
+        };
+        match error {
+            Some(error) => io.reply(id, ReplyBody::Catalog(Err(error))),
+            None => self.catalog_jobs.queue.push_back((id, wish)),
+        }
+    }
+
+    pub(crate) fn pump_catalog_jobs(&mut self, io: &mut Io<'_>) {
+        if self.catalog_jobs.settling.is_some() {
+            return;
+        }
+        while self.catalog_jobs.writing.is_none() {
+            let Some((id, wish)) = self.catalog_jobs.queue.pop_front() else { return };
+            match self.checked_changes(wish) {
+                Ok(changes) => self.catalog_jobs.writing = Some(Writing { id, changes }),
+                Err(error) => {
+                    self.stats.refused += 1;
+                    io.reply(id, ReplyBody::Catalog(Err(error)));
+                }
+            }
+        }
+        self.write_changes(io);
+    }
+
+    fn checked_changes(&self, wish: Wish) -> Result<VecDeque<Vec<u8>>, CatalogError> {
+        let most = self.config.max_partitions;
+        let changes = match wish {
+            Wish::CreateTable(table, partitions) => {
+                self.catalog.check_create(&table, &partitions, most)?;
+                let mut changes: Vec<_> =
+                    partitions.into_iter().map(CatalogChange::CreatePartition).collect();
+                // Last, for it makes the others count.
+                changes.push(CatalogChange::CreateTable(table));
+                changes
+            }
+            Wish::Other(change) => {
+                match &change {
+                    CatalogChange::CreatePartition(spec) => {
+                        self.catalog.check_create_partition(spec, most)?;
+                    }
+                    CatalogChange::DropTable(table) => self.catalog.check_drop(*table)?,
+                    CatalogChange::DropPartition(partition) => {
+                        let found = self.catalog.get(*partition).map(|_| ());
+                        found.ok_or(CatalogError::UnknownPartition(*partition))?;
+                    }
+                    CatalogChange::CreateTable(_) | CatalogChange::Quarantine(..) => {}
+                }
+                vec![change]
+            }
+        };
+        Ok(changes.iter().map(CatalogChange::encode).collect())
+    }
+
+    fn write_changes(&mut self, io: &mut Io<'_>) {
+        let Shard { catalog_jobs, log, space, stats, config, sequencer, .. } = self;
+        let Some(writing) = &mut catalog_jobs.writing else { return };
+        catalog_jobs.stalled = false;
+        while let Some(change) = writing.changes.front() {
+            if !log.make_room(record_len(0, change.len()), Claim::Delete, config, space, stats, io) {
+                catalog_jobs.stalled = true;
+                return;
+            }
+            let seq = sequencer.next(io.now.wall_ns);
+            let partition = PartitionId(0);
+            log.append(&Record { kind: RecordKind::Catalog, seq, partition, key: &[], value: change }, io);
+            writing.changes.pop_front();
+            let kind = if writing.changes.is_empty() { AckKind::Catalog } else { AckKind::Silent };
+            log.acknowledge(Ack { id: writing.id, records: 1, user_bytes: 0, seq, kind });
+        }
+        catalog_jobs.settling = Some(writing.id);
+        catalog_jobs.writing = None;
+    }
+
+    /// The change with this id was applied and answered: the next may be checked.
+    pub(crate) fn catalog_settled(&mut self, id: RequestId) {
+        if self.catalog_jobs.settling == Some(id) {
+            self.catalog_jobs.settling = None;
+        }
+    }
+
+    pub(crate) fn fail_catalog_jobs(&mut self, error: &CatalogError, io: &mut Io<'_>) {
+        let jobs = std::mem::take(&mut self.catalog_jobs);
+        let writing = jobs.writing.map(|writing| writing.id);
+        for id in writing.into_iter().chain(jobs.queue.into_iter().map(|(id, _)| id)) {
+            io.reply(id, ReplyBody::Catalog(Err(error.clone())));
+        }
+    }
+
+    /// Frees a part of what dropped partitions held.
+    pub(crate) fn drain_dropped(&mut self) {
+        let Some(mut index) = self.catalog.dropping.pop() else { return };
+        let before = index.memory_bytes() as u64;
+        let Shard { space, cache, .. } = self;
+        let mut each = |location: Location| {
+            cache.remove(location, space.of(location).1.generation);
+            space.remove_live(location);
+        };
+        let empty = index.drain_some(DROPS_PER_STEP, &mut each);
+        self.catalog.index_bytes = self.catalog.index_bytes + index.memory_bytes() as u64 - before;
+        if !empty {
+            self.catalog.dropping.push(index);
+        }
+        self.cleaner.space_may_have_changed();
+    }
+}

@@ -1,0 +1,64 @@
+//! What a shard is told when it is made.
+
+use crate::geometry::Geometry;
+use crate::ids::{NodeId, ShardId};
+use crate::limits::{MAX_PARTITIONS, MAX_SCAN_BYTES};
+
+/// A shard's configuration. All limits of its memory and queues are here.
+#[derive(Debug, Clone)]
+pub struct ShardConfig {
+    /// The drive's division.
+    pub geometry: Geometry,
+    /// The drive's identity.
+    pub drive_uuid: [u8; 16],
+    /// Which shard this is.
+    pub shard: ShardId,
+    /// Goes into every `Seq`.
+    pub node: NodeId,
+    /// The most bytes the read cache may take.
+    pub cache_bytes: u64,
+    /// The most bytes that index and memory tables may take.
+    pub memory_bytes: u64,
+    /// How long a frame waits for more writes while others are in flight, in nanoseconds.
+    pub commit_window_ns: u64,
+    /// Size at which a frame is closed.
+    pub frame_bytes: u32,
+    /// Most frames written at once.
+    pub frames_in_flight: usize,
+    /// A checkpoint begins when so many bytes of frames were written since the last.
+    pub checkpoint_interval_bytes: u64,
+    /// Most requests that wait for a buffer, a segment or another write; beyond, `Busy`.
+    pub max_queued_requests: usize,
+    /// Most bytes of such requests.
+    pub max_queued_bytes: usize,
+    /// Most partitions of the shard.
+    pub max_partitions: usize,
+    /// Most bytes of records that unfinished scans may hold.
+    pub max_scan_bytes: usize,
+    /// Whether freed segments are discarded on the drive.
+    pub discard: bool,
+}
+
+impl ShardConfig {
+    /// With defaults that suit a node of the usual size.
+    pub fn new(geometry: Geometry, drive_uuid: [u8; 16], shard: ShardId, node: NodeId) -> ShardConfig {
+        let area = geometry.area_bytes();
+        ShardConfig {
+            geometry,
+            drive_uuid,
+            shard,
+            node,
+            cache_bytes: 64 << 20,
+            memory_bytes: 256 << 20,
+            commit_window_ns: 50_000,
+            frame_bytes: 256 << 10,
+            frames_in_flight: 4,
+            checkpoint_interval_bytes: (area / 8).clamp(u64::from(geometry.segment_bytes), 1 << 30),
+            max_queued_requests: 4096,
+            max_queued_bytes: 16 << 20,
+            max_partitions: MAX_PARTITIONS,
+            max_scan_bytes: 4 * MAX_SCAN_BYTES,
+            discard: false,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Changes of a shard's catalog: the value of a catalog record, and the catalog part of an image.
+
+use crate::format::{ByteReader, ByteWriter};
+use crate::ids::{Epoch, PartitionId, Seq, TableId};
+use crate::request::{PartitionSpec, Placement, StoreKind, TableSpec};
+
+/// One change. Replaying a change that has taken place already changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CatalogChange {
+    /// A partition is made. If its table is not there yet, it waits for the table's own change, and is
+    /// forgotten if that never comes: so a table and its partitions appear together or not at all.
+    CreatePartition(PartitionSpec),
+    /// A table is made.
+    CreateTable(TableSpec),
+    /// A table and its partitions are gone.
+    DropTable(TableId),
+    /// A partition is gone.
+    DropPartition(PartitionId),
+    /// Writes of the partition up to this version may have been lost to damage.
+    Quarantine(PartitionId, Seq),
+}
+
+/// Stands for "no end" where a key's length would stand.
+const NO_END: u16 = u16::MAX;
+
+impl CatalogChange {
+    /// As stored.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = ByteWriter::new();
+        match self {
+            CatalogChange::CreatePartition(spec) => {
+                out.u8(1).u32(spec.id.0).u32(spec.table.0).u32(spec.epoch.0).short(&spec.start);
+                match &spec.end {
+                    Some(end) => out.short(end),
+                    None => out.u16(NO_END),
+                };
+            }
+            CatalogChange::CreateTable(spec) => {
+                let store = match spec.store {
+                    StoreKind::Durable => 1,
+                    StoreKind::Memory => 2,
+                };
+                let placement = match spec.placement {
+                    Placement::Range => 1,
+                    Placement::Hash => 2,
+                };
+                out.u8(2).u32(spec.id.0).u8(store).u8(placement).short(spec.name.as_bytes());
+            }
+            CatalogChange::DropTable(table) => {
+                out.u8(3).u32(table.0);
+            }
+            CatalogChange::DropPartition(partition) => {
+                out.u8(4).u32(partition.0);
+            }
+            CatalogChange::Quarantine(partition, seq) => {
+                out.u8(5).u32(partition.0).raw(&seq.to_bytes());
+            }
+        }
+        out.into_bytes()
+    }
+
+    /// From storage; `None` for bytes that are no change, or more than one.
+    pub fn decode(bytes: &[u8]) -> Option<CatalogChange> {
+        let mut reader = ByteReader::new(bytes);
+        let change = match reader.u8()? {
+            1 => CatalogChange::CreatePartition(PartitionSpec {
+                id: PartitionId(reader.u32()?),
+                table: TableId(reader.u32()?),
+                epoch: Epoch(reader.u32()?),
+                start: reader.short()?.to_vec(),
+                end: match reader.u16()? {
+                    NO_END => None,
+                    len => Some(reader.take(usize::from(len))?.to_vec()),
+                },
+            }),
+            2 => decode_table(&mut reader)?,
+            3 => CatalogChange::DropTable(TableId(reader.u32()?)),
+            4 => CatalogChange::DropPartition(PartitionId(reader.u32()?)),
+            5 => CatalogChange::Quarantine(PartitionId(reader.u32()?), Seq::from_bytes(reader.array()?)),
+            _ => return None,
+        };
+        (reader.remaining() == 0).then_some(change)
+    }
+}
+
+fn decode_table(reader: &mut ByteReader<'_>) -> Option<CatalogChange> {
+    let id = TableId(reader.u32()?);
+    let store = match reader.u8()? {
+        1 => StoreKind::Durable,
+        2 => StoreKind::Memory,
+        _ => return None,
+    };
+    let placement = match reader.u8()? {
+        1 => Placement::Range,
+        2 => Placement::Hash,
+        _ => return None,
+    };
+    let name = std::str::from_utf8(reader.short()?).ok()?.to_owned();
+    Some(CatalogChange::CreateTable(TableSpec { id, name, store, placement }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_change_reads_back_and_every_cut_is_refused() {
+        let partition = |end| PartitionSpec {
+            id: PartitionId(4),
+            table: TableId(2),
+            epoch: Epoch(1),
+            start: b"a".to_vec(),
+            end,
+        };
+        let changes = [
+            CatalogChange::CreatePartition(partition(None)),
+            CatalogChange::CreatePartition(partition(Some(vec![9; 4096]))),
+            CatalogChange::CreateTable(TableSpec {
+                id: TableId(2),
+                name: "t".into(),
+                store: StoreKind::Memory,
+                placement: Placement::Hash,
+            }),
+            CatalogChange::DropTable(TableId(2)),
+            CatalogChange::DropPartition(PartitionId(4)),
+            CatalogChange::Quarantine(PartitionId(4), Seq { wall_ns: 1, ..Seq::default() }),
+        ];
+        for change in changes {
+            let bytes = change.encode();
+            assert_eq!(CatalogChange::decode(&bytes), Some(change));
+            for cut in 0..bytes.len() {
+                assert_eq!(CatalogChange::decode(&bytes[..cut]), None, "cut at {cut}");
+            }
+        }
+    }
+}

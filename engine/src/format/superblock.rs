@@ -1,0 +1,170 @@
+//! A shard's superblock: from which checkpoint, and from which frame on, to recover.
+//!
+//! Two slots take turns, each in the head of the drive and mirrored in its tail. A version is written
+//! to the head, then to the mirror; a crash between the two leaves the version before it whole.
+
+use crate::format::{ByteReader, ByteWriter, ChecksumSeed};
+use crate::ids::{FrameNumber, Generation, NodeId, SegmentId, Seq};
+use crate::limits::BLOCK_BYTES;
+
+/// First bytes of every superblock: "LSUP".
+pub const SUPERBLOCK_MAGIC: u32 = u32::from_le_bytes(*b"LSUP");
+/// Most void ranges that a superblock holds; a checkpoint clears them.
+pub const MAX_VOID_RANGES: usize = 64;
+
+/// Frames of the user stream that a recovery cut off: `[from, to)` never happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VoidRange {
+    /// First number that is void.
+    pub from: FrameNumber,
+    /// First number that is not.
+    pub to: FrameNumber,
+}
+
+/// Where the root of a checkpoint lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootLocation {
+    /// The segment.
+    pub segment: SegmentId,
+    /// Its generation.
+    pub generation: Generation,
+    /// Byte offset of the root frame in the segment.
+    pub offset: u32,
+    /// Bytes of the root frame, padding counted.
+    pub len: u32,
+}
+
+/// A shard's superblock.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Superblock {
+    /// Counts the versions; the highest valid one is the present one.
+    pub version: u64,
+    /// Number of the checkpoint.
+    pub checkpoint: u64,
+    /// Its root; `None` before the first checkpoint.
+    pub root: Option<RootLocation>,
+    /// First user frame that the checkpoint's image may lack.
+    pub user_from: FrameNumber,
+    /// Generation of the first segment that may hold such a frame, user stream.
+    pub user_from_generation: Generation,
+    /// The same of the cleaning stream.
+    pub cleaning_from_generation: Generation,
+    /// No segment had a higher generation when this was written.
+    pub highest_generation: Generation,
+    /// No write had a higher version when the checkpoint began.
+    pub highest_seq: Seq,
+    /// User frames from `user_from` on that are void.
+    pub void: Vec<VoidRange>,
+}
+
+impl Superblock {
+    /// Encodes into a whole block, for the slot at byte `at` of the drive.
+    pub fn encode(&self, seed: ChecksumSeed, at: u64, block: &mut [u8]) {
+        assert!(self.void.len() <= MAX_VOID_RANGES, "{} void ranges", self.void.len());
+        let root = self.root.unwrap_or(RootLocation {
+            segment: SegmentId(u32::MAX),
+            generation: Generation(0),
+            offset: 0,
+            len: 0,
+        });
+        let mut body = ByteWriter::new();
+        body.u64(self.version).u64(self.checkpoint);
+        body.u32(root.segment.0).u32(root.generation.0).u32(root.offset).u32(root.len);
+        body.u64(self.user_from.0);
+        body.u32(self.user_from_generation.0).u32(self.cleaning_from_generation.0);
+        body.u32(self.highest_generation.0).u32(self.void.len() as u32);
+        body.raw(&self.highest_seq.to_bytes());
+        for range in &self.void {
+            body.u64(range.from.0).u64(range.to.0);
+        }
+        let body = body.into_bytes();
+        let block = &mut block[..BLOCK_BYTES];
+        block.fill(0);
+        block[0..4].copy_from_slice(&SUPERBLOCK_MAGIC.to_le_bytes());
+        block[8..8 + body.len()].copy_from_slice(&body);
+        let crc = seed.at(at, 0, &block[8..]);
+        block[4..8].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    /// Decodes the superblock of the slot at byte `at` of the drive.
+    pub fn decode(seed: ChecksumSeed, at: u64, bytes: &[u8]) -> Option<Superblock> {
+        let bytes = bytes.get(..BLOCK_BYTES)?;
+        let mut reader = ByteReader::new(bytes);
+        if reader.u32()? != SUPERBLOCK_MAGIC || reader.u32()? != seed.at(at, 0, &bytes[8..]) {
+            return None;
+        }
+        let (version, checkpoint) = (reader.u64()?, reader.u64()?);
+        let root = RootLocation {
+            segment: SegmentId(reader.u32()?),
+            generation: Generation(reader.u32()?),
+            offset: reader.u32()?,
+            len: reader.u32()?,
+        };
+        let user_from = FrameNumber(reader.u64()?);
+        let user_from_generation = Generation(reader.u32()?);
+        let cleaning_from_generation = Generation(reader.u32()?);
+        let highest_generation = Generation(reader.u32()?);
+        let void_count = reader.u32()? as usize;
+        let highest_seq = Seq::from_bytes(reader.array()?);
+        if void_count > MAX_VOID_RANGES {
+            return None;
+        }
+        let mut void = Vec::with_capacity(void_count);
+        for _ in 0..void_count {
+            void.push(VoidRange { from: FrameNumber(reader.u64()?), to: FrameNumber(reader.u64()?) });
+        }
+        Some(Superblock {
+            version,
+            checkpoint,
+            root: (root.segment.0 != u32::MAX).then_some(root),
+            user_from,
+            user_from_generation,
+            cleaning_from_generation,
+            highest_generation,
+            highest_seq,
+            void,
+        })
+    }
+
+    /// The present version among what the slots hold.
+    pub fn newest(candidates: impl IntoIterator<Item = Option<Superblock>>) -> Option<Superblock> {
+        candidates.into_iter().flatten().max_by_key(|superblock| superblock.version)
+    }
+
+    /// A superblock of a shard that has never been written to.
+    pub fn fresh(node: NodeId) -> Superblock {
+        Superblock {
+            version: 1,
+            user_from: FrameNumber(1),
+            user_from_generation: Generation(1),
+            cleaning_from_generation: Generation(1),
+            highest_seq: Seq { wall_ns: 0, counter: 0, node },
+            ..Superblock::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ShardId;
+
+    #[test]
+    fn round_trip_full_of_void_ranges_and_the_newest_wins() {
+        let seed = ChecksumSeed::new(&[4; 16], ShardId(2));
+        let mut superblock = Superblock::fresh(NodeId(7));
+        for i in 0..MAX_VOID_RANGES as u64 {
+            superblock.void.push(VoidRange { from: FrameNumber(i * 10), to: FrameNumber(i * 10 + 3) });
+        }
+        superblock.root =
+            Some(RootLocation { segment: SegmentId(1), generation: Generation(2), offset: 4096, len: 8192 });
+        let mut block = vec![1u8; BLOCK_BYTES];
+        superblock.encode(seed, 65536, &mut block);
+        assert_eq!(Superblock::decode(seed, 65536, &block), Some(superblock.clone()));
+        assert_eq!(Superblock::decode(seed, 69632, &block), None, "another slot");
+        block[4000] ^= 1;
+        assert_eq!(Superblock::decode(seed, 65536, &block), None, "damage in the padding");
+        let older = Superblock { version: 0, ..superblock.clone() };
+        assert_eq!(Superblock::newest([Some(older), None, Some(superblock.clone())]), Some(superblock));
+    }
+}

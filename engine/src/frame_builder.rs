@@ -1,0 +1,139 @@
+//! A frame in the making: records are encoded once, straight into the buffer that is written.
+
+use crate::append::{FramePlace, Place};
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, PartitionSet, Stream, frame_len};
+use crate::format::record::{Record, RecordKind};
+use crate::ids::{BufferId, DriveOffset, FrameNumber, Token};
+use crate::io::Io;
+use crate::location::Location;
+use crate::seam::{Buffers, Op};
+
+/// An open or written frame.
+#[derive(Debug)]
+pub struct FrameBuilder {
+    /// Its stream.
+    pub stream: Stream,
+    /// Its number.
+    pub number: FrameNumber,
+    /// Where it goes.
+    pub place: FramePlace,
+    /// Holds it.
+    pub buffer: BufferId,
+    /// Bytes used of the buffer.
+    len: usize,
+    /// Bytes of the buffer that may be used.
+    capacity: usize,
+    records: u32,
+    partitions: PartitionSet,
+}
+
+impl FrameBuilder {
+    /// Empty. `capacity` bytes of the buffer may be used.
+    pub fn new(
+        stream: Stream,
+        number: FrameNumber,
+        place: FramePlace,
+        buffer: BufferId,
+        capacity: usize,
+    ) -> FrameBuilder {
+        assert!(capacity as u64 <= place.room && capacity > FRAME_HEADER_BYTES);
+        let partitions = PartitionSet::default();
+        let len = FRAME_HEADER_BYTES;
+        FrameBuilder { stream, number, place, buffer, len, capacity, records: 0, partitions }
+    }
+
+    /// Whether records of so many bytes still fit.
+    pub fn fits(&self, record_bytes: usize) -> bool {
+        self.len + record_bytes <= self.capacity
+    }
+
+    /// Bytes of header and records so far.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Records so far.
+    pub fn records(&self) -> u32 {
+        self.records
+    }
+
+    /// One more record; it must fit.
+    pub fn push(&mut self, place: &Place, buffers: &mut dyn Buffers, record: &Record<'_>) -> Location {
+        assert!(self.fits(record.len()), "{} bytes of record into {}", record.len(), self.capacity);
+        let at = self.place.at + self.len as u64;
+        let out = &mut buffers.bytes_mut(self.buffer)[self.len..];
+        let written = record.encode(place.seed, at, self.place.generation.0, out);
+        self.len += written;
+        self.records += 1;
+        if record.kind == RecordKind::Catalog {
+            // A damaged change of the catalog may concern every partition.
+            self.partitions = PartitionSet::ALL;
+        } else {
+            self.partitions.insert(record.partition);
+        }
+        Location::new(at, written as u32)
+    }
+
+    /// Raw payload, for images.
+    pub fn push_raw(&mut self, buffers: &mut dyn Buffers, payload: &[u8]) {
+        assert!(self.fits(payload.len()));
+        buffers.bytes_mut(self.buffer)[self.len..self.len + payload.len()].copy_from_slice(payload);
+        self.len += payload.len();
+    }
+
+    /// Bytes that the frame takes on the drive.
+    pub fn frame_len(&self) -> usize {
+        frame_len(self.len - FRAME_HEADER_BYTES)
+    }
+
+    /// The header as it would be written.
+    pub fn header(&self, durable: FrameNumber, detail: u32) -> FrameHeader {
+        FrameHeader {
+            stream: self.stream,
+            segment: self.place.segment,
+            generation: self.place.generation,
+            payload_bytes: (self.len - FRAME_HEADER_BYTES) as u32,
+            number: self.number,
+            durable,
+            detail,
+            partitions: self.partitions,
+        }
+    }
+
+    /// Closes the frame and starts its write. Gives the bytes written, padding counted.
+    pub fn write(
+        &self,
+        place: &Place,
+        io: &mut Io<'_>,
+        token: Token,
+        durable: bool,
+        header: &FrameHeader,
+    ) -> usize {
+        let total = self.frame_len();
+        let bytes = io.buffers.bytes_mut(self.buffer);
+        bytes[self.len..total].fill(0);
+        header.encode(place.seed, self.place.at, bytes);
+        io.start(Op::Write {
+            token,
+            buffer: self.buffer,
+            at: DriveOffset(place.area_at.0 + self.place.at),
+            len: total as u32,
+            durable,
+        });
+        total
+    }
+
+    /// Calls `each` for every record, in order. The records were encoded by us a moment ago, so their
+    /// checksums are not looked at.
+    pub fn for_each_record(&self, buffers: &dyn Buffers, mut each: impl FnMut(Record<'_>, Location)) {
+        let bytes = buffers.bytes(self.buffer);
+        let mut offset = FRAME_HEADER_BYTES;
+        while offset < self.len {
+            let record = Record::decode_unchecked(&bytes[offset..self.len]);
+            let record = record.expect("a frame in memory holds the records that were encoded into it");
+            let len = record.len();
+            each(record, Location::new(self.place.at + offset as u64, len as u32));
+            offset += len;
+        }
+    }
+}

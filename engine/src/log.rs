@@ -1,0 +1,283 @@
+//! The user log: group commit into frames, several in flight, acknowledged strictly in order.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::append::{AppendHead, Place};
+use crate::config::ShardConfig;
+use crate::format::frame::{Stream, frame_len};
+use crate::format::record::Record;
+use crate::frame_builder::FrameBuilder;
+use crate::ids::{FrameNumber, Generation, PartitionId, RequestId, Seq};
+use crate::io::{Io, Purpose};
+use crate::seam::DeviceError;
+use crate::space::{Claim, Space};
+use crate::stats::ShardStats;
+
+/// Which counter an acknowledged write belongs to, and which reply it gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AckKind {
+    /// A put.
+    Put,
+    /// A delete.
+    Delete,
+    /// A batch.
+    Batch,
+    /// A change of the catalog, complete with its last record.
+    Catalog,
+    /// A change of the catalog of which more is to come.
+    Silent,
+}
+
+/// A request that waits for its frame to be durable.
+#[derive(Debug, Clone, Copy)]
+pub struct Ack {
+    /// The request.
+    pub id: RequestId,
+    /// How many records it wrote.
+    pub records: u32,
+    /// Bytes of its keys and values.
+    pub user_bytes: u64,
+    /// Its last record's version.
+    pub seq: Seq,
+    /// Its kind.
+    pub kind: AckKind,
+}
+
+/// A frame that is open, being written, or durable and not yet applied.
+#[derive(Debug)]
+pub struct LogFrame {
+    /// Its records.
+    pub builder: FrameBuilder,
+    /// Who waits, in the order of the records.
+    pub acks: Vec<Ack>,
+    opened_ns: u64,
+    written: bool,
+}
+
+/// The user log.
+#[derive(Debug)]
+pub struct Log {
+    place: Place,
+    head: AppendHead,
+    open: Option<LogFrame>,
+    in_flight: VecDeque<LogFrame>,
+    /// Number of the next frame to open.
+    next_number: FrameNumber,
+    /// All frames up to this one are durable. Set in `take_durable` alone.
+    durable: FrameNumber,
+    /// Keys written and not yet applied, by hash: the last frame that writes them.
+    pending: HashMap<u64, FrameNumber, ahash::RandomState>,
+    hasher: ahash::RandomState,
+    /// Bytes of records appended and not yet applied.
+    pending_bytes: u64,
+    pending_writes: u64,
+    /// Bytes of frames written since the last checkpoint began.
+    pub bytes_since_checkpoint: u64,
+    poisoned: bool,
+}
+
+impl Log {
+    /// A log whose next frame is `next_number`.
+    pub fn new(place: Place, next_number: FrameNumber) -> Log {
+        assert!(next_number.0 > 0, "frames are numbered from 1");
+        let hasher = ahash::RandomState::with_seeds(11, 12, 13, 14);
+        Log {
+            place,
+            head: AppendHead::new(Stream::User, place),
+            open: None,
+            in_flight: VecDeque::new(),
+            next_number,
+            durable: FrameNumber(next_number.0 - 1),
+            pending: HashMap::with_hasher(hasher.clone()),
+            hasher,
+            pending_bytes: 0,
+            pending_writes: 0,
+            bytes_since_checkpoint: 0,
+            poisoned: false,
+        }
+    }
+
+    /// Whether a write has failed.
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+
+    /// Bytes of records appended and not yet applied.
+    pub fn pending_bytes(&self) -> u64 {
+        self.pending_bytes
+    }
+
+    /// Requests appended and not yet acknowledged.
+    pub fn pending_writes(&self) -> u64 {
+        self.pending_writes
+    }
+
+    /// The segment head, for headers that were written.
+    pub fn head(&mut self) -> &mut AppendHead {
+        &mut self.head
+    }
+
+    fn hash(&self, partition: PartitionId, key: &[u8]) -> u64 {
+        self.hasher.hash_one((partition.0, key))
+    }
+
+    /// The last frame that writes a key (or one of the same hash) and is not yet applied.
+    pub fn pending_frame(&self, partition: PartitionId, key: &[u8]) -> Option<FrameNumber> {
+        self.pending.get(&self.hash(partition, key)).copied()
+    }
+
+    /// The first frame whose effects a checkpoint that begins now may lack, and the generation of the
+    /// first segment that may hold it.
+    pub fn replay_from(&self, space: &Space) -> (FrameNumber, Generation) {
+        let first = self.in_flight.front().or(self.open.as_ref());
+        let number = first.map_or(self.next_number, |frame| frame.builder.number);
+        let placed = first.map(|frame| frame.builder.place.generation);
+        let beyond = Generation(space.highest_generation().0 + 1);
+        (number, placed.or(self.head.generation()).unwrap_or(beyond))
+    }
+
+    /// Makes sure that the open frame takes `record_bytes` more. False where that needs something that
+    /// is not there yet: a free frame in flight, a segment, a buffer.
+    pub fn make_room(
+        &mut self,
+        record_bytes: usize,
+        claim: Claim,
+        config: &ShardConfig,
+        space: &mut Space,
+        stats: &mut ShardStats,
+        io: &mut Io<'_>,
+    ) -> bool {
+        if self.open.as_ref().is_some_and(|open| open.builder.fits(record_bytes)) {
+            return true;
+        }
+        if self.open.is_some() {
+            if self.in_flight.len() >= config.frames_in_flight {
+                return false;
+            }
+            self.close(stats, io);
+        }
+        let least = frame_len(record_bytes);
+        let kept_for_deletes = self.head.claim_for(least as u64) == Some(Claim::Delete);
+        if claim == Claim::Put && kept_for_deletes && space.counts().1 <= space.reserve() {
+            return false;
+        }
+        let Some(place) = self.head.place_for(least as u64, space) else { return false };
+        let wanted = least.max(config.frame_bytes as usize).min(place.room as usize);
+        let full = io.buffers.acquire(wanted).map(|buffer| (buffer, wanted));
+        let Some((buffer, capacity)) = full.or_else(|| io.buffers.acquire(least).map(|b| (b, least))) else {
+            return false;
+        };
+        let builder = FrameBuilder::new(Stream::User, self.next_number, place, buffer, capacity);
+        self.next_number = self.next_number.next();
+        self.open =
+            Some(LogFrame { builder, acks: Vec::new(), opened_ns: io.now.monotonic_ns, written: false });
+        true
+    }
+
+    /// Appends a record for which there is room.
+    pub fn append(&mut self, record: &Record<'_>, io: &mut Io<'_>) {
+        let hash = self.hash(record.partition, record.key);
+        let open = self.open.as_mut().expect("make_room opened a frame");
+        open.builder.push(&self.place, io.buffers, record);
+        self.pending.insert(hash, open.builder.number);
+        self.pending_bytes += record.len() as u64;
+    }
+
+    /// The records just appended belong to this request.
+    pub fn acknowledge(&mut self, ack: Ack) {
+        let open = self.open.as_mut().expect("records were appended to an open frame");
+        open.acks.push(ack);
+        self.pending_writes += 1;
+    }
+
+    /// Closes the open frame if it is time: nothing in flight, or the commit window is over and there
+    /// is room for one more in flight.
+    pub fn close_if_due(&mut self, config: &ShardConfig, stats: &mut ShardStats, io: &mut Io<'_>) {
+        let Some(open) = &self.open else { return };
+        let due = open.opened_ns + config.commit_window_ns <= io.now.monotonic_ns
+            || open.builder.len() >= config.frame_bytes as usize;
+        let idle = self.in_flight.is_empty();
+        let room = self.in_flight.len() < config.frames_in_flight;
+        if open.builder.records() > 0 && !self.poisoned && (idle || (due && room)) {
+            self.close(stats, io);
+        }
+    }
+
+    /// When `close_if_due` wants to be called again, if ever.
+    pub fn next_wake_ns(&self, config: &ShardConfig) -> Option<u64> {
+        let open = self.open.as_ref()?;
+        let waits = !self.in_flight.is_empty() && self.in_flight.len() < config.frames_in_flight;
+        waits.then_some(open.opened_ns + config.commit_window_ns)
+    }
+
+    fn close(&mut self, stats: &mut ShardStats, io: &mut Io<'_>) {
+        let open = self.open.take().expect("there is an open frame to close");
+        let builder = &open.builder;
+        assert!(builder.records() > 0, "an empty frame is never written");
+        assert!(self.durable < builder.number, "{} is durable already", builder.number);
+        let header = builder.header(self.durable, builder.records());
+        let token = Purpose::UserFrame.token(builder.number.0);
+        let bytes = builder.write(&self.place, io, token, true, &header) as u64;
+        self.head.advance(bytes);
+        stats.user_frame_writes += 1;
+        stats.user_frame_bytes += bytes;
+        self.bytes_since_checkpoint += bytes;
+        self.in_flight.push_back(open);
+    }
+
+    /// A frame's write has ended. Gives the requests to answer `Poisoned`, where it failed.
+    pub fn written(&mut self, number: u64, result: Result<(), DeviceError>, io: &mut Io<'_>) -> Vec<Ack> {
+        let frame = self.in_flight.iter_mut().find(|frame| frame.builder.number.0 == number);
+        let frame = frame.expect("a frame that was written is in flight");
+        assert!(!frame.written, "frame {number} written twice");
+        frame.written = true;
+        if result.is_ok() && !self.poisoned {
+            return Vec::new();
+        }
+        let acks = self.poison(io);
+        // Buffers of frames that the drive still writes from stay until their own end.
+        let finished = |frame: &LogFrame| frame.written;
+        while let Some(at) = self.in_flight.iter().position(finished) {
+            let frame = self.in_flight.remove(at).expect("the position was just found");
+            io.buffers.release(frame.builder.buffer);
+        }
+        acks
+    }
+
+    /// Closes the log for good. Gives all requests that wait for it.
+    pub fn poison(&mut self, io: &mut Io<'_>) -> Vec<Ack> {
+        self.poisoned = true;
+        let mut acks: Vec<Ack> = Vec::new();
+        for frame in &mut self.in_flight {
+            acks.append(&mut frame.acks);
+        }
+        if let Some(open) = self.open.take() {
+            acks.extend(open.acks);
+            io.buffers.release(open.builder.buffer);
+        }
+        self.pending_writes = 0;
+        acks
+    }
+
+    /// The next frame that became durable, in order. This is where the durable watermark moves.
+    pub fn take_durable(&mut self) -> Option<LogFrame> {
+        if self.poisoned || !self.in_flight.front()?.written {
+            return None;
+        }
+        let frame = self.in_flight.pop_front()?;
+        let number = frame.builder.number;
+        assert_eq!(self.durable.next(), number, "frames become durable in order");
+        self.durable = number;
+        self.pending_writes -= frame.acks.len() as u64;
+        Some(frame)
+    }
+
+    /// A record of a durable frame was applied.
+    pub fn applied(&mut self, frame: FrameNumber, record: &Record<'_>) {
+        self.pending_bytes -= record.len() as u64;
+        let hash = self.hash(record.partition, record.key);
+        if self.pending.get(&hash) == Some(&frame) {
+            self.pending.remove(&hash);
+        }
+    }
+}

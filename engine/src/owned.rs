@@ -1,0 +1,96 @@
+//! Write requests that have to wait, with bytes of their own.
+
+use crate::ids::{PartitionId, RequestId};
+use crate::request::{BatchWrite, Condition, RequestBody, Target};
+
+/// A write request that outlives the caller's buffer.
+#[derive(Debug, Clone)]
+pub struct OwnedWrite {
+    /// The request.
+    pub id: RequestId,
+    target: Target,
+    body: OwnedBody,
+}
+
+#[derive(Debug, Clone)]
+enum OwnedBody {
+    Put { key: Box<[u8]>, value: Box<[u8]>, condition: Condition },
+    Delete { key: Box<[u8]>, condition: Condition },
+    Batch { writes: Vec<(Box<[u8]>, Option<Box<[u8]>>)> },
+}
+
+impl OwnedWrite {
+    /// A copy of a put, delete or batch; `None` for anything else.
+    pub fn copy_of(id: RequestId, body: &RequestBody<'_>) -> Option<OwnedWrite> {
+        let (target, body) = match body {
+            RequestBody::Put { target, key, value, condition } => {
+                let (key, value) = ((*key).into(), (*value).into());
+                (*target, OwnedBody::Put { key, value, condition: *condition })
+            }
+            RequestBody::Delete { target, key, condition } => {
+                (*target, OwnedBody::Delete { key: (*key).into(), condition: *condition })
+            }
+            RequestBody::Batch { target, writes } => {
+                let copy = |write: &BatchWrite<'_>| match write {
+                    BatchWrite::Put { key, value } => ((*key).into(), Some((*value).into())),
+                    BatchWrite::Delete { key } => ((*key).into(), None),
+                };
+                (*target, OwnedBody::Batch { writes: writes.iter().map(copy).collect() })
+            }
+            _ => return None,
+        };
+        Some(OwnedWrite { id, target, body })
+    }
+
+    /// As a request again.
+    pub fn body(&self) -> RequestBody<'_> {
+        let target = self.target;
+        match &self.body {
+            OwnedBody::Put { key, value, condition } => {
+                RequestBody::Put { target, key, value, condition: *condition }
+            }
+            OwnedBody::Delete { key, condition } => {
+                RequestBody::Delete { target, key, condition: *condition }
+            }
+            OwnedBody::Batch { writes } => {
+                let mut out = Vec::with_capacity(writes.len());
+                for (key, value) in writes {
+                    out.push(match value {
+                        Some(value) => BatchWrite::Put { key, value },
+                        None => BatchWrite::Delete { key },
+                    });
+                }
+                RequestBody::Batch { target, writes: out }
+            }
+        }
+    }
+
+    /// Partition and key of a single write; of a batch, its first key.
+    pub fn place(&self) -> (PartitionId, &[u8]) {
+        let key: &[u8] = match &self.body {
+            OwnedBody::Put { key, .. } | OwnedBody::Delete { key, .. } => key,
+            OwnedBody::Batch { writes } => writes.first().map_or(&[], |(key, _)| key),
+        };
+        (self.target.partition, key)
+    }
+
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        match &self.body {
+            OwnedBody::Put { key, value, .. } => key.len() + value.len(),
+            OwnedBody::Delete { key, .. } => key.len(),
+            OwnedBody::Batch { writes } => {
+                writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, |v| v.len())).sum()
+            }
+        }
+    }
+
+    /// Whether it only frees space.
+    pub fn is_delete(&self) -> bool {
+        match &self.body {
+            OwnedBody::Put { .. } => false,
+            OwnedBody::Delete { .. } => true,
+            OwnedBody::Batch { writes } => writes.iter().all(|(_, value)| value.is_none()),
+        }
+    }
+}

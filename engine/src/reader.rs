@@ -1,0 +1,99 @@
+//! Reads extents of the area in order, several chunks ahead: for recovery and cleaning.
+
+use std::collections::VecDeque;
+
+use crate::ids::{BufferId, DriveOffset};
+use crate::io::{Io, Purpose, ReadDone};
+use crate::seam::{DeviceError, Op};
+
+/// A chunk under way.
+#[derive(Debug)]
+struct Chunk {
+    index: u64,
+    buffer: BufferId,
+    at: u64,
+    len: u32,
+    result: Option<Result<(), DeviceError>>,
+}
+
+/// A sequential reader over a list of extents of one shard's area.
+#[derive(Debug)]
+pub struct SequentialReader {
+    purpose: Purpose,
+    area_at: DriveOffset,
+    chunk_bytes: u32,
+    depth: usize,
+    next_index: u64,
+    extents: VecDeque<(u64, u64)>,
+    chunks: VecDeque<Chunk>,
+    /// Bytes asked of the drive so far.
+    pub bytes_read: u64,
+}
+
+impl SequentialReader {
+    /// A reader that keeps `depth` chunks of `chunk_bytes` under way.
+    pub fn new(purpose: Purpose, area_at: DriveOffset, chunk_bytes: u32, depth: usize) -> SequentialReader {
+        assert!(depth > 0 && chunk_bytes > 0);
+        SequentialReader {
+            purpose,
+            area_at,
+            chunk_bytes,
+            depth,
+            next_index: 0,
+            extents: VecDeque::new(),
+            chunks: VecDeque::new(),
+            bytes_read: 0,
+        }
+    }
+
+    /// One more extent to read: `len` bytes from byte `at` of the area, whole blocks.
+    pub fn push(&mut self, at: u64, len: u64) {
+        if len > 0 {
+            self.extents.push_back((at, len));
+        }
+    }
+
+    /// Whether everything was read and taken.
+    pub fn is_done(&self) -> bool {
+        self.extents.is_empty() && self.chunks.is_empty()
+    }
+
+    /// Starts reads while there is room and memory.
+    pub fn pump(&mut self, io: &mut Io<'_>) {
+        while self.chunks.len() < self.depth {
+            let Some((at, left)) = self.extents.front_mut() else { return };
+            let len = (*left).min(u64::from(self.chunk_bytes)) as u32;
+            let Some(buffer) = io.buffers.acquire(len as usize) else { return };
+            let chunk = Chunk { index: self.next_index, buffer, at: *at, len, result: None };
+            io.start(Op::Read {
+                token: self.purpose.token(chunk.index),
+                buffer,
+                at: DriveOffset(self.area_at.0 + chunk.at),
+                len,
+            });
+            self.next_index += 1;
+            self.bytes_read += u64::from(len);
+            *at += u64::from(len);
+            *left -= u64::from(len);
+            if *left == 0 {
+                self.extents.pop_front();
+            }
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    /// A read has ended.
+    pub fn complete(&mut self, index: u64, result: Result<(), DeviceError>) {
+        let chunk = self.chunks.iter_mut().find(|chunk| chunk.index == index);
+        let chunk = chunk.expect("a completion of this reader is of one of its chunks");
+        assert!(chunk.result.is_none(), "chunk {index} completed twice");
+        chunk.result = Some(result);
+    }
+
+    /// The next chunk in order, if it has ended. The taker releases the buffer.
+    pub fn take(&mut self) -> Option<ReadDone> {
+        let result = self.chunks.front()?.result?;
+        let chunk = self.chunks.pop_front()?;
+        Some(ReadDone { buffer: chunk.buffer, at: chunk.at, len: chunk.len, result })
+    }
+}

@@ -1,0 +1,329 @@
+//! Get, scan and count: from the request to the index, the cache or one read, and to the reply.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::format::record::{RECORD_HEADER_BYTES, Record};
+use crate::format::{align_down, align_up};
+use crate::ids::{BufferId, DriveOffset, PartitionId, RequestId, Seq};
+use crate::io::{Io, Purpose};
+use crate::limits::{BLOCK_BYTES, MAX_KEY_BYTES};
+use crate::location::Location;
+use crate::owned::OwnedWrite;
+use crate::partition::{Partition, Store};
+use crate::reply::{Found, Payload, ReadError, ReplyBody, WriteError};
+use crate::request::{KeyRange, Target};
+use crate::seam::{DeviceError, Op};
+use crate::shard::Shard;
+
+/// For whom a record is read.
+#[derive(Debug)]
+pub enum ReadFor {
+    /// A get.
+    Get {
+        /// The request.
+        id: RequestId,
+        /// The partition.
+        partition: PartitionId,
+        /// The key, to be found in the record.
+        key: Box<[u8]>,
+    },
+    /// A conditional write.
+    Condition(Box<OwnedWrite>),
+    /// One entry of a scan.
+    Scan {
+        /// The scan's slot.
+        scan: usize,
+        /// Which of its entries.
+        entry: usize,
+    },
+}
+
+/// A read under way.
+#[derive(Debug)]
+struct ReadSlot {
+    why: ReadFor,
+    location: Location,
+    buffer: BufferId,
+    /// Byte of the area where the buffer begins.
+    from: u64,
+}
+
+/// The reads of a shard.
+#[derive(Debug, Default)]
+pub struct Reads {
+    slots: Vec<Option<ReadSlot>>,
+    free_slots: Vec<usize>,
+    /// Reads that wait for a buffer, in order; their segments are pinned.
+    queue: VecDeque<(ReadFor, Location)>,
+    /// The scans.
+    pub scans: crate::scans::Scans,
+}
+
+impl Reads {
+    /// Reads that wait for a buffer.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+impl Shard {
+    pub(crate) fn target(&self, target: &Target) -> Result<&Partition, ReadError> {
+        let partition = self.catalog.get(target.partition);
+        let partition = partition.ok_or(ReadError::UnknownPartition(target.partition))?;
+        if partition.spec.epoch != target.epoch {
+            return Err(ReadError::StaleEpoch { current: partition.spec.epoch });
+        }
+        Ok(partition)
+    }
+
+    pub(crate) fn note_read_error(&mut self, error: Option<&ReadError>) {
+        match error {
+            None | Some(ReadError::Corrupt { .. } | ReadError::Device { .. }) => {}
+            Some(ReadError::Busy) => self.stats.busy += 1,
+            Some(_) => self.stats.refused += 1,
+        }
+    }
+
+    pub(crate) fn get(&mut self, id: RequestId, target: &Target, key: &[u8], io: &mut Io<'_>) {
+        match self.get_now(id, target, key, io) {
+            Ok(None) => {}
+            Ok(Some(found)) => io.reply(id, ReplyBody::Get(Ok(found))),
+            Err(error) => {
+                self.note_read_error(Some(&error));
+                io.reply(id, ReplyBody::Get(Err(error)));
+            }
+        }
+    }
+
+    /// The answer, or `None` where a read was started for it.
+    fn get_now(
+        &mut self,
+        id: RequestId,
+        target: &Target,
+        key: &[u8],
+        io: &mut Io<'_>,
+    ) -> Result<Option<Option<Found>>, ReadError> {
+        let partition = self.target(target)?;
+        check_key(key)?;
+        if !partition.covers(key) {
+            return Err(ReadError::OutOfRange);
+        }
+        let location = match &partition.store {
+            Store::Memory(memory) => {
+                let found = memory.get(key);
+                let found =
+                    found.map(|(seq, value)| Found { seq: *seq, value: Payload::Shared(value.clone()) });
+                self.stats.gets += 1;
+                self.stats.get_cache_hits += u64::from(found.is_some());
+                self.stats.get_misses += u64::from(found.is_none());
+                return Ok(Some(found));
+            }
+            Store::Durable(index) => index.get(key),
+        };
+        let Some(location) = location else {
+            // In a quarantined partition, absence may be the damage's doing.
+            if partition.quarantine.is_some() {
+                return Err(ReadError::Corrupt { at: 0 });
+            }
+            self.stats.gets += 1;
+            self.stats.get_misses += 1;
+            return Ok(Some(None));
+        };
+        let quarantine = partition.quarantine;
+        let generation = self.space.of(location).1.generation;
+        if let Some(bytes) = self.cache.get(location, generation) {
+            let record = Record::decode_unchecked(&bytes);
+            let record = record.expect("the cache holds records that were checked");
+            if record.key == key && !is_quarantined(quarantine, record.seq) {
+                let (seq, value_at) = (record.seq, RECORD_HEADER_BYTES + key.len());
+                self.stats.gets += 1;
+                self.stats.get_cache_hits += 1;
+                return Ok(Some(Some(Found { seq, value: Payload::Shared(bytes.slice(value_at..)) })));
+            }
+        }
+        if self.reads.queue.len() >= self.config.max_queued_requests {
+            return Err(ReadError::Busy);
+        }
+        let why = ReadFor::Get { id, partition: target.partition, key: key.into() };
+        self.start_read(why, location, io);
+        Ok(None)
+    }
+
+    pub(crate) fn count(&self, target: &Target, range: &KeyRange<'_>) -> Result<u64, ReadError> {
+        let partition = self.target(target)?;
+        if partition.quarantine.is_some() {
+            return Err(ReadError::Corrupt { at: 0 });
+        }
+        if crate::partition::is_void(range) {
+            return Ok(0);
+        }
+        let (start, end) = crate::partition::bounds(range);
+        Ok(match &partition.store {
+            Store::Memory(memory) => memory.count(range),
+            Store::Durable(index) => index.count(start, end),
+        })
+    }
+
+    /// The version of a record that is in the cache.
+    pub(crate) fn cached_seq(&self, location: Location) -> Option<Seq> {
+        let generation = self.space.of(location).1.generation;
+        let bytes = self.cache.get(location, generation)?;
+        Record::decode_unchecked(&bytes).ok().map(|record| record.seq)
+    }
+
+    /// A whole record that is in the cache.
+    pub(crate) fn cached_record(&self, location: Location) -> Option<Bytes> {
+        self.cache.get(location, self.space.of(location).1.generation)
+    }
+
+    /// Starts the one read that a record takes, or queues it until there is a buffer. Its segment is
+    /// pinned until the read has ended.
+    pub(crate) fn start_read(&mut self, why: ReadFor, location: Location, io: &mut Io<'_>) {
+        self.space.pin(self.space.of(location).0);
+        if !self.reads.queue.is_empty() {
+            return self.reads.queue.push_back((why, location));
+        }
+        if let Some(why) = self.try_read(why, location, io) {
+            self.reads.queue.push_back((why, location));
+        }
+    }
+
+    fn try_read(&mut self, why: ReadFor, location: Location, io: &mut Io<'_>) -> Option<ReadFor> {
+        let from = align_down(location.offset(), BLOCK_BYTES as u64);
+        let to = align_up(location.offset() + u64::from(location.len()), BLOCK_BYTES as u64);
+        let len = (to - from) as u32;
+        let Some(buffer) = io.buffers.acquire(len as usize) else { return Some(why) };
+        self.stats.device_reads += 1;
+        self.stats.device_read_bytes += u64::from(len);
+        self.stats.get_device_reads += u64::from(matches!(why, ReadFor::Get { .. }));
+        let slot = self.reads.free_slots.pop().unwrap_or_else(|| {
+            self.reads.slots.push(None);
+            self.reads.slots.len() - 1
+        });
+        self.reads.slots[slot] = Some(ReadSlot { why, location, buffer, from });
+        let at = DriveOffset(self.place.area_at.0 + from);
+        io.start(Op::Read { token: Purpose::Read.token(slot as u64), buffer, at, len });
+        None
+    }
+
+    /// Starts queued reads for which there are buffers now.
+    pub(crate) fn pump_reads(&mut self, io: &mut Io<'_>) {
+        while let Some((why, location)) = self.reads.queue.pop_front() {
+            if let Some(why) = self.try_read(why, location, io) {
+                return self.reads.queue.push_front((why, location));
+            }
+        }
+    }
+
+    pub(crate) fn read_completed(&mut self, slot: usize, result: Result<(), DeviceError>, io: &mut Io<'_>) {
+        let read = self.reads.slots[slot].take().expect("a completed read has a slot");
+        self.reads.free_slots.push(slot);
+        let (segment, generation) = {
+            let (id, segment) = self.space.of(read.location);
+            (id, segment.generation)
+        };
+        let at = self.place.area_at.0 + read.location.offset();
+        let start = (read.location.offset() - read.from) as usize;
+        let whole = &io.buffers.bytes(read.buffer)[start..start + read.location.len() as usize];
+        let outcome = match result {
+            Err(DeviceError { os_error }) => Err(ReadError::Device { at, os_error }),
+            Ok(()) => Record::decode(self.place.seed, read.location.offset(), generation.0, whole)
+                .ok()
+                .filter(|record| record.len() == whole.len())
+                .ok_or(ReadError::Corrupt { at }),
+        };
+        if outcome.is_err() {
+            self.stats.corrupt_records += 1;
+        }
+        match read.why {
+            ReadFor::Get { id, partition, key } => {
+                let quarantine = self.catalog.get(partition).and_then(|p| p.quarantine);
+                let outcome = outcome.and_then(|record| {
+                    let right = record.partition == partition && *record.key == *key;
+                    let trusted = right && !is_quarantined(quarantine, record.seq);
+                    if trusted { Ok(record.seq) } else { Err(ReadError::Corrupt { at }) }
+                });
+                if outcome.is_ok() {
+                    self.cache.insert(read.location, generation, whole);
+                }
+                let value_at = start + RECORD_HEADER_BYTES + key.len();
+                let value_len = whole.len() - RECORD_HEADER_BYTES - key.len();
+                self.answer_get(id, outcome, read.buffer, value_at, value_len, io);
+            }
+            ReadFor::Condition(write) => {
+                let outcome = outcome.map(|record| record.seq);
+                if outcome.is_ok() {
+                    self.cache.insert(read.location, generation, whole);
+                }
+                io.buffers.release(read.buffer);
+                self.condition_read(&write, read.location, outcome, io);
+            }
+            ReadFor::Scan { scan, entry } => {
+                let outcome = outcome.map(|record| {
+                    (record.seq, Bytes::copy_from_slice(record.value), Bytes::copy_from_slice(record.key))
+                });
+                io.buffers.release(read.buffer);
+                self.scan_read(scan, entry, outcome, io);
+            }
+        }
+        self.space.unpin(segment);
+    }
+
+    fn answer_get(
+        &mut self,
+        id: RequestId,
+        outcome: Result<Seq, ReadError>,
+        buffer: BufferId,
+        value_at: usize,
+        value_len: usize,
+        io: &mut Io<'_>,
+    ) {
+        match outcome {
+            Ok(seq) => {
+                self.stats.gets += 1;
+                self.stats.values_sent_from_device_buffer += 1;
+                let value = Payload::Buffer { buffer, start: value_at as u32, len: value_len as u32 };
+                io.reply(id, ReplyBody::Get(Ok(Some(Found { seq, value }))));
+            }
+            Err(error) => {
+                io.buffers.release(buffer);
+                io.reply(id, ReplyBody::Get(Err(error)));
+            }
+        }
+    }
+
+    fn condition_read(
+        &mut self,
+        write: &OwnedWrite,
+        location: Location,
+        outcome: Result<Seq, ReadError>,
+        io: &mut Io<'_>,
+    ) {
+        let (partition, key) = write.place();
+        let unchanged = self.catalog.locate(partition, key) == Some(location)
+            && self.log.pending_frame(partition, key).is_none()
+            && !self.log.is_poisoned();
+        match outcome {
+            Ok(seq) if unchanged => self.decide_with(write, seq, io),
+            Err(ReadError::Corrupt { at } | ReadError::Device { at, .. }) if unchanged => {
+                io.reply(write.id, ReplyBody::Write(Err(WriteError::Corrupt { at })));
+            }
+            _ => self.write_or_park(write.id, &write.body(), io),
+        }
+    }
+}
+
+/// A key that a record may have.
+pub fn check_key(key: &[u8]) -> Result<(), ReadError> {
+    if key.is_empty() || key.len() > MAX_KEY_BYTES {
+        return Err(ReadError::KeyLength { len: key.len() });
+    }
+    Ok(())
+}
+
+/// Whether a newer version of the record may have been lost.
+pub fn is_quarantined(quarantine: Option<Seq>, seq: Seq) -> bool {
+    quarantine.is_some_and(|below| seq < below)
+}

@@ -1,0 +1,495 @@
+//! Recovery: from the superblock to a serving shard.
+//!
+//! Superblocks -> Headers -> Root -> Image -> Cleaning -> User -> (Settling ->) done. Cleaning frames
+//! of the tail are replayed before the user frames: a segment is cleaned only when a checkpoint
+//! covers all of it, so no cleaning frame of the tail depends on a user frame of the tail, while a user
+//! frame always has the last word over a key.
+
+use crate::apply::Effects;
+use crate::config::ShardConfig;
+use crate::format::catalog::CatalogChange;
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Stream};
+use crate::format::image::{self, ImagePayload, ImageRoot};
+use crate::format::segment::SegmentHeader;
+use crate::format::superblock::{MAX_VOID_RANGES, Superblock, VoidRange};
+use crate::ids::{DriveOffset, FrameNumber, Generation, PartitionId, SegmentId};
+use crate::io::{Io, Purpose};
+use crate::limits::BLOCK_BYTES;
+use crate::location::Location;
+use crate::log::Log;
+use crate::reader::SequentialReader;
+use crate::replay::{UserReplay, Verdict};
+use crate::scanner::{FoundFrame, SegmentScanner, for_each_record};
+use crate::seam::DeviceError;
+use crate::shard::{OpenError, Phase, Shard};
+
+/// Bytes read at a time from segments.
+const CHUNK_BYTES: u32 = 256 << 10;
+/// Chunks read ahead.
+const CHUNKS_AHEAD: usize = 4;
+/// Of each segment, its header and the header of its first frame are looked at.
+const PROBE_BYTES: u64 = 2 * BLOCK_BYTES as u64;
+/// Probes read ahead.
+const PROBES_AHEAD: usize = 64;
+
+/// How far recovery is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Superblocks,
+    Headers,
+    Root,
+    Image,
+    Cleaning,
+    User,
+    /// The superblock, or a whole checkpoint, is being written.
+    Settling,
+}
+
+/// A recovery under way.
+#[derive(Debug)]
+pub struct Recovery {
+    stage: Stage,
+    reader: SequentialReader,
+    superblocks: Vec<Option<Superblock>>,
+    /// Segments of the stage, in order, each with its scanner; the first is being read.
+    walk: std::collections::VecDeque<SegmentScanner>,
+    segment_end: std::collections::VecDeque<u64>,
+    image: ImageLoad,
+    user: UserReplay,
+    cleaning_seen: FrameNumber,
+}
+
+/// The loading of an image.
+#[derive(Debug, Default)]
+struct ImageLoad {
+    root: ImageRoot,
+    /// Frames that were expected next.
+    expected: u64,
+    /// The last partition whose entries were seen.
+    last_partition: PartitionId,
+    /// A frame is missing since then.
+    gap: bool,
+    catalog_seen: Vec<bool>,
+}
+
+impl Recovery {
+    /// At its beginning: the superblocks are read.
+    pub fn new(config: &ShardConfig) -> Recovery {
+        let mut reader = SequentialReader::new(Purpose::RecoveryRead, DriveOffset(0), BLOCK_BYTES as u32, 4);
+        for slot in config.geometry.superblock_slots(config.shard) {
+            reader.push(slot.0, BLOCK_BYTES as u64);
+        }
+        Recovery {
+            stage: Stage::Superblocks,
+            reader,
+            superblocks: Vec::new(),
+            walk: Default::default(),
+            segment_end: Default::default(),
+            image: ImageLoad::default(),
+            user: UserReplay::default(),
+            cleaning_seen: FrameNumber(0),
+        }
+    }
+}
+
+impl Shard {
+    pub(crate) fn recovery_read_completed(&mut self, index: u64, result: Result<(), DeviceError>) {
+        let recovery = self.recovery.as_mut().expect("recovery reads end before recovery does");
+        recovery.reader.complete(index, result);
+    }
+
+    pub(crate) fn pump_recovery(&mut self, io: &mut Io<'_>) {
+        let Some(mut recovery) = self.recovery.take() else { return };
+        if recovery.stage == Stage::Settling {
+            self.recovery = Some(recovery);
+            return self.settle(io);
+        }
+        loop {
+            recovery.reader.pump(io);
+            while let Some(chunk) = recovery.reader.take() {
+                let bytes: Vec<u8>;
+                let bytes = match chunk.result {
+                    Ok(()) => &io.buffers.bytes(chunk.buffer)[..chunk.len as usize],
+                    Err(_) => {
+                        // Unreadable is as good as damaged: nothing in it will check out.
+                        bytes = vec![0; chunk.len as usize];
+                        &bytes
+                    }
+                };
+                self.recovery_chunk(&mut recovery, chunk.at, bytes);
+                io.buffers.release(chunk.buffer);
+                recovery.reader.pump(io);
+            }
+            if !recovery.reader.is_done() {
+                break;
+            }
+            self.stats.recovery_read_bytes += recovery.reader.bytes_read;
+            match self.next_stage(&mut recovery, io) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    self.phase = Phase::Failed(error);
+                    return;
+                }
+            }
+        }
+        self.recovery = Some(recovery);
+        if self.phase == Phase::Serving {
+            self.recovery = None;
+        }
+    }
+
+    fn recovery_chunk(&mut self, recovery: &mut Recovery, at: u64, bytes: &[u8]) {
+        match recovery.stage {
+            Stage::Superblocks => {
+                recovery.superblocks.push(Superblock::decode(self.place.seed, at, bytes));
+            }
+            Stage::Headers => self.found_segment(at, bytes),
+            Stage::Root | Stage::Image | Stage::Cleaning | Stage::User => {
+                let Some(mut scanner) = recovery.walk.pop_front() else { return };
+                scanner.feed(bytes, |frame| self.recovered_frame(recovery, &frame));
+                if recovery.segment_end.front() == Some(&(at + bytes.len() as u64)) {
+                    recovery.segment_end.pop_front();
+                } else {
+                    recovery.walk.push_front(scanner);
+                }
+            }
+            Stage::Settling => {}
+        }
+    }
+
+    /// One segment's first two blocks: who it is.
+    fn found_segment(&mut self, at: u64, bytes: &[u8]) {
+        let segment = self.place.geometry.segment_of(at);
+        let seed = self.place.seed;
+        let header = SegmentHeader::decode(seed, at, bytes).filter(|header| header.segment == segment);
+        // Where the header is damaged, the first frame still tells.
+        let block = BLOCK_BYTES as u64;
+        let first = FrameHeader::decode_any(seed, at + block, &bytes[BLOCK_BYTES..])
+            .filter(|frame| header.is_none() && frame.segment == segment);
+        if let Some(header) = header {
+            self.space.found(segment, header.generation, header.stream);
+        } else if let Some(frame) = first {
+            self.space.found(segment, frame.generation, frame.stream);
+        }
+    }
+
+    /// Starts the next stage: true where it may have something to take at once.
+    fn next_stage(&mut self, recovery: &mut Recovery, io: &mut Io<'_>) -> Result<bool, OpenError> {
+        let geometry = self.place.geometry;
+        match recovery.stage {
+            Stage::Superblocks => {
+                let newest = Superblock::newest(recovery.superblocks.drain(..));
+                self.superblock = newest.ok_or(OpenError::NoSuperblock)?;
+                self.sequencer.observe(self.superblock.highest_seq);
+                self.space.saw_generation(self.superblock.highest_generation);
+                recovery.reader = self.recovery_reader(PROBE_BYTES as u32, PROBES_AHEAD);
+                for segment in self.space.ids() {
+                    recovery.reader.push(geometry.segment_at(segment), PROBE_BYTES);
+                }
+                recovery.stage = Stage::Headers;
+            }
+            Stage::Headers => {
+                recovery.reader = self.recovery_reader(CHUNK_BYTES, CHUNKS_AHEAD);
+                recovery.stage = Stage::Root;
+                if let Some(root) = self.superblock.root {
+                    let begin = geometry.segment_at(root.segment) + u64::from(root.offset);
+                    let end = begin + u64::from(root.len);
+                    self.walk(recovery, root.segment, root.generation, begin, end);
+                }
+            }
+            Stage::Root => {
+                self.begin_image(recovery)?;
+                recovery.stage = Stage::Image;
+            }
+            Stage::Image => {
+                self.end_image(recovery)?;
+                let from = self.superblock.cleaning_from_generation;
+                self.walk_tail(recovery, Stream::Cleaning, from);
+                recovery.stage = Stage::Cleaning;
+            }
+            Stage::Cleaning => {
+                recovery.user = UserReplay::new(self.superblock.user_from, self.superblock.void.clone());
+                self.walk_tail(recovery, Stream::User, self.superblock.user_from_generation);
+                recovery.stage = Stage::User;
+            }
+            Stage::User => {
+                self.end_replay(recovery, io);
+                return Ok(false);
+            }
+            Stage::Settling => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn recovery_reader(&self, chunk_bytes: u32, depth: usize) -> SequentialReader {
+        SequentialReader::new(Purpose::RecoveryRead, self.place.area_at, chunk_bytes, depth)
+    }
+
+    fn walk(&self, recovery: &mut Recovery, id: SegmentId, generation: Generation, from: u64, to: u64) {
+        recovery.walk.push_back(SegmentScanner::new(self.place.seed, id, generation, from, to));
+        recovery.segment_end.push_back(to);
+        recovery.reader.push(from, to - from);
+    }
+
+    fn walk_whole(&self, recovery: &mut Recovery, id: SegmentId, generation: Generation) {
+        let begin = self.place.geometry.segment_at(id);
+        let end = begin + u64::from(self.place.geometry.segment_bytes);
+        self.walk(recovery, id, generation, begin + BLOCK_BYTES as u64, end);
+    }
+
+    /// All segments of a stream from a generation on, in the order in which they were opened.
+    fn walk_tail(&mut self, recovery: &mut Recovery, stream: Stream, from: Generation) {
+        recovery.reader = self.recovery_reader(CHUNK_BYTES, CHUNKS_AHEAD);
+        let mut tail: Vec<_> = self
+            .space
+            .ids()
+            .map(|id| (self.space.get(id).generation, id))
+            .filter(|(generation, id)| {
+                self.space.get(*id).stream == stream && generation.0 > 0 && *generation >= from
+            })
+            .collect();
+        tail.sort_unstable();
+        for (generation, id) in tail {
+            self.walk_whole(recovery, id, generation);
+        }
+    }
+
+    fn recovered_frame(&mut self, recovery: &mut Recovery, frame: &FoundFrame<'_>) {
+        match (recovery.stage, frame.header.stream) {
+            (Stage::Root | Stage::Image, Stream::Image) => self.image_frame(recovery, frame),
+            (Stage::Cleaning, Stream::Cleaning) => self.replay_cleaning(recovery, frame),
+            (Stage::User, Stream::User) => {
+                recovery.user.found(frame);
+                self.replay_user(recovery);
+            }
+            // A frame of a stream that its segment is not of: no frame of ours.
+            _ => self.stats.quarantined_frames += 1,
+        }
+    }
+
+    fn image_frame(&mut self, recovery: &mut Recovery, frame: &FoundFrame<'_>) {
+        if frame.header.durable.0 != self.superblock.checkpoint || !frame.whole {
+            return;
+        }
+        let end = FRAME_HEADER_BYTES + frame.header.payload_bytes as usize;
+        let Some(payload) = image::decode(&frame.bytes[FRAME_HEADER_BYTES..end]) else { return };
+        let number = frame.header.number.0;
+        match payload {
+            ImagePayload::Root(root) => {
+                if recovery.stage == Stage::Root {
+                    recovery.image.root = root;
+                }
+            }
+            ImagePayload::Catalog(changes) => {
+                let load = &mut recovery.image;
+                let copy = ((number - 1) % load.root.catalog_frames.max(1)) as usize;
+                if recovery.stage == Stage::Image && load.catalog_seen.get(copy) == Some(&false) {
+                    load.catalog_seen[copy] = true;
+                    for change in changes.into_iter().filter_map(CatalogChange::decode) {
+                        self.catalog.apply(change);
+                    }
+                }
+            }
+            ImagePayload::Entries(packed) => {
+                let load = &mut recovery.image;
+                let after_catalog = 2 * load.root.catalog_frames;
+                load.gap |= number > after_catalog && number != load.expected.max(after_catalog + 1);
+                load.expected = number + 1;
+                self.load_entries(recovery, packed);
+            }
+        }
+    }
+
+    fn load_entries(&mut self, recovery: &mut Recovery, packed: &[u8]) {
+        let load = &mut recovery.image;
+        let (catalog, space) = (&mut self.catalog, &mut self.space);
+        let (highest_seq, loaded) = (self.superblock.highest_seq, &mut self.stats.recovered_image_records);
+        let read = image::for_each_entry(packed, |partition, key, location| {
+            if load.gap {
+                quarantine(catalog, load.last_partition, partition, highest_seq);
+                load.gap = false;
+            }
+            load.last_partition = partition;
+            let known = catalog.with_index(partition, |index, bytes| {
+                *bytes += u64::from(location.len());
+                index.append(key, location)
+            });
+            if let Some(old) = known {
+                space.add_live(location);
+                old.into_iter().for_each(|old: Location| space.remove_live(old));
+                *loaded += 1;
+            }
+        });
+        load.gap |= read.is_none();
+    }
+
+    fn begin_image(&mut self, recovery: &mut Recovery) -> Result<(), OpenError> {
+        let Some(location) = self.superblock.root else { return Ok(()) };
+        let root = std::mem::take(&mut recovery.image.root);
+        if root.catalog_frames == 0 {
+            return Err(OpenError::RootDamaged);
+        }
+        recovery.image.catalog_seen = vec![false; root.catalog_frames as usize];
+        self.catalog.highest_table = root.highest_table;
+        self.catalog.highest_partition = root.highest_partition;
+        recovery.reader = self.recovery_reader(CHUNK_BYTES, CHUNKS_AHEAD);
+        for &(segment, generation) in &root.segments {
+            self.walk_whole(recovery, segment, generation);
+        }
+        let mut segments: Vec<_> = root.segments.iter().map(|(segment, _)| *segment).collect();
+        if !segments.contains(&location.segment) {
+            segments.push(location.segment);
+        }
+        let count = self.place.geometry.segments_per_shard;
+        if root.in_use.iter().any(|(segment, ..)| segment.0 >= count) {
+            return Err(OpenError::RootDamaged);
+        }
+        // Where both a segment's header and its first frame are damaged, the root still knows it.
+        for &(segment, generation, stream) in &root.in_use {
+            if !self.space.is_known(segment) {
+                self.space.found(segment, generation, stream);
+            }
+        }
+        for &segment in &segments {
+            if !self.space.is_known(segment) || self.space.get(segment).stream != Stream::Image {
+                return Err(OpenError::RootDamaged);
+            }
+            self.space.set_image_in_use(segment, true);
+        }
+        self.checkpointer.image_segments = segments;
+        recovery.image.root = root;
+        Ok(())
+    }
+
+    fn end_image(&mut self, recovery: &mut Recovery) -> Result<(), OpenError> {
+        let load = &recovery.image;
+        if load.catalog_seen.contains(&false) {
+            return Err(OpenError::CatalogDamaged);
+        }
+        let has_entries = load.root.frames > 2 * load.root.catalog_frames;
+        if load.gap || (has_entries && load.expected != load.root.frames + 1) {
+            let highest_seq = self.superblock.highest_seq;
+            quarantine(&mut self.catalog, load.last_partition, PartitionId(u32::MAX), highest_seq);
+            self.stats.quarantined_frames += 1;
+        }
+        Ok(())
+    }
+
+    /// A cleaning frame of the tail. One that is torn was never relied on; of a damaged one, what is
+    /// lost is found missing where the index points, and answered as damaged.
+    fn replay_cleaning(&mut self, recovery: &mut Recovery, frame: &FoundFrame<'_>) {
+        recovery.cleaning_seen = recovery.cleaning_seen.max(frame.header.number);
+        let source = SegmentId(frame.header.detail);
+        if source.0 >= self.place.geometry.segments_per_shard {
+            return;
+        }
+        let Shard { catalog, space, cache, sequencer, stats, .. } = self;
+        let mut effects = Effects { catalog, space, cache };
+        for_each_record(self.place.seed, &frame.header, frame.at, frame.bytes, |record, at, len| {
+            sequencer.observe(record.seq);
+            effects.relocated(&record, Location::new(at, len), source);
+        });
+        stats.recovered_frames += 1;
+    }
+
+    /// Applies what the frames found so far allow to be applied.
+    fn replay_user(&mut self, recovery: &mut Recovery) {
+        while let Some(verdict) = recovery.user.next() {
+            self.replay_verdict(verdict);
+        }
+    }
+
+    fn replay_verdict(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Apply { header, at, bytes } => self.replay_frame(&header, at, &bytes),
+            Verdict::Quarantine { partitions, salvage, below } => {
+                self.stats.quarantined_frames += 1;
+                if let Some((header, at, bytes)) = salvage {
+                    self.replay_frame(&header, at, &bytes);
+                }
+                for id in self.catalog.partition_ids() {
+                    if partitions.may_contain(id) {
+                        self.catalog.apply(CatalogChange::Quarantine(id, below));
+                    }
+                }
+            }
+        }
+    }
+
+    fn replay_frame(&mut self, header: &FrameHeader, at: u64, bytes: &[u8]) {
+        let Shard { catalog, space, cache, sequencer, stats, .. } = self;
+        let mut effects = Effects { catalog, space, cache };
+        for_each_record(self.place.seed, header, at, bytes, |record, at, len| {
+            sequencer.observe(record.seq);
+            effects.user(&record, Location::new(at, len));
+        });
+        stats.recovered_frames += 1;
+    }
+
+    /// The log has been read to its end: cut what was torn, and serve.
+    fn end_replay(&mut self, recovery: &mut Recovery, io: &mut Io<'_>) {
+        self.replay_user(recovery);
+        let end = std::mem::take(&mut recovery.user).finish();
+        for verdict in end.verdicts {
+            self.replay_verdict(verdict);
+        }
+        self.catalog.forget_unfinished();
+        self.space.finish_recovery();
+        self.space.expect_image(self.catalog.index_bytes);
+        self.log = Log::new(self.place, end.next_number);
+        self.cleaner.resume_after(recovery.cleaning_seen);
+        match end.void {
+            None => self.phase = Phase::Serving,
+            Some(void) => {
+                recovery.stage = Stage::Settling;
+                self.make_void_durable(void, io);
+            }
+        }
+    }
+
+    /// Frames that were cut must stay cut, whatever is found of them at the next start.
+    fn make_void_durable(&mut self, void: VoidRange, io: &mut Io<'_>) {
+        if self.superblock.void.len() == MAX_VOID_RANGES {
+            // No room to remember one more: a checkpoint puts them all behind us.
+            return self.begin_checkpoint();
+        }
+        let mut next = self.superblock.clone();
+        next.version += 1;
+        next.void.push(void);
+        self.rewrite_superblock(next, io);
+    }
+
+    fn settle(&mut self, io: &mut Io<'_>) {
+        if self.log.is_poisoned() {
+            self.phase = Phase::Failed(OpenError::Device { os_error: 5 });
+        } else {
+            self.pump_checkpoint(io);
+        }
+    }
+
+    /// The superblock is durable: if recovery waited for it, it is over.
+    pub(crate) fn superblock_settled(&mut self) {
+        let settling = |recovery: &Recovery| recovery.stage == Stage::Settling;
+        if self.recovery.as_deref().is_some_and(settling) {
+            self.recovery = None;
+            self.phase = Phase::Serving;
+        }
+    }
+}
+
+/// Marks the partitions `[from, to]`: entries of theirs may be missing from the image.
+fn quarantine(
+    catalog: &mut crate::catalog::Catalog,
+    from: PartitionId,
+    to: PartitionId,
+    highest_seq: crate::Seq,
+) {
+    let mut below = highest_seq;
+    below.wall_ns += 1;
+    for id in catalog.partition_ids() {
+        if from <= id && id <= to {
+            catalog.apply(CatalogChange::Quarantine(id, below));
+        }
+    }
+}

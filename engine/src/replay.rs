@@ -1,0 +1,261 @@
+//! Which frames of the tail count: the distinction between a torn tail and corruption.
+//!
+//! Frames are held back behind a bad one until it is decided: as soon as a later frame says that the
+//! bad one was durable, it is corruption, and what follows counts; if the log ends first, it is a torn
+//! tail, and what follows never happened. Frames carry the watermark of the time they were written, so
+//! no more than the frames in flight are ever held.
+
+use std::collections::VecDeque;
+
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, PartitionSet};
+use crate::format::record::Record;
+use crate::format::superblock::VoidRange;
+use crate::ids::{FrameNumber, Seq};
+use crate::scanner::FoundFrame;
+
+/// A frame's header, place and bytes.
+type HeldFrame = (FrameHeader, u64, Vec<u8>);
+
+/// What to do next.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Apply this whole frame.
+    Apply {
+        /// Its header.
+        header: FrameHeader,
+        /// Byte of the area where it begins.
+        at: u64,
+        /// All of it.
+        bytes: Vec<u8>,
+    },
+    /// Durable frames are damaged: apply what is whole of them, and distrust older records of these
+    /// partitions.
+    Quarantine {
+        /// Whose records may be lost.
+        partitions: PartitionSet,
+        /// The damaged frame, where its header is whole.
+        salvage: Option<HeldFrame>,
+        /// Versions of lost records are below this.
+        below: Seq,
+    },
+}
+
+/// One or several frames in number order.
+#[derive(Debug)]
+enum Held {
+    Whole(HeldFrame),
+    Damaged(HeldFrame),
+    /// No trace of frames from..to.
+    Missing {
+        from: FrameNumber,
+        to: FrameNumber,
+    },
+}
+
+/// The user stream's tail as it is read.
+#[derive(Debug, Default)]
+pub struct UserReplay {
+    expected: FrameNumber,
+    void: Vec<VoidRange>,
+    /// No frame claims more to be durable.
+    durable: FrameNumber,
+    seen: FrameNumber,
+    held: VecDeque<Held>,
+}
+
+/// What is left when the log has been read to its end.
+#[derive(Debug)]
+pub struct End {
+    /// Still to be done.
+    pub verdicts: Vec<Verdict>,
+    /// What was cut.
+    pub void: Option<VoidRange>,
+    /// Number of the next frame to write.
+    pub next_number: FrameNumber,
+}
+
+impl UserReplay {
+    /// Frames from `expected` on are to be replayed, but for the void ones.
+    pub fn new(expected: FrameNumber, void: Vec<VoidRange>) -> UserReplay {
+        let mut replay = UserReplay { expected, void, ..UserReplay::default() };
+        replay.seen = FrameNumber(expected.0.saturating_sub(1));
+        replay.skip_void();
+        replay
+    }
+
+    fn skip_void(&mut self) {
+        while let Some(range) =
+            self.void.iter().find(|range| range.from <= self.expected && self.expected < range.to)
+        {
+            self.expected = range.to;
+            self.seen = self.seen.max(FrameNumber(range.to.0 - 1));
+        }
+    }
+
+    fn is_void(&self, number: FrameNumber) -> bool {
+        self.void.iter().any(|range| range.from <= number && number < range.to)
+    }
+
+    /// The next frame of the stream, in the order in which they were placed.
+    pub fn found(&mut self, frame: &FoundFrame<'_>) {
+        let number = frame.header.number;
+        if number < self.expected || self.is_void(number) {
+            return;
+        }
+        self.durable = self.durable.max(frame.header.durable);
+        while self.expected < number {
+            // Up to the frame, or up to void numbers on the way.
+            let from = self.expected;
+            let next_void = self.void.iter().map(|range| range.from).filter(|begin| *begin > from).min();
+            let to = next_void.map_or(number, |begin| begin.min(number));
+            self.held.push_back(Held::Missing { from, to });
+            self.expected = to;
+            self.skip_void();
+        }
+        let held = (frame.header, frame.at, frame.bytes.to_vec());
+        self.held.push_back(if frame.whole { Held::Whole(held) } else { Held::Damaged(held) });
+        self.expected = number.next();
+        self.seen = self.seen.max(number);
+        self.skip_void();
+    }
+
+    /// What is decided, in order; `None` until more is known.
+    pub fn next(&mut self) -> Option<Verdict> {
+        match self.held.front()? {
+            Held::Whole(_) => {}
+            Held::Damaged((header, ..)) if header.number <= self.durable => {}
+            Held::Missing { to, .. } if to.0 <= self.durable.0 + 1 => {}
+            Held::Damaged(_) | Held::Missing { .. } => return None,
+        }
+        let below = self.next_seq_after_front();
+        Some(match self.held.pop_front()? {
+            Held::Whole((header, at, bytes)) => Verdict::Apply { header, at, bytes },
+            Held::Damaged(held) => {
+                Verdict::Quarantine { partitions: held.0.partitions, salvage: Some(held), below }
+            }
+            Held::Missing { .. } => {
+                Verdict::Quarantine { partitions: PartitionSet::ALL, salvage: None, below }
+            }
+        })
+    }
+
+    /// The first version after the front frame's: all of the front frame's are below it.
+    fn next_seq_after_front(&self) -> Seq {
+        let whole = |held: &Held| match held {
+            Held::Whole((_, _, bytes)) => {
+                Record::decode_unchecked(&bytes[FRAME_HEADER_BYTES..]).ok().map(|record| record.seq)
+            }
+            Held::Damaged(_) | Held::Missing { .. } => None,
+        };
+        let highest = Seq { wall_ns: u64::MAX, ..Seq::default() };
+        self.held.iter().skip(1).find_map(whole).unwrap_or(highest)
+    }
+
+    /// The log ends here: what is not decided is a torn tail.
+    pub fn finish(mut self) -> End {
+        let mut verdicts = Vec::new();
+        while let Some(verdict) = self.next() {
+            verdicts.push(verdict);
+        }
+        let after = self.seen.next().max(self.expected);
+        let cut = match self.held.front() {
+            None => None,
+            Some(Held::Damaged((header, ..)) | Held::Whole((header, ..))) => Some(header.number),
+            Some(Held::Missing { from, .. }) => {
+                let known = self.durable.next().max(*from);
+                if known > *from {
+                    let below = self.next_seq_after_front();
+                    let partitions = PartitionSet::ALL;
+                    verdicts.push(Verdict::Quarantine { partitions, salvage: None, below });
+                }
+                Some(known)
+            }
+        };
+        let void = cut.map(|from| VoidRange { from, to: after });
+        End { verdicts, void, next_number: after }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::frame::Stream;
+    use crate::ids::{Generation, SegmentId};
+
+    fn feed(replay: &mut UserReplay, number: u64, durable: u64, whole: bool) {
+        let header = FrameHeader {
+            stream: Stream::User,
+            segment: SegmentId(0),
+            generation: Generation(1),
+            payload_bytes: 0,
+            number: FrameNumber(number),
+            durable: FrameNumber(durable),
+            detail: 0,
+            partitions: PartitionSet(0),
+        };
+        replay.found(&FoundFrame { header, at: 0, bytes: &[0; FRAME_HEADER_BYTES], whole });
+    }
+
+    /// The numbers applied (quarantined ones as negatives, missing ones as 0), and the end.
+    fn run(frames: &[(u64, u64, bool)], void: Vec<VoidRange>) -> (Vec<i64>, End) {
+        let mut replay = UserReplay::new(FrameNumber(1), void);
+        let mut done = Vec::new();
+        let mut note = |verdict: &Verdict| {
+            done.push(match verdict {
+                Verdict::Apply { header, .. } => header.number.0 as i64,
+                Verdict::Quarantine { salvage: Some((header, ..)), .. } => -(header.number.0 as i64),
+                Verdict::Quarantine { salvage: None, .. } => 0,
+            });
+        };
+        for &(number, durable, whole) in frames {
+            feed(&mut replay, number, durable, whole);
+            while let Some(verdict) = replay.next() {
+                note(&verdict);
+            }
+        }
+        let end = replay.finish();
+        end.verdicts.iter().for_each(&mut note);
+        (done, end)
+    }
+
+    fn range(from: u64, to: u64) -> VoidRange {
+        VoidRange { from: FrameNumber(from), to: FrameNumber(to) }
+    }
+
+    #[test]
+    fn a_whole_log_is_applied() {
+        let (done, end) = run(&[(1, 0, true), (2, 1, true), (3, 1, true)], Vec::new());
+        assert_eq!((done, end.void, end.next_number), (vec![1, 2, 3], None, FrameNumber(4)));
+    }
+
+    #[test]
+    fn a_torn_frame_cuts_off_the_whole_ones_behind_it() {
+        let (done, end) = run(&[(1, 0, true), (2, 1, false), (3, 1, true)], Vec::new());
+        assert_eq!((done, end.void, end.next_number), (vec![1], Some(range(2, 4)), FrameNumber(4)));
+    }
+
+    #[test]
+    fn a_bad_frame_that_a_later_one_calls_durable_is_corruption() {
+        let (done, end) = run(&[(1, 0, true), (2, 1, false), (3, 2, true)], Vec::new());
+        assert_eq!((done, end.void, end.next_number), (vec![1, -2, 3], None, FrameNumber(4)));
+    }
+
+    #[test]
+    fn missing_frames_are_torn_or_corrupt_by_the_same_rule() {
+        let (done, end) = run(&[(1, 0, true), (4, 1, true)], Vec::new());
+        assert_eq!((done, end.void), (vec![1], Some(range(2, 5))));
+        let (done, end) = run(&[(1, 0, true), (4, 3, true)], Vec::new());
+        assert_eq!((done, end.void), (vec![1, 0, 4], None));
+        let (done, end) = run(&[(1, 0, true), (4, 2, true)], Vec::new());
+        assert_eq!((done, end.void), (vec![1, 0], Some(range(3, 5))), "2 was durable, 3 was not");
+    }
+
+    #[test]
+    fn what_was_cut_once_stays_cut() {
+        let frames = [(1, 0, true), (3, 1, true), (4, 3, true), (5, 4, true)];
+        let (done, end) = run(&frames, vec![range(2, 4)]);
+        assert_eq!((done, end.void, end.next_number), (vec![1, 4, 5], None, FrameNumber(6)));
+        let (done, end) = run(&[(1, 0, true), (3, 1, true)], vec![range(2, 4)]);
+        assert_eq!((done, end.void, end.next_number), (vec![1], None, FrameNumber(4)));
+    }
+}

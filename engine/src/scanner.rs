@@ -1,0 +1,120 @@
+//! Finds the frames of one segment in a stream of its bytes, damaged or not.
+
+use crate::format::ChecksumSeed;
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Stream};
+use crate::format::record::{RECORD_HEADER_BYTES, Record};
+use crate::ids::{Generation, SegmentId};
+use crate::limits::BLOCK_BYTES;
+
+/// What was found at a place of the segment.
+#[derive(Debug)]
+pub struct FoundFrame<'a> {
+    /// Its header.
+    pub header: FrameHeader,
+    /// Byte of the area where it begins.
+    pub at: u64,
+    /// Header, payload and padding, as far as the segment holds them.
+    pub bytes: &'a [u8],
+    /// Whether every record of it is whole.
+    pub whole: bool,
+}
+
+/// Scans one segment. Feed it the segment's bytes after the header block, in order.
+#[derive(Debug)]
+pub struct SegmentScanner {
+    seed: ChecksumSeed,
+    segment: SegmentId,
+    generation: Generation,
+    pending: Vec<u8>,
+    /// Byte of the area where `pending` begins.
+    at: u64,
+    end: u64,
+}
+
+impl SegmentScanner {
+    /// Over bytes `[at, end)` of the area, which are frames of this segment's generation or refuse.
+    pub fn new(
+        seed: ChecksumSeed,
+        segment: SegmentId,
+        generation: Generation,
+        at: u64,
+        end: u64,
+    ) -> SegmentScanner {
+        assert!(at.is_multiple_of(BLOCK_BYTES as u64) && at <= end);
+        SegmentScanner { seed, segment, generation, pending: Vec::new(), at, end }
+    }
+
+    /// The next bytes. Calls `each` for every frame that they complete.
+    pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(FoundFrame<'_>)) {
+        self.pending.extend_from_slice(bytes);
+        let mut done = 0;
+        while let Some(step) = self.examine(&self.pending[done..], self.at + done as u64, &mut each) {
+            done += step;
+        }
+        self.pending.drain(..done);
+        self.at += done as u64;
+    }
+
+    /// Looks at the front of `rest`: how many bytes are dealt with, or `None` if more are needed.
+    fn examine(&self, rest: &[u8], at: u64, each: &mut impl FnMut(FoundFrame<'_>)) -> Option<usize> {
+        if rest.len() < BLOCK_BYTES {
+            return None;
+        }
+        let header = FrameHeader::decode(self.seed, at, self.segment, self.generation, rest);
+        let Some(header) = header else { return Some(BLOCK_BYTES) };
+        let len = header.frame_len();
+        if at + len as u64 > self.end {
+            // A header that checks out and reaches beyond its segment was never written by us.
+            return Some(BLOCK_BYTES);
+        }
+        let bytes = rest.get(..len)?;
+        let whole = frame_is_whole(self.seed, &header, at, bytes);
+        each(FoundFrame { header, at, bytes, whole });
+        // Behind a torn frame another may lie at any block: its length cannot be trusted to have
+        // been reached, but nothing else was ever placed within it.
+        Some(len)
+    }
+}
+
+/// Whether the frame's payload is what its header says.
+pub fn frame_is_whole(seed: ChecksumSeed, header: &FrameHeader, at: u64, bytes: &[u8]) -> bool {
+    let payload_end = FRAME_HEADER_BYTES + header.payload_bytes as usize;
+    let Some(payload) = bytes.get(FRAME_HEADER_BYTES..payload_end) else { return false };
+    if header.stream == Stream::Image {
+        return crc32c::crc32c(payload) == header.detail;
+    }
+    let mut records = 0u32;
+    let mut offset = 0;
+    while offset < payload.len() {
+        let record_at = at + (FRAME_HEADER_BYTES + offset) as u64;
+        match Record::decode(seed, record_at, header.generation.0, &payload[offset..]) {
+            Ok(record) => offset += record.len(),
+            Err(_) => return false,
+        }
+        records += 1;
+    }
+    header.stream != Stream::User || records == header.detail
+}
+
+/// Calls `each(record, byte of the area, length)` for every record of a frame, in order; of a damaged
+/// frame, for every record in it that is whole, found by trying every byte behind the damage.
+pub fn for_each_record(
+    seed: ChecksumSeed,
+    header: &FrameHeader,
+    at: u64,
+    bytes: &[u8],
+    mut each: impl FnMut(Record<'_>, u64, u32),
+) {
+    let payload_end = (FRAME_HEADER_BYTES + header.payload_bytes as usize).min(bytes.len());
+    let mut offset = FRAME_HEADER_BYTES;
+    while offset + RECORD_HEADER_BYTES <= payload_end {
+        let record_at = at + offset as u64;
+        match Record::decode(seed, record_at, header.generation.0, &bytes[offset..payload_end]) {
+            Ok(record) => {
+                each(record, record_at, record.len() as u32);
+                offset += record.len();
+            }
+            Err(_) => offset += 1,
+        }
+    }
+}

@@ -1,0 +1,455 @@
+//! Put, delete, batch and their conditions: from the request to the open frame, and from the durable
+//! frame to the reply.
+
+use crate::apply::Effects;
+use crate::format::frame::FRAME_HEADER_BYTES;
+use crate::format::record::{Record, RecordKind, record_len};
+use crate::ids::{RequestId, Seq};
+use crate::io::Io;
+use crate::limits::{MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES};
+use crate::log::{Ack, AckKind, LogFrame};
+use crate::owned::OwnedWrite;
+use crate::partition::{Partition, Store};
+use crate::reads::ReadFor;
+use crate::reply::{ReplyBody, WriteError, Written};
+use crate::request::{BatchWrite, Condition, RequestBody, Target};
+use crate::shard::Shard;
+use crate::space::Claim;
+
+/// Memory that a new key is taken to cost in the index, beside its own bytes.
+const INDEX_ENTRY_ESTIMATE_BYTES: u64 = 24;
+
+/// What became of a write.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Answered, appended, or waiting for something of its own.
+    Taken,
+    /// There is no room in the log at the moment.
+    Stalled,
+}
+
+/// A write, checked.
+struct Checked<'a> {
+    id: RequestId,
+    target: Target,
+    kind: AckKind,
+    writes: &'a [BatchWrite<'a>],
+    condition: Condition,
+}
+
+impl Shard {
+    /// A write from a client: behind those that wait already, or at once.
+    pub(crate) fn write_or_park(&mut self, id: RequestId, body: &RequestBody<'_>, io: &mut Io<'_>) {
+        if self.parked.is_empty() && self.write(id, body, io) == Outcome::Taken {
+            return;
+        }
+        let Some(owned) = OwnedWrite::copy_of(id, body) else { return };
+        self.park(owned, io);
+    }
+
+    pub(crate) fn park(&mut self, owned: OwnedWrite, io: &mut Io<'_>) {
+        let bytes = self.parked_bytes + owned.bytes();
+        if self.parked.len() >= self.config.max_queued_requests || bytes > self.config.max_queued_bytes {
+            self.stats.busy += 1;
+            return io.reply(owned.id, ReplyBody::Write(Err(WriteError::Busy)));
+        }
+        self.parked_bytes = bytes;
+        self.parked.push_back(owned);
+    }
+
+    /// Tries the parked writes again, in order, until one stalls. Where puts stall because the drive
+    /// is full, deletes behind them still go on.
+    pub(crate) fn retry_parked(&mut self, io: &mut Io<'_>) {
+        while let Some(owned) = self.parked.pop_front() {
+            if self.write(owned.id, &owned.body(), io) == Outcome::Stalled {
+                self.parked.push_front(owned);
+                break;
+            }
+            self.parked_bytes -= owned.bytes();
+        }
+        let low = self.space.counts().1 <= self.space.reserve();
+        if low && !self.parked.is_empty() {
+            self.pass_deletes(io);
+        }
+    }
+
+    fn pass_deletes(&mut self, io: &mut Io<'_>) {
+        let mut at = 0;
+        while at < self.parked.len() {
+            if self.parked[at].is_delete() {
+                let Some(owned) = self.parked.remove(at) else { return };
+                if self.write(owned.id, &owned.body(), io) == Outcome::Stalled {
+                    return self.parked.insert(at, owned);
+                }
+                self.parked_bytes -= owned.bytes();
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    pub(crate) fn fail_all_parked(&mut self, error: &WriteError, io: &mut Io<'_>) {
+        for owned in std::mem::take(&mut self.parked) {
+            io.reply(owned.id, ReplyBody::Write(Err(error.clone())));
+        }
+        self.parked_bytes = 0;
+    }
+
+    /// Answers the parked puts `Full`: cleaning has found nothing more to give.
+    pub(crate) fn fail_parked_puts(&mut self, io: &mut Io<'_>) {
+        let error = self.full();
+        for owned in std::mem::take(&mut self.parked) {
+            if owned.is_delete() {
+                self.parked.push_back(owned);
+            } else {
+                self.stats.refused += 1;
+                self.parked_bytes -= owned.bytes();
+                io.reply(owned.id, ReplyBody::Write(Err(error.clone())));
+            }
+        }
+    }
+
+    fn full(&self) -> WriteError {
+        WriteError::Full {
+            live_bytes: self.space.live_bytes() + self.log.pending_bytes(),
+            limit_bytes: self.space.live_limit_bytes(),
+        }
+    }
+
+    fn write(&mut self, id: RequestId, body: &RequestBody<'_>, io: &mut Io<'_>) -> Outcome {
+        let one;
+        let (target, kind, writes, condition) = match body {
+            RequestBody::Put { target, key, value, condition } => {
+                one = [BatchWrite::Put { key, value }];
+                (target, AckKind::Put, &one[..], *condition)
+            }
+            RequestBody::Delete { target, key, condition } => {
+                one = [BatchWrite::Delete { key }];
+                (target, AckKind::Delete, &one[..], *condition)
+            }
+            RequestBody::Batch { target, writes } => {
+                (target, AckKind::Batch, writes.as_slice(), Condition::Always)
+            }
+            _ => unreachable!("only writes come here"),
+        };
+        let checked = Checked { id, target: *target, kind, writes, condition };
+        match self.admit(&checked) {
+            Ok(()) => self.write_checked(&checked, io),
+            Err(error) => {
+                self.stats.refused += 1;
+                io.reply(id, ReplyBody::Write(Err(error)));
+                Outcome::Taken
+            }
+        }
+    }
+
+    /// Everything that can be refused at once.
+    fn admit(&self, write: &Checked<'_>) -> Result<(), WriteError> {
+        let target = write.target;
+        let partition = self.catalog.get(target.partition);
+        let partition = partition.ok_or(WriteError::UnknownPartition(target.partition))?;
+        if partition.spec.epoch != target.epoch {
+            return Err(WriteError::StaleEpoch { current: partition.spec.epoch });
+        }
+        self.check_size(write)?;
+        for one in write.writes {
+            if !partition.covers(parts(one).0) {
+                return Err(WriteError::OutOfRange);
+            }
+        }
+        self.check_space(partition, write)
+    }
+
+    /// Whether drive and memory take the write. Looks keys up only near a limit, to see which of the
+    /// bytes replace others.
+    fn check_space(&self, partition: &Partition, write: &Checked<'_>) -> Result<(), WriteError> {
+        let durable = matches!(partition.store, Store::Durable(_));
+        let live = self.space.live_bytes() + self.log.pending_bytes();
+        let (used_bytes, limit_bytes) = (self.catalog.memory_bytes(), self.config.memory_bytes);
+        let live_limit = self.space.live_limit_bytes();
+        for exact in [false, true] {
+            let (mut growth, mut memory_growth) = (0u64, 0u64);
+            for one in write.writes {
+                let (key, Some(value)) = parts(one) else { continue };
+                let (old_bytes, memory) = growth_of(partition, key, value, exact);
+                growth += (record_len(key.len(), value.len()) as u64).saturating_sub(old_bytes);
+                memory_growth += memory;
+            }
+            let memory_full = memory_growth > 0 && used_bytes + memory_growth > limit_bytes;
+            let full = durable && growth > 0 && live + growth > live_limit;
+            if !memory_full && !full {
+                break;
+            }
+            if exact && memory_full {
+                return Err(WriteError::MemoryFull { used_bytes, limit_bytes });
+            }
+            if exact {
+                return Err(self.full());
+            }
+        }
+        Ok(())
+    }
+
+    fn check_size(&self, write: &Checked<'_>) -> Result<(), WriteError> {
+        let value_limit = self.config.geometry.max_value_bytes as usize;
+        let mut bytes = 0;
+        for one in write.writes {
+            let (key, value) = parts(one);
+            if key.is_empty() || key.len() > MAX_KEY_BYTES {
+                return Err(WriteError::KeyLength { len: key.len() });
+            }
+            let len = value.map_or(0, <[u8]>::len);
+            if len > value_limit {
+                return Err(WriteError::ValueLength { len, limit: value_limit });
+            }
+            bytes += record_len(key.len(), len);
+        }
+        let payload = self.config.geometry.segment_payload_bytes() as usize - FRAME_HEADER_BYTES;
+        let limit = MAX_BATCH_BYTES.min(payload);
+        let writes = write.writes.len();
+        if writes == 0 || writes > MAX_BATCH_WRITES || bytes > limit {
+            return Err(WriteError::BatchSize { writes, bytes, limit });
+        }
+        Ok(())
+    }
+
+    fn write_checked(&mut self, write: &Checked<'_>, io: &mut Io<'_>) -> Outcome {
+        let partition = self.catalog.get(write.target.partition).expect("admit found the partition");
+        if matches!(partition.store, Store::Memory(_)) {
+            self.write_memory(write, io);
+            return Outcome::Taken;
+        }
+        if self.log.is_poisoned() {
+            io.reply(write.id, ReplyBody::Write(Err(WriteError::Poisoned)));
+            return Outcome::Taken;
+        }
+        if write.condition != Condition::Always {
+            return self.write_if(write, io);
+        }
+        if let (AckKind::Delete, [BatchWrite::Delete { key }]) = (write.kind, write.writes) {
+            let absent = self.catalog.locate(write.target.partition, key).is_none();
+            if absent && self.log.pending_frame(write.target.partition, key).is_none() {
+                let nothing = Written { seq: Seq::default(), existed: false };
+                self.stats.deletes += 1;
+                io.reply(write.id, ReplyBody::Write(Ok(nothing)));
+                return Outcome::Taken;
+            }
+        }
+        self.append(write, io)
+    }
+
+    /// Appends to the log what was decided.
+    fn append(&mut self, write: &Checked<'_>, io: &mut Io<'_>) -> Outcome {
+        let sizes = write.writes.iter().map(|one| {
+            let (key, value) = parts(one);
+            record_len(key.len(), value.map_or(0, <[u8]>::len))
+        });
+        let total = sizes.sum();
+        let deletes = write.writes.iter().all(|one| parts(one).1.is_none());
+        let claim = if deletes { Claim::Delete } else { Claim::Put };
+        let Shard { log, space, stats, config, sequencer, .. } = self;
+        if !log.make_room(total, claim, config, space, stats, io) {
+            return Outcome::Stalled;
+        }
+        let mut seq = Seq::default();
+        for one in write.writes {
+            let (key, value) = parts(one);
+            seq = sequencer.next(io.now.wall_ns);
+            let kind = if value.is_some() { RecordKind::Put } else { RecordKind::Delete };
+            let value = value.unwrap_or_default();
+            log.append(&Record { kind, seq, partition: write.target.partition, key, value }, io);
+        }
+        let records = write.writes.len() as u32;
+        let headers = write.writes.len() * record_len(0, 0);
+        let user_bytes = (total - headers) as u64;
+        log.acknowledge(Ack { id: write.id, records, user_bytes, seq, kind: write.kind });
+        Outcome::Taken
+    }
+
+    /// A conditional write of one key: waits for writes of the key that are on their way, learns the
+    /// present version (from the cache or the drive), decides.
+    fn write_if(&mut self, write: &Checked<'_>, io: &mut Io<'_>) -> Outcome {
+        let (key, _) = parts(&write.writes[0]);
+        let partition = write.target.partition;
+        if let Some(frame) = self.log.pending_frame(partition, key) {
+            if self.waiters.len() >= self.config.max_queued_requests {
+                self.stats.busy += 1;
+                io.reply(write.id, ReplyBody::Write(Err(WriteError::Busy)));
+            } else {
+                self.waiters.push((frame, write.to_owned()));
+            }
+            return Outcome::Taken;
+        }
+        let Some(location) = self.catalog.locate(partition, key) else { return self.decide(write, None, io) };
+        if let Some(seq) = self.cached_seq(location) {
+            return self.decide(write, Some(seq), io);
+        }
+        if self.reads.queued() >= self.config.max_queued_requests {
+            self.stats.busy += 1;
+            io.reply(write.id, ReplyBody::Write(Err(WriteError::Busy)));
+        } else {
+            self.start_read(ReadFor::Condition(Box::new(write.to_owned())), location, io);
+        }
+        Outcome::Taken
+    }
+
+    fn decide(&mut self, write: &Checked<'_>, current: Option<Seq>, io: &mut Io<'_>) -> Outcome {
+        if holds(write.condition, current) {
+            return self.append(write, io);
+        }
+        self.stats.refused += 1;
+        io.reply(write.id, ReplyBody::Write(Err(WriteError::ConditionFailed { current })));
+        Outcome::Taken
+    }
+
+    fn write_memory(&mut self, write: &Checked<'_>, io: &mut Io<'_>) {
+        let Shard { catalog, sequencer, .. } = self;
+        let Some(partition) = catalog.get_mut(write.target.partition) else { return };
+        let Store::Memory(memory) = &mut partition.store else { return };
+        let (key, _) = parts(&write.writes[0]);
+        let current = memory.get(key).map(|(seq, _)| *seq);
+        if !holds(write.condition, current) {
+            self.stats.refused += 1;
+            let error = WriteError::ConditionFailed { current };
+            return io.reply(write.id, ReplyBody::Write(Err(error)));
+        }
+        let before = memory.memory_bytes();
+        let (mut seq, mut user_bytes) = (Seq::default(), 0);
+        for one in write.writes {
+            let (key, value) = parts(one);
+            seq = sequencer.next(io.now.wall_ns);
+            let len = value.map_or(0, <[u8]>::len);
+            let old = match value {
+                Some(value) => memory.insert(key, seq, value),
+                None => memory.remove(key),
+            };
+            let record = |len: usize| record_len(key.len(), len) as u64;
+            partition.bytes += value.map_or(0, |value| record(value.len()));
+            partition.bytes -= old.map_or(0, |(_, old)| record(old.len()));
+            user_bytes += (key.len() + len) as u64;
+        }
+        let after = memory.memory_bytes();
+        catalog.memory_table_bytes = catalog.memory_table_bytes + after - before;
+        self.count_written(write.kind, user_bytes);
+        let written = Written { seq, existed: current.is_some() };
+        io.reply(write.id, ReplyBody::Write(Ok(written)));
+    }
+
+    fn count_written(&mut self, kind: AckKind, user_bytes: u64) {
+        self.stats.user_bytes += user_bytes;
+        match kind {
+            AckKind::Put => self.stats.puts += 1,
+            AckKind::Delete => self.stats.deletes += 1,
+            AckKind::Batch => self.stats.batches += 1,
+            AckKind::Catalog | AckKind::Silent => {}
+        }
+    }
+
+    /// Applies the frames that became durable, and answers those who waited for them.
+    pub(crate) fn apply_durable(&mut self, io: &mut Io<'_>) {
+        while let Some(frame) = self.log.take_durable() {
+            let number = frame.builder.number;
+            self.apply_frame(&frame, io);
+            io.buffers.release(frame.builder.buffer);
+            let (ready, waiting) =
+                std::mem::take(&mut self.waiters).into_iter().partition(|(frame, _)| *frame <= number);
+            self.waiters = waiting;
+            let ready: Vec<(_, OwnedWrite)> = ready;
+            for (_, owned) in ready {
+                self.write_or_park(owned.id, &owned.body(), io);
+            }
+            self.cleaner.space_may_have_changed();
+        }
+    }
+
+    fn apply_frame(&mut self, frame: &LogFrame, io: &mut Io<'_>) {
+        let number = frame.builder.number;
+        let mut existed = Vec::with_capacity(frame.builder.records() as usize);
+        let Shard { catalog, space, cache, log, .. } = self;
+        let mut effects = Effects { catalog, space, cache };
+        frame.builder.for_each_record(io.buffers, |record, location| {
+            existed.push(effects.user(&record, location));
+            log.applied(number, &record);
+        });
+        let mut first = 0;
+        for ack in &frame.acks {
+            let existed = existed[first];
+            first += ack.records as usize;
+            self.count_written(ack.kind, ack.user_bytes);
+            match ack.kind {
+                AckKind::Silent => {}
+                AckKind::Catalog => {
+                    self.catalog_settled(ack.id);
+                    io.reply(ack.id, ReplyBody::Catalog(Ok(())));
+                }
+                _ => io.reply(ack.id, ReplyBody::Write(Ok(Written { seq: ack.seq, existed }))),
+            }
+        }
+        assert_eq!(first, frame.builder.records() as usize, "every record of a frame is somebody's");
+    }
+
+    /// A read for a condition has ended with the record's version, which nothing has changed since.
+    pub(crate) fn decide_with(&mut self, owned: &OwnedWrite, seq: Seq, io: &mut Io<'_>) {
+        let body = owned.body();
+        let one;
+        let (target, kind, condition) = match &body {
+            RequestBody::Put { target, key, value, condition } => {
+                one = [BatchWrite::Put { key, value }];
+                (*target, AckKind::Put, *condition)
+            }
+            RequestBody::Delete { target, key, condition } => {
+                one = [BatchWrite::Delete { key }];
+                (*target, AckKind::Delete, *condition)
+            }
+            _ => unreachable!("only single writes have conditions"),
+        };
+        let write = Checked { id: owned.id, target, kind, writes: &one, condition };
+        if self.decide(&write, Some(seq), io) == Outcome::Stalled {
+            self.park(owned.clone(), io);
+        }
+    }
+}
+
+impl Checked<'_> {
+    /// A conditional write with bytes of its own.
+    fn to_owned(&self) -> OwnedWrite {
+        let target = self.target;
+        let condition = self.condition;
+        let body = match self.writes[0] {
+            BatchWrite::Put { key, value } => RequestBody::Put { target, key, value, condition },
+            BatchWrite::Delete { key } => RequestBody::Delete { target, key, condition },
+        };
+        OwnedWrite::copy_of(self.id, &body).expect("puts and deletes can be copied")
+    }
+}
+
+fn parts<'a>(write: &BatchWrite<'a>) -> (&'a [u8], Option<&'a [u8]>) {
+    match *write {
+        BatchWrite::Put { key, value } => (key, Some(value)),
+        BatchWrite::Delete { key } => (key, None),
+    }
+}
+
+fn holds(condition: Condition, current: Option<Seq>) -> bool {
+    match condition {
+        Condition::Always => true,
+        Condition::IfAbsent => current.is_none(),
+        Condition::IfSeq(seq) => current == Some(seq),
+    }
+}
+
+/// Bytes on the drive of the record that a put replaces, and bytes of memory that it needs more; taken
+/// for a new key unless `exact`.
+fn growth_of(partition: &Partition, key: &[u8], value: &[u8], exact: bool) -> (u64, u64) {
+    let new_key = key.len() as u64 + INDEX_ENTRY_ESTIMATE_BYTES;
+    match &partition.store {
+        Store::Durable(index) => match if exact { index.get(key) } else { None } {
+            Some(old) => (u64::from(old.len()), 0),
+            None => (0, new_key),
+        },
+        Store::Memory(memory) => match if exact { memory.get(key) } else { None } {
+            Some((_, old)) => (0, (value.len() as u64).saturating_sub(old.len() as u64)),
+            None => (0, value.len() as u64 + new_key),
+        },
+    }
+}
