@@ -14,6 +14,7 @@ pub struct Location(u64);
 
 const _: () = assert!(MAX_KEY_BYTES + MAX_VALUE_BYTES + 30 < 1 << LEN_BITS);
 
+#[allow(clippy::len_without_is_empty, reason = "no record is empty")]
 impl Location {
     /// Largest area that locations can address, in bytes.
     pub const MAX_AREA_BYTES: u64 = 1 << OFFSET_BITS;

@@ -1,0 +1,135 @@
+//! A shard answers, and still answers after restarts.
+#![allow(missing_docs)]
+
+mod support;
+
+use lode_engine::{
+    BatchWrite, Condition, Epoch, Geometry, KeyRange, PartitionId, PartitionSpec, Placement, ReplyBody,
+    RequestBody, StoreKind, TableId, TableSpec, Target, WriteError,
+};
+use support::Sim;
+
+const TARGET: Target = Target { partition: PartitionId(1), epoch: Epoch(1) };
+
+fn small() -> Geometry {
+    Geometry::plan(8 << 20, 1, Some(64 << 10), 8 << 10).unwrap()
+}
+
+pub fn table(sim: &mut Sim, id: u32, store: StoreKind, partitions: u32) {
+    let spec = |p: u32| PartitionSpec {
+        id: PartitionId(p),
+        table: TableId(id),
+        epoch: Epoch(1),
+        start: Vec::new(),
+        end: None,
+    };
+    let table = TableSpec { id: TableId(id), name: format!("t{id}"), store, placement: Placement::Range };
+    let partitions = (0..partitions).map(|i| spec(id * 100 - 99 + i)).collect();
+    let reply = sim.ask(RequestBody::CreateTable { table, partitions });
+    assert!(matches!(reply, ReplyBody::Catalog(Ok(()))), "{reply:?}");
+}
+
+fn put(sim: &mut Sim, key: &[u8], value: &[u8], condition: Condition) -> Result<lode_engine::Written, WriteError> {
+    match sim.ask(RequestBody::Put { target: TARGET, key, value, condition }) {
+        ReplyBody::Write(result) => result,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn get(sim: &mut Sim, key: &[u8]) -> Option<Vec<u8>> {
+    match sim.ask(RequestBody::Get { target: TARGET, key }) {
+        ReplyBody::Get(Ok(found)) => found.map(|found| sim.value(found.value)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn put_get_delete_and_restart() {
+    let mut sim = Sim::format(1, small(), |_| {});
+    table(&mut sim, 1, StoreKind::Durable, 1);
+    assert_eq!(get(&mut sim, b"a"), None);
+    assert!(!put(&mut sim, b"a", b"1", Condition::Always).unwrap().existed);
+    assert!(put(&mut sim, b"a", b"2", Condition::Always).unwrap().existed);
+    assert_eq!(get(&mut sim, b"a").as_deref(), Some(&b"2"[..]));
+    sim.reopen();
+    assert_eq!(get(&mut sim, b"a").as_deref(), Some(&b"2"[..]));
+    let reply = sim.ask(RequestBody::Delete { target: TARGET, key: b"a", condition: Condition::Always });
+    assert!(matches!(reply, ReplyBody::Write(Ok(written)) if written.existed));
+    assert_eq!(get(&mut sim, b"a"), None);
+    sim.reopen();
+    assert_eq!(get(&mut sim, b"a"), None);
+}
+
+#[test]
+fn conditions_hold_by_version() {
+    let mut sim = Sim::format(2, small(), |config| config.cache_bytes = 0);
+    table(&mut sim, 1, StoreKind::Durable, 1);
+    let first = put(&mut sim, b"k", b"1", Condition::IfAbsent).unwrap().seq;
+    let refused = put(&mut sim, b"k", b"2", Condition::IfAbsent);
+    assert_eq!(refused, Err(WriteError::ConditionFailed { current: Some(first) }));
+    let second = put(&mut sim, b"k", b"2", Condition::IfSeq(first)).unwrap().seq;
+    assert!(second > first);
+    let stale = put(&mut sim, b"k", b"3", Condition::IfSeq(first));
+    assert_eq!(stale, Err(WriteError::ConditionFailed { current: Some(second) }));
+    let absent = put(&mut sim, b"none", b"3", Condition::IfSeq(first));
+    assert_eq!(absent, Err(WriteError::ConditionFailed { current: None }));
+    assert_eq!(get(&mut sim, b"k").as_deref(), Some(&b"2"[..]));
+}
+
+#[test]
+fn scans_page_both_ways() {
+    for store in [StoreKind::Durable, StoreKind::Memory] {
+        let mut sim = Sim::format(3, small(), |_| {});
+        table(&mut sim, 1, store, 1);
+        let keys: Vec<String> = (0..100).map(|i| format!("key{i:03}")).collect();
+        let value = vec![7u8; 100];
+        let writes = keys.iter().map(|key| BatchWrite::Put { key: key.as_bytes(), value: &value }).collect();
+        assert!(matches!(sim.ask(RequestBody::Batch { target: TARGET, writes }), ReplyBody::Write(Ok(_))));
+        let mut scan = |range: KeyRange<'_>, reverse, limit, byte_budget| {
+            let body =
+                RequestBody::Scan { target: TARGET, range, reverse, limit, byte_budget, keys_only: false };
+            match sim.ask(body) {
+                ReplyBody::Scan(Ok(page)) => {
+                    let keys: Vec<_> =
+                        page.records.iter().map(|r| String::from_utf8(r.key.to_vec()).unwrap()).collect();
+                    (keys, page.more)
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let all = KeyRange::default();
+        assert_eq!(scan(all, false, 4096, 1 << 20), (keys.clone(), false));
+        let mut reversed = keys.clone();
+        reversed.reverse();
+        assert_eq!(scan(all, true, 4096, 1 << 20), (reversed.clone(), false));
+        assert_eq!(scan(all, false, 1, 1 << 20), (keys[..1].to_vec(), true), "min");
+        assert_eq!(scan(all, true, 1, 1 << 20), (reversed[..1].to_vec(), true), "max");
+        let some = KeyRange { start: b"key010", end: Some(b"key020") };
+        assert_eq!(scan(some, false, 4096, 1 << 20), (keys[10..20].to_vec(), false));
+        assert_eq!(scan(some, true, 3, 1 << 20), (reversed[80..83].to_vec(), true));
+        assert_eq!(scan(all, false, 4096, 1), (keys[..1].to_vec(), true), "at least one record");
+        assert_eq!(scan(all, false, 4096, 2 * 106), (keys[..2].to_vec(), true), "the budget");
+        let void = KeyRange { start: b"z", end: Some(b"a") };
+        assert_eq!(scan(void, false, 10, 1000), (Vec::new(), false));
+        let count = sim.ask(RequestBody::Count { target: TARGET, range: some });
+        assert!(matches!(count, ReplyBody::Count(Ok(10))), "{count:?}");
+    }
+}
+
+#[test]
+fn overwriting_for_ever_never_fills_the_drive() {
+    let mut sim = Sim::format(4, small(), |_| {});
+    table(&mut sim, 1, StoreKind::Durable, 1);
+    // 30 times the drive, which is over half full with live records.
+    let value = vec![3u8; 4000];
+    for round in 0..60_000u32 {
+        let key = if round < 1200 { round } else { sim.random.below(1200) as u32 }.to_be_bytes();
+        put(&mut sim, &key, &value, Condition::Always).unwrap();
+    }
+    let stats = sim.shard.stats();
+    assert!(stats.segments_cleaned > 0 && stats.checkpoints > 0, "{stats:?}");
+    sim.reopen();
+    for i in 0..1200u32 {
+        assert_eq!(get(&mut sim, &i.to_be_bytes()).as_deref(), Some(&value[..]), "key {i}");
+    }
+}
