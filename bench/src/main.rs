@@ -1,1 +1,71 @@
-fn main() {}
+//! `lode-bench`: what a node gives, and what of the bare device's it gives.
+
+mod draw;
+mod floor;
+mod node_stats;
+mod options;
+mod report;
+mod run;
+mod versus;
+
+use std::error::Error;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde::Serialize;
+
+use options::{Arguments, Command, FloorOptions, RunOptions, VersusOptions};
+
+/// A figure is not what it must be, or an answer was wrong.
+const EXIT_UNSOUND: u8 = 1;
+/// Nothing could be measured.
+const EXIT_FAILED: u8 = 3;
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(options) => run(&options),
+        Command::Floor(options) => floor(&options),
+        Command::VersusFloor(options) => versus_floor(&options),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(EXIT_UNSOUND),
+        Err(error) => {
+            eprintln!("lode-bench: {error}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+fn run(options: &RunOptions) -> Result<bool, Box<dyn Error>> {
+    let report = run::run(options)?;
+    print(options.data.json, &report, || report.to_text());
+    Ok(report.is_sound())
+}
+
+fn floor(options: &FloorOptions) -> Result<bool, Box<dyn Error>> {
+    let reads = floor::reads(&options.file, options.depth, options.duration)?;
+    let scratch = options.scratch.as_deref().map(floor::Scratch::new).transpose()?;
+    let durable_appends = scratch.map(|scratch| scratch.appends(options.duration)).transpose()?;
+    let output = floor::FloorOutput { depth: options.depth, reads, durable_appends };
+    print(options.json, &output, || output.to_text());
+    Ok(true)
+}
+
+fn versus_floor(options: &VersusOptions) -> Result<bool, Box<dyn Error>> {
+    let report = versus::versus(options)?;
+    print(options.data.json, &report, || report.to_text());
+    Ok(report.all_hold)
+}
+
+/// One JSON object, or text.
+fn print<T: Serialize>(json: bool, value: &T, text: impl Fn() -> String) {
+    let text = if json {
+        serde_json::to_string_pretty(value).expect("a report is plain data") + "\n"
+    } else {
+        text()
+    };
+    // A reader that has seen enough (`| head`) is no reason to fail.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

@@ -1,4 +1,7 @@
 //! What the whole-system tests share: the rules of the house, and a real node to drive.
 
+pub mod node;
 pub mod source;
 pub mod tidy;
+pub mod value;
+pub mod wire;

@@ -1,0 +1,172 @@
+//! The floor: what the device gives with nothing of lode on top.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lode_net::ring::floor::{self, FloorReport};
+use serde::Serialize;
+use thiserror::Error;
+
+/// Bytes of the scratch file that durable appends go to.
+const SCRATCH_BYTES: u64 = 64 << 20;
+
+/// Why the floor could not be measured.
+#[derive(Debug, Error)]
+pub enum FloorError {
+    /// The file could not be opened or read.
+    #[error("{path}: {error}; give a file on a file system that takes O_DIRECT")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// The measurement itself failed.
+    #[error("measuring on {path}: {error}")]
+    Measure {
+        /// Which file.
+        path: PathBuf,
+        /// What went wrong.
+        error: floor::FloorError,
+    },
+}
+
+/// One measurement, as reports give it.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct FloorSummary {
+    /// Operations per second.
+    pub per_second: f64,
+    /// CPU microseconds per operation, of the one thread that does it.
+    pub cpu_us_per_operation: f64,
+    /// Median latency in microseconds.
+    pub p50_us: f64,
+    /// 99 of 100 latencies are below, in microseconds.
+    pub p99_us: f64,
+    /// 999 of 1000 latencies are below, in microseconds.
+    pub p999_us: f64,
+}
+
+impl From<FloorReport> for FloorSummary {
+    fn from(report: FloorReport) -> FloorSummary {
+        FloorSummary {
+            per_second: report.per_second(),
+            cpu_us_per_operation: report.cpu_us_per_operation(),
+            p50_us: report.latency_us(0.5),
+            p99_us: report.latency_us(0.99),
+            p999_us: report.latency_us(0.999),
+        }
+    }
+}
+
+/// Random 4 KiB reads of a file or block device, `depth` in flight.
+pub fn reads(path: &Path, depth: u16, duration: Duration) -> Result<FloorSummary, FloorError> {
+    let (file, bytes) = open_drive(path).map_err(|error| FloorError::File { path: path.into(), error })?;
+    let measured = floor::random_reads(file, bytes, usize::from(depth), duration);
+    measured.map(FloorSummary::from).map_err(|error| FloorError::Measure { path: path.into(), error })
+}
+
+fn open_drive(path: &Path) -> io::Result<(File, u64)> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path)?;
+    let metadata = file.metadata()?;
+    let bytes = if metadata.file_type().is_block_device() {
+        rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0))?
+    } else {
+        metadata.len()
+    };
+    Ok((file, bytes))
+}
+
+/// A file of blocks written once before, for durable appends; gone when dropped.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    /// A scratch file in `directory`. Its blocks are written, as those of a drive are: the first write
+    /// to a block that was only allocated would also write the file system's journal.
+    pub fn new(directory: &Path) -> Result<Scratch, FloorError> {
+        let path = directory.join(format!("lode-bench-scratch-{}", std::process::id()));
+        let fill = || {
+            let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+            let zeros = vec![0u8; 1 << 20];
+            for _ in 0..SCRATCH_BYTES / zeros.len() as u64 {
+                file.write_all(&zeros)?;
+            }
+            file.sync_all()
+        };
+        let filled = fill();
+        // From here on the file goes away again, whatever happened.
+        let scratch = Scratch { path: path.clone() };
+        filled.map(|()| scratch).map_err(|error| FloorError::File { path, error })
+    }
+
+    /// Durable 4 KiB appends, one at a time.
+    pub fn appends(&self, duration: Duration) -> Result<FloorSummary, FloorError> {
+        let path = &self.path;
+        let open = OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(path);
+        let file = open.map_err(|error| FloorError::File { path: path.clone(), error })?;
+        let measured = floor::durable_appends(file, 0, SCRATCH_BYTES, duration);
+        measured.map(FloorSummary::from).map_err(|error| FloorError::Measure { path: path.clone(), error })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nothing depends on it: at worst a file of 64 MiB with a telling name is left behind.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// What `lode-bench floor` prints.
+#[derive(Debug, Serialize)]
+pub struct FloorOutput {
+    /// Reads in flight.
+    pub depth: u16,
+    /// Random 4 KiB reads.
+    pub reads: FloorSummary,
+    /// Durable 4 KiB appends, where a scratch directory was given.
+    pub durable_appends: Option<FloorSummary>,
+}
+
+impl FloorOutput {
+    /// For people.
+    pub fn to_text(&self) -> String {
+        let line = |name: &str, s: &FloorSummary| {
+            format!(
+                "{name:<34} {:>9.0}/s  {:>6.2} us CPU each  p50 {:.0} us  p99 {:.0} us  p99.9 {:.0} us\n",
+                s.per_second, s.cpu_us_per_operation, s.p50_us, s.p99_us, s.p999_us
+            )
+        };
+        let mut text = line(&format!("random 4 KiB reads, {} in flight", self.depth), &self.reads);
+        if let Some(appends) = &self.durable_appends {
+            text += &line("durable 4 KiB appends, one at a time", appends);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scratch_file_is_gone_afterwards() {
+        let directory = tempfile::tempdir().unwrap();
+        let scratch = Scratch::new(directory.path()).unwrap();
+        let path = scratch.path.clone();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), SCRATCH_BYTES);
+        assert!(Scratch::new(directory.path()).is_err(), "one is there already");
+        drop(scratch);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_named() {
+        let error = reads(Path::new("/nowhere/drive"), 1, Duration::from_millis(1)).unwrap_err();
+        assert!(error.to_string().starts_with("/nowhere/drive: "), "{error}");
+    }
+}

@@ -1,0 +1,209 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Load generator of lode: what a node gives, and what of the bare device's it gives.
+#[derive(Debug, Parser)]
+#[command(name = "lode-bench", version)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// One load against a node; loads the records first where they are missing.
+    Run(RunOptions),
+    /// The bare device with nothing of lode on top: random reads, durable 4 KiB appends, or both.
+    Floor(FloorOptions),
+    /// The node against the bare device, in turns on one file, with the ratios that matter.
+    VersusFloor(VersusOptions),
+}
+
+/// Which requests a load is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Workload {
+    /// Only GETs.
+    Get,
+    /// Only PUTs, over keys that exist.
+    Put,
+    /// GETs and PUTs, as `--read-percent` says.
+    Mixed,
+}
+
+/// When the next request goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// When an earlier one has been answered: tells the throughput.
+    Closed,
+    /// When its time has come, answered or not: tells the latency at a rate. Times are drawn like those
+    /// of many independent clients (Poisson), and latency counts from them.
+    Open,
+}
+
+/// Which keys are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Distribution {
+    /// Each as often as any other.
+    Uniform,
+    /// Few of them very often: zipf with exponent 0.99.
+    Zipfian,
+}
+
+/// The node and the records.
+#[derive(Debug, Clone, Args)]
+pub struct DataOptions {
+    /// Any address of the node.
+    #[arg(long, default_value = "127.0.0.1:7411")]
+    pub addr: String,
+    /// The table; made where it is missing, with hashed placement.
+    #[arg(long, default_value = "bench")]
+    pub table: String,
+    /// Records in the table.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub records: u64,
+    /// Bytes of a value.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
+    pub value_size: u32,
+    /// Partitions of the table, where it is made.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub partitions: u32,
+    /// Seed of everything that is drawn.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunOptions {
+    /// The node and the records.
+    #[command(flatten)]
+    pub data: DataOptions,
+    /// Which requests.
+    #[arg(long, value_enum, default_value = "get")]
+    pub workload: Workload,
+    /// Share of GETs in the mixed workload.
+    #[arg(long, default_value_t = 95, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub read_percent: u8,
+    /// When requests go out.
+    #[arg(long, value_enum, default_value = "closed")]
+    pub mode: Mode,
+    /// Requests per second of the open loop, over all connections.
+    #[arg(long, required_if_eq("mode", "open"), value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate: Option<u64>,
+    /// Connections, spread evenly over the shards; at least one per shard is opened.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections: u16,
+    /// Requests in flight on each connection (in the open loop: at most).
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub depth: u16,
+    /// How long to measure.
+    #[arg(long, default_value = "15s", value_parser = duration)]
+    pub duration: Duration,
+    /// How long to run before measuring.
+    #[arg(long, default_value = "2s", value_parser = duration)]
+    pub warmup: Duration,
+    /// Which keys.
+    #[arg(long, value_enum, default_value = "uniform")]
+    pub distribution: Distribution,
+    /// Threads of the generator. It shares the machine with the node: one is usually enough.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: u16,
+}
+
+/// Options of `floor`.
+#[derive(Debug, Clone, Args)]
+pub struct FloorOptions {
+    /// File or block device to read blocks of; never written to.
+    #[arg(long)]
+    pub file: PathBuf,
+    /// Reads in flight.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub depth: u16,
+    /// How long each part runs.
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub duration: Duration,
+    /// Directory for a scratch file of durable appends; they are left out where none is given.
+    #[arg(long)]
+    pub scratch: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `versus-floor`.
+#[derive(Debug, Clone, Args)]
+pub struct VersusOptions {
+    /// The node and the records. The records should be well over the node's cache.
+    #[command(flatten)]
+    pub data: DataOptions,
+    /// The node's drive; the floor reads the same file, and appends to a scratch file beside it.
+    #[arg(long)]
+    pub drive: PathBuf,
+    /// How often floor and node take turns; the medians count.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
+    pub rounds: u8,
+    /// How long each turn runs.
+    #[arg(long, default_value = "3s", value_parser = duration)]
+    pub duration: Duration,
+    /// Connections of the GET load.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections: u16,
+    /// Requests in flight on each of them.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub depth: u16,
+}
+
+/// `15s`, `500ms`, `2m`; a bare number is seconds.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds_per_unit = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("`{unit}` is no unit of time: use ms, s, m or h")),
+    };
+    let number: f64 = number.parse().map_err(|_| format!("`{text}` is no duration, such as 15s or 500ms"))?;
+    Duration::try_from_secs_f64(number * seconds_per_unit).map_err(|e| format!("`{text}`: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("15s"), Ok(Duration::from_secs(15)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
+        for wrong in ["", "s", "5 s", "5d", "1.2.3s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_open_loop_needs_a_rate() {
+        let parse = |line: &str| Arguments::try_parse_from(line.split(' ')).is_ok();
+        assert!(!parse("lode-bench run --mode open"));
+        assert!(parse("lode-bench run --mode open --rate 100"));
+        assert!(parse("lode-bench run --mode closed"));
+    }
+}

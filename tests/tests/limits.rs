@@ -1,0 +1,184 @@
+//! Limits at, below and above: what is above gets a typed error, and loses nothing.
+
+use lode_net::client::blocking::Client;
+use lode_net::client::{
+    Batch, BatchError, GetError, Placement, ScanOptions, Store, TableError, TableOptions, WriteError,
+};
+use lode_net::wire::limits::{
+    MAX_BATCH_WRITES, MAX_KEY_BYTES, MAX_SCAN_BYTES, MAX_SCAN_RECORDS, MAX_TABLE_NAME_BYTES, MAX_VALUE_BYTES,
+};
+use lode_net::wire::{RangeView, RequestView, ScanView, Status};
+use lode_tests::node::Home;
+use lode_tests::value;
+use lode_tests::wire::Wire;
+
+fn table(name: &str, store: Store, partitions: u32) -> TableOptions {
+    TableOptions { name: name.to_owned(), store, placement: Placement::Hash { partitions } }
+}
+
+/// A table of one partition, so that any batch fits in one.
+fn single(client: &mut Client) {
+    client.create_table(table("t", Store::Durable, 1)).unwrap();
+    client.put("t", b"witness", b"untouched").unwrap();
+}
+
+fn assert_untouched(client: &mut Client) {
+    let witness = client.get("t", b"witness").unwrap().expect("the witness is there");
+    assert_eq!(witness.value.as_ref(), b"untouched");
+}
+
+#[test]
+fn keys() {
+    let home = Home::new();
+    let node = home.start();
+    let mut client = node.client();
+    single(&mut client);
+    for len in [1, MAX_KEY_BYTES - 1, MAX_KEY_BYTES] {
+        let key = vec![b'k'; len];
+        client.put("t", &key, &value::make(&key, 1, 100)).unwrap();
+        let record = client.get("t", &key).unwrap().expect("the record was written");
+        assert_eq!(value::version(&key, &record.value), Some(1));
+        assert!(client.delete("t", &key).unwrap().existed);
+    }
+    for len in [0, MAX_KEY_BYTES + 1, 60_000, 100_000] {
+        let key = vec![b'k'; len];
+        assert!(matches!(client.put("t", &key, b"v"), Err(WriteError::KeyLength { len: l }) if l == len));
+        assert!(matches!(client.delete("t", &key), Err(WriteError::KeyLength { len: l }) if l == len));
+        assert!(matches!(client.get("t", &key), Err(GetError::KeyLength { len: l }) if l == len));
+        assert_untouched(&mut client);
+    }
+    assert_eq!(client.count("t", &[], None).unwrap(), 1);
+}
+
+#[test]
+fn values() {
+    let home = Home::new();
+    let node = home.start();
+    let mut client = node.client();
+    single(&mut client);
+    for len in [0, 1, MAX_VALUE_BYTES - 1, MAX_VALUE_BYTES] {
+        let sent = vec![7; len];
+        client.put("t", b"k", &sent).unwrap();
+        assert_eq!(client.get("t", b"k").unwrap().expect("written").value, sent, "{len} bytes");
+    }
+    for len in [MAX_VALUE_BYTES + 1, MAX_VALUE_BYTES + 50_000, 3 * MAX_VALUE_BYTES] {
+        let result = client.put("t", b"k", &vec![8; len]);
+        assert!(matches!(result, Err(WriteError::ValueLength { len: l, .. }) if l == len), "{result:?}");
+        assert_eq!(client.get("t", b"k").unwrap().expect("still there").value, vec![7; MAX_VALUE_BYTES]);
+        assert_untouched(&mut client);
+    }
+}
+
+#[test]
+fn batches() {
+    let home = Home::new();
+    let node = home.start();
+    let mut client = node.client();
+    single(&mut client);
+    let batch_of = |writes: usize, value: &[u8]| {
+        (0..writes).fold(Batch::new(), |batch, number| batch.put(format!("k{number}").as_bytes(), value))
+    };
+    for writes in [1, MAX_BATCH_WRITES - 1, MAX_BATCH_WRITES] {
+        client.batch("t", batch_of(writes, b"v")).unwrap();
+        assert_eq!(client.count("t", &[], None).unwrap(), 1 + writes as u64);
+    }
+    let before = client.count("t", &[], None).unwrap();
+    for batch in [
+        Batch::new(),
+        batch_of(MAX_BATCH_WRITES + 1, b"w"),
+        batch_of(300, &[0; 4000]),
+        Batch::new().put(b"a", b"w").put(b"b", &vec![0; MAX_VALUE_BYTES + 1]),
+        Batch::new().put(b"a", b"w").put(&[b'k'; MAX_KEY_BYTES + 1], b"w"),
+    ] {
+        let (writes, bytes) = (batch.len(), batch.encoded_len());
+        let result = client.batch("t", batch);
+        let typed = matches!(
+            result,
+            Err(BatchError::Size { .. }
+                | BatchError::Write(WriteError::ValueLength { .. } | WriteError::KeyLength { .. }))
+        );
+        assert!(typed, "{writes} writes, {bytes} bytes: {result:?}");
+        assert_eq!(client.count("t", &[], None).unwrap(), before);
+        assert_eq!(client.get("t", b"a").unwrap(), None, "a part of a refused batch was written");
+        assert_untouched(&mut client);
+    }
+}
+
+#[test]
+fn pages_of_a_scan() {
+    let home = Home::new();
+    let node = home.start();
+    let mut client = node.client();
+    single(&mut client);
+    let mut wire = Wire::open(node.addr);
+    let target = wire.map().table("t").unwrap().route(b"witness").unwrap().target;
+    let mut ask = |limit, byte_budget| {
+        let scan =
+            ScanView { range: RangeView::default(), reverse: false, keys_only: false, limit, byte_budget };
+        wire.ask(&RequestView::Scan { target, scan }).status()
+    };
+    for (limit, bytes) in [(1, 1), (MAX_SCAN_RECORDS, MAX_SCAN_BYTES)] {
+        assert_eq!(ask(limit, bytes), Status::Ok);
+    }
+    for (limit, bytes) in [(0, 1), (1, 0), (MAX_SCAN_RECORDS + 1, 1), (1, MAX_SCAN_BYTES + 1)] {
+        assert_eq!(ask(limit, bytes), Status::ScanLimits, "{limit} records, {bytes} bytes");
+    }
+    let all = client.scan("t", ScanOptions::default()).collect::<Result<Vec<_>, _>>().unwrap();
+    assert_eq!(all.len(), 1);
+}
+
+#[test]
+fn tables_and_partitions() {
+    let home = Home::with(&["--size", "1GiB", "--shards", "1", "--memory", "512MiB"]);
+    let node = home.start();
+    let mut client = node.client();
+    single(&mut client);
+    for len in [1, MAX_TABLE_NAME_BYTES] {
+        client.create_table(table(&"n".repeat(len), Store::Durable, 1)).unwrap();
+    }
+    for len in [0, MAX_TABLE_NAME_BYTES + 1] {
+        let result = client.create_table(table(&"n".repeat(len), Store::Durable, 1));
+        assert!(matches!(result, Err(TableError::NameLength(_))), "{result:?}");
+    }
+    let result = client.create_table(table("t", Store::Durable, 1));
+    assert!(matches!(result, Err(TableError::TableExists(_))), "{result:?}");
+    let result = client.create_table(table("none", Store::Durable, 0));
+    assert!(result.is_err(), "a table without partitions was made");
+    let result = client.drop_table("nobody");
+    assert!(matches!(result, Err(TableError::UnknownTable(_))), "{result:?}");
+    assert_untouched(&mut client);
+}
+
+#[test]
+fn memory() {
+    let home = Home::with(&["--size", "1GiB", "--shards", "1", "--memory", "64MiB"]);
+    let node = home.start();
+    let mut client = node.client();
+    single(&mut client);
+    client.create_table(table("m", Store::Memory, 4)).unwrap();
+    let key = |number: u64| format!("{number:08}").into_bytes();
+    let mut full_at = 0;
+    for number in 0..100_000 {
+        match client.put("m", &key(number), &value::make(&key(number), number, 10_000)) {
+            Ok(_) => full_at = number + 1,
+            Err(WriteError::MemoryFull { used_bytes }) => {
+                assert!(used_bytes > 0);
+                break;
+            }
+            Err(error) => panic!("record {number}: {error}"),
+        }
+    }
+    assert!(full_at > 100 && full_at < 100_000, "full after {full_at} records of 10 kB in 64 MiB");
+    assert!(node.resident_bytes() < 2 * (64 << 20), "{} bytes resident", node.resident_bytes());
+    for number in 0..full_at {
+        let record = client.get("m", &key(number)).unwrap().expect("the record was written");
+        assert_eq!(value::version(&key(number), &record.value), Some(number));
+    }
+    assert_untouched(&mut client);
+    for number in 0..full_at / 2 {
+        assert!(client.delete("m", &key(number)).unwrap().existed);
+    }
+    for number in 0..full_at / 4 {
+        client.put("m", &key(number), &value::make(&key(number), number, 10_000)).unwrap();
+    }
+}
