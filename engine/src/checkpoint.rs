@@ -147,11 +147,11 @@ impl Shard {
 
     fn catalog_payloads(&self) -> VecDeque<Vec<u8>> {
         let mut payloads = VecDeque::new();
-        let mut payload = CatalogPayload::new();
+        let mut payload = CatalogPayload::begin();
         for change in self.catalog.as_changes() {
             let change = change.encode();
-            if payload.len() + change.len() + 2 > IMAGE_PAYLOAD_BYTES {
-                payloads.push_back(std::mem::replace(&mut payload, CatalogPayload::new()).finish());
+            if payload.bytes() + change.len() + 2 > IMAGE_PAYLOAD_BYTES {
+                payloads.push_back(std::mem::replace(&mut payload, CatalogPayload::begin()).finish());
             }
             payload.push(&change);
         }
@@ -190,7 +190,7 @@ impl Shard {
 
     /// The next payload: entries of as many partitions as fit, or the root.
     fn make_payload(&mut self, job: &mut Job) {
-        let mut payload = EntriesPayload::new();
+        let mut payload = EntriesPayload::begin();
         while let Some(&id) = job.partitions.front() {
             let store = self.catalog.get(id).map(|partition| &partition.store);
             if let Some(Store::Durable(index)) = store {
@@ -203,7 +203,7 @@ impl Shard {
                 let mut last = None;
                 let mut full = false;
                 while let Some((key, location)) = entries.next() {
-                    if payload.len() + EntriesPayload::most_bytes(key) > IMAGE_PAYLOAD_BYTES {
+                    if payload.bytes() + EntriesPayload::most_bytes(key) > IMAGE_PAYLOAD_BYTES {
                         full = true;
                         break;
                     }

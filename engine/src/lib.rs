@@ -8,6 +8,7 @@ mod apply;
 mod cache;
 mod catalog;
 mod catalog_job;
+pub mod check;
 mod checkpoint;
 mod cleaning;
 mod config;
@@ -37,6 +38,7 @@ mod space;
 mod stats;
 mod writes;
 
+pub use check::{CheckError, CheckReport, DamagedRecord, ShardReport, check_drive};
 pub use config::ShardConfig;
 pub use format::drive_header::{DRIVE_HEADER_BYTES, DriveHeaderError, DriveIdentity, read_drive_header};
 pub use geometry::{Geometry, GeometryError, MAX_SHARDS, MIN_SEGMENTS, format_drive};

@@ -12,11 +12,14 @@ pub struct OwnedWrite {
     body: OwnedBody,
 }
 
+/// A key, and a value where it is a put.
+type OwnedBatchWrite = (Box<[u8]>, Option<Box<[u8]>>);
+
 #[derive(Debug, Clone)]
 enum OwnedBody {
     Put { key: Box<[u8]>, value: Box<[u8]>, condition: Condition },
     Delete { key: Box<[u8]>, condition: Condition },
-    Batch { writes: Vec<(Box<[u8]>, Option<Box<[u8]>>)> },
+    Batch { writes: Vec<OwnedBatchWrite> },
 }
 
 impl OwnedWrite {

@@ -51,6 +51,8 @@ pub struct Recovery {
     stage: Stage,
     reader: SequentialReader,
     superblocks: Vec<Option<Superblock>>,
+    /// Both copies of the present superblock are whole.
+    mirrored: bool,
     /// Segments of the stage, in order, each with its scanner; the first is being read.
     walk: std::collections::VecDeque<SegmentScanner>,
     segment_end: std::collections::VecDeque<u64>,
@@ -83,6 +85,7 @@ impl Recovery {
             stage: Stage::Superblocks,
             reader,
             superblocks: Vec::new(),
+            mirrored: false,
             walk: Default::default(),
             segment_end: Default::default(),
             image: ImageLoad::default(),
@@ -179,8 +182,11 @@ impl Shard {
         let geometry = self.place.geometry;
         match recovery.stage {
             Stage::Superblocks => {
-                let newest = Superblock::newest(recovery.superblocks.drain(..));
-                self.superblock = newest.ok_or(OpenError::NoSuperblock)?;
+                let found = std::mem::take(&mut recovery.superblocks);
+                let newest = Superblock::newest(found.iter().cloned()).ok_or(OpenError::NoSuperblock)?;
+                let copies = found.iter().flatten().filter(|copy| **copy == newest).count();
+                recovery.mirrored = copies > 1;
+                self.superblock = newest;
                 self.sequencer.observe(self.superblock.highest_seq);
                 self.space.saw_generation(self.superblock.highest_generation);
                 recovery.reader = self.recovery_reader(PROBE_BYTES as u32, PROBES_AHEAD);
@@ -439,24 +445,24 @@ impl Shard {
         self.space.expect_image(self.catalog.index_bytes);
         self.log = Log::new(self.place, end.next_number);
         self.cleaner.resume_after(recovery.cleaning_seen);
-        match end.void {
-            None => self.phase = Phase::Serving,
-            Some(void) => {
-                recovery.stage = Stage::Settling;
-                self.make_void_durable(void, io);
-            }
+        if end.void.is_none() && recovery.mirrored {
+            self.phase = Phase::Serving;
+        } else {
+            recovery.stage = Stage::Settling;
+            self.settle_superblock(end.void, io);
         }
     }
 
-    /// Frames that were cut must stay cut, whatever is found of them at the next start.
-    fn make_void_durable(&mut self, void: VoidRange, io: &mut Io<'_>) {
-        if self.superblock.void.len() == MAX_VOID_RANGES {
+    /// Frames that were cut must stay cut, whatever is found of them at the next start; and a superblock
+    /// of which one copy is left must not be lost, for the one before it is no longer true.
+    fn settle_superblock(&mut self, void: Option<VoidRange>, io: &mut Io<'_>) {
+        if void.is_some() && self.superblock.void.len() == MAX_VOID_RANGES {
             // No room to remember one more: a checkpoint puts them all behind us.
             return self.begin_checkpoint();
         }
         let mut next = self.superblock.clone();
         next.version += 1;
-        next.void.push(void);
+        next.void.extend(void);
         self.rewrite_superblock(next, io);
     }
 

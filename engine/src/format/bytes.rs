@@ -74,7 +74,7 @@ impl ByteWriter {
     }
 
     /// Bytes written so far.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 

@@ -26,7 +26,7 @@ pub struct CatalogPayload {
 
 impl CatalogPayload {
     /// Without changes.
-    pub fn new() -> CatalogPayload {
+    pub fn begin() -> CatalogPayload {
         let mut out = ByteWriter::new();
         out.u8(CATALOG);
         CatalogPayload { out }
@@ -38,8 +38,8 @@ impl CatalogPayload {
     }
 
     /// Bytes so far.
-    pub fn len(&self) -> usize {
-        self.out.len()
+    pub fn bytes(&self) -> usize {
+        self.out.bytes()
     }
 
     /// The payload.
@@ -61,7 +61,7 @@ pub struct EntriesPayload {
 
 impl EntriesPayload {
     /// Without entries.
-    pub fn new() -> EntriesPayload {
+    pub fn begin() -> EntriesPayload {
         EntriesPayload {
             out: vec![ENTRIES],
             group_at: 0,
@@ -72,7 +72,7 @@ impl EntriesPayload {
     }
 
     /// Bytes so far.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.out.len()
     }
 
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn entries_of_several_partitions_read_back_and_cuts_are_refused() {
-        let mut payload = EntriesPayload::new();
+        let mut payload = EntriesPayload::begin();
         let mut expected = Vec::new();
         for partition in [3u32, 7, 9] {
             for i in 0..50u64 {

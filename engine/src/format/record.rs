@@ -81,6 +81,7 @@ pub fn record_len(key_len: usize, value_len: usize) -> usize {
     RECORD_HEADER_BYTES + key_len + value_len
 }
 
+#[allow(clippy::len_without_is_empty, reason = "no record is empty")]
 impl<'a> Record<'a> {
     /// Bytes that it takes.
     pub fn len(&self) -> usize {
