@@ -1,5 +1,6 @@
 //! lode on the wire: format, sans-IO connection, client and io_uring ring.
 
+pub mod client;
 pub mod ring;
 pub mod wire;
 

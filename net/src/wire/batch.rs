@@ -44,10 +44,7 @@ impl<'a> BatchView<'a> {
         if body.len() < BATCH_PREFIX_BYTES {
             return Err(DecodeError::Malformed("a batch begins with its count"));
         }
-        let view = BatchView {
-            count: u32_at(body, 0),
-            body,
-        };
+        let view = BatchView { count: u32_at(body, 0), body };
         let mut rest = &body[BATCH_PREFIX_BYTES..];
         for _ in 0..view.count {
             rest = split_write(rest)?.1;
@@ -87,9 +84,7 @@ fn split_write(bytes: &[u8]) -> Result<(BatchWrite<'_>, &[u8]), DecodeError> {
     match (head[0], head[1]) {
         (KIND_PUT, 0) => Ok((BatchWrite::Put { key, value }, rest)),
         (KIND_DELETE, 0) if value.is_empty() => Ok((BatchWrite::Delete { key }, rest)),
-        _ => Err(DecodeError::Malformed(
-            "a write of a batch is neither put nor delete",
-        )),
+        _ => Err(DecodeError::Malformed("a write of a batch is neither put nor delete")),
     }
 }
 
@@ -109,10 +104,7 @@ impl Default for BatchBuilder {
 impl BatchBuilder {
     /// An empty batch.
     pub fn new() -> BatchBuilder {
-        BatchBuilder {
-            count: 0,
-            body: vec![0; BATCH_PREFIX_BYTES],
-        }
+        BatchBuilder { count: 0, body: vec![0; BATCH_PREFIX_BYTES] }
     }
 
     /// Adds a write.
@@ -142,10 +134,7 @@ impl BatchBuilder {
 
     /// The batch so far, as it travels.
     pub fn view(&self) -> BatchView<'_> {
-        BatchView {
-            count: self.count,
-            body: &self.body,
-        }
+        BatchView { count: self.count, body: &self.body }
     }
 }
 
@@ -156,15 +145,9 @@ mod tests {
     #[test]
     fn a_batch_comes_back_whole_and_no_prefix_of_it_does() {
         let writes = [
-            BatchWrite::Put {
-                key: b"a",
-                value: b"one",
-            },
+            BatchWrite::Put { key: b"a", value: b"one" },
             BatchWrite::Delete { key: b"bb" },
-            BatchWrite::Put {
-                key: b"c",
-                value: b"",
-            },
+            BatchWrite::Put { key: b"c", value: b"" },
         ];
         let mut builder = BatchBuilder::new();
         writes.iter().for_each(|w| builder.push(*w));

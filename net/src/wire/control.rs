@@ -3,6 +3,9 @@
 //! The archive is the unaligned little-endian form with 32-bit pointers, so a body may lie anywhere in a
 //! receive buffer and is the same on every machine.
 
+// The twins that rkyv derives of these types carry no documentation of their own.
+#![allow(missing_docs)]
+
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::wire::request::DecodeError;
@@ -38,7 +41,6 @@ pub enum Store {
 
 /// How a new table is cut into partitions.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[rkyv(attr(allow(missing_docs)))]
 pub enum Placement {
     /// Ranges over the big-endian CRC32C of the key, of equal size.
     Hash {
@@ -224,17 +226,9 @@ mod tests {
             start: b"a".to_vec(),
             end: Some(b"b".to_vec()),
         };
-        let table = MapTable {
-            id: 2,
-            name: "t".into(),
-            store: Store::Memory,
-            placement: PlacementKind::Hash,
-        };
-        let body = MapBody {
-            version: 9,
-            tables: vec![table],
-            partitions: vec![partition],
-        };
+        let table =
+            MapTable { id: 2, name: "t".into(), store: Store::Memory, placement: PlacementKind::Hash };
+        let body = MapBody { version: 9, tables: vec![table], partitions: vec![partition] };
         let bytes = body.to_bytes();
         for shift in 0..8 {
             let mut moved = vec![0u8; shift];

@@ -56,25 +56,13 @@ impl RequestHeader {
         let mut out = [0u8; REQUEST_HEADER_BYTES];
         put(&mut out, offset_of!(Self, body_len), &self.body_len.to_le_bytes());
         put(&mut out, offset_of!(Self, crc), &self.crc.to_le_bytes());
-        put(
-            &mut out,
-            offset_of!(Self, request_id),
-            &self.request_id.0.to_le_bytes(),
-        );
+        put(&mut out, offset_of!(Self, request_id), &self.request_id.0.to_le_bytes());
         out[offset_of!(Self, opcode)] = self.opcode;
         out[offset_of!(Self, flags)] = self.flags;
         put(&mut out, offset_of!(Self, key_len), &self.key_len.to_le_bytes());
-        put(
-            &mut out,
-            offset_of!(Self, partition),
-            &self.partition.0.to_le_bytes(),
-        );
+        put(&mut out, offset_of!(Self, partition), &self.partition.0.to_le_bytes());
         put(&mut out, offset_of!(Self, epoch), &self.epoch.0.to_le_bytes());
-        put(
-            &mut out,
-            offset_of!(Self, map_version),
-            &self.map_version.0.to_le_bytes(),
-        );
+        put(&mut out, offset_of!(Self, map_version), &self.map_version.0.to_le_bytes());
         out
     }
 
@@ -137,19 +125,11 @@ impl ReplyHeader {
         let mut out = [0u8; REPLY_HEADER_BYTES];
         put(&mut out, offset_of!(Self, body_len), &self.body_len.to_le_bytes());
         put(&mut out, offset_of!(Self, crc), &self.crc.to_le_bytes());
-        put(
-            &mut out,
-            offset_of!(Self, request_id),
-            &self.request_id.0.to_le_bytes(),
-        );
+        put(&mut out, offset_of!(Self, request_id), &self.request_id.0.to_le_bytes());
         put(&mut out, offset_of!(Self, status), &self.status.to_le_bytes());
         out[offset_of!(Self, opcode)] = self.opcode;
         out[offset_of!(Self, flags)] = self.flags;
-        put(
-            &mut out,
-            offset_of!(Self, map_version),
-            &self.map_version.0.to_le_bytes(),
-        );
+        put(&mut out, offset_of!(Self, map_version), &self.map_version.0.to_le_bytes());
         put(&mut out, offset_of!(Self, seq), &self.seq.to_bytes());
         put(&mut out, offset_of!(Self, aux), &self.aux.to_le_bytes());
         out
@@ -177,9 +157,7 @@ impl ReplyHeader {
 /// Where `header` is shorter than a header.
 pub fn seal(header: &mut [u8], body_parts: &[&[u8]]) {
     put(header, CRC_AT, &[0; 4]);
-    let crc = body_parts.iter().fold(crc32c::crc32c(header), |crc, part| {
-        crc32c::crc32c_append(crc, part)
-    });
+    let crc = body_parts.iter().fold(crc32c::crc32c(header), |crc, part| crc32c::crc32c_append(crc, part));
     put(header, CRC_AT, &crc.to_le_bytes());
 }
 
@@ -228,12 +206,7 @@ mod tests {
 
     #[test]
     fn the_checksum_sees_every_bit_of_header_and_body() {
-        let mut header = RequestHeader {
-            body_len: 5,
-            opcode: 2,
-            ..RequestHeader::default()
-        }
-        .to_bytes();
+        let mut header = RequestHeader { body_len: 5, opcode: 2, ..RequestHeader::default() }.to_bytes();
         seal(&mut header, &[b"he", b"llo"]);
         let mut frame = header.to_vec();
         frame.extend_from_slice(b"hello");

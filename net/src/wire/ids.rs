@@ -105,9 +105,7 @@ impl std::str::FromStr for Seq {
             };
             parts.next().is_none().then_some(seq)
         };
-        parse().ok_or_else(|| SeqTextError {
-            text: text.to_owned(),
-        })
+        parse().ok_or_else(|| SeqTextError { text: text.to_owned() })
     }
 }
 
@@ -117,11 +115,7 @@ mod tests {
 
     #[test]
     fn a_seq_comes_back_from_its_bytes_and_its_text() {
-        let seq = Seq {
-            wall_ns: 0x0102_0304_0506_0708,
-            counter: 0x0a0b_0c0d,
-            node: 77,
-        };
+        let seq = Seq { wall_ns: 0x0102_0304_0506_0708, counter: 0x0a0b_0c0d, node: 77 };
         assert_eq!(Seq::from_bytes(seq.to_bytes()), seq);
         assert_eq!(seq.to_string().parse(), Ok(seq));
         for wrong in ["", "1", "1.2", "1.2.3.4", "1.2.x", "1.2.4294967296"] {
@@ -131,11 +125,7 @@ mod tests {
 
     #[test]
     fn a_later_seq_is_higher() {
-        let at = |wall_ns, counter, node| Seq {
-            wall_ns,
-            counter,
-            node,
-        };
+        let at = |wall_ns, counter, node| Seq { wall_ns, counter, node };
         assert!(at(2, 0, 0) > at(1, 9, 9));
         assert!(at(1, 1, 0) > at(1, 0, 9));
         assert!(at(1, 1, 1) > at(1, 1, 0));

@@ -114,10 +114,7 @@ mod tests {
                 assert_eq!(opcode as u8, byte);
             }
         }
-        assert_eq!(
-            (0..=u8::MAX).filter_map(Opcode::from_u8).count(),
-            Opcode::ALL.len()
-        );
+        assert_eq!((0..=u8::MAX).filter_map(Opcode::from_u8).count(), Opcode::ALL.len());
         assert!(Opcode::Get.is_for_partition() && Opcode::Count.is_for_partition());
         assert!(!Opcode::Hello.is_for_partition() && !Opcode::CreateTable.is_for_partition());
     }

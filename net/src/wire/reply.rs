@@ -30,15 +30,7 @@ pub struct ReplyHead {
 impl ReplyHead {
     /// A head with neither version nor number.
     pub fn new(request_id: RequestId, opcode: u8, status: Status, map_version: MapVersion) -> ReplyHead {
-        ReplyHead {
-            request_id,
-            status,
-            opcode,
-            flags: 0,
-            map_version,
-            seq: Seq::default(),
-            aux: 0,
-        }
+        ReplyHead { request_id, status, opcode, flags: 0, map_version, seq: Seq::default(), aux: 0 }
     }
 }
 
@@ -48,10 +40,7 @@ impl ReplyHead {
 /// Where the parts are longer than [`limits::MAX_REPLY_BODY_BYTES`] together.
 pub fn encode_reply_header(head: &ReplyHead, body_parts: &[&[u8]]) -> [u8; REPLY_HEADER_BYTES] {
     let body_len: usize = body_parts.iter().map(|p| p.len()).sum();
-    assert!(
-        body_len <= limits::MAX_REPLY_BODY_BYTES,
-        "a reply's body of {body_len} bytes"
-    );
+    assert!(body_len <= limits::MAX_REPLY_BODY_BYTES, "a reply's body of {body_len} bytes");
     let mut header = ReplyHeader {
         body_len: body_len as u32,
         crc: 0,
@@ -90,10 +79,7 @@ impl<'a> ReplyView<'a> {
     /// Where the frame is shorter than a header.
     pub fn of_frame(frame: &'a [u8]) -> ReplyView<'a> {
         let header = ReplyHeader::from_bytes(&array_at(frame, 0));
-        ReplyView {
-            header,
-            body: &frame[REPLY_HEADER_BYTES..],
-        }
+        ReplyView { header, body: &frame[REPLY_HEADER_BYTES..] }
     }
 
     /// The status; `None` where this build does not know it.
@@ -145,11 +131,7 @@ mod tests {
     fn a_reply_in_parts_is_the_reply_in_one() {
         let head = ReplyHead {
             flags: reply_flags::MORE,
-            seq: Seq {
-                wall_ns: 1,
-                counter: 2,
-                node: 3,
-            },
+            seq: Seq { wall_ns: 1, counter: 2, node: 3 },
             aux: 4,
             ..ReplyHead::new(RequestId(5), 6, Status::Busy, MapVersion(7))
         };
@@ -161,19 +143,13 @@ mod tests {
         assert!(checksum_holds(&whole));
         let view = ReplyView::of_frame(&whole);
         assert_eq!(view.status(), Some(Status::Busy));
-        assert_eq!(
-            (view.body, view.message(), view.has_more()),
-            (&b"hello"[..], "hello", true)
-        );
+        assert_eq!((view.body, view.message(), view.has_more()), (&b"hello"[..], "hello", true));
         assert_eq!((view.header.seq, view.header.aux), (head.seq, 4));
     }
 
     #[test]
     fn a_page_that_is_cut_ends_with_one_error() {
-        let view = ReplyView {
-            header: ReplyHeader::default(),
-            body: &[1, 2, 3],
-        };
+        let view = ReplyView { header: ReplyHeader::default(), body: &[1, 2, 3] };
         let records: Vec<_> = view.records().collect();
         assert_eq!(records.len(), 1);
         assert!(records[0].is_err());

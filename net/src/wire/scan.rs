@@ -74,14 +74,7 @@ pub fn split_record(body: &[u8]) -> Result<Option<(RecordView<'_>, &[u8])>, Deco
     let (head, rest) = body.split_at_checked(SCAN_RECORD_HEADER_BYTES).ok_or(SHORT)?;
     let (key, rest) = rest.split_at_checked(usize::from(u16_at(head, 4))).ok_or(SHORT)?;
     let (value, rest) = rest.split_at_checked(u32_at(head, 0) as usize).ok_or(SHORT)?;
-    Ok(Some((
-        RecordView {
-            key,
-            seq: Seq::from_bytes(array_at(head, 8)),
-            value,
-        },
-        rest,
-    )))
+    Ok(Some((RecordView { key, seq: Seq::from_bytes(array_at(head, 8)), value }, rest)))
 }
 
 #[cfg(test)]
@@ -90,22 +83,10 @@ mod tests {
 
     #[test]
     fn a_page_comes_back_record_by_record() {
-        let seq = Seq {
-            wall_ns: 5,
-            counter: 6,
-            node: 7,
-        };
+        let seq = Seq { wall_ns: 5, counter: 6, node: 7 };
         let records = [
-            RecordView {
-                key: b"a",
-                seq,
-                value: b"one",
-            },
-            RecordView {
-                key: b"b",
-                seq: Seq::default(),
-                value: b"",
-            },
+            RecordView { key: b"a", seq, value: b"one" },
+            RecordView { key: b"b", seq: Seq::default(), value: b"" },
         ];
         let mut body = Vec::new();
         records.iter().for_each(|r| push_record(&mut body, r));

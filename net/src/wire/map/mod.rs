@@ -130,18 +130,20 @@ pub struct Partition {
 impl Partition {
     /// Where its requests go.
     pub fn route(&self) -> Route {
-        Route {
-            target: Target {
-                partition: self.id,
-                epoch: self.epoch,
-            },
-            shard: self.shard,
-        }
+        Route { target: Target { partition: self.id, epoch: self.epoch }, shard: self.shard }
     }
 
     /// Whether its range holds this key (or hash).
     pub fn holds(&self, key: &[u8]) -> bool {
         key >= self.start.as_slice() && self.end.as_ref().is_none_or(|end| key < end.as_slice())
+    }
+}
+
+impl Partition {
+    /// Whether its range and `[start, end)` have a key (or hash) in common.
+    pub fn overlaps(&self, start: &[u8], end: Option<&[u8]>) -> bool {
+        let begins_before_end = end.is_none_or(|end| self.start.as_slice() < end);
+        begins_before_end && self.end.as_ref().is_none_or(|own| start < own.as_slice())
     }
 }
 
@@ -216,19 +218,12 @@ impl PartitionMap {
         }
         tables.iter_mut().try_for_each(TableRoutes::order_and_check)?;
         let by_id = index_by_id(&tables)?;
-        Ok(PartitionMap {
-            version: MapVersion(body.version),
-            tables,
-            by_id,
-        })
+        Ok(PartitionMap { version: MapVersion(body.version), tables, by_id })
     }
 
     /// The map as it travels.
     pub fn to_body(&self) -> MapBody {
-        let mut body = MapBody {
-            version: self.version.0,
-            ..MapBody::default()
-        };
+        let mut body = MapBody { version: self.version.0, ..MapBody::default() };
         for table in &self.tables {
             body.tables.push(MapTable {
                 id: table.id.0,
@@ -236,15 +231,14 @@ impl PartitionMap {
                 store: table.store,
                 placement: table.placement,
             });
-            body.partitions
-                .extend(table.partitions.iter().map(|p| MapPartition {
-                    id: p.id.0,
-                    table: table.id.0,
-                    epoch: p.epoch.0,
-                    shard: p.shard.0,
-                    start: p.start.clone(),
-                    end: p.end.clone(),
-                }));
+            body.partitions.extend(table.partitions.iter().map(|p| MapPartition {
+                id: p.id.0,
+                table: table.id.0,
+                epoch: p.epoch.0,
+                shard: p.shard.0,
+                start: p.start.clone(),
+                end: p.end.clone(),
+            }));
         }
         body
     }
@@ -335,13 +329,7 @@ impl From<MapPartition> for Partition {
 fn index_by_id(tables: &[TableRoutes]) -> Result<Vec<(PartitionId, u32, u32)>, MapError> {
     let mut by_id = Vec::with_capacity(tables.iter().map(|t| t.partitions.len()).sum());
     for (t, table) in tables.iter().enumerate() {
-        by_id.extend(
-            table
-                .partitions
-                .iter()
-                .enumerate()
-                .map(|(p, part)| (part.id, t as u32, p as u32)),
-        );
+        by_id.extend(table.partitions.iter().enumerate().map(|(p, part)| (part.id, t as u32, p as u32)));
     }
     by_id.sort_unstable();
     match by_id.windows(2).find(|pair| pair[0].0 == pair[1].0) {
@@ -363,10 +351,7 @@ impl PublishedMap {
     /// Checks and encodes a map.
     pub fn new(body: MapBody) -> Result<PublishedMap, MapError> {
         let bytes = body.to_bytes().into();
-        Ok(PublishedMap {
-            map: PartitionMap::new(body)?,
-            body: bytes,
-        })
+        Ok(PublishedMap { map: PartitionMap::new(body)?, body: bytes })
     }
 }
 

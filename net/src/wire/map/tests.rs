@@ -2,10 +2,7 @@ use super::*;
 use crate::testing::Lcg;
 
 fn map_of(placements: &[(&str, Placement)]) -> MapBody {
-    let mut body = MapBody {
-        version: 3,
-        ..MapBody::default()
-    };
+    let mut body = MapBody { version: 3, ..MapBody::default() };
     for (place, (name, placement)) in placements.iter().enumerate() {
         let table = place as u32 + 1;
         let kind = placement.kind();
@@ -17,14 +14,7 @@ fn map_of(placements: &[(&str, Placement)]) -> MapBody {
         });
         for (start, end) in placement.ranges().expect("good placement") {
             let id = body.partitions.len() as u32 + 1;
-            body.partitions.push(MapPartition {
-                id,
-                table,
-                epoch: 1,
-                shard: (id % 3) as u16,
-                start,
-                end,
-            });
+            body.partitions.push(MapPartition { id, table, epoch: 1, shard: (id % 3) as u16, start, end });
         }
     }
     // The order on the wire means nothing.
@@ -35,31 +25,20 @@ fn map_of(placements: &[(&str, Placement)]) -> MapBody {
 fn sample() -> MapBody {
     map_of(&[
         ("zebra", Placement::Hash { partitions: 7 }),
-        (
-            "ant",
-            Placement::Range {
-                splits: vec![b"g".to_vec(), b"p".to_vec()],
-            },
-        ),
+        ("ant", Placement::Range { splits: vec![b"g".to_vec(), b"p".to_vec()] }),
     ])
 }
 
 #[test]
 fn every_key_has_the_one_partition_that_holds_it() {
     let map = PartitionMap::new(sample()).expect("good map");
-    assert_eq!(
-        (map.version(), map.partition_count(), map.tables().len()),
-        (MapVersion(3), 10, 2)
-    );
+    assert_eq!((map.version(), map.partition_count(), map.tables().len()), (MapVersion(3), 10, 2));
     let mut random = Lcg::new(1);
     for _ in 0..2000 {
         let key: Vec<u8> = (0..1 + random.below(6)).map(|_| random.next() as u8).collect();
         for table in map.tables() {
-            let point = if table.placement == PlacementKind::Hash {
-                hash_of(&key).to_vec()
-            } else {
-                key.clone()
-            };
+            let point =
+                if table.placement == PlacementKind::Hash { hash_of(&key).to_vec() } else { key.clone() };
             let holders: Vec<_> = table.partitions().iter().filter(|p| p.holds(&point)).collect();
             assert_eq!(holders.len(), 1);
             assert_eq!(map.route(&table.name, &key), Some(holders[0].route()));
@@ -68,11 +47,7 @@ fn every_key_has_the_one_partition_that_holds_it() {
     }
     let ant = map.table("ant").expect("there");
     for (key, place) in [("a", 0), ("fz", 0), ("g", 1), ("p", 2), ("z", 2)] {
-        assert_eq!(
-            ant.partition_of(key.as_bytes()),
-            Some(&ant.partitions()[place]),
-            "{key}"
-        );
+        assert_eq!(ant.partition_of(key.as_bytes()), Some(&ant.partitions()[place]), "{key}");
     }
     assert_eq!(map.route("bee", b"a"), None);
     assert_eq!(map.partition(PartitionId(99)), None);
@@ -93,37 +68,19 @@ fn hash_ranges_are_even_and_without_gaps() {
         let ranges = Placement::Hash { partitions }.ranges().expect("at least one");
         assert_eq!(ranges.len(), partitions as usize);
         assert!(ranges[0].0.is_empty() && ranges[ranges.len() - 1].1.is_none());
-        assert!(
-            ranges
-                .windows(2)
-                .all(|w| w[0].1.as_ref() == Some(&w[1].0) && w[0].0 < w[1].0)
-        );
+        assert!(ranges.windows(2).all(|w| w[0].1.as_ref() == Some(&w[1].0) && w[0].0 < w[1].0));
     }
-    assert_eq!(
-        Placement::Hash { partitions: 0 }.ranges(),
-        Err(PlacementError::NoPartitions)
-    );
+    assert_eq!(Placement::Hash { partitions: 0 }.ranges(), Err(PlacementError::NoPartitions));
 }
 
 #[test]
 fn splits_must_ascend_and_fit_a_key() {
-    let of = |splits: &[&[u8]]| Placement::Range {
-        splits: splits.iter().map(|s| s.to_vec()).collect(),
-    };
+    let of = |splits: &[&[u8]]| Placement::Range { splits: splits.iter().map(|s| s.to_vec()).collect() };
     assert_eq!(of(&[]).ranges(), Ok(vec![(Vec::new(), None)]));
     assert_eq!(of(&[b""]).ranges(), Err(PlacementError::BadSplit { place: 0 }));
-    assert_eq!(
-        of(&[b"b", b"b"]).ranges(),
-        Err(PlacementError::BadSplit { place: 1 })
-    );
-    assert_eq!(
-        of(&[b"b", b"a"]).ranges(),
-        Err(PlacementError::BadSplit { place: 1 })
-    );
-    assert_eq!(
-        of(&[&[b'x'; MAX_KEY_BYTES + 1]]).ranges(),
-        Err(PlacementError::BadSplit { place: 0 })
-    );
+    assert_eq!(of(&[b"b", b"b"]).ranges(), Err(PlacementError::BadSplit { place: 1 }));
+    assert_eq!(of(&[b"b", b"a"]).ranges(), Err(PlacementError::BadSplit { place: 1 }));
+    assert_eq!(of(&[&[b'x'; MAX_KEY_BYTES + 1]]).ranges(), Err(PlacementError::BadSplit { place: 0 }));
     assert!(of(&[&[b'x'; MAX_KEY_BYTES]]).ranges().is_ok());
 }
 
@@ -136,30 +93,12 @@ fn maps_that_contradict_themselves_are_refused() {
     };
     let twice = |b: &mut MapBody| b.partitions[0].id = b.partitions[1].id;
     assert!(matches!(spoil(&twice), MapError::DuplicatePartition(_)));
-    assert!(matches!(
-        spoil(&|b| b.tables[0].name = "ant".into()),
-        MapError::DuplicateTable(_)
-    ));
-    assert!(matches!(
-        spoil(&|b| b.tables[0].id = 2),
-        MapError::DuplicateTable(_)
-    ));
-    assert!(matches!(
-        spoil(&|b| b.partitions[0].table = 9),
-        MapError::NoTable(_)
-    ));
-    assert!(matches!(
-        spoil(&|b| b.partitions[1].end = Some(b"q".to_vec())),
-        MapError::BadRange(_)
-    ));
-    assert!(matches!(
-        spoil(&|b| b.partitions[1].end = None),
-        MapError::BadRange(_)
-    ));
-    assert!(matches!(
-        spoil(&|b| b.partitions[5].start = b"x".to_vec()),
-        MapError::BadRange(_)
-    ));
+    assert!(matches!(spoil(&|b| b.tables[0].name = "ant".into()), MapError::DuplicateTable(_)));
+    assert!(matches!(spoil(&|b| b.tables[0].id = 2), MapError::DuplicateTable(_)));
+    assert!(matches!(spoil(&|b| b.partitions[0].table = 9), MapError::NoTable(_)));
+    assert!(matches!(spoil(&|b| b.partitions[1].end = Some(b"q".to_vec())), MapError::BadRange(_)));
+    assert!(matches!(spoil(&|b| b.partitions[1].end = None), MapError::BadRange(_)));
+    assert!(matches!(spoil(&|b| b.partitions[5].start = b"x".to_vec()), MapError::BadRange(_)));
 }
 
 #[test]

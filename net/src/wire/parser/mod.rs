@@ -81,20 +81,12 @@ impl FrameParser {
     /// A parser of frames with this header size and at most this much body.
     pub fn new(header_bytes: usize, max_body_bytes: usize) -> FrameParser {
         assert!(header_bytes >= 8, "a header holds at least length and checksum");
-        FrameParser {
-            header_bytes,
-            max_body_bytes,
-            partial: Vec::new(),
-        }
+        FrameParser { header_bytes, max_body_bytes, partial: Vec::new() }
     }
 
     /// The next frame of what was kept and `input`, which is advanced past what was taken.
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Parsed<'a>, Violation> {
-        if self.partial.is_empty() {
-            self.next_in_place(input)
-        } else {
-            self.next_reassembled(input)
-        }
+        if self.partial.is_empty() { self.next_in_place(input) } else { self.next_reassembled(input) }
     }
 
     /// Bytes of the unfinished frame so far.
@@ -127,9 +119,7 @@ impl FrameParser {
             self.keep(head);
             *input = rest;
             if self.partial.len() < goal {
-                return Ok(Parsed::NeedMore {
-                    bytes: goal - self.partial.len(),
-                });
+                return Ok(Parsed::NeedMore { bytes: goal - self.partial.len() });
             }
             // With the header complete the frame's length is known; go round once more for the body.
             if known.is_some() || self.frame_len(&self.partial)? == Some(self.partial.len()) {
@@ -147,10 +137,7 @@ impl FrameParser {
         let needed = self.partial.len() + bytes.len();
         if needed > self.partial.capacity() {
             let most = self.header_bytes + self.max_body_bytes;
-            assert!(
-                needed <= most,
-                "a partial frame of {needed} bytes, where {most} are the most"
-            );
+            assert!(needed <= most, "a partial frame of {needed} bytes, where {most} are the most");
             let capacity = needed.next_power_of_two().min(most);
             self.partial.reserve_exact(capacity - self.partial.len());
         }
@@ -164,10 +151,7 @@ impl FrameParser {
         }
         let len = u32_at(bytes, BODY_LEN_AT) as usize;
         if len > self.max_body_bytes {
-            return Err(Violation::FrameTooLarge {
-                len,
-                limit: self.max_body_bytes,
-            });
+            return Err(Violation::FrameTooLarge { len, limit: self.max_body_bytes });
         }
         Ok((bytes.len() >= self.header_bytes).then_some(self.header_bytes + len))
     }

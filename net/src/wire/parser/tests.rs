@@ -39,17 +39,9 @@ fn frames_that_lie_whole_are_not_copied() {
     let mut input = &bytes[..];
     let mut parser = parser();
     for _ in 0..3 {
-        assert!(matches!(
-            parser.next(&mut input),
-            Ok(Parsed::Frame(Cow::Borrowed(_)))
-        ));
+        assert!(matches!(parser.next(&mut input), Ok(Parsed::Frame(Cow::Borrowed(_)))));
     }
-    assert_eq!(
-        parser.next(&mut input),
-        Ok(Parsed::NeedMore {
-            bytes: REQUEST_HEADER_BYTES
-        })
-    );
+    assert_eq!(parser.next(&mut input), Ok(Parsed::NeedMore { bytes: REQUEST_HEADER_BYTES }));
     assert_eq!(parser.partial_bytes(), 0);
 }
 
@@ -98,15 +90,8 @@ fn need_more_is_exact() {
 
 #[test]
 fn an_oversize_length_is_refused_before_anything_is_kept() {
-    let header = RequestHeader {
-        body_len: LIMIT as u32 + 1,
-        ..RequestHeader::default()
-    }
-    .to_bytes();
-    let refused = Err(Violation::FrameTooLarge {
-        len: LIMIT + 1,
-        limit: LIMIT,
-    });
+    let header = RequestHeader { body_len: LIMIT as u32 + 1, ..RequestHeader::default() }.to_bytes();
+    let refused = Err(Violation::FrameTooLarge { len: LIMIT + 1, limit: LIMIT });
     let mut whole = parser();
     assert_eq!(whole.next(&mut &header[..]), refused);
     assert_eq!(whole.partial_bytes(), 0);
@@ -156,11 +141,7 @@ fn garbage_never_panics_and_never_holds_more_than_a_frame() {
 #[test]
 fn memory_grows_with_the_bytes_that_came() {
     let mut big = FrameParser::new(REQUEST_HEADER_BYTES, 1 << 20);
-    let header = RequestHeader {
-        body_len: 1 << 20,
-        ..RequestHeader::default()
-    }
-    .to_bytes();
+    let header = RequestHeader { body_len: 1 << 20, ..RequestHeader::default() }.to_bytes();
     assert!(matches!(big.next(&mut &header[..]), Ok(Parsed::NeedMore { bytes }) if bytes == 1 << 20));
     assert!(big.partial.capacity() <= 64);
 }

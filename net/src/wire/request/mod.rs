@@ -173,14 +173,9 @@ impl<'a> RequestView<'a> {
         if header.flags & !opcode.allowed_flags() != 0 {
             return Err(DecodeError::Malformed("a flag that this operation does not have"));
         }
-        let target = Target {
-            partition: header.partition,
-            epoch: header.epoch,
-        };
+        let target = Target { partition: header.partition, epoch: header.epoch };
         if !opcode.is_for_partition() && target != Target::default() {
-            return Err(DecodeError::Malformed(
-                "a partition where the operation is for none",
-            ));
+            return Err(DecodeError::Malformed("a partition where the operation is for none"));
         }
         match opcode {
             Opcode::Get | Opcode::Put | Opcode::Delete | Opcode::Scan | Opcode::Count => {
@@ -188,10 +183,7 @@ impl<'a> RequestView<'a> {
             }
             _ if header.key_len != 0 => Err(DecodeError::Malformed("a key where the operation has none")),
             Opcode::Hello => decode_hello(body).map(RequestView::Hello),
-            Opcode::Batch => Ok(RequestView::Batch {
-                target,
-                batch: BatchView::decode(body)?,
-            }),
+            Opcode::Batch => Ok(RequestView::Batch { target, batch: BatchView::decode(body)? }),
             Opcode::CreateTable => Ok(RequestView::CreateTable(CreateTable::from_bytes(body)?)),
             Opcode::DropTable => Ok(RequestView::DropTable(DropTable::from_bytes(body)?)),
             Opcode::Ping => Ok(RequestView::Ping { payload: body }),
@@ -211,11 +203,7 @@ impl<'a> RequestView<'a> {
         target: Target,
         body: &'a [u8],
     ) -> Result<RequestView<'a>, DecodeError> {
-        let prefix_len = if opcode == Opcode::Scan {
-            SCAN_PREFIX_BYTES
-        } else {
-            0
-        };
+        let prefix_len = if opcode == Opcode::Scan { SCAN_PREFIX_BYTES } else { 0 };
         let (prefix, rest) = body
             .split_at_checked(prefix_len)
             .ok_or(DecodeError::Malformed("a scan begins with its limits"))?;
@@ -226,19 +214,10 @@ impl<'a> RequestView<'a> {
             Opcode::Get if rest.is_empty() => Ok(RequestView::Get { target, key }),
             Opcode::Put => {
                 let (condition, value) = split_condition(header.flags, rest)?;
-                Ok(RequestView::Put {
-                    target,
-                    key,
-                    value,
-                    condition,
-                })
+                Ok(RequestView::Put { target, key, value, condition })
             }
             Opcode::Delete => match split_condition(header.flags, rest)? {
-                (condition, []) => Ok(RequestView::Delete {
-                    target,
-                    key,
-                    condition,
-                }),
+                (condition, []) => Ok(RequestView::Delete { target, key, condition }),
                 _ => Err(DecodeError::Malformed("bytes after the key of a delete")),
             },
             Opcode::Scan => {
@@ -251,10 +230,7 @@ impl<'a> RequestView<'a> {
                 };
                 Ok(RequestView::Scan { target, scan })
             }
-            Opcode::Count => Ok(RequestView::Count {
-                target,
-                range: decode_range(header.flags, key, rest)?,
-            }),
+            Opcode::Count => Ok(RequestView::Count { target, range: decode_range(header.flags, key, rest)? }),
             _ => Err(DecodeError::Malformed("bytes after the key of a get")),
         }
     }
@@ -298,21 +274,12 @@ impl<'a> RequestView<'a> {
                 fields = Fields::keyed(*target, key)?;
                 [key, &[], &[]]
             }
-            RequestView::Put {
-                target,
-                key,
-                value,
-                condition,
-            } => {
+            RequestView::Put { target, key, value, condition } => {
                 fields = Fields::keyed(*target, key)?;
                 (fields.flags, seq_bytes) = condition_parts(*condition);
                 [key, &seq_bytes[..seq_len(*condition)], value]
             }
-            RequestView::Delete {
-                target,
-                key,
-                condition,
-            } => {
+            RequestView::Delete { target, key, condition } => {
                 fields = Fields::keyed(*target, key)?;
                 (fields.flags, seq_bytes) = condition_parts(*condition);
                 [key, &seq_bytes[..seq_len(*condition)], &[]]
@@ -362,11 +329,7 @@ struct Fields {
 impl Fields {
     fn keyed(target: Target, key: &[u8]) -> Result<Fields, EncodeError> {
         let key_len = u16::try_from(key.len()).map_err(|_| EncodeError::KeyLength { len: key.len() })?;
-        Ok(Fields {
-            target,
-            flags: 0,
-            key_len,
-        })
+        Ok(Fields { target, flags: 0, key_len })
     }
 
     fn ranged(target: Target, range: &RangeView<'_>) -> Result<Fields, EncodeError> {
@@ -416,11 +379,7 @@ fn condition_parts(condition: Condition) -> (u8, [u8; Seq::BYTES]) {
 }
 
 fn seq_len(condition: Condition) -> usize {
-    if matches!(condition, Condition::IfSeq(_)) {
-        Seq::BYTES
-    } else {
-        0
-    }
+    if matches!(condition, Condition::IfSeq(_)) { Seq::BYTES } else { 0 }
 }
 
 fn split_condition(flag_bits: u8, rest: &[u8]) -> Result<(Condition, &[u8]), DecodeError> {
@@ -437,10 +396,7 @@ fn split_condition(flag_bits: u8, rest: &[u8]) -> Result<(Condition, &[u8]), Dec
 
 fn decode_range<'a>(flag_bits: u8, start: &'a [u8], end: &'a [u8]) -> Result<RangeView<'a>, DecodeError> {
     match flag_bits & flags::HAS_END != 0 {
-        true => Ok(RangeView {
-            start,
-            end: Some(end),
-        }),
+        true => Ok(RangeView { start, end: Some(end) }),
         false if end.is_empty() => Ok(RangeView { start, end: None }),
         false => Err(DecodeError::Malformed("an end without its flag")),
     }
@@ -460,15 +416,10 @@ pub fn hello_versions(body: &[u8]) -> Option<(u16, u16)> {
 }
 
 fn decode_hello(body: &[u8]) -> Result<HelloView, DecodeError> {
-    let (oldest_version, newest_version) = hello_versions(body).ok_or(DecodeError::Malformed(
-        "a hello begins with LODE and its versions",
-    ))?;
+    let (oldest_version, newest_version) =
+        hello_versions(body).ok_or(DecodeError::Malformed("a hello begins with LODE and its versions"))?;
     let hello = Hello::from_bytes(&body[HELLO_PREFIX_BYTES..])?;
-    Ok(HelloView {
-        oldest_version,
-        newest_version,
-        hello,
-    })
+    Ok(HelloView { oldest_version, newest_version, hello })
 }
 
 fn encode_hello(view: &HelloView) -> Vec<u8> {

@@ -3,114 +3,46 @@ use crate::wire::batch::{BatchBuilder, BatchWrite};
 use crate::wire::control::{Placement, Store};
 use crate::wire::header::checksum_holds;
 
-const TARGET: Target = Target {
-    partition: PartitionId(7),
-    epoch: Epoch(3),
-};
+const TARGET: Target = Target { partition: PartitionId(7), epoch: Epoch(3) };
 
 fn hello() -> RequestView<'static> {
     RequestView::Hello(HelloView {
         oldest_version: 1,
         newest_version: 2,
-        hello: Hello {
-            client_name: "test".into(),
-            incarnation: 9,
-        },
+        hello: Hello { client_name: "test".into(), incarnation: 9 },
     })
 }
 
 fn with_every_request(mut see: impl FnMut(RequestView<'_>)) {
-    let seq = Seq {
-        wall_ns: 1,
-        counter: 2,
-        node: 3,
-    };
+    let seq = Seq { wall_ns: 1, counter: 2, node: 3 };
     let mut batch = BatchBuilder::new();
-    batch.push(BatchWrite::Put {
-        key: b"k",
-        value: b"v",
-    });
+    batch.push(BatchWrite::Put { key: b"k", value: b"v" });
     batch.push(BatchWrite::Delete { key: b"l" });
-    let range = RangeView {
-        start: b"a",
-        end: Some(b"m"),
-    };
-    let scan = ScanView {
-        range,
-        reverse: true,
-        keys_only: true,
-        limit: 10,
-        byte_budget: 4096,
-    };
-    let open = ScanView {
-        range: RangeView::default(),
-        reverse: false,
-        keys_only: false,
-        ..scan
-    };
-    let placement = Placement::Range {
-        splits: vec![b"m".to_vec()],
-    };
+    let range = RangeView { start: b"a", end: Some(b"m") };
+    let scan = ScanView { range, reverse: true, keys_only: true, limit: 10, byte_budget: 4096 };
+    let open = ScanView { range: RangeView::default(), reverse: false, keys_only: false, ..scan };
+    let placement = Placement::Range { splits: vec![b"m".to_vec()] };
     see(hello());
-    see(RequestView::Get {
-        target: TARGET,
-        key: b"key",
-    });
+    see(RequestView::Get { target: TARGET, key: b"key" });
     for condition in [Condition::Always, Condition::IfAbsent, Condition::IfSeq(seq)] {
-        see(RequestView::Put {
-            target: TARGET,
-            key: b"key",
-            value: b"value",
-            condition,
-        });
-        see(RequestView::Put {
-            target: TARGET,
-            key: b"key",
-            value: b"",
-            condition,
-        });
+        see(RequestView::Put { target: TARGET, key: b"key", value: b"value", condition });
+        see(RequestView::Put { target: TARGET, key: b"key", value: b"", condition });
     }
     for condition in [Condition::Always, Condition::IfSeq(seq)] {
-        see(RequestView::Delete {
-            target: TARGET,
-            key: b"key",
-            condition,
-        });
+        see(RequestView::Delete { target: TARGET, key: b"key", condition });
     }
-    see(RequestView::Batch {
-        target: TARGET,
-        batch: batch.view(),
-    });
+    see(RequestView::Batch { target: TARGET, batch: batch.view() });
     see(RequestView::Scan { target: TARGET, scan });
+    see(RequestView::Scan { target: TARGET, scan: open });
     see(RequestView::Scan {
         target: TARGET,
-        scan: open,
-    });
-    see(RequestView::Scan {
-        target: TARGET,
-        scan: ScanView {
-            range: RangeView {
-                start: b"",
-                end: Some(b""),
-            },
-            ..scan
-        },
+        scan: ScanView { range: RangeView { start: b"", end: Some(b"") }, ..scan },
     });
     see(RequestView::Min { target: TARGET });
     see(RequestView::Max { target: TARGET });
-    see(RequestView::Count {
-        target: TARGET,
-        range,
-    });
-    see(RequestView::Count {
-        target: TARGET,
-        range: RangeView::default(),
-    });
-    see(RequestView::CreateTable(CreateTable {
-        name: "t".into(),
-        store: Store::Durable,
-        placement,
-    }));
+    see(RequestView::Count { target: TARGET, range });
+    see(RequestView::Count { target: TARGET, range: RangeView::default() });
+    see(RequestView::CreateTable(CreateTable { name: "t".into(), store: Store::Durable, placement }));
     see(RequestView::DropTable(DropTable { name: "t".into() }));
     see(RequestView::ListTables);
     see(RequestView::Map);
@@ -121,9 +53,7 @@ fn with_every_request(mut see: impl FnMut(RequestView<'_>)) {
 
 fn encoded(request: &RequestView<'_>) -> Vec<u8> {
     let mut frame = Vec::new();
-    request
-        .encode(RequestId(42), MapVersion(5), &mut frame)
-        .expect("small enough");
+    request.encode(RequestId(42), MapVersion(5), &mut frame).expect("small enough");
     frame
 }
 
@@ -138,10 +68,7 @@ fn every_request_comes_back_from_its_frame() {
         assert!(checksum_holds(&frame));
         let header = header_of(&frame);
         assert_eq!(header.body_len as usize, frame.len() - REQUEST_HEADER_BYTES);
-        assert_eq!(
-            (header.request_id, header.map_version),
-            (RequestId(42), MapVersion(5))
-        );
+        assert_eq!((header.request_id, header.map_version), (RequestId(42), MapVersion(5)));
         let back = RequestView::decode(&header, &frame[REQUEST_HEADER_BYTES..]);
         assert_eq!(back, Ok(request));
     });
@@ -175,10 +102,7 @@ fn fields_that_an_operation_does_not_have_are_refused() {
         }
         let mut odd = header;
         odd.opcode = 0;
-        assert_eq!(
-            RequestView::decode(&odd, body),
-            Err(DecodeError::UnknownOpcode(0))
-        );
+        assert_eq!(RequestView::decode(&odd, body), Err(DecodeError::UnknownOpcode(0)));
     });
 }
 
@@ -186,18 +110,13 @@ fn fields_that_an_operation_does_not_have_are_refused() {
 fn what_no_frame_can_say_is_not_encoded() {
     let mut out = Vec::new();
     let key = vec![0u8; 65_536];
-    let get = RequestView::Get {
-        target: TARGET,
-        key: &key,
-    };
+    let get = RequestView::Get { target: TARGET, key: &key };
     let refused = get.encode(RequestId(1), MapVersion(0), &mut out);
     assert_eq!(refused, Err(EncodeError::KeyLength { len: 65_536 }));
     let payload = vec![0u8; limits::MAX_REQUEST_BODY_BYTES + 1];
     let ping = RequestView::Ping { payload: &payload };
     assert!(ping.encode(RequestId(1), MapVersion(0), &mut out).is_err());
     assert!(out.is_empty());
-    let ping = RequestView::Ping {
-        payload: &payload[1..],
-    };
+    let ping = RequestView::Ping { payload: &payload[1..] };
     assert_eq!(ping.encode(RequestId(1), MapVersion(0), &mut out), Ok(()));
 }

@@ -106,10 +106,7 @@ impl Frame<'_> {
 
     /// The same, owning its bytes, so that it may outlive the receive buffer.
     pub fn into_owned(self) -> Frame<'static> {
-        Frame {
-            header: self.header,
-            bytes: Cow::Owned(self.bytes.into_owned()),
-        }
+        Frame { header: self.header, bytes: Cow::Owned(self.bytes.into_owned()) }
     }
 }
 
@@ -178,9 +175,7 @@ impl ServerConnection {
     pub fn receive<'a>(&mut self, input: &mut &'a [u8], context: &Context<'_>) -> Incoming<'a> {
         if self.state == State::Closed {
             *input = &[];
-            return Incoming::NeedMore {
-                bytes: REQUEST_HEADER_BYTES,
-            };
+            return Incoming::NeedMore { bytes: REQUEST_HEADER_BYTES };
         }
         match self.parser.next(input) {
             Err(violation) => self.close(violation, RequestId(0), 0, context),
@@ -226,12 +221,7 @@ impl ServerConnection {
             return self.close(Violation::HelloFirst, id, opcode, context);
         };
         if newest < OLDEST_PROTOCOL_VERSION || oldest > PROTOCOL_VERSION || oldest > newest {
-            return self.close(
-                Violation::VersionUnsupported { oldest, newest },
-                id,
-                opcode,
-                context,
-            );
+            return self.close(Violation::VersionUnsupported { oldest, newest }, id, opcode, context);
         }
         let Ok(RequestView::Hello(view)) = frame.view() else {
             return self.close(Violation::HelloFirst, id, opcode, context);
@@ -273,12 +263,7 @@ impl ServerConnection {
     }
 
     fn simple(&self, header: &RequestHeader, status: Status, body: &[u8], context: &Context<'_>) -> Vec<u8> {
-        let head = ReplyHead::new(
-            header.request_id,
-            header.opcode,
-            status,
-            context.map.map.version(),
-        );
+        let head = ReplyHead::new(header.request_id, header.opcode, status, context.map.map.version());
         let mut out = Vec::with_capacity(REPLY_HEADER_BYTES + body.len());
         encode_reply(&head, body, &mut out);
         out
@@ -378,12 +363,8 @@ impl ServerConnection {
     pub fn deadline_ns(&self) -> Option<u64> {
         let hello = (self.state == State::AwaitingHello)
             .then(|| self.opened_ns.saturating_add(self.limits.hello_timeout_ns));
-        let frame = self
-            .frame_since_ns
-            .map(|since| since.saturating_add(self.limits.frame_timeout_ns));
-        let send = self
-            .send_since_ns
-            .map(|since| since.saturating_add(self.limits.send_timeout_ns));
+        let frame = self.frame_since_ns.map(|since| since.saturating_add(self.limits.frame_timeout_ns));
+        let send = self.send_since_ns.map(|since| since.saturating_add(self.limits.send_timeout_ns));
         [hello, frame, send].into_iter().flatten().min()
     }
 
@@ -411,11 +392,7 @@ impl ServerConnection {
 /// A reply that no request asked for, sent just before closing: too many connections, or the node stops.
 pub fn unsolicited(status: Status, message: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    encode_reply(
-        &ReplyHead::new(RequestId(0), 0, status, MapVersion(0)),
-        message.as_bytes(),
-        &mut out,
-    );
+    encode_reply(&ReplyHead::new(RequestId(0), 0, status, MapVersion(0)), message.as_bytes(), &mut out);
     out
 }
 

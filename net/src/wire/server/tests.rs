@@ -15,11 +15,7 @@ fn node() -> NodeInfo {
 }
 
 fn map(version: u32) -> PublishedMap {
-    PublishedMap::new(MapBody {
-        version,
-        ..MapBody::default()
-    })
-    .expect("an empty map is a map")
+    PublishedMap::new(MapBody { version, ..MapBody::default() }).expect("an empty map is a map")
 }
 
 fn connection(limits: ConnectionLimits) -> ServerConnection {
@@ -28,30 +24,18 @@ fn connection(limits: ConnectionLimits) -> ServerConnection {
 
 fn bytes_of(id: u64, map_version: u32, request: &RequestView<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    request
-        .encode(RequestId(id), MapVersion(map_version), &mut out)
-        .expect("small enough");
+    request.encode(RequestId(id), MapVersion(map_version), &mut out).expect("small enough");
     out
 }
 
 fn hello(id: u64, versions: (u16, u16), map_version: u32, incarnation: u64) -> Vec<u8> {
-    let hello = Hello {
-        client_name: "test".into(),
-        incarnation,
-    };
-    let view = HelloView {
-        oldest_version: versions.0,
-        newest_version: versions.1,
-        hello,
-    };
+    let hello = Hello { client_name: "test".into(), incarnation };
+    let view = HelloView { oldest_version: versions.0, newest_version: versions.1, hello };
     bytes_of(id, map_version, &RequestView::Hello(view))
 }
 
 fn get(id: u64) -> Vec<u8> {
-    let target = Target {
-        partition: PartitionId(1),
-        epoch: Epoch(1),
-    };
+    let target = Target { partition: PartitionId(1), epoch: Epoch(1) };
     bytes_of(id, 0, &RequestView::Get { target, key: b"k" })
 }
 
@@ -62,11 +46,7 @@ fn status_of(reply: &[u8]) -> (Status, u64) {
 
 fn opened(limits: ConnectionLimits, node: &NodeInfo, map: &PublishedMap) -> ServerConnection {
     let mut connection = connection(limits);
-    let context = Context {
-        node: Some(node),
-        map,
-        now_ns: 0,
-    };
+    let context = Context { node: Some(node), map, now_ns: 0 };
     let bytes = hello(1, (1, 1), 0, 0);
     let Incoming::Reply(reply) = connection.receive(&mut &bytes[..], &context) else {
         panic!("hello is answered")
@@ -78,11 +58,7 @@ fn opened(limits: ConnectionLimits, node: &NodeInfo, map: &PublishedMap) -> Serv
 #[test]
 fn hello_brings_the_node_and_the_map_only_to_those_who_lack_it() {
     let (node, map) = (node(), map(5));
-    let context = Context {
-        node: Some(&node),
-        map: &map,
-        now_ns: 0,
-    };
+    let context = Context { node: Some(&node), map: &map, now_ns: 0 };
     for (map_version, incarnation, wants_map) in [(0, 0, true), (5, 11, false), (5, 10, true), (4, 11, true)]
     {
         let mut connection = connection(ConnectionLimits::default());
@@ -93,10 +69,7 @@ fn hello_brings_the_node_and_the_map_only_to_those_who_lack_it() {
         let view = ReplyView::of_frame(&reply);
         assert_eq!((view.header.aux, view.header.map_version), (1, MapVersion(5)));
         let body = HelloReply::from_bytes(view.body).expect("own bytes");
-        assert_eq!(
-            (body.shard, body.incarnation, body.map.is_some()),
-            (2, 11, wants_map)
-        );
+        assert_eq!((body.shard, body.incarnation, body.map.is_some()), (2, 11, wants_map));
         assert!(connection.is_open());
     }
 }
@@ -104,11 +77,7 @@ fn hello_brings_the_node_and_the_map_only_to_those_who_lack_it() {
 #[test]
 fn what_is_not_a_hello_closes_the_connection() {
     let (node, map) = (node(), map(5));
-    let context = Context {
-        node: Some(&node),
-        map: &map,
-        now_ns: 0,
-    };
+    let context = Context { node: Some(&node), map: &map, now_ns: 0 };
     let too_new = hello(3, (2, 9), 0, 0);
     let too_old = hello(3, (0, 0), 0, 0);
     for (bytes, status) in [
@@ -123,10 +92,7 @@ fn what_is_not_a_hello_closes_the_connection() {
         assert_eq!((violation.status(), status_of(&reply)), (status, (status, 3)));
         let late = hello(4, (1, 1), 0, 0);
         let again = connection.receive(&mut &late[..], &context);
-        assert!(
-            matches!(again, Incoming::NeedMore { .. }),
-            "a closed connection hears nothing"
-        );
+        assert!(matches!(again, Incoming::NeedMore { .. }), "a closed connection hears nothing");
         assert!(!connection.wants_input());
     }
 }
@@ -136,54 +102,27 @@ fn a_node_that_recovers_says_so_and_takes_the_next_hello() {
     let (node, map) = (node(), map(5));
     let mut connection = connection(ConnectionLimits::default());
     let bytes = hello(1, (1, 1), 0, 0);
-    let recovering = Context {
-        node: None,
-        map: &map,
-        now_ns: 0,
-    };
-    let Incoming::Reply(reply) = connection.receive(&mut &bytes[..], &recovering) else {
-        panic!("answered")
-    };
+    let recovering = Context { node: None, map: &map, now_ns: 0 };
+    let Incoming::Reply(reply) = connection.receive(&mut &bytes[..], &recovering) else { panic!("answered") };
     assert_eq!(status_of(&reply), (Status::NotReady, 1));
-    let ready = Context {
-        node: Some(&node),
-        ..recovering
-    };
-    assert!(matches!(
-        connection.receive(&mut &bytes[..], &ready),
-        Incoming::Reply(_)
-    ));
+    let ready = Context { node: Some(&node), ..recovering };
+    assert!(matches!(connection.receive(&mut &bytes[..], &ready), Incoming::Reply(_)));
     assert!(connection.is_open());
 }
 
 #[test]
 fn one_request_too_many_is_busy() {
     let (node, map) = (node(), map(5));
-    let limits = ConnectionLimits {
-        in_flight: 2,
-        ..ConnectionLimits::default()
-    };
+    let limits = ConnectionLimits { in_flight: 2, ..ConnectionLimits::default() };
     let mut connection = opened(limits, &node, &map);
-    let context = Context {
-        node: Some(&node),
-        map: &map,
-        now_ns: 0,
-    };
+    let context = Context { node: Some(&node), map: &map, now_ns: 0 };
     let bytes = [get(2), get(3), get(4)].concat();
     let mut input = &bytes[..];
-    assert!(matches!(
-        connection.receive(&mut input, &context),
-        Incoming::Request(_)
-    ));
+    assert!(matches!(connection.receive(&mut input, &context), Incoming::Request(_)));
     assert!(connection.wants_input());
-    assert!(matches!(
-        connection.receive(&mut input, &context),
-        Incoming::Request(_)
-    ));
+    assert!(matches!(connection.receive(&mut input, &context), Incoming::Request(_)));
     assert!(!connection.wants_input());
-    let Incoming::Reply(reply) = connection.receive(&mut input, &context) else {
-        panic!("busy")
-    };
+    let Incoming::Reply(reply) = connection.receive(&mut input, &context) else { panic!("busy") };
     assert_eq!(status_of(&reply), (Status::Busy, 4));
     connection.request_done();
     assert!(connection.wants_input());
@@ -197,8 +136,7 @@ fn a_stale_request_gets_each_map_once() {
         let reply = connection.stale_map_reply(RequestId(9), 2, Epoch(4), map);
         let view = ReplyView::of_frame(&reply);
         assert_eq!((view.status(), view.header.aux), (Some(Status::StaleMap), 4));
-        view.map_body()
-            .map(|body| MapBody::from_bytes(body).expect("own bytes").version)
+        view.map_body().map(|body| MapBody::from_bytes(body).expect("own bytes").version)
     };
     assert_eq!(stale(&old), None, "came with hello");
     assert_eq!(stale(&new), Some(6));
@@ -209,21 +147,13 @@ fn a_stale_request_gets_each_map_once() {
 fn ping_and_map_are_answered_here() {
     let (node, map) = (node(), map(5));
     let mut connection = opened(ConnectionLimits::default(), &node, &map);
-    let context = Context {
-        node: Some(&node),
-        map: &map,
-        now_ns: 0,
-    };
+    let context = Context { node: Some(&node), map: &map, now_ns: 0 };
     let ping = bytes_of(2, 0, &RequestView::Ping { payload: b"abc" });
-    let Incoming::Reply(reply) = connection.receive(&mut &ping[..], &context) else {
-        panic!("pong")
-    };
+    let Incoming::Reply(reply) = connection.receive(&mut &ping[..], &context) else { panic!("pong") };
     assert_eq!(ReplyView::of_frame(&reply).body, b"abc");
     for (version, carries) in [(5, false), (4, true)] {
         let fetch = bytes_of(3, version, &RequestView::Map);
-        let Incoming::Reply(reply) = connection.receive(&mut &fetch[..], &context) else {
-            panic!("map")
-        };
+        let Incoming::Reply(reply) = connection.receive(&mut &fetch[..], &context) else { panic!("map") };
         assert_eq!(ReplyView::of_frame(&reply).map_body().is_some(), carries);
     }
 }
@@ -232,11 +162,7 @@ fn ping_and_map_are_answered_here() {
 fn deadlines_pass_only_where_something_is_owed() {
     let (node, map) = (node(), map(5));
     let limits = ConnectionLimits::default();
-    let at = |now_ns| Context {
-        node: Some(&node),
-        map: &map,
-        now_ns,
-    };
+    let at = |now_ns| Context { node: Some(&node), map: &map, now_ns };
     let violation = |outcome| match outcome {
         Some(Incoming::Close { violation, .. }) => Some(violation),
         _ => None,
@@ -252,22 +178,14 @@ fn deadlines_pass_only_where_something_is_owed() {
     let frame = get(2);
     half.receive(&mut &frame[..3], &at(10));
     half.receive(&mut &frame[3..9], &at(1000));
-    assert_eq!(
-        half.deadline_ns(),
-        Some(10 + limits.frame_timeout_ns),
-        "dripping gains nothing"
-    );
+    assert_eq!(half.deadline_ns(), Some(10 + limits.frame_timeout_ns), "dripping gains nothing");
     let closed = violation(half.check_deadlines(&at(10 + limits.frame_timeout_ns)));
     assert_eq!(closed, Some(Violation::FrameTimeout));
 
     let mut deaf = opened(limits, &node, &map);
     deaf.reply_queued(100, 5);
     deaf.reply_sent(60, 7);
-    assert_eq!(
-        deaf.deadline_ns(),
-        Some(7 + limits.send_timeout_ns),
-        "progress counts"
-    );
+    assert_eq!(deaf.deadline_ns(), Some(7 + limits.send_timeout_ns), "progress counts");
     let closed = violation(deaf.check_deadlines(&at(7 + limits.send_timeout_ns)));
     assert_eq!(closed, Some(Violation::SendTimeout));
 }
@@ -275,10 +193,7 @@ fn deadlines_pass_only_where_something_is_owed() {
 #[test]
 fn a_peer_that_does_not_read_is_no_longer_read() {
     let (node, map) = (node(), map(5));
-    let limits = ConnectionLimits {
-        queued_reply_bytes: 100,
-        ..ConnectionLimits::default()
-    };
+    let limits = ConnectionLimits { queued_reply_bytes: 100, ..ConnectionLimits::default() };
     let mut connection = opened(limits, &node, &map);
     connection.reply_queued(100, 1);
     assert!(!connection.wants_input());
@@ -289,11 +204,7 @@ fn a_peer_that_does_not_read_is_no_longer_read() {
 #[test]
 fn hostile_frames_are_answered_or_closed_but_never_panic() {
     let (node, map) = (node(), map(5));
-    let context = Context {
-        node: Some(&node),
-        map: &map,
-        now_ns: 0,
-    };
+    let context = Context { node: Some(&node), map: &map, now_ns: 0 };
     for seed in 0..300 {
         let mut random = Lcg::new(seed);
         let mut connection = opened(ConnectionLimits::default(), &node, &map);
@@ -325,8 +236,5 @@ fn hostile_frames_are_answered_or_closed_but_never_panic() {
 
 #[test]
 fn a_last_word_has_no_request() {
-    assert_eq!(
-        status_of(&unsolicited(Status::TooManyConnections, "full")),
-        (Status::TooManyConnections, 0)
-    );
+    assert_eq!(status_of(&unsolicited(Status::TooManyConnections, "full")), (Status::TooManyConnections, 0));
 }

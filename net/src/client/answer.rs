@@ -1,0 +1,78 @@
+//! Replies, read in the words of their operations. Shared by both clients.
+
+use bytes::Bytes;
+
+use crate::client::connection::OwnedReply;
+use crate::client::error::{Failure, StatsError};
+use crate::client::options::{Record, ScanRecord, TableInfo, Written};
+use crate::wire::Status;
+use crate::wire::control::TableList;
+
+/// A page of a scan.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    pub(crate) records: Vec<ScanRecord>,
+    pub(crate) more: bool,
+}
+
+pub(crate) fn of_get(reply: OwnedReply) -> Result<Option<Record>, Failure> {
+    match reply.status() {
+        Status::NotFound => Ok(None),
+        _ => of_done(&reply).map(|()| Some(Record { seq: reply.header.seq, value: reply.body })),
+    }
+}
+
+pub(crate) fn of_write(reply: &OwnedReply) -> Result<Written, Failure> {
+    of_done(reply).map(|()| Written { seq: reply.header.seq, existed: reply.header.aux == 1 })
+}
+
+pub(crate) fn of_count(reply: &OwnedReply) -> Result<u64, Failure> {
+    of_done(reply).map(|()| reply.header.aux)
+}
+
+pub(crate) fn of_done(reply: &OwnedReply) -> Result<(), Failure> {
+    Failure::of_reply(reply).map_or(Ok(()), Err)
+}
+
+/// Of a Scan, a Min or a Max; keys and values share the reply's one buffer.
+pub(crate) fn of_page(reply: &OwnedReply) -> Result<Page, Failure> {
+    if reply.status() == Status::NotFound {
+        return Ok(Page::default());
+    }
+    of_done(reply)?;
+    let shared = |part: &[u8]| if part.is_empty() { Bytes::new() } else { reply.body.slice_ref(part) };
+    let mut records = Vec::with_capacity(reply.header.aux.min(4096) as usize);
+    for record in reply.view().records() {
+        let record = record.map_err(|_| Failure::BadReply("a page of records is damaged"))?;
+        records.push(ScanRecord { key: shared(record.key), seq: record.seq, value: shared(record.value) });
+    }
+    if records.len() as u64 != reply.header.aux {
+        return Err(Failure::BadReply("a page holds another number of records than it says"));
+    }
+    Ok(Page { records, more: reply.view().has_more() })
+}
+
+pub(crate) fn of_table(reply: &OwnedReply) -> Result<TableInfo, Failure> {
+    of_done(reply)?;
+    TableInfo::from_bytes(&reply.body).map_err(|_| Failure::BadReply("not a table"))
+}
+
+pub(crate) fn of_tables(reply: &OwnedReply) -> Result<Vec<TableInfo>, Failure> {
+    of_done(reply)?;
+    let list = TableList::from_bytes(&reply.body).map_err(|_| Failure::BadReply("not a list of tables"))?;
+    Ok(list.tables)
+}
+
+pub(crate) fn of_stats(reply: &OwnedReply) -> Result<serde_json::Value, StatsError> {
+    of_done(reply)?;
+    serde_json::from_slice(&reply.body).map_err(|error| StatsError::BadReply(error.to_string()))
+}
+
+/// The record with the smallest or largest key of the pages' records.
+pub(crate) fn extreme_of(pages: impl IntoIterator<Item = Page>, largest: bool) -> Option<ScanRecord> {
+    let records = pages.into_iter().flat_map(|page| page.records);
+    match largest {
+        true => records.max_by(|a, b| a.key.cmp(&b.key)),
+        false => records.min_by(|a, b| a.key.cmp(&b.key)),
+    }
+}

@@ -1,0 +1,200 @@
+//! The client for everyone without tokio. One per thread; it is `Send`.
+
+mod link;
+mod pipeline;
+mod runner;
+mod scanner;
+
+use std::sync::Arc;
+
+pub use self::pipeline::{Answer, Pipeline};
+use self::runner::Runner;
+pub use self::scanner::Scanner;
+use crate::client::call::{self, Ask, Call};
+use crate::client::error::Failure;
+use crate::client::{
+    Batch, BatchError, CheckpointError, ClientOptions, Condition, ConnectError, CountError, FAN_OUT,
+    GetError, PartitionMap, Record, ScanError, ScanOptions, ScanRecord, Seq, StatsError, TableError,
+    TableInfo, TableOf, TableOptions, WriteError, Written, answer,
+};
+use crate::wire::control::{CreateTable, DropTable};
+use crate::wire::{RangeView, RequestView};
+
+/// The blocking client: the methods of [`client::Client`](crate::client::Client), and a [`Pipeline`].
+pub struct Client {
+    runner: Runner,
+}
+
+impl Client {
+    /// Connects to any port of a node, `host:port`, and learns its shards and map.
+    pub fn connect(addr: &str, options: ClientOptions) -> Result<Client, ConnectError> {
+        Ok(Client { runner: Runner::connect(addr, options)? })
+    }
+
+    /// Reads one record.
+    pub fn get(&mut self, table: &str, key: &[u8]) -> Result<Option<Record>, GetError> {
+        let reply = self.runner.call(&Call::on_key(table, key, Ask::Get { key }))?;
+        Ok(answer::of_get(reply)?)
+    }
+
+    /// Writes one record.
+    pub fn put(&mut self, table: &str, key: &[u8], value: &[u8]) -> Result<Written, WriteError> {
+        self.put_if(table, key, value, Condition::Always)
+    }
+
+    /// Writes one record where there is none.
+    pub fn put_if_absent(&mut self, table: &str, key: &[u8], value: &[u8]) -> Result<Written, WriteError> {
+        self.put_if(table, key, value, Condition::IfAbsent)
+    }
+
+    /// Writes one record where the present one has this version.
+    pub fn compare_and_set(
+        &mut self,
+        table: &str,
+        key: &[u8],
+        value: &[u8],
+        expected: Seq,
+    ) -> Result<Written, WriteError> {
+        self.put_if(table, key, value, Condition::IfSeq(expected))
+    }
+
+    fn put_if(
+        &mut self,
+        table: &str,
+        key: &[u8],
+        value: &[u8],
+        condition: Condition,
+    ) -> Result<Written, WriteError> {
+        let reply = self.runner.call(&Call::on_key(table, key, Ask::Put { key, value, condition }))?;
+        Ok(answer::of_write(&reply)?)
+    }
+
+    /// Deletes one record, there or not.
+    pub fn delete(&mut self, table: &str, key: &[u8]) -> Result<Written, WriteError> {
+        let ask = Ask::Delete { key, condition: Condition::Always };
+        let reply = self.runner.call(&Call::on_key(table, key, ask))?;
+        Ok(answer::of_write(&reply)?)
+    }
+
+    /// Deletes one record where it has this version.
+    pub fn delete_if(&mut self, table: &str, key: &[u8], expected: Seq) -> Result<Written, WriteError> {
+        let ask = Ask::Delete { key, condition: Condition::IfSeq(expected) };
+        let reply = self.runner.call(&Call::on_key(table, key, ask))?;
+        Ok(answer::of_write(&reply)?)
+    }
+
+    /// All of these writes, or none. Their keys must fall in one partition.
+    pub fn batch(&mut self, table: &str, batch: Batch) -> Result<Written, BatchError> {
+        call::check_batch(&batch, self.runner.view.limits())?;
+        let routes = self.table(table).map_err(WriteError::from)?;
+        let key = call::batch_key(&batch, routes.routes())?;
+        let call = Call::on_key(table, key, Ask::Batch(batch.view()));
+        let reply = self.runner.call(&call).map_err(WriteError::from)?;
+        Ok(answer::of_write(&reply).map_err(WriteError::from)?)
+    }
+
+    /// Records in key order, page by page.
+    pub fn scan(&mut self, table: &str, options: ScanOptions) -> Scanner<'_> {
+        Scanner::new(self, table, options)
+    }
+
+    /// The record with the smallest key.
+    pub fn min(&mut self, table: &str) -> Result<Option<ScanRecord>, ScanError> {
+        self.extreme(table, false)
+    }
+
+    /// The record with the largest key.
+    pub fn max(&mut self, table: &str) -> Result<Option<ScanRecord>, ScanError> {
+        self.extreme(table, true)
+    }
+
+    fn extreme(&mut self, table: &str, largest: bool) -> Result<Option<ScanRecord>, ScanError> {
+        let (ids, width) = self.table(table)?.ids_for_extreme(largest);
+        for some in ids.chunks(width) {
+            let ask = || if largest { Ask::Max } else { Ask::Min };
+            let calls: Vec<_> = some.iter().map(|id| Call::on_partition(table, *id, ask())).collect();
+            let mut pages = Vec::with_capacity(calls.len());
+            for reply in self.runner.run(&calls) {
+                pages.push(answer::of_page(&reply?)?);
+            }
+            if let Some(best) = answer::extreme_of(pages, largest) {
+                return Ok(Some(best));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many records have a key from `start` (empty: the smallest) to before `end` (`None`: the largest). Not
+    /// of one instant where the range spans partitions.
+    pub fn count(&mut self, table: &str, start: &[u8], end: Option<&[u8]>) -> Result<u64, CountError> {
+        let ids = self.table(table)?.ids_in(start, end);
+        let ask = |id: &_| Call::on_partition(table, *id, Ask::Count(RangeView { start, end }));
+        let mut sum = 0;
+        for some in ids.chunks(FAN_OUT) {
+            for reply in self.runner.run(&some.iter().map(ask).collect::<Vec<_>>()) {
+                sum += answer::of_count(&reply?)?;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Makes a table; when this returns, the client's map has it.
+    pub fn create_table(&mut self, options: TableOptions) -> Result<TableInfo, TableError> {
+        call::check_table(&options)?;
+        let TableOptions { name, store, placement } = options;
+        let request = RequestView::CreateTable(CreateTable { name: name.clone(), store, placement });
+        let of = |failure| TableError::of(failure, &name);
+        let reply = self.runner.call(&Call::on_node(request)).map_err(of)?;
+        let info = answer::of_table(&reply).map_err(of)?;
+        self.runner.await_map(reply.header.map_version);
+        Ok(info)
+    }
+
+    /// Forgets a table and its records; space comes back lazily.
+    pub fn drop_table(&mut self, name: &str) -> Result<(), TableError> {
+        let request = RequestView::DropTable(DropTable { name: name.to_owned() });
+        let of = |failure| TableError::of(failure, name);
+        let reply = self.runner.call(&Call::on_node(request)).map_err(of)?;
+        answer::of_done(&reply).map_err(of)?;
+        self.runner.await_map(reply.header.map_version);
+        Ok(())
+    }
+
+    /// The tables of the node, by name.
+    pub fn list_tables(&mut self) -> Result<Vec<TableInfo>, TableError> {
+        let of = |failure| TableError::of(failure, "");
+        let reply = self.runner.call(&Call::on_node(RequestView::ListTables)).map_err(of)?;
+        answer::of_tables(&reply).map_err(of)
+    }
+
+    /// Counters and gauges of the node, per shard and summed.
+    pub fn stats(&mut self) -> Result<serde_json::Value, StatsError> {
+        let reply = self.runner.call(&Call::on_node(RequestView::Stats))?;
+        answer::of_stats(&reply)
+    }
+
+    /// Writes a checkpoint on every shard; returns when it is durable.
+    pub fn checkpoint(&mut self) -> Result<(), CheckpointError> {
+        let reply = self.runner.call(&Call::on_node(RequestView::Checkpoint))?;
+        Ok(answer::of_done(&reply)?)
+    }
+
+    /// Gets and writes to be sent together.
+    pub fn pipeline(&mut self) -> Pipeline<'_> {
+        Pipeline::new(self)
+    }
+
+    /// The partition map as last heard of.
+    pub fn map(&self) -> Arc<PartitionMap> {
+        self.runner.view.map().clone()
+    }
+
+    /// The table's routes; the map is fetched once where it does not know the table.
+    fn table(&mut self, name: &str) -> Result<TableOf, Failure> {
+        if let Ok(found) = TableOf::find(self.runner.view.map(), name) {
+            return Ok(found);
+        }
+        self.runner.refresh_map();
+        TableOf::find(self.runner.view.map(), name)
+    }
+}

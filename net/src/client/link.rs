@@ -1,0 +1,250 @@
+//! One connection on tokio: one task that moves bytes between a socket and a sans-IO connection.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::client::call::{Call, Course, Loss};
+use crate::client::connection::{Connection, ConnectionError, Event, OwnedReply};
+use crate::client::error::{ConnectError, Failure};
+use crate::client::options::ClientOptions;
+use crate::client::view::NodeView;
+use crate::wire::request::EncodeError;
+use crate::wire::{MapVersion, ShardId, Status};
+
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+const NOT_READY_WAIT: Duration = Duration::from_millis(50);
+
+/// What a call waits for.
+pub(crate) type Answer = Result<OwnedReply, Loss>;
+
+struct Waiter {
+    answer: oneshot::Sender<Answer>,
+    /// Held until the node has answered, even where nobody waits any more.
+    _permit: OwnedSemaphorePermit,
+}
+
+/// One open connection, shared by those who submit and the task that moves its bytes.
+pub(crate) struct Link {
+    /// `None` once it has ended.
+    connection: Mutex<Option<Connection<Waiter>>>,
+    /// There is output, or the owner is gone.
+    wake: Notify,
+    permits: Arc<Semaphore>,
+    incarnation: u64,
+    shard: ShardId,
+}
+
+impl Link {
+    /// Whether requests may still be submitted.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// The shard it ends at.
+    pub(crate) fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// Sends a call once there is room for it; the receiver gets its answer.
+    pub(crate) async fn submit(
+        &self,
+        call: &Call<'_>,
+        course: &Course,
+        view_incarnation: u64,
+    ) -> Result<oneshot::Receiver<Answer>, Failure> {
+        let gone = || Failure::Lost { reason: "the connection has ended".to_owned(), maybe_sent: false };
+        let permit = self.permits.clone().acquire_owned().await.map_err(|_| gone())?;
+        let (answer, receiver) = oneshot::channel();
+        let mut guard = self.lock();
+        let connection = guard.as_mut().ok_or_else(gone)?;
+        // The map of another run of the node means nothing to this one.
+        let map_is_ours = view_incarnation == self.incarnation;
+        connection.set_map_version(if map_is_ours { course.map_version } else { MapVersion(0) });
+        let submitted = connection.submit(&call.request(course.target), Waiter { answer, _permit: permit });
+        drop(guard);
+        submitted.map_err(failure_of_encode)?;
+        self.wake.notify_one();
+        Ok(receiver)
+    }
+
+    /// Ends the connection: whoever waits is told, and its task stops.
+    pub(crate) fn end(&self, reason: &str) {
+        let ended = self.lock().take();
+        self.permits.close();
+        self.wake.notify_one();
+        for unanswered in ended.into_iter().flat_map(|mut connection| connection.drain()) {
+            let loss = Loss { reason: reason.to_owned(), maybe_sent: unanswered.maybe_sent };
+            // A waiter whose call has timed out is not listening; nothing is lost by that.
+            let _ = unanswered.tag.answer.send(Err(loss));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Connection<Waiter>>> {
+        // Nothing between lock and unlock can leave a connection half-changed but a bug that panics.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) fn failure_of_encode(error: EncodeError) -> Failure {
+    match error {
+        EncodeError::KeyLength { len } => Failure::KeyLength(len),
+        EncodeError::BodyLength { len } => {
+            Failure::ValueLength { len, limit: crate::wire::limits::MAX_REQUEST_BODY_BYTES }
+        }
+    }
+}
+
+/// Connects and shakes hands; a node that recovers is waited for. `view` learns what the node says of itself.
+pub(crate) async fn open(
+    addr: &str,
+    options: &ClientOptions,
+    view: &Arc<RwLock<NodeView>>,
+) -> Result<Arc<Link>, ConnectError> {
+    let attempt = async {
+        let candidates = resolve(addr).await?;
+        loop {
+            match open_once(addr, &candidates, options, view).await {
+                Err(ConnectError::Refused {
+                    source: ConnectionError::Refused { status: Status::NotReady, .. },
+                    ..
+                }) => tokio::time::sleep(NOT_READY_WAIT).await,
+                done => return done,
+            }
+        }
+    };
+    let timeout = options.connect_timeout;
+    let timed_out = || ConnectError::Timeout { addr: addr.to_owned(), timeout };
+    tokio::time::timeout(timeout, attempt).await.map_err(|_| timed_out())?
+}
+
+async fn resolve(addr: &str) -> Result<Vec<SocketAddr>, ConnectError> {
+    let wrong = |source| ConnectError::Address { addr: addr.to_owned(), source };
+    let candidates: Vec<SocketAddr> = tokio::net::lookup_host(addr).await.map_err(wrong)?.collect();
+    match candidates.is_empty() {
+        true => Err(wrong(io::Error::new(io::ErrorKind::NotFound, "the name has no address"))),
+        false => Ok(candidates),
+    }
+}
+
+async fn open_once(
+    addr: &str,
+    candidates: &[SocketAddr],
+    options: &ClientOptions,
+    view: &Arc<RwLock<NodeView>>,
+) -> Result<Arc<Link>, ConnectError> {
+    let broken = |source| ConnectError::Io { addr: addr.to_owned(), source };
+    let mut stream = TcpStream::connect(candidates).await.map_err(broken)?;
+    stream.set_nodelay(true).map_err(broken)?;
+    let ip = stream.peer_addr().map_err(broken)?.ip();
+    let (incarnation, map_version) = {
+        let view = view.read().unwrap_or_else(PoisonError::into_inner);
+        (view.incarnation(), view.map().version())
+    };
+    let mut connection = Connection::new(&options.name, incarnation, map_version);
+    stream.write_all(connection.output()).await.map_err(broken)?;
+    connection.consume_output(connection.output().len());
+    let (incarnation, shard) = shake_hands(addr, &mut stream, &mut connection, ip, view).await?;
+    let in_flight = {
+        let view = view.read().unwrap_or_else(PoisonError::into_inner);
+        options.max_in_flight_per_connection.clamp(1, view.limits().in_flight.max(1) as usize)
+    };
+    let link = Arc::new(Link {
+        connection: Mutex::new(Some(connection)),
+        wake: Notify::new(),
+        permits: Arc::new(Semaphore::new(in_flight)),
+        incarnation,
+        shard,
+    });
+    tokio::spawn(run(link.clone(), stream, view.clone()));
+    Ok(link)
+}
+
+async fn shake_hands(
+    addr: &str,
+    stream: &mut TcpStream,
+    connection: &mut Connection<Waiter>,
+    ip: IpAddr,
+    view: &RwLock<NodeView>,
+) -> Result<(u64, ShardId), ConnectError> {
+    let mut buffer = vec![0u8; READ_BUFFER_BYTES];
+    loop {
+        let broken = |source| ConnectError::Io { addr: addr.to_owned(), source };
+        let read = stream.read(&mut buffer).await.map_err(broken)?;
+        if read == 0 {
+            return Err(broken(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let mut input = &buffer[..read];
+        let refused = |source| ConnectError::Refused { addr: addr.to_owned(), source };
+        if let Some(Event::Opened(hello)) = connection.next_event(&mut input).map_err(refused)? {
+            let opened = (hello.incarnation, ShardId(hello.shard));
+            let mut view = view.write().unwrap_or_else(PoisonError::into_inner);
+            view.adopt_hello(ip, *hello)
+                .map_err(|reason| ConnectError::BadMap { addr: addr.to_owned(), reason })?;
+            return Ok(opened);
+        }
+    }
+}
+
+async fn run(link: Arc<Link>, mut stream: TcpStream, view: Arc<RwLock<NodeView>>) {
+    let reason = match move_bytes(&link, &mut stream, &view).await {
+        Ok(()) => "the client was closed".to_owned(),
+        Err(reason) => reason,
+    };
+    link.end(&reason);
+}
+
+/// Reads and writes at once, so that neither side waits for the other to take its bytes.
+async fn move_bytes(link: &Link, stream: &mut TcpStream, view: &RwLock<NodeView>) -> Result<(), String> {
+    let (mut reader, mut writer) = stream.split();
+    let mut received = vec![0u8; READ_BUFFER_BYTES];
+    let mut output = Vec::new();
+    let mut sent = 0;
+    loop {
+        if sent == output.len() {
+            output.clear();
+            sent = 0;
+            match link.lock().as_mut() {
+                Some(connection) => connection.take_output(&mut output),
+                None => return Ok(()),
+            }
+        }
+        tokio::select! {
+            read = reader.read(&mut received) => match read {
+                Ok(0) => return Err("the node closed the connection".to_owned()),
+                Ok(bytes) => take_in(link, &received[..bytes], view)?,
+                Err(error) => return Err(format!("receiving failed: {error}")),
+            },
+            written = writer.write(&output[sent..]), if sent < output.len() => match written {
+                Ok(bytes) => sent += bytes,
+                Err(error) => return Err(format!("sending failed: {error}")),
+            },
+            () = link.wake.notified(), if sent == output.len() => {}
+        }
+    }
+}
+
+fn take_in(link: &Link, mut input: &[u8], view: &RwLock<NodeView>) -> Result<(), String> {
+    let mut guard = link.lock();
+    let Some(connection) = guard.as_mut() else { return Ok(()) };
+    loop {
+        match connection.next_event(&mut input) {
+            Ok(None) => return Ok(()),
+            Ok(Some(Event::Opened(_))) => return Err("the node shook hands twice".to_owned()),
+            Ok(Some(Event::Reply { tag, reply, .. })) => {
+                // Before the reply is given out, so that its receiver finds the map that came with it.
+                if let Some(bytes) = reply.view().map_body() {
+                    let mut view = view.write().unwrap_or_else(PoisonError::into_inner);
+                    view.adopt_map_bytes(bytes, link.incarnation)?;
+                }
+                let _ = tag.answer.send(Ok(reply.into_owned()));
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
