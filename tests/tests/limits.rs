@@ -18,12 +18,12 @@ fn table(name: &str, store: Store, partitions: u32) -> TableOptions {
 
 /// A table of one partition, so that any batch fits in one.
 fn single(client: &mut Client) {
-    client.create_table(table("t", Store::Durable, 1)).unwrap();
-    client.put("t", b"witness", b"untouched").unwrap();
+    client.create_table(table("t", Store::Durable, 1)).expect("the table is new");
+    client.put("t", b"witness", b"untouched").expect("an empty drive takes a record");
 }
 
 fn assert_untouched(client: &mut Client) {
-    let witness = client.get("t", b"witness").unwrap().expect("the witness is there");
+    let witness = client.get("t", b"witness").expect("a get works").expect("the witness is there");
     assert_eq!(witness.value.as_ref(), b"untouched");
 }
 
