@@ -126,7 +126,11 @@ impl Shard {
             self.move_records(io);
             self.read_victim(io);
             self.move_records(io);
-            self.finish_victim(io);
+            if self.finish_victim(io) {
+                // The next one at once: no completion may be under way that would bring us here again.
+                self.choose_victim(io);
+                self.read_victim(io);
+            }
         }
     }
 
@@ -314,19 +318,21 @@ impl Shard {
         }
     }
 
-    fn finish_victim(&mut self, io: &mut Io<'_>) {
+    /// Says whether the victim is done with.
+    fn finish_victim(&mut self, io: &mut Io<'_>) -> bool {
         let done = |victim: &Victim| victim.reader.is_done() && victim.records.is_empty();
         if !self.cleaner.victim.as_ref().is_some_and(done) || !self.close_cleaning_frame(io) {
-            return;
+            return false;
         }
         if !self.cleaner.in_flight.is_empty() {
-            return;
+            return false;
         }
-        let Some(victim) = self.cleaner.victim.take() else { return };
+        let Some(victim) = self.cleaner.victim.take() else { return false };
         self.stats.segments_cleaned += 1;
         if self.space.get(victim.segment).live_bytes > 0 {
             self.space.mark_damaged(victim.segment);
         }
         self.free_emptied(io);
+        true
     }
 }
