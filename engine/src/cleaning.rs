@@ -124,10 +124,11 @@ impl Shard {
         if self.cleaner.victim.is_some() {
             self.cleaner.head.open_ahead(Claim::Cleaning, &mut self.space, io);
             self.move_records(io);
-            self.read_victim(io);
-            self.move_records(io);
+            // Every chunk that is there: nothing else may be under way to bring us here again.
+            while self.read_victim(io) {
+                self.move_records(io);
+            }
             if self.finish_victim(io) {
-                // The next one at once: no completion may be under way that would bring us here again.
                 self.choose_victim(io);
                 self.read_victim(io);
             }
@@ -175,15 +176,15 @@ impl Shard {
         Victim { segment, reader, scanner, bytes: Vec::new(), records: VecDeque::new() }
     }
 
-    /// Takes the next chunk, if the records of the last are on their way.
-    fn read_victim(&mut self, io: &mut Io<'_>) {
-        let Some(victim) = &mut self.cleaner.victim else { return };
+    /// Takes the next chunk, if the records of the last are on their way. Says whether it did.
+    fn read_victim(&mut self, io: &mut Io<'_>) -> bool {
+        let Some(victim) = &mut self.cleaner.victim else { return false };
         victim.reader.pump(io);
         if !victim.records.is_empty() {
-            return;
+            return false;
         }
         victim.bytes.clear();
-        let Some(chunk) = victim.reader.take() else { return };
+        let Some(chunk) = victim.reader.take() else { return false };
         let unreadable;
         let bytes = match chunk.result {
             Ok(()) => &io.buffers.bytes(chunk.buffer)[..chunk.len as usize],
@@ -207,6 +208,8 @@ impl Shard {
             });
         });
         io.buffers.release(chunk.buffer);
+        victim.reader.pump(io);
+        true
     }
 
     /// Encodes waiting records into cleaning frames, while there is room.
