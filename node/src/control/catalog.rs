@@ -1,0 +1,334 @@
+//! The node's tables and partitions: where they live, how they are made and dropped.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lode_engine::limits::{MAX_PARTITIONS, MAX_TABLE_NAME_BYTES};
+use lode_engine::{
+    CatalogError, Epoch, PartitionId, PartitionSpec, Placement, RequestBody, ShardId, StoreKind, TableId,
+    TableSpec,
+};
+use lode_net::wire::Status;
+use lode_net::wire::control as wire;
+
+use super::{Control, RecoverError, ShardReply};
+use crate::dispatch::{Answer, AnswerBody, Asked, catalog_error_answer, failed};
+
+/// Most tables of a node.
+pub const MAX_TABLES: usize = 16_384;
+/// The epoch of a partition that has never moved.
+const FIRST_EPOCH: Epoch = Epoch(1);
+
+#[derive(Debug, Clone)]
+struct Table {
+    spec: TableSpec,
+    partitions: Vec<(PartitionSpec, ShardId)>,
+}
+
+/// Every table of the node, and where its partitions live.
+#[derive(Debug)]
+pub struct NodeCatalog {
+    shards: u16,
+    tables: BTreeMap<TableId, Table>,
+    names: BTreeMap<String, TableId>,
+    next_table: u32,
+    next_partition: u32,
+}
+
+impl NodeCatalog {
+    /// An empty one, for a node of so many shards.
+    pub fn new(shards: u16) -> NodeCatalog {
+        NodeCatalog {
+            shards,
+            tables: BTreeMap::new(),
+            names: BTreeMap::new(),
+            next_table: 1,
+            next_partition: 1,
+        }
+    }
+
+    /// Ids up to these have been used before and are not given again.
+    fn used(&mut self, table: TableId, partition: PartitionId) {
+        self.next_table = self.next_table.max(table.0 + 1);
+        self.next_partition = self.next_partition.max(partition.0 + 1);
+    }
+
+    fn insert(&mut self, table: Table) {
+        let last = table.partitions.iter().map(|(spec, _)| spec.id).max().unwrap_or(PartitionId(0));
+        self.used(table.spec.id, last);
+        self.names.insert(table.spec.name.clone(), table.spec.id);
+        self.tables.insert(table.spec.id, table);
+    }
+
+    fn remove(&mut self, id: TableId) {
+        if let Some(table) = self.tables.remove(&id) {
+            self.names.remove(&table.spec.name);
+        }
+    }
+
+    fn partition_count(&self) -> usize {
+        self.tables.values().map(|table| table.partitions.len()).sum()
+    }
+
+    /// The table that `create` describes, spread over the shards; or why there can be none.
+    fn plan(&self, asked: Asked, create: wire::CreateTable) -> Result<Table, Answer> {
+        let len = create.name.len();
+        if !(1..=MAX_TABLE_NAME_BYTES).contains(&len) {
+            return Err(catalog_error_answer(asked, &CatalogError::NameLength { len }));
+        }
+        if self.names.contains_key(&create.name) {
+            return Err(catalog_error_answer(asked, &CatalogError::TableExists));
+        }
+        if self.tables.len() >= MAX_TABLES {
+            let words = format!("the node has {MAX_TABLES} tables, the most it takes; drop one first");
+            return Err(failed(asked, Status::TooManyTables, MAX_TABLES as u64, &words));
+        }
+        let limit = MAX_PARTITIONS * usize::from(self.shards);
+        if create.placement.partition_count() > limit.saturating_sub(self.partition_count()) {
+            return Err(catalog_error_answer(asked, &CatalogError::TooManyPartitions { limit }));
+        }
+        let ranges = create.placement.ranges().map_err(|error| failed(asked, Status::BadRange, 0, &error))?;
+        let id = TableId(self.next_table);
+        let spec = TableSpec {
+            id,
+            name: create.name,
+            store: match create.store {
+                wire::Store::Durable => StoreKind::Durable,
+                wire::Store::Memory => StoreKind::Memory,
+            },
+            placement: match create.placement.kind() {
+                wire::PlacementKind::Hash => Placement::Hash,
+                wire::PlacementKind::Range => Placement::Range,
+            },
+        };
+        let place = |(index, (start, end)): (usize, wire_map::OwnedRange)| {
+            let partition = PartitionId(self.next_partition + index as u32);
+            // Tables begin on different shards, so that many small ones spread as one large one does.
+            let shard = ShardId(((index + id.0 as usize) % usize::from(self.shards)) as u16);
+            (PartitionSpec { id: partition, table: id, epoch: FIRST_EPOCH, start, end }, shard)
+        };
+        Ok(Table { spec, partitions: ranges.into_iter().enumerate().map(place).collect() })
+    }
+
+    /// The map of this catalog, as it travels.
+    pub fn map_body(&self, version: u32) -> wire::MapBody {
+        let mut body = wire::MapBody { version, ..wire::MapBody::default() };
+        for Table { spec, partitions } in self.tables.values() {
+            body.tables.push(wire::MapTable {
+                id: spec.id.0,
+                name: spec.name.clone(),
+                store: store_of(spec),
+                placement: placement_of(spec),
+            });
+            body.partitions.extend(partitions.iter().map(|(partition, shard)| wire::MapPartition {
+                id: partition.id.0,
+                table: spec.id.0,
+                epoch: partition.epoch.0,
+                shard: shard.0,
+                start: partition.start.clone(),
+                end: partition.end.clone(),
+            }));
+        }
+        body
+    }
+}
+
+use lode_net::wire::map as wire_map;
+
+impl Control {
+    /// Reads the shards' catalogs, and drops what was half made or half dropped when the node ended.
+    pub(super) fn reconcile(&mut self) -> Result<(), RecoverError> {
+        let mut known: BTreeMap<TableId, Table> = BTreeMap::new();
+        let mut orphans: BTreeSet<(ShardId, TableId)> = BTreeSet::new();
+        // Shard 0 comes first: it decides which tables there are.
+        for (shard, tables) in self.ask_tables() {
+            for (spec, partitions) in tables {
+                let last = partitions.iter().map(|info| info.spec.id).max().unwrap_or(PartitionId(0));
+                self.catalog.used(spec.id, last);
+                if shard == ShardId(0) {
+                    known.insert(spec.id, Table { spec: spec.clone(), partitions: Vec::new() });
+                }
+                match known.get_mut(&spec.id) {
+                    Some(table) => {
+                        table.partitions.extend(partitions.into_iter().map(|info| (info.spec, shard)));
+                    }
+                    None => {
+                        orphans.insert((shard, spec.id));
+                    }
+                }
+            }
+        }
+        for (on, table) in orphans {
+            let replies = self.ask_all(|shard| (shard == on).then_some(RequestBody::DropTable { table }));
+            first_error(replies).map_err(|(shard, error)| RecoverError::Reconcile { shard, error })?;
+        }
+        for mut table in known.into_values() {
+            table.partitions.sort_by(|(a, _), (b, _)| a.start.cmp(&b.start));
+            self.catalog.insert(table);
+        }
+        Ok(())
+    }
+
+    /// Makes a table: on the other shards, then on shard 0, then in the map.
+    pub(super) fn create_table(&mut self, asked: Asked, create: wire::CreateTable) -> Answer {
+        let table = match self.catalog.plan(asked, create) {
+            Ok(table) => table,
+            Err(answer) => return answer,
+        };
+        let id = table.spec.id;
+        // Even where it fails the ids are used up.
+        let last = table.partitions.iter().map(|(spec, _)| spec.id).max().unwrap_or(PartitionId(0));
+        self.catalog.used(id, last);
+        let body_for = |shard: ShardId| {
+            let here = table.partitions.iter().filter(|(_, at)| *at == shard);
+            let partitions: Vec<_> = here.map(|(spec, _)| spec.clone()).collect();
+            let needed = shard == ShardId(0) || !partitions.is_empty();
+            needed.then(|| RequestBody::CreateTable { table: table.spec.clone(), partitions })
+        };
+        let others = self.ask_all(|shard| body_for(shard).filter(|_| shard != ShardId(0)));
+        let made = first_error(others).and_then(|()| {
+            first_error(self.ask_all(|shard| body_for(shard).filter(|_| shard == ShardId(0))))
+        });
+        if let Err((_, error)) = made {
+            // A shard that did not come so far has nothing to drop, and says so.
+            self.ask_all(|_| Some(RequestBody::DropTable { table: id }));
+            return catalog_error_answer(asked, &error);
+        }
+        let info = wire::TableInfo {
+            id: id.0,
+            name: table.spec.name.clone(),
+            store: store_of(&table.spec),
+            placement: placement_of(&table.spec),
+            partitions: table.partitions.len() as u32,
+            records: 0,
+            bytes: 0,
+        };
+        self.catalog.insert(table);
+        self.publish();
+        Answer { head: asked.head(Status::Ok), body: AnswerBody::Bytes(info.to_bytes()) }
+    }
+
+    /// Drops a table: from shard 0, from the map, from the other shards.
+    pub(super) fn drop_table(&mut self, asked: Asked, name: &str) -> Answer {
+        let Some(table) = self.catalog.names.get(name).copied() else {
+            return failed(asked, Status::UnknownTable, 0, &format!("there is no table `{name}`"));
+        };
+        let on = |first: bool| {
+            move |shard: ShardId| ((shard == ShardId(0)) == first).then_some(RequestBody::DropTable { table })
+        };
+        if let Err((_, error)) = first_error(self.ask_all(on(true))) {
+            return catalog_error_answer(asked, &error);
+        }
+        self.catalog.remove(table);
+        self.publish();
+        // A shard without partitions of it does not know it; one that fails is put right at the next start.
+        self.ask_all(on(false));
+        asked.plain(Status::Ok)
+    }
+
+    /// The tables with what they hold, summed over the shards.
+    pub(super) fn list_tables(&mut self, asked: Asked) -> Answer {
+        let mut infos: BTreeMap<TableId, wire::TableInfo> = BTreeMap::new();
+        for Table { spec, partitions } in self.catalog.tables.values() {
+            let info = wire::TableInfo {
+                id: spec.id.0,
+                name: spec.name.clone(),
+                store: store_of(spec),
+                placement: placement_of(spec),
+                partitions: partitions.len() as u32,
+                records: 0,
+                bytes: 0,
+            };
+            infos.insert(spec.id, info);
+        }
+        for (_, tables) in self.ask_tables() {
+            for (spec, partitions) in tables {
+                if let Some(info) = infos.get_mut(&spec.id) {
+                    info.records += partitions.iter().map(|partition| partition.records).sum::<u64>();
+                    info.bytes += partitions.iter().map(|partition| partition.bytes).sum::<u64>();
+                }
+            }
+        }
+        let mut tables: Vec<_> = infos.into_values().collect();
+        tables.sort_by(|a, b| a.name.cmp(&b.name));
+        let body = wire::TableList { tables }.to_bytes();
+        Answer { head: asked.head(Status::Ok), body: AnswerBody::Bytes(body) }
+    }
+}
+
+fn first_error(replies: Vec<(ShardId, ShardReply)>) -> Result<(), (ShardId, CatalogError)> {
+    for (shard, reply) in replies {
+        match reply {
+            ShardReply::Catalog(result) => result.map_err(|error| (shard, error))?,
+            other => unreachable!("a change of the catalog is answered with its outcome, not {other:?}"),
+        }
+    }
+    Ok(())
+}
+
+fn store_of(spec: &TableSpec) -> wire::Store {
+    match spec.store {
+        StoreKind::Durable => wire::Store::Durable,
+        StoreKind::Memory => wire::Store::Memory,
+    }
+}
+
+fn placement_of(spec: &TableSpec) -> wire::PlacementKind {
+    match spec.placement {
+        Placement::Hash => wire::PlacementKind::Hash,
+        Placement::Range => wire::PlacementKind::Range,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lode_net::wire::{PartitionMap, RequestId};
+
+    fn asked() -> Asked {
+        Asked { request_id: RequestId(1), opcode: 10 }
+    }
+
+    fn create(name: &str, partitions: u32) -> wire::CreateTable {
+        let placement = wire::Placement::Hash { partitions };
+        wire::CreateTable { name: name.into(), store: wire::Store::Durable, placement }
+    }
+
+    #[test]
+    fn partitions_spread_over_shards_and_ids_are_not_reused() {
+        let mut catalog = NodeCatalog::new(4);
+        let first = catalog.plan(asked(), create("a", 8)).expect("planned");
+        for shard in (0..4).map(ShardId) {
+            assert_eq!(first.partitions.iter().filter(|(_, at)| *at == shard).count(), 2);
+        }
+        let first_id = first.spec.id;
+        catalog.insert(first);
+        catalog.remove(first_id);
+        let second = catalog.plan(asked(), create("a", 1)).expect("planned");
+        assert!(second.spec.id > first_id && second.partitions[0].0.id == PartitionId(9));
+        catalog.insert(second);
+        let map = PartitionMap::new(catalog.map_body(3)).expect("a map");
+        assert_eq!((map.version().0, map.partition_count()), (3, 1));
+        assert!(map.route("a", b"any key").is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_made_is_named() {
+        let mut catalog = NodeCatalog::new(1);
+        let table = catalog.plan(asked(), create("a", 1)).expect("planned");
+        catalog.insert(table);
+        let splits = vec![b"b".to_vec(), b"a".to_vec()];
+        let bad_splits = wire::CreateTable { placement: wire::Placement::Range { splits }, ..create("b", 1) };
+        for (create, status) in [
+            (create("", 1), Status::NameLength),
+            (create(&"x".repeat(129), 1), Status::NameLength),
+            (create("a", 1), Status::TableExists),
+            (create("b", 0), Status::BadRange),
+            (create("b", 65_536), Status::TooManyPartitions),
+            (bad_splits, Status::BadRange),
+        ] {
+            let refused = catalog.plan(asked(), create).map(|table| table.spec);
+            assert_eq!(refused.expect_err("refused").head.status, status);
+        }
+        assert!(catalog.plan(asked(), create("b", 65_535)).is_ok());
+    }
+}

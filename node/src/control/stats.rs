@@ -1,0 +1,210 @@
+//! The node's statistics as one JSON object: the node, each shard, and the sums.
+
+use std::time::Instant;
+
+use lode_engine::{ShardId, ShardStats};
+use lode_net::ring::{Features, RingCounters};
+use lode_net::wire::MapVersion;
+use lode_net::wire::server::NodeInfo;
+use serde_json::{Map, Value, json};
+
+use crate::reactor::{Closed, ReactorStats};
+
+/// What is known of the node besides its counters.
+#[derive(Debug, Clone)]
+pub struct NodeFacts {
+    /// When it began to start.
+    pub begun: Instant,
+    /// The drive, in words and numbers.
+    pub drive: Value,
+    /// How the memory was divided.
+    pub memory: Value,
+    /// Milliseconds from the start to serving.
+    pub recovery_ms: f64,
+    /// What the rings found.
+    pub ring: Value,
+    /// Whether shards are pinned to cores.
+    pub pinned: bool,
+}
+
+impl NodeFacts {
+    /// The node is up.
+    pub fn recovered<'a>(&mut self, features: impl Iterator<Item = &'a Features>) {
+        self.recovery_ms = self.begun.elapsed().as_secs_f64() * 1000.0;
+        self.ring = features
+            .map(|found| {
+                json!({
+                    "kernel": found.kernel,
+                    "task_run": format!("{:?}", found.task_run).to_lowercase(),
+                    "single_issuer": found.single_issuer,
+                    "multishot_receive": found.multishot_receive,
+                    "multishot_accept": found.multishot_accept,
+                    "registered_ring": found.registered_ring,
+                    "registered_drive": found.registered_drive,
+                    "registered_buffer_bytes": found.registered_buffer_bytes,
+                })
+            })
+            .collect();
+    }
+}
+
+/// Names every field of a struct of numbers, so that none is forgotten when one is added.
+macro_rules! numbers {
+    ($of:expr, $name:ident { $($field:ident),* $(,)? } $(, except $($rest:ident),*)?) => {{
+        let $name { $($field),* $($(, $rest: _)*)? } = $of;
+        let pairs: Vec<(&str, u64)> = vec![$((stringify!($field), *$field)),*];
+        pairs
+    }};
+}
+
+/// The whole object.
+pub fn to_json(
+    facts: &NodeFacts,
+    node: &NodeInfo,
+    map_version: MapVersion,
+    shards: Vec<(ShardId, ShardStats, ReactorStats)>,
+) -> Value {
+    let mut totals: Map<String, Value> = Map::new();
+    let mut list = Vec::new();
+    for (shard, engine, reactor) in &shards {
+        let mut pairs = engine_numbers(engine);
+        pairs.extend(reactor_numbers(reactor));
+        let mut object = Map::new();
+        object.insert("shard".into(), json!(shard.0));
+        for (name, number) in pairs {
+            let sum = totals.get(name).and_then(Value::as_u64).unwrap_or(0) + number;
+            totals.insert(name.into(), json!(sum));
+            object.insert(name.into(), json!(number));
+        }
+        add_ratios(&mut object);
+        list.push(Value::Object(object));
+    }
+    add_ratios(&mut totals);
+    let process = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    json!({
+        "node": {
+            "name": node.name,
+            "incarnation": node.incarnation,
+            "uptime_ms": facts.begun.elapsed().as_millis() as u64,
+            "recovery_ms": facts.recovery_ms,
+            "map_version": map_version.0,
+            "process_cpu_us": process.tv_sec as u64 * 1_000_000 + process.tv_nsec as u64 / 1000,
+            "resident_bytes": resident_bytes(),
+            "pinned": facts.pinned,
+        },
+        "drive": facts.drive,
+        "memory": facts.memory,
+        "ring": facts.ring,
+        "shards": list,
+        "totals": totals,
+    })
+}
+
+/// What follows from the counters: reads per GET, device bytes per byte of user data.
+fn add_ratios(object: &mut Map<String, Value>) {
+    let number = |name: &str| object.get(name).and_then(Value::as_u64).unwrap_or(0) as f64;
+    let ratio = |part: f64, whole: f64| if whole > 0.0 { json!(part / whole) } else { Value::Null };
+    let from_drive = number("gets") - number("get_cache_hits") - number("get_misses");
+    let reads_per_get = ratio(number("get_device_reads"), number("gets"));
+    let reads_per_cold_get = ratio(number("get_device_reads"), from_drive);
+    let written = ["user_frame_bytes", "cleaning_frame_bytes", "image_bytes", "meta_bytes"];
+    let write_amplification = ratio(written.map(number).iter().sum(), number("user_bytes"));
+    let writes = number("puts") + number("deletes") + number("batches");
+    let device_writes_per_write = ratio(number("user_frame_writes"), writes);
+    object.insert("device_reads_per_get".into(), reads_per_get);
+    object.insert("device_reads_per_cold_get".into(), reads_per_cold_get);
+    object.insert("write_amplification".into(), write_amplification);
+    object.insert("device_writes_per_write".into(), device_writes_per_write);
+}
+
+fn engine_numbers(stats: &ShardStats) -> Vec<(&'static str, u64)> {
+    numbers!(
+        stats,
+        ShardStats {
+            gets,
+            get_cache_hits,
+            get_misses,
+            puts,
+            deletes,
+            batches,
+            scans,
+            refused,
+            busy,
+            device_reads,
+            device_read_bytes,
+            get_device_reads,
+            values_sent_from_device_buffer,
+            value_bytes_copied_to_reply,
+            user_frame_writes,
+            user_frame_bytes,
+            cleaning_frame_bytes,
+            image_bytes,
+            meta_bytes,
+            user_bytes,
+            segments_cleaned,
+            relocated_bytes,
+            checkpoints,
+            corrupt_records,
+            quarantined_frames,
+            tables,
+            partitions,
+            records,
+            memory_records,
+            live_bytes,
+            live_limit_bytes,
+            segments,
+            segments_free,
+            index_bytes,
+            memory_table_bytes,
+            memory_limit_bytes,
+            cache_bytes,
+            cache_limit_bytes,
+            writes_in_flight,
+            requests_parked,
+            recovered_frames,
+            recovered_image_records,
+            recovery_read_bytes,
+            poisoned,
+        }
+    )
+}
+
+fn reactor_numbers(stats: &ReactorStats) -> Vec<(&'static str, u64)> {
+    let mut pairs = numbers!(
+        stats,
+        ReactorStats {
+            turns, spins, requests, answers, sends, value_bytes_from_drive_buffers, values_from_drive_buffers,
+            value_bytes_shared, value_bytes_copied, hops_out, hops_in, accepted, refused_connections,
+            connections, pending, buffer_bytes, buffer_bytes_free, buffers_refused, cpu_us,
+        },
+        except closed, ring
+    );
+    let Closed { by_peer, protocol, silent, deaf, overload, stop } = stats.closed;
+    pairs.extend([
+        ("closed_by_peer", by_peer),
+        ("closed_protocol", protocol),
+        ("closed_silent", silent),
+        ("closed_deaf", deaf),
+        ("closed_overload", overload),
+        ("closed_stop", stop),
+    ]);
+    let RingCounters { enters, sleeps, submitted, completed, short_sends, short_transfers, starved_receives } =
+        stats.ring;
+    pairs.extend([
+        ("ring_enters", enters),
+        ("ring_sleeps", sleeps),
+        ("ring_submitted", submitted),
+        ("ring_completed", completed),
+        ("ring_short_sends", short_sends),
+        ("ring_short_transfers", short_transfers),
+        ("ring_starved_receives", starved_receives),
+    ]);
+    pairs
+}
+
+/// Memory of the process that is resident now.
+fn resident_bytes() -> Option<u64> {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let resident: u64 = pages.split_whitespace().nth(1)?.parse().ok()?;
+    Some(resident * rustix::param::page_size() as u64)
+}

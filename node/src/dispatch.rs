@@ -1,0 +1,381 @@
+//! Where wire requests and engine requests meet, both ways. The only file that knows both.
+//!
+//! Pure: a decoded request goes in and an engine's request comes out, an engine's answer goes in and a
+//! reply's head and body come out.
+
+use lode_engine::limits::MAX_SCAN_BYTES;
+use lode_engine::{
+    BatchWrite, CatalogError, CheckpointError, Condition, Epoch, KeyRange, PartitionId, Payload, ReadError,
+    ReplyBody, RequestBody, ScanPage, Seq, Target, WriteError, Written,
+};
+use lode_net::wire;
+use lode_net::wire::opcode::reply_flags;
+use lode_net::wire::scan::{RecordView, SCAN_RECORD_HEADER_BYTES, push_record};
+use lode_net::wire::{MapVersion, Opcode, ReplyHead, RequestHeader, RequestView, Status};
+
+/// Who must answer a request.
+#[derive(Debug)]
+pub enum Question<'a> {
+    /// The shard of its partition.
+    Shard(RequestBody<'a>),
+    /// The control thread.
+    Control(ControlQuestion),
+    /// The connection itself has answered, or will: nothing reaches this far.
+    Connection,
+}
+
+/// A request for the node as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlQuestion {
+    /// Make a table.
+    CreateTable(wire::control::CreateTable),
+    /// Forget a table.
+    DropTable(wire::control::DropTable),
+    /// The tables and what they hold.
+    ListTables,
+    /// Counters and gauges.
+    Stats,
+    /// A checkpoint on every shard.
+    Checkpoint,
+}
+
+/// What is kept of a request until its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// The client's name for it.
+    pub request_id: wire::RequestId,
+    /// Its opcode.
+    pub opcode: u8,
+}
+
+impl Asked {
+    /// Of a request's header.
+    pub fn of(header: &RequestHeader) -> Asked {
+        Asked { request_id: header.request_id, opcode: header.opcode }
+    }
+
+    /// The head of an answer with this status.
+    pub fn head(self, status: Status) -> ReplyHead {
+        // The version is set when the reply is sent: it is the map of that moment that counts.
+        ReplyHead::new(self.request_id, self.opcode, status, MapVersion(0))
+    }
+
+    /// An answer with this status and nothing else.
+    pub fn plain(self, status: Status) -> Answer {
+        Answer { head: self.head(status), body: AnswerBody::Empty }
+    }
+}
+
+/// An answer, ready to be sent.
+#[derive(Debug)]
+pub struct Answer {
+    /// Everything but the body.
+    pub head: ReplyHead,
+    /// The body.
+    pub body: AnswerBody,
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub enum AnswerBody {
+    /// None.
+    Empty,
+    /// Made for this answer.
+    Bytes(Vec<u8>),
+    /// A value, where it lies.
+    Value(Payload),
+    /// The partition map, unless the connection was given it before.
+    Map {
+        /// The partition's epoch; 0 where it is not here.
+        current_epoch: wire::Epoch,
+    },
+}
+
+/// What a decoded request asks of whom.
+pub fn question<'a>(view: RequestView<'a>) -> Question<'a> {
+    Question::Shard(match view {
+        RequestView::Get { target, key } => RequestBody::Get { target: to_target(target), key },
+        RequestView::Put { target, key, value, condition } => {
+            RequestBody::Put { target: to_target(target), key, value, condition: to_condition(condition) }
+        }
+        RequestView::Delete { target, key, condition } => {
+            RequestBody::Delete { target: to_target(target), key, condition: to_condition(condition) }
+        }
+        RequestView::Batch { target, batch } => {
+            let writes = batch.writes().map(to_batch_write).collect();
+            RequestBody::Batch { target: to_target(target), writes }
+        }
+        RequestView::Scan { target, scan } => RequestBody::Scan {
+            target: to_target(target),
+            range: to_range(scan.range),
+            reverse: scan.reverse,
+            limit: scan.limit,
+            byte_budget: scan.byte_budget,
+            keys_only: scan.keys_only,
+        },
+        RequestView::Min { target } => one_record(target, false),
+        RequestView::Max { target } => one_record(target, true),
+        RequestView::Count { target, range } => {
+            RequestBody::Count { target: to_target(target), range: to_range(range) }
+        }
+        RequestView::CreateTable(table) => return Question::Control(ControlQuestion::CreateTable(table)),
+        RequestView::DropTable(table) => return Question::Control(ControlQuestion::DropTable(table)),
+        RequestView::ListTables => return Question::Control(ControlQuestion::ListTables),
+        RequestView::Stats => return Question::Control(ControlQuestion::Stats),
+        RequestView::Checkpoint => return Question::Control(ControlQuestion::Checkpoint),
+        RequestView::Hello(_) | RequestView::Map | RequestView::Ping { .. } => return Question::Connection,
+    })
+}
+
+/// The answer to a request of a shard.
+pub fn answer(asked: Asked, body: ReplyBody) -> Answer {
+    match body {
+        ReplyBody::Get(Ok(None)) => asked.plain(Status::NotFound),
+        ReplyBody::Get(Ok(Some(found))) => {
+            let head = ReplyHead { seq: from_seq(found.seq), ..asked.head(Status::Ok) };
+            Answer { head, body: AnswerBody::Value(found.value) }
+        }
+        ReplyBody::Write(Ok(Written { seq, existed })) => {
+            let head = ReplyHead { seq: from_seq(seq), aux: u64::from(existed), ..asked.head(Status::Ok) };
+            Answer { head, body: AnswerBody::Empty }
+        }
+        ReplyBody::Scan(Ok(page)) => scan_answer(asked, &page),
+        ReplyBody::Count(Ok(count)) => {
+            Answer { head: ReplyHead { aux: count, ..asked.head(Status::Ok) }, body: AnswerBody::Empty }
+        }
+        ReplyBody::Get(Err(error)) | ReplyBody::Scan(Err(error)) | ReplyBody::Count(Err(error)) => {
+            read_error_answer(asked, &error)
+        }
+        ReplyBody::Write(Err(error)) => write_error_answer(asked, &error),
+        ReplyBody::Catalog(Ok(())) | ReplyBody::Checkpoint(Ok(())) => asked.plain(Status::Ok),
+        ReplyBody::Catalog(Err(error)) => catalog_error_answer(asked, &error),
+        ReplyBody::Checkpoint(Err(error)) => checkpoint_error_answer(asked, &error),
+        ReplyBody::Tables(_) | ReplyBody::Stats(_) => {
+            unreachable!("only the control thread asks a shard for these")
+        }
+    }
+}
+
+/// The answer that a table could not be made or dropped on a shard.
+pub fn catalog_error_answer(asked: Asked, error: &CatalogError) -> Answer {
+    let (status, aux) = match error {
+        CatalogError::UnknownTable(_) | CatalogError::UnknownPartition(_) => (Status::UnknownTable, 0),
+        CatalogError::TableExists | CatalogError::PartitionExists(_) => (Status::TableExists, 0),
+        CatalogError::NameLength { len } => (Status::NameLength, *len as u64),
+        CatalogError::BadRange(_) => (Status::BadRange, 0),
+        CatalogError::TooManyPartitions { limit } => (Status::TooManyPartitions, *limit as u64),
+        CatalogError::Busy => (Status::Busy, 0),
+        CatalogError::Full => (Status::Full, 0),
+        CatalogError::Poisoned => (Status::Poisoned, 0),
+    };
+    failed(asked, status, aux, error)
+}
+
+/// The answer that a checkpoint could not be written on a shard.
+pub fn checkpoint_error_answer(asked: Asked, error: &CheckpointError) -> Answer {
+    let status = match error {
+        CheckpointError::Poisoned => Status::Poisoned,
+        CheckpointError::NoSpace => Status::NoSpace,
+    };
+    failed(asked, status, 0, error)
+}
+
+/// A failure, in a status, a number and words.
+pub fn failed(asked: Asked, status: Status, aux: u64, words: &dyn std::fmt::Display) -> Answer {
+    let head = ReplyHead { aux, ..asked.head(status) };
+    Answer { head, body: AnswerBody::Bytes(words.to_string().into_bytes()) }
+}
+
+/// The answer to a request whose partition is not here.
+pub fn stale_answer(asked: Asked, current_epoch: Epoch) -> Answer {
+    let current_epoch = wire::Epoch(current_epoch.0);
+    Answer { head: asked.head(Status::StaleMap), body: AnswerBody::Map { current_epoch } }
+}
+
+fn read_error_answer(asked: Asked, error: &ReadError) -> Answer {
+    let (status, aux) = match error {
+        ReadError::UnknownPartition(_) | ReadError::OutOfRange => return stale_answer(asked, Epoch(0)),
+        ReadError::StaleEpoch { current } => return stale_answer(asked, *current),
+        ReadError::KeyLength { len } => (Status::KeyLength, *len as u64),
+        ReadError::ScanLimits => (Status::ScanLimits, 0),
+        ReadError::Busy => (Status::Busy, 0),
+        ReadError::Corrupt { at } => (Status::Corrupt, *at),
+        ReadError::Device { os_error, .. } => (Status::DeviceError, u64::from(os_error.unsigned_abs())),
+    };
+    failed(asked, status, aux, error)
+}
+
+fn write_error_answer(asked: Asked, error: &WriteError) -> Answer {
+    let (status, aux) = match error {
+        WriteError::UnknownPartition(_) | WriteError::OutOfRange => return stale_answer(asked, Epoch(0)),
+        WriteError::StaleEpoch { current } => return stale_answer(asked, *current),
+        WriteError::ConditionFailed { current } => {
+            let mut answer = asked.plain(Status::ConditionFailed);
+            answer.head.seq = current.map(from_seq).unwrap_or_default();
+            answer.head.aux = u64::from(current.is_some());
+            return answer;
+        }
+        WriteError::KeyLength { len } => (Status::KeyLength, *len as u64),
+        WriteError::ValueLength { len, .. } => (Status::ValueLength, *len as u64),
+        WriteError::BatchSize { writes, .. } => (Status::BatchSize, *writes as u64),
+        WriteError::Busy => (Status::Busy, 0),
+        WriteError::Full { live_bytes, .. } => (Status::Full, *live_bytes),
+        WriteError::MemoryFull { used_bytes, .. } => (Status::MemoryFull, *used_bytes),
+        WriteError::Corrupt { at } => (Status::Corrupt, *at),
+        WriteError::Poisoned => (Status::Poisoned, 0),
+    };
+    failed(asked, status, aux, error)
+}
+
+/// A page; of Min and Max the one record, or `NotFound`.
+fn scan_answer(asked: Asked, page: &ScanPage) -> Answer {
+    let is_scan = asked.opcode == Opcode::Scan as u8;
+    if !is_scan && page.records.is_empty() {
+        return asked.plain(Status::NotFound);
+    }
+    let bytes = |record: &lode_engine::ScanRecord| record.key.len() + record.value.len();
+    let len: usize = page.records.iter().map(|record| SCAN_RECORD_HEADER_BYTES + bytes(record)).sum();
+    let mut body = Vec::with_capacity(len);
+    for record in &page.records {
+        let (key, seq, value) = (&record.key, from_seq(record.seq), &record.value);
+        push_record(&mut body, &RecordView { key, seq, value });
+    }
+    let mut head = ReplyHead { aux: page.records.len() as u64, ..asked.head(Status::Ok) };
+    if is_scan && page.more {
+        head.flags = reply_flags::MORE;
+    }
+    Answer { head, body: AnswerBody::Bytes(body) }
+}
+
+fn one_record<'a>(target: wire::Target, reverse: bool) -> RequestBody<'a> {
+    RequestBody::Scan {
+        target: to_target(target),
+        range: KeyRange::default(),
+        reverse,
+        limit: 1,
+        byte_budget: MAX_SCAN_BYTES as u32,
+        keys_only: false,
+    }
+}
+
+fn to_target(target: wire::Target) -> Target {
+    Target { partition: PartitionId(target.partition.0), epoch: Epoch(target.epoch.0) }
+}
+
+fn to_condition(condition: wire::Condition) -> Condition {
+    match condition {
+        wire::Condition::Always => Condition::Always,
+        wire::Condition::IfAbsent => Condition::IfAbsent,
+        wire::Condition::IfSeq(seq) => Condition::IfSeq(to_seq(seq)),
+    }
+}
+
+fn to_batch_write(write: wire::BatchWrite<'_>) -> BatchWrite<'_> {
+    match write {
+        wire::BatchWrite::Put { key, value } => BatchWrite::Put { key, value },
+        wire::BatchWrite::Delete { key } => BatchWrite::Delete { key },
+    }
+}
+
+fn to_range(range: wire::RangeView<'_>) -> KeyRange<'_> {
+    KeyRange { start: range.start, end: range.end }
+}
+
+fn to_seq(seq: wire::Seq) -> Seq {
+    Seq { wall_ns: seq.wall_ns, counter: seq.counter, node: lode_engine::NodeId(seq.node) }
+}
+
+fn from_seq(seq: Seq) -> wire::Seq {
+    wire::Seq { wall_ns: seq.wall_ns, counter: seq.counter, node: seq.node.0 }
+}
+
+// The limits that both rooms name must be the same number.
+const _: () = {
+    use lode_engine::limits as engine;
+    use lode_net::wire::limits as net;
+    assert!(engine::MAX_KEY_BYTES == net::MAX_KEY_BYTES);
+    assert!(engine::MAX_VALUE_BYTES == net::MAX_VALUE_BYTES);
+    assert!(engine::MAX_BATCH_WRITES == net::MAX_BATCH_WRITES);
+    assert!(engine::MAX_BATCH_BYTES == net::MAX_BATCH_BYTES);
+    assert!(engine::MAX_SCAN_RECORDS == net::MAX_SCAN_RECORDS as usize);
+    assert!(engine::MAX_SCAN_BYTES == net::MAX_SCAN_BYTES as usize);
+    assert!(engine::MAX_TABLE_NAME_BYTES == net::MAX_TABLE_NAME_BYTES);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lode_engine::{Found, NodeId, ScanRecord};
+
+    const TARGET: wire::Target = wire::Target { partition: wire::PartitionId(7), epoch: wire::Epoch(3) };
+
+    fn asked(opcode: Opcode) -> Asked {
+        Asked { request_id: wire::RequestId(9), opcode: opcode as u8 }
+    }
+
+    #[test]
+    fn a_conditional_put_keeps_every_field() {
+        let seq = wire::Seq { wall_ns: 1, counter: 2, node: 3 };
+        let condition = wire::Condition::IfSeq(seq);
+        let put = RequestView::Put { target: TARGET, key: b"k", value: b"v", condition };
+        let Question::Shard(RequestBody::Put { target, key, value, condition }) = question(put) else {
+            panic!("a put is a shard's")
+        };
+        assert_eq!(
+            (target.partition, target.epoch, key, value),
+            (PartitionId(7), Epoch(3), &b"k"[..], &b"v"[..])
+        );
+        assert_eq!(condition, Condition::IfSeq(Seq { wall_ns: 1, counter: 2, node: NodeId(3) }));
+    }
+
+    #[test]
+    fn max_is_a_reverse_scan_of_one_and_answers_not_found_where_there_is_none() {
+        let Question::Shard(RequestBody::Scan { reverse, limit, keys_only, .. }) =
+            question(RequestView::Max { target: TARGET })
+        else {
+            panic!("a scan")
+        };
+        assert!(reverse && limit == 1 && !keys_only);
+        let none = answer(asked(Opcode::Max), ReplyBody::Scan(Ok(ScanPage::default())));
+        assert_eq!(none.head.status, Status::NotFound);
+        let empty =
+            answer(asked(Opcode::Scan), ReplyBody::Scan(Ok(ScanPage { records: vec![], more: true })));
+        assert_eq!((empty.head.status, empty.head.flags), (Status::Ok, reply_flags::MORE));
+    }
+
+    #[test]
+    fn values_stay_where_they_lie() {
+        let value = Payload::Buffer { buffer: lode_engine::BufferId(5), start: 100, len: 200 };
+        let found = Found { seq: Seq { wall_ns: 8, counter: 9, node: NodeId(1) }, value };
+        let reply = answer(asked(Opcode::Get), ReplyBody::Get(Ok(Some(found))));
+        assert_eq!(reply.head.seq, wire::Seq { wall_ns: 8, counter: 9, node: 1 });
+        assert!(matches!(reply.body, AnswerBody::Value(Payload::Buffer { start: 100, len: 200, .. })));
+    }
+
+    #[test]
+    fn a_page_travels_with_keys_versions_and_values() {
+        let record =
+            ScanRecord { key: "k".into(), seq: Seq { wall_ns: 1, ..Seq::default() }, value: "vv".into() };
+        let page = ScanPage { records: vec![record], more: false };
+        let AnswerBody::Bytes(body) = answer(asked(Opcode::Scan), ReplyBody::Scan(Ok(page))).body else {
+            panic!("a page has a body")
+        };
+        let (record, rest) = wire::scan::split_record(&body).expect("whole").expect("one");
+        assert_eq!((record.key, record.value, record.seq.wall_ns, rest.len()), (&b"k"[..], &b"vv"[..], 1, 0));
+    }
+
+    #[test]
+    fn errors_carry_their_numbers() {
+        let stale = ReplyBody::Write(Err(WriteError::StaleEpoch { current: Epoch(4) }));
+        let stale = answer(asked(Opcode::Put), stale);
+        assert!(matches!(stale.body, AnswerBody::Map { current_epoch: wire::Epoch(4) }));
+        let failed = WriteError::ConditionFailed { current: Some(Seq { wall_ns: 6, ..Seq::default() }) };
+        let failed = answer(asked(Opcode::Put), ReplyBody::Write(Err(failed)));
+        assert_eq!(
+            (failed.head.status, failed.head.aux, failed.head.seq.wall_ns),
+            (Status::ConditionFailed, 1, 6)
+        );
+        let corrupt = answer(asked(Opcode::Get), ReplyBody::Get(Err(ReadError::Corrupt { at: 77 })));
+        assert_eq!((corrupt.head.status, corrupt.head.aux), (Status::Corrupt, 77));
+    }
+}

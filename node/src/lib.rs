@@ -1,0 +1,9 @@
+//! lode's data node: the reactor that joins the engine to the ring and the wire, and what surrounds it.
+
+pub mod buffers;
+pub mod control;
+pub mod dispatch;
+pub mod drive;
+pub mod mailbox;
+pub mod reactor;
+pub mod serve;

@@ -1,0 +1,148 @@
+//! Bounded mailboxes: how shards and the control thread leave work for a shard, whether it sleeps or not.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crossbeam_queue::ArrayQueue;
+use lode_engine::{RequestBody, RequestId, ShardId};
+use lode_net::ring::Waker;
+use lode_net::wire;
+use lode_net::wire::server::NodeInfo;
+use lode_net::wire::{Frame, PublishedMap};
+
+use crate::dispatch::Answer;
+
+/// Most pieces of mail that wait for one shard.
+pub const MAILBOX_CAPACITY: usize = 4096;
+
+/// Names a piece of work of the control thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(pub u64);
+
+/// The partition map as a node's threads use it.
+#[derive(Debug)]
+pub struct NodeMap {
+    /// As clients see it.
+    pub published: PublishedMap,
+    shards: HashMap<wire::PartitionId, ShardId, ahash::RandomState>,
+}
+
+impl NodeMap {
+    /// Makes the short way from a partition to its shard.
+    pub fn new(published: PublishedMap) -> NodeMap {
+        let partitions = published.map.tables().iter().flat_map(|table| table.partitions());
+        // Fixed seeds: the node itself gives the ids, so nobody can choose them to collide.
+        let mut shards = HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4));
+        shards.extend(partitions.map(|partition| (partition.id, ShardId(partition.shard.0))));
+        NodeMap { published, shards }
+    }
+
+    /// A map of no tables, before the first is published.
+    pub fn empty() -> NodeMap {
+        NodeMap::of_body(wire::control::MapBody::default())
+    }
+
+    /// The map of a body that this node itself has made.
+    pub fn of_body(body: wire::control::MapBody) -> NodeMap {
+        NodeMap::new(PublishedMap::new(body).expect("the catalog holds no table and no range twice"))
+    }
+
+    /// The shard that a partition lives in.
+    pub fn shard_of(&self, partition: wire::PartitionId) -> Option<ShardId> {
+        self.shards.get(&partition).copied()
+    }
+}
+
+/// A piece of mail for a shard.
+#[derive(Debug)]
+pub enum Mail {
+    /// A request that came to the wrong shard.
+    Request {
+        /// Where it came.
+        origin: ShardId,
+        /// That shard's name for it.
+        ticket: RequestId,
+        /// The request.
+        frame: Frame<'static>,
+    },
+    /// The answer to a request that this shard sent on. Holds no buffer of the other shard.
+    Answer {
+        /// This shard's name for it.
+        ticket: RequestId,
+        /// The answer.
+        answer: Box<Answer>,
+    },
+    /// A question of the control thread.
+    Command {
+        /// Its name for it.
+        job: JobId,
+        /// The question.
+        body: RequestBody<'static>,
+    },
+    /// A new partition map.
+    Map(Arc<NodeMap>),
+    /// Begin to serve.
+    Serve {
+        /// The node.
+        node: Arc<NodeInfo>,
+        /// The listening sockets of this shard.
+        listeners: Vec<OwnedFd>,
+    },
+    /// Accept no more, and answer every new request that the node stops.
+    Refuse,
+    /// Close everything and end.
+    Exit,
+}
+
+/// One shard's mailbox.
+#[derive(Debug)]
+pub struct Mailbox {
+    queue: ArrayQueue<Mail>,
+    waker: Arc<Waker>,
+}
+
+impl Mailbox {
+    /// An empty one.
+    pub fn new(waker: Arc<Waker>) -> Mailbox {
+        Mailbox { queue: ArrayQueue::new(MAILBOX_CAPACITY), waker }
+    }
+
+    /// Leaves mail, and wakes the shard if it sleeps. Gives the mail back where the box is full.
+    pub fn post(&self, mail: Mail) -> Result<(), Mail> {
+        self.queue.push(mail)?;
+        self.waker.wake();
+        Ok(())
+    }
+
+    /// Takes the oldest mail.
+    pub fn take(&self) -> Option<Mail> {
+        self.queue.pop()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// What wakes its shard.
+    pub fn waker(&self) -> &Arc<Waker> {
+        &self.waker
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_box_gives_the_mail_back() {
+        let mailbox = Mailbox::new(Arc::new(Waker::new().expect("an eventfd")));
+        for _ in 0..MAILBOX_CAPACITY {
+            mailbox.post(Mail::Refuse).expect("room");
+        }
+        assert!(matches!(mailbox.post(Mail::Exit), Err(Mail::Exit)));
+        assert!(matches!(mailbox.take(), Some(Mail::Refuse)));
+        mailbox.post(Mail::Exit).expect("room again");
+    }
+}

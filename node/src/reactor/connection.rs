@@ -1,0 +1,299 @@
+//! One client's connection: what it has sent in part, and what waits to be sent to it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use lode_engine::Payload;
+use lode_net::ring::{Outgoing, Slab, SocketId};
+use lode_net::wire::{ServerConnection, encode_reply_header};
+
+use super::counters::ReactorStats;
+use crate::buffers::slab_buffer;
+use crate::dispatch::{Answer, AnswerBody};
+use crate::mailbox::NodeMap;
+
+/// Most bytes of one send, but for the last answer in it: what a stalled peer may hold of the buffers.
+const MAX_SEND_BYTES: usize = 512 * 1024;
+/// Up to this many bytes are cheaper copied than sent as a piece of their own.
+const COPY_BYTES: usize = 1024;
+/// While buffers are short, a peer that takes nothing for this long loses its connection.
+const STALL_NS: u64 = 1_000_000_000;
+/// Boxes for sends that are kept for reuse, and the most memory that each may keep.
+const MAX_SPARE_BOXES: usize = 256;
+const MAX_SPARE_BYTES: usize = 64 * 1024;
+
+/// Names a connection for ever; its socket's id is reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionKey {
+    /// Its socket.
+    pub socket: SocketId,
+    /// Its number, counted from the shard's start.
+    pub number: u64,
+}
+
+/// The life of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It serves.
+    Open,
+    /// Its last answers go out; what still comes in is thrown away.
+    Finishing {
+        /// When it is closed at the latest.
+        deadline_ns: u64,
+    },
+    /// The ring is closing it.
+    Closing,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its name.
+    pub key: ConnectionKey,
+    /// The protocol's side of it.
+    pub server: ServerConnection,
+    /// Its life.
+    pub phase: Phase,
+    /// Whether the ring receives from it.
+    pub receiving: bool,
+    /// Whether its peer will send no more.
+    pub input_ended: bool,
+    /// Whether its end has been announced to the peer.
+    pub announced_end: bool,
+    /// Whether a send is under way.
+    pub sending: bool,
+    /// When its peer last took bytes of the send under way, or it began.
+    pub progress_ns: u64,
+    /// Whether it is in the list of those to look at before the turn ends.
+    pub touched: bool,
+    queue: VecDeque<Box<Outgoing>>,
+}
+
+impl Connection {
+    /// A connection just accepted.
+    pub fn new(key: ConnectionKey, server: ServerConnection) -> Connection {
+        Connection {
+            key,
+            server,
+            phase: Phase::Open,
+            receiving: false,
+            input_ended: false,
+            announced_end: false,
+            sending: false,
+            progress_ns: 0,
+            touched: false,
+            queue: VecDeque::new(),
+        }
+    }
+
+    /// Whether everything for the peer has been handed to the kernel and taken by the peer.
+    pub fn is_flushed(&self) -> bool {
+        !self.sending && self.queue.is_empty()
+    }
+
+    /// The next send, if none is under way.
+    pub fn next_send(&mut self, now_ns: u64) -> Option<Box<Outgoing>> {
+        if self.sending || self.phase == Phase::Closing {
+            return None;
+        }
+        let next = self.queue.pop_front()?;
+        self.sending = true;
+        self.progress_ns = now_ns;
+        Some(next)
+    }
+
+    /// Whether its peer has taken nothing of the send under way for too long when buffers are short.
+    pub fn is_stalled(&self, now_ns: u64) -> bool {
+        self.sending && now_ns.saturating_sub(self.progress_ns) > STALL_NS
+    }
+
+    /// Queues bytes that are a whole reply.
+    pub fn push_reply(&mut self, reply: &[u8], spares: &mut Spares, now_ns: u64) {
+        self.server.reply_queued(reply.len(), now_ns);
+        self.tail(spares).push_copy(reply);
+    }
+
+    /// Queues an answer, its value where it lies.
+    pub fn push_answer(&mut self, answer: Answer, surroundings: &mut Surroundings<'_>) {
+        let Surroundings { slab, map, spares, stats, now_ns } = surroundings;
+        let Answer { mut head, body } = answer;
+        head.map_version = map.published.map.version();
+        stats.answers += 1;
+        match body {
+            AnswerBody::Empty => self.push_parts(&head, Part::None, spares, *now_ns),
+            AnswerBody::Bytes(bytes) => self.push_parts(&head, Part::Owned(bytes), spares, *now_ns),
+            AnswerBody::Map { current_epoch } => {
+                let (id, opcode) = (head.request_id, head.opcode);
+                let reply = self.server.stale_map_reply(id, opcode, current_epoch, &map.published);
+                self.push_reply(&reply, spares, *now_ns);
+            }
+            AnswerBody::Value(Payload::Shared(bytes)) => {
+                stats.value_bytes_shared += bytes.len() as u64;
+                self.push_parts(&head, Part::Shared(bytes), spares, *now_ns);
+            }
+            AnswerBody::Value(Payload::Buffer { buffer, start, len }) => {
+                let buffer = slab_buffer(buffer);
+                let value = &slab.bytes(buffer)[start as usize..][..len as usize];
+                // A peer that is slow to read must not keep the buffers that others read with.
+                if self.sending && slab.free_bytes() < slab.total_bytes() / 2 {
+                    stats.value_bytes_copied += u64::from(len);
+                    let copy = Bytes::copy_from_slice(value);
+                    slab.release(buffer);
+                    return self.push_parts(&head, Part::Shared(copy), spares, *now_ns);
+                }
+                stats.values_from_drive_buffers += 1;
+                stats.value_bytes_from_drive_buffers += u64::from(len);
+                let header = encode_reply_header(&head, &[value]);
+                self.server.reply_queued(header.len() + len as usize, *now_ns);
+                let tail = self.tail(spares);
+                tail.push_copy(&header);
+                tail.push_buffer(buffer, start, len);
+            }
+        }
+    }
+
+    /// Gives up everything that waits to be sent.
+    pub fn clear_queue(&mut self, slab: &mut Slab, spares: &mut Spares) {
+        for mut outgoing in self.queue.drain(..) {
+            outgoing.clear(slab);
+            spares.put(outgoing);
+        }
+    }
+
+    fn push_parts(&mut self, head: &lode_net::wire::ReplyHead, part: Part, spares: &mut Spares, now_ns: u64) {
+        let body = match &part {
+            Part::None => &[][..],
+            Part::Owned(bytes) => bytes,
+            Part::Shared(bytes) => bytes,
+        };
+        let header = encode_reply_header(head, &[body]);
+        self.server.reply_queued(header.len() + body.len(), now_ns);
+        let tail = self.tail(spares);
+        tail.push_copy(&header);
+        if body.len() <= COPY_BYTES {
+            return tail.push_copy(body);
+        }
+        match part {
+            Part::None => {}
+            Part::Owned(bytes) => tail.push_shared(bytes.into()),
+            Part::Shared(bytes) => tail.push_shared(bytes),
+        }
+    }
+
+    /// The box that the next reply goes into.
+    fn tail(&mut self, spares: &mut Spares) -> &mut Outgoing {
+        let fits = self.queue.back().is_some_and(|tail| tail.has_room() && tail.len() < MAX_SEND_BYTES);
+        if !fits {
+            self.queue.push_back(spares.take());
+        }
+        self.queue.back_mut().expect("a box was just put there")
+    }
+}
+
+enum Part {
+    None,
+    Owned(Vec<u8>),
+    Shared(Bytes),
+}
+
+/// What an answer needs on its way to a connection.
+pub struct Surroundings<'a> {
+    /// The buffers.
+    pub slab: &'a mut Slab,
+    /// The map as of now.
+    pub map: &'a NodeMap,
+    /// Boxes for sends.
+    pub spares: &'a mut Spares,
+    /// The counters.
+    pub stats: &'a mut ReactorStats,
+    /// Now.
+    pub now_ns: u64,
+}
+
+/// Emptied boxes, kept for the next sends.
+#[derive(Debug, Default)]
+pub struct Spares(Vec<Box<Outgoing>>);
+
+impl Spares {
+    fn take(&mut self) -> Box<Outgoing> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    /// Keeps an emptied box, unless there are enough or it is large.
+    pub fn put(&mut self, outgoing: Box<Outgoing>) {
+        debug_assert!(outgoing.is_empty(), "a spare box is empty");
+        if self.0.len() < MAX_SPARE_BOXES && outgoing.capacity() <= MAX_SPARE_BYTES {
+            self.0.push(outgoing);
+        }
+    }
+}
+
+/// The connections of one shard.
+#[derive(Debug, Default)]
+pub struct Connections {
+    table: Vec<Option<Connection>>,
+    touched: Vec<SocketId>,
+    next_number: u64,
+    open: usize,
+}
+
+impl Connections {
+    /// Adds a connection and names it.
+    pub fn insert(&mut self, socket: SocketId, server: ServerConnection) -> &mut Connection {
+        let index = socket.0 as usize;
+        if self.table.len() <= index {
+            self.table.resize_with(index + 1, || None);
+        }
+        let key = ConnectionKey { socket, number: self.next_number };
+        self.next_number += 1;
+        self.open += 1;
+        let slot = &mut self.table[index];
+        assert!(slot.is_none(), "socket {} has a connection already", socket.0);
+        slot.insert(Connection::new(key, server))
+    }
+
+    /// The connection of a socket.
+    pub fn get(&mut self, socket: SocketId) -> Option<&mut Connection> {
+        self.table.get_mut(socket.0 as usize)?.as_mut()
+    }
+
+    /// The connection of a key, if it still lives.
+    pub fn find(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
+        self.get(key.socket).filter(|connection| connection.key == key)
+    }
+
+    /// Forgets a connection.
+    pub fn remove(&mut self, socket: SocketId) -> Option<Connection> {
+        let connection = self.table.get_mut(socket.0 as usize)?.take();
+        self.open -= usize::from(connection.is_some());
+        connection
+    }
+
+    /// The connection is to be looked at before the turn ends.
+    pub fn touch(&mut self, socket: SocketId) {
+        if let Some(connection) = self.get(socket)
+            && !std::mem::replace(&mut connection.touched, true)
+        {
+            self.touched.push(socket);
+        }
+    }
+
+    /// One of those to be looked at.
+    pub fn next_touched(&mut self) -> Option<SocketId> {
+        let socket = self.touched.pop()?;
+        if let Some(connection) = self.get(socket) {
+            connection.touched = false;
+        }
+        Some(socket)
+    }
+
+    /// The sockets of all connections.
+    pub fn sockets(&self) -> Vec<SocketId> {
+        self.table.iter().flatten().map(|connection| connection.key.socket).collect()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.open
+    }
+}

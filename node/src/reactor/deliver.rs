@@ -1,0 +1,136 @@
+//! What a step gives out: operations go to the ring, answers to connections, other shards or control.
+
+use bytes::Bytes;
+use lode_engine::{Completion, Op, Payload, Reply, ReplyBody, ShardId};
+use lode_net::ring::{Ring, Slab};
+
+use super::Reactor;
+use super::connection::Phase;
+use super::connection::Surroundings;
+use super::counters::ReactorStats;
+use super::pending::{Origin, Pending};
+use crate::buffers::slab_buffer;
+use crate::control::ShardReply;
+use crate::dispatch::{Answer, AnswerBody, answer};
+use crate::mailbox::Mail;
+
+/// Starts an operation of the engine.
+pub fn start(ring: &mut Ring, op: Op, writes_need_flush: bool, completions: &mut Vec<Completion>) {
+    match op {
+        Op::Read { token, buffer, at, len } => ring.read(token.0, slab_buffer(buffer), len, at.0),
+        Op::Write { token, buffer, at, len, durable } => {
+            let durable = durable && writes_need_flush;
+            ring.write(token.0, slab_buffer(buffer), len, at.0, durable);
+        }
+        Op::Flush { token } if writes_need_flush => ring.flush(token.0),
+        // Nothing to flush: what has been written is durable.
+        Op::Flush { token } => completions.push(Completion { token, result: Ok(()) }),
+        // A hole in a drive file would have to be allocated again, so nothing is punched.
+        Op::Discard { token, .. } => completions.push(Completion { token, result: Ok(()) }),
+    }
+}
+
+impl Reactor {
+    /// Hands every answer to whoever asked.
+    pub(super) fn deliver_replies(&mut self, now_ns: u64) {
+        let mut replies = std::mem::take(&mut self.outbox.replies);
+        for Reply { id, body } in replies.drain(..) {
+            let pending = self.pending.remove(id);
+            match pending.origin {
+                Origin::Control(job) => {
+                    let reply = self.control_reply(body);
+                    self.config.control.reply(job, self.config.shard, reply);
+                }
+                _ => self.deliver(pending, answer(pending.asked, body), now_ns),
+            }
+        }
+        self.outbox.replies = replies;
+        let mut answers = std::mem::take(&mut self.answers);
+        for (id, answer) in answers.drain(..) {
+            let pending = self.pending.remove(id);
+            self.deliver(pending, answer, now_ns);
+        }
+        self.answers = answers;
+    }
+
+    fn deliver(&mut self, pending: Pending, answer: Answer, now_ns: u64) {
+        match pending.origin {
+            Origin::Connection(key) => {
+                let Some(connection) = self.connections.find(key) else {
+                    return give_up(answer, self.ring.slab_mut());
+                };
+                connection.server.request_done();
+                if connection.phase == Phase::Closing {
+                    return give_up(answer, self.ring.slab_mut());
+                }
+                let mut surroundings = Surroundings {
+                    slab: self.ring.slab_mut(),
+                    map: &self.map,
+                    spares: &mut self.spares,
+                    stats: &mut self.stats,
+                    now_ns,
+                };
+                connection.push_answer(answer, &mut surroundings);
+                self.connections.touch(key.socket);
+            }
+            Origin::Hop { shard, ticket } => {
+                let answer = Box::new(detach(answer, self.ring.slab_mut(), &mut self.stats));
+                self.post(shard, Mail::Answer { ticket, answer });
+            }
+            Origin::Control(_) => unreachable!("the control thread gets engine's replies, not answers"),
+        }
+    }
+
+    fn control_reply(&self, body: ReplyBody) -> ShardReply {
+        match body {
+            ReplyBody::Catalog(result) => ShardReply::Catalog(result),
+            ReplyBody::Tables(tables) => ShardReply::Tables(tables),
+            ReplyBody::Stats(engine) => ShardReply::Stats { engine, reactor: Box::new(self.stats()) },
+            ReplyBody::Checkpoint(result) => ShardReply::Checkpoint(result),
+            ReplyBody::Get(_) | ReplyBody::Write(_) | ReplyBody::Scan(_) | ReplyBody::Count(_) => {
+                unreachable!("the control thread asks for no records")
+            }
+        }
+    }
+
+    /// Posts mail that must arrive: where the box is full it waits here.
+    fn post(&mut self, shard: ShardId, mail: Mail) {
+        if !self.backlog.is_empty() {
+            return self.backlog.push_back((shard, mail));
+        }
+        if let Err(mail) = self.config.mailboxes[usize::from(shard.0)].post(mail) {
+            self.backlog.push_back((shard, mail));
+        }
+    }
+
+    /// Posts what waits, in order.
+    pub(super) fn post_backlog(&mut self) {
+        while let Some((shard, mail)) = self.backlog.pop_front() {
+            if let Err(mail) = self.config.mailboxes[usize::from(shard.0)].post(mail) {
+                return self.backlog.push_front((shard, mail));
+            }
+        }
+    }
+}
+
+/// The answer without the buffer of this shard's slab that its value lies in: another shard cannot
+/// give it back.
+fn detach(answer: Answer, slab: &mut Slab, stats: &mut ReactorStats) -> Answer {
+    match answer.body {
+        AnswerBody::Value(Payload::Buffer { buffer, start, len }) => {
+            let buffer = slab_buffer(buffer);
+            let value = Bytes::copy_from_slice(&slab.bytes(buffer)[start as usize..][..len as usize]);
+            stats.value_bytes_copied += u64::from(len);
+            slab.release(buffer);
+            Answer { head: answer.head, body: AnswerBody::Value(Payload::Shared(value)) }
+        }
+        body => Answer { head: answer.head, body },
+    }
+}
+
+/// Nobody wants the answer any more.
+fn give_up(answer: Answer, slab: &mut Slab) {
+    if let AnswerBody::Value(Payload::Buffer { buffer, .. }) = answer.body {
+        slab.release(slab_buffer(buffer));
+    }
+}

@@ -1,0 +1,132 @@
+//! Bytes that arrived become requests: parsed in place, routed, and put before the shard.
+
+use lode_engine::{Request, RequestId, ShardId};
+use lode_net::ring::SocketId;
+use lode_net::wire::server::{Context, Incoming, NodeInfo};
+use lode_net::wire::{self, Frame, Opcode, Status};
+
+use super::ReactorConfig;
+use super::connection::{Connections, Phase, Spares};
+use super::counters::{CloseReason, ReactorStats};
+use super::pending::{Origin, Pending, PendingTable};
+use super::sockets::FINISH_NS;
+use crate::control::ControlSender;
+use crate::dispatch::{Answer, Asked, Question, failed, question, stale_answer};
+use crate::mailbox::{Mail, NodeMap};
+
+/// The parts of a reactor that received bytes touch.
+pub struct Intake<'r, 'b> {
+    pub config: &'r ReactorConfig,
+    pub connections: &'r mut Connections,
+    pub pending: &'r mut PendingTable,
+    pub spares: &'r mut Spares,
+    pub stats: &'r mut ReactorStats,
+    pub answers: &'r mut Vec<(RequestId, Answer)>,
+    pub map: &'r NodeMap,
+    pub node: Option<&'r NodeInfo>,
+    pub partial_bytes: &'r mut usize,
+    pub refusing: bool,
+    pub now_ns: u64,
+    /// Requests for this shard, in order of arrival.
+    pub frames: Vec<(RequestId, Frame<'b>)>,
+}
+
+impl<'b> Intake<'_, 'b> {
+    /// Takes bytes that arrived on a socket.
+    pub fn chunk(&mut self, socket: SocketId, bytes: &'b [u8]) {
+        let Some(connection) = self.connections.get(socket) else { return };
+        // What comes after the last answer was decided on is thrown away.
+        if connection.phase != Phase::Open {
+            return;
+        }
+        let key = connection.key;
+        let partial_before = connection.server.partial_bytes();
+        let mut input = bytes;
+        let context = Context { node: self.node, map: &self.map.published, now_ns: self.now_ns };
+        loop {
+            let Some(connection) = self.connections.get(socket) else { return };
+            match connection.server.receive(&mut input, &context) {
+                Incoming::Request(frame) => {
+                    self.stats.requests += 1;
+                    let asked = Asked::of(&frame.header);
+                    let id = self.pending.insert(Pending { origin: Origin::Connection(key), asked });
+                    self.route(id, asked, frame);
+                }
+                Incoming::Reply(reply) => connection.push_reply(&reply, self.spares, self.now_ns),
+                Incoming::Close { reply, violation } => {
+                    connection.push_reply(&reply, self.spares, self.now_ns);
+                    connection.phase = Phase::Finishing { deadline_ns: self.now_ns + FINISH_NS };
+                    self.stats.closed.count(CloseReason::from(&violation));
+                    break;
+                }
+                Incoming::NeedMore { .. } => break,
+            }
+        }
+        self.account(socket, partial_before);
+        self.connections.touch(socket);
+    }
+
+    /// Keeps the sum of unfinished requests within its bound: the one that breaks it loses its connection.
+    fn account(&mut self, socket: SocketId, partial_before: usize) {
+        let Some(connection) = self.connections.get(socket) else { return };
+        *self.partial_bytes = *self.partial_bytes - partial_before + connection.server.partial_bytes();
+        if *self.partial_bytes > self.config.max_partial_bytes && connection.server.partial_bytes() > 0 {
+            let reply = wire::server::unsolicited(Status::Busy, "too many bytes of unfinished requests");
+            connection.push_reply(&reply, self.spares, self.now_ns);
+            connection.phase = Phase::Finishing { deadline_ns: self.now_ns + FINISH_NS };
+            self.stats.closed.count(CloseReason::Overload);
+        }
+    }
+
+    fn route(&mut self, id: RequestId, asked: Asked, frame: Frame<'b>) {
+        if self.refusing {
+            return self.answers.push((id, asked.plain(Status::ShuttingDown)));
+        }
+        let for_partition = Opcode::from_u8(frame.header.opcode).is_some_and(Opcode::is_for_partition);
+        if !for_partition {
+            return self.frames.push((id, frame));
+        }
+        match self.map.shard_of(frame.header.partition) {
+            Some(shard) if shard == self.config.shard => self.frames.push((id, frame)),
+            Some(shard) => self.hop(id, asked, shard, frame),
+            None => self.answers.push((id, stale_answer(asked, lode_engine::Epoch(0)))),
+        }
+    }
+
+    fn hop(&mut self, id: RequestId, asked: Asked, shard: ShardId, frame: Frame<'b>) {
+        let mail = Mail::Request { origin: self.config.shard, ticket: id, frame: frame.into_owned() };
+        match self.config.mailboxes[usize::from(shard.0)].post(mail) {
+            Ok(()) => self.stats.hops_out += 1,
+            Err(_) => self.answers.push((id, asked.plain(Status::Busy))),
+        }
+    }
+}
+
+/// Turns frames into requests of the shard or questions of the control thread.
+pub fn ask<'f>(
+    frames: &'f [(RequestId, Frame<'_>)],
+    control: &ControlSender,
+    shard: ShardId,
+    requests: &mut Vec<Request<'f>>,
+    answers: &mut Vec<(RequestId, Answer)>,
+) {
+    for (id, frame) in frames {
+        let asked = Asked::of(&frame.header);
+        match frame.view().map(question) {
+            Ok(Question::Shard(body)) => requests.push(Request { id: *id, body }),
+            Ok(Question::Control(question)) => {
+                if !control.ask(shard, *id, asked, question) {
+                    answers.push((*id, asked.plain(Status::Busy)));
+                }
+            }
+            Ok(Question::Connection) => unreachable!("the connection answers these itself"),
+            Err(error) => {
+                let aux = match error {
+                    wire::DecodeError::UnknownOpcode(opcode) => u64::from(opcode),
+                    wire::DecodeError::Malformed(_) => 0,
+                };
+                answers.push((*id, failed(asked, error.status(), aux, &error)));
+            }
+        }
+    }
+}

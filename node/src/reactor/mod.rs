@@ -1,0 +1,396 @@
+//! The reactor: one thread's loop between its ring, its connections and its shard.
+//!
+//! One turn: events of the ring -> mail -> frames parsed in place -> `Shard::step` -> operations to the
+//! ring, answers to connections -> one submit. Nothing here decides what a request means; that is
+//! `dispatch` and the engine.
+
+mod connection;
+mod counters;
+mod deliver;
+mod idle;
+mod intake;
+mod pending;
+mod sockets;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use lode_engine::{
+    Completion, DeviceError, Inbox, Now, Outbox, Phase, Request, RequestId, Shard, ShardId, Token,
+};
+use lode_net::ring::{Chunk, Event, Ring, SocketId};
+use lode_net::wire::server::{ConnectionLimits, NodeInfo};
+use lode_net::wire::{self, Frame};
+
+use crate::buffers::EngineBuffers;
+use crate::control::ControlSender;
+use crate::dispatch::Answer;
+use crate::mailbox::{Mail, Mailbox, NodeMap};
+use connection::{Connections, Spares};
+pub use counters::{Closed, ReactorStats};
+use idle::Idle;
+use pending::{Origin, Pending, PendingTable};
+
+/// How often connections are looked over for deadlines.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+/// The longest sleep of a shard without connections.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+/// The longest sleep while mail for a full mailbox waits.
+const BACKLOG_SLEEP: Duration = Duration::from_millis(1);
+/// Most pieces of mail taken in one turn.
+const MAX_MAIL_PER_TURN: usize = 256;
+/// How often a spinning reactor looks before it lets another thread have the core.
+const LOOKS_PER_YIELD: u32 = 64;
+
+/// What a reactor is told when it is made.
+pub struct ReactorConfig {
+    /// Its shard.
+    pub shard: ShardId,
+    /// All mailboxes, by shard.
+    pub mailboxes: Arc<[Mailbox]>,
+    /// The way to the control thread.
+    pub control: ControlSender,
+    /// What a connection may use.
+    pub limits: ConnectionLimits,
+    /// Most connections of the node.
+    pub max_connections: usize,
+    /// Connections of the node, counted by all shards.
+    pub connections: Arc<AtomicUsize>,
+    /// Most bytes of unfinished requests of this shard.
+    pub max_partial_bytes: usize,
+    /// Whether durable writes must say so to the device.
+    pub writes_need_flush: bool,
+    /// The map before the first is published.
+    pub map: Arc<NodeMap>,
+}
+
+/// One shard's thread, from its first step to its last.
+pub struct Reactor {
+    config: ReactorConfig,
+    ring: Ring,
+    engine: Shard,
+    connections: Connections,
+    pending: PendingTable,
+    spares: Spares,
+    stats: ReactorStats,
+    map: Arc<NodeMap>,
+    node: Option<Arc<NodeInfo>>,
+    listeners: Vec<SocketId>,
+    idle: Idle,
+    clock: Clock,
+    /// Mail that found the box of its shard full.
+    backlog: VecDeque<(ShardId, Mail)>,
+    events: Vec<Event>,
+    received: Vec<(SocketId, Chunk)>,
+    mailed: Vec<(RequestId, Frame<'static>)>,
+    commands: Vec<Request<'static>>,
+    completions: Vec<Completion>,
+    outbox: Outbox,
+    answers: Vec<(RequestId, Answer)>,
+    partial_bytes: usize,
+    next_sweep_ns: u64,
+    begun: bool,
+    announced: bool,
+    refusing: bool,
+    exiting: bool,
+}
+
+impl Reactor {
+    /// A reactor over a ring with its drive, and a shard that has not begun to recover.
+    pub fn new(config: ReactorConfig, ring: Ring, engine: Shard) -> Reactor {
+        Reactor {
+            map: Arc::clone(&config.map),
+            config,
+            ring,
+            engine,
+            connections: Connections::default(),
+            pending: PendingTable::default(),
+            spares: Spares::default(),
+            stats: ReactorStats::default(),
+            node: None,
+            listeners: Vec::new(),
+            idle: Idle::new(),
+            clock: Clock::new(),
+            backlog: VecDeque::new(),
+            events: Vec::new(),
+            received: Vec::new(),
+            mailed: Vec::new(),
+            commands: Vec::new(),
+            completions: Vec::new(),
+            outbox: Outbox::default(),
+            answers: Vec::new(),
+            partial_bytes: 0,
+            next_sweep_ns: 0,
+            begun: false,
+            announced: false,
+            refusing: false,
+            exiting: false,
+        }
+    }
+
+    /// Turns until the control thread says to exit.
+    pub fn run(mut self) {
+        while !self.exiting {
+            let now = self.clock.now();
+            let worked = self.turn(now);
+            if worked {
+                self.idle.end(now.monotonic_ns);
+            } else {
+                self.idle.begin(now.monotonic_ns);
+            }
+            self.wait(now.monotonic_ns);
+        }
+        self.close_all();
+    }
+
+    /// One turn; tells whether there was anything to do.
+    fn turn(&mut self, now: Now) -> bool {
+        self.stats.turns += 1;
+        let mut events = std::mem::take(&mut self.events);
+        self.ring.take_events(&mut events);
+        let mut worked = !events.is_empty() || !self.completions.is_empty() || !self.begun;
+        for event in events.drain(..) {
+            self.on_event(event, now.monotonic_ns);
+        }
+        self.events = events;
+        worked |= self.take_mail();
+        worked |= self.engine.has_work() || self.is_due(now.monotonic_ns);
+        if worked {
+            self.begun = true;
+            self.step(now);
+            self.announce_phase();
+        }
+        if now.monotonic_ns >= self.next_sweep_ns {
+            self.sweep(now.monotonic_ns);
+        }
+        self.post_backlog();
+        self.look_at_touched(now.monotonic_ns);
+        worked
+    }
+
+    /// Frames to requests, one step of the shard, operations to the ring, answers to who asked.
+    fn step(&mut self, now: Now) {
+        let mut received = std::mem::take(&mut self.received);
+        let mut mailed = std::mem::take(&mut self.mailed);
+        {
+            let (slab, chunks) = self.ring.memory();
+            let mut intake = intake::Intake {
+                config: &self.config,
+                connections: &mut self.connections,
+                pending: &mut self.pending,
+                spares: &mut self.spares,
+                stats: &mut self.stats,
+                answers: &mut self.answers,
+                map: &self.map,
+                node: self.node.as_deref(),
+                partial_bytes: &mut self.partial_bytes,
+                refusing: self.refusing,
+                now_ns: now.monotonic_ns,
+                frames: Vec::new(),
+            };
+            for (socket, chunk) in &received {
+                intake.chunk(*socket, chunks.bytes(chunk));
+            }
+            let mut frames = intake.frames;
+            frames.extend(mailed.drain(..));
+            let mut requests: Vec<Request<'_>> = std::mem::take(&mut self.commands);
+            let control = &self.config.control;
+            intake::ask(&frames, control, self.config.shard, &mut requests, &mut self.answers);
+            let mut inbox = Inbox { requests, completions: std::mem::take(&mut self.completions) };
+            self.engine.step(now, &mut inbox, &mut self.outbox, &mut EngineBuffers(slab));
+            self.completions = inbox.completions;
+            assert!(self.completions.is_empty(), "a step takes all completions");
+        }
+        self.mailed = mailed;
+        for (_, chunk) in received.drain(..) {
+            self.ring.recycle(chunk);
+        }
+        self.received = received;
+        self.start_operations();
+        self.deliver_replies(now.monotonic_ns);
+    }
+
+    fn on_event(&mut self, event: Event, now_ns: u64) {
+        match event {
+            Event::Drive { token, result } => {
+                let result = result.map_err(|os_error| DeviceError { os_error });
+                self.completions.push(Completion { token: Token(token), result });
+            }
+            Event::Received { socket, chunk } => self.received.push((socket, chunk)),
+            Event::Accepted { socket, .. } => self.accepted(socket, now_ns),
+            Event::AcceptFailed { .. } => {
+                // Out of descriptors, most likely: the next sweep listens again.
+            }
+            Event::ReceiveEnded { socket, os_error } => self.input_ended(socket, os_error),
+            Event::SentPart { socket, bytes } => self.sent_part(socket, bytes, now_ns),
+            Event::Sent { socket, bytes, outgoing, result } => {
+                self.spares.put(outgoing);
+                self.sent(socket, bytes, result.is_ok(), now_ns);
+            }
+            Event::Closed { socket } => self.closed(socket),
+        }
+    }
+
+    fn take_mail(&mut self) -> bool {
+        let mailboxes = Arc::clone(&self.config.mailboxes);
+        let mailbox = &mailboxes[usize::from(self.config.shard.0)];
+        for taken in 0..MAX_MAIL_PER_TURN {
+            match mailbox.take() {
+                Some(mail) => self.on_mail(mail),
+                None => return taken > 0,
+            }
+        }
+        true
+    }
+
+    fn on_mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Request { origin, ticket, frame } => {
+                self.stats.hops_in += 1;
+                let asked = crate::dispatch::Asked::of(&frame.header);
+                let origin = Origin::Hop { shard: origin, ticket };
+                let id = self.pending.insert(Pending { origin, asked });
+                self.mailed.push((id, frame));
+            }
+            Mail::Answer { ticket, answer } => self.answers.push((ticket, *answer)),
+            Mail::Command { job, body } => {
+                let asked = crate::dispatch::Asked { request_id: wire::RequestId(0), opcode: 0 };
+                let id = self.pending.insert(Pending { origin: Origin::Control(job), asked });
+                self.commands.push(Request { id, body });
+            }
+            Mail::Map(map) => self.map = map,
+            Mail::Serve { node, listeners } => {
+                self.node = Some(node);
+                for listener in listeners {
+                    let socket = self.ring.listen(listener);
+                    self.listeners.push(socket);
+                }
+            }
+            Mail::Refuse => {
+                self.refusing = true;
+                for listener in self.listeners.drain(..) {
+                    self.ring.close(listener);
+                }
+            }
+            Mail::Exit => self.exiting = true,
+        }
+    }
+
+    /// Tells the control thread once how the recovery ended.
+    fn announce_phase(&mut self) {
+        if self.announced {
+            return;
+        }
+        let outcome = match self.engine.phase() {
+            Phase::Recovering => return,
+            Phase::Serving => Ok(()),
+            Phase::Failed(error) => Err(error.clone()),
+        };
+        self.announced = true;
+        self.config.control.recovered(self.config.shard, outcome, self.ring.features().clone());
+    }
+
+    fn is_due(&self, now_ns: u64) -> bool {
+        self.engine.next_wake_ns().is_some_and(|wake_ns| wake_ns <= now_ns)
+    }
+
+    fn mailbox(&self) -> &Mailbox {
+        &self.config.mailboxes[usize::from(self.config.shard.0)]
+    }
+
+    /// Submits what the turn prepared, and waits for something to do: spins a little, or sleeps.
+    fn wait(&mut self, now_ns: u64) {
+        let more = self.engine.has_work() || !self.completions.is_empty() || !self.mailbox().is_empty();
+        if self.exiting || more {
+            return self.ring.submit();
+        }
+        let spin = self.idle.spin(self.pending.len());
+        if !spin.is_zero() {
+            self.ring.submit();
+            self.stats.spins += 1;
+            let begun = Instant::now();
+            loop {
+                for _ in 0..LOOKS_PER_YIELD {
+                    if self.ring.is_ready() || !self.mailbox().is_empty() {
+                        return;
+                    }
+                    std::hint::spin_loop();
+                }
+                if begun.elapsed() >= spin || self.is_due(self.clock.now().monotonic_ns) {
+                    break;
+                }
+                std::thread::yield_now();
+            }
+        }
+        let sleep = self.longest_sleep(now_ns);
+        let waker = Arc::clone(self.mailbox().waker());
+        waker.announce_sleep();
+        // Mail that came before the announcement woke nobody.
+        if self.mailbox().is_empty() && !sleep.is_zero() {
+            self.ring.submit_and_wait(sleep);
+        } else {
+            self.ring.submit();
+        }
+        waker.awake();
+    }
+
+    fn longest_sleep(&self, now_ns: u64) -> Duration {
+        let until = |at_ns: u64| Duration::from_nanos(at_ns.saturating_sub(now_ns));
+        let mut sleep = match self.connections.len() + self.listeners.len() {
+            0 => LONGEST_SLEEP,
+            _ if self.connections.len() == 0 => 2 * SWEEP_INTERVAL,
+            _ => until(self.next_sweep_ns),
+        };
+        if let Some(wake_ns) = self.engine.next_wake_ns() {
+            sleep = sleep.min(until(wake_ns));
+        }
+        if !self.backlog.is_empty() {
+            sleep = sleep.min(BACKLOG_SLEEP);
+        }
+        sleep
+    }
+
+    fn start_operations(&mut self) {
+        for op in self.outbox.ops.drain(..) {
+            deliver::start(&mut self.ring, op, self.config.writes_need_flush, &mut self.completions);
+        }
+    }
+
+    fn close_all(&mut self) {
+        let open = self.connections.len();
+        self.config.connections.fetch_sub(open, Ordering::Relaxed);
+    }
+
+    /// The counters and gauges as of now.
+    fn stats(&self) -> ReactorStats {
+        let thread = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        ReactorStats {
+            connections: self.connections.len() as u64,
+            pending: self.pending.len() as u64,
+            buffer_bytes: self.ring.slab().total_bytes() as u64,
+            buffer_bytes_free: self.ring.slab().free_bytes() as u64,
+            buffers_refused: self.ring.slab().refused(),
+            cpu_us: thread.tv_sec as u64 * 1_000_000 + thread.tv_nsec as u64 / 1000,
+            ring: self.ring.counters(),
+            ..self.stats.clone()
+        }
+    }
+}
+
+/// The two clocks of [`Now`].
+struct Clock {
+    begun: Instant,
+}
+
+impl Clock {
+    fn new() -> Clock {
+        Clock { begun: Instant::now() }
+    }
+
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { monotonic_ns: self.begun.elapsed().as_nanos() as u64, wall_ns: wall.as_nanos() as u64 }
+    }
+}

@@ -1,0 +1,106 @@
+//! Requests that wait for an answer: one slot each, named by the [`RequestId`] that travels with them.
+
+use lode_engine::{RequestId, ShardId};
+
+use super::connection::ConnectionKey;
+use crate::dispatch::Asked;
+use crate::mailbox::JobId;
+
+/// Who wants the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A connection of this shard.
+    Connection(ConnectionKey),
+    /// Another shard, which knows the request by this name.
+    Hop {
+        /// That shard.
+        shard: ShardId,
+        /// Its name for the request.
+        ticket: RequestId,
+    },
+    /// The control thread.
+    Control(JobId),
+}
+
+/// A request without its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Who wants the answer.
+    pub origin: Origin,
+    /// What the answer needs to know of the request.
+    pub asked: Asked,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    pending: Option<Pending>,
+}
+
+/// The requests of one shard that wait for an answer.
+#[derive(Debug, Default)]
+pub struct PendingTable {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+impl PendingTable {
+    /// Adds a request and names it.
+    pub fn insert(&mut self, pending: Pending) -> RequestId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, pending: None });
+            (self.slots.len() - 1) as u32
+        });
+        let slot = &mut self.slots[index as usize];
+        assert!(slot.pending.is_none(), "slot {index} is in use");
+        slot.pending = Some(pending);
+        RequestId(u64::from(slot.generation) << 32 | u64::from(index))
+    }
+
+    /// The answer is there: forgets the request. Each request is answered exactly once.
+    pub fn remove(&mut self, id: RequestId) -> Pending {
+        let (index, generation) = (id.0 as u32, (id.0 >> 32) as u32);
+        let slot = &mut self.slots[index as usize];
+        assert_eq!(slot.generation, generation, "request {id} was answered before");
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(index);
+        slot.pending.take().expect("a request waits for its answer")
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lode_net::wire;
+
+    fn pending(job: u64) -> Pending {
+        let asked = Asked { request_id: wire::RequestId(job), opcode: 2 };
+        Pending { origin: Origin::Control(JobId(job)), asked }
+    }
+
+    #[test]
+    fn names_are_not_reused_at_once() {
+        let mut table = PendingTable::default();
+        let first = table.insert(pending(1));
+        let second = table.insert(pending(2));
+        assert_eq!(table.remove(first), pending(1));
+        let third = table.insert(pending(3));
+        assert_ne!(first, third);
+        assert_eq!((table.remove(third), table.remove(second)), (pending(3), pending(2)));
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "was answered before")]
+    fn a_second_answer_is_caught() {
+        let mut table = PendingTable::default();
+        let id = table.insert(pending(1));
+        table.remove(id);
+        table.remove(id);
+    }
+}

@@ -1,0 +1,186 @@
+//! The life of connections: accepted, looked at after each turn, swept for deadlines, closed.
+
+use std::sync::atomic::Ordering;
+
+use lode_net::ring::SocketId;
+use lode_net::wire::server::{Context, Incoming, unsolicited};
+use lode_net::wire::{ServerConnection, ShardId, Status};
+
+use super::connection::Phase;
+use super::counters::CloseReason;
+use super::{Reactor, SWEEP_INTERVAL};
+
+/// How long a peer may take for its last answers, and to close its side, before the socket is closed.
+pub const FINISH_NS: u64 = 1_000_000_000;
+
+impl Reactor {
+    /// A new connection: taken, or refused with a reason where there are too many.
+    pub(super) fn accepted(&mut self, socket: SocketId, now_ns: u64) {
+        let shard = ShardId(self.config.shard.0);
+        let server = ServerConnection::new(shard, self.config.limits, now_ns);
+        let connections = self.config.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let connection = self.connections.insert(socket, server);
+        connection.receiving = true;
+        self.ring.receive(socket);
+        let refusal = match () {
+            _ if connections > self.config.max_connections => {
+                Some((Status::TooManyConnections, CloseReason::Overload))
+            }
+            _ if self.refusing => Some((Status::ShuttingDown, CloseReason::Stop)),
+            _ => None,
+        };
+        match refusal {
+            None => self.stats.accepted += 1,
+            Some((status, reason)) => {
+                self.stats.refused_connections += 1;
+                self.stats.closed.count(reason);
+                connection.push_reply(&unsolicited(status, status.text()), &mut self.spares, now_ns);
+                connection.phase = Phase::Finishing { deadline_ns: now_ns + FINISH_NS };
+            }
+        }
+        self.connections.touch(socket);
+    }
+
+    /// The peer sends no more, or is gone.
+    pub(super) fn input_ended(&mut self, socket: SocketId, os_error: Option<i32>) {
+        let Some(connection) = self.connections.get(socket) else { return };
+        connection.input_ended = true;
+        connection.receiving = false;
+        if os_error.is_some() {
+            return self.close(socket, Some(CloseReason::Peer));
+        }
+        // What it asked for, in this turn too, is still answered.
+        self.connections.touch(socket);
+    }
+
+    /// The peer took bytes of a send that goes on.
+    pub(super) fn sent_part(&mut self, socket: SocketId, bytes: usize, now_ns: u64) {
+        if let Some(connection) = self.connections.get(socket) {
+            connection.server.reply_sent(bytes, now_ns);
+            connection.progress_ns = now_ns;
+        }
+    }
+
+    /// A send ended.
+    pub(super) fn sent(&mut self, socket: SocketId, bytes: usize, whole: bool, now_ns: u64) {
+        let Some(connection) = self.connections.get(socket) else { return };
+        connection.sending = false;
+        connection.server.reply_sent(bytes, now_ns);
+        if !whole {
+            self.close(socket, Some(CloseReason::Peer));
+        }
+        self.connections.touch(socket);
+    }
+
+    /// The ring closed a socket.
+    pub(super) fn closed(&mut self, socket: SocketId) {
+        if let Some(connection) = self.connections.remove(socket) {
+            self.partial_bytes -= connection.server.partial_bytes();
+            self.config.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Begins to close a connection; `reason` is counted where it was not before.
+    fn close(&mut self, socket: SocketId, reason: Option<CloseReason>) {
+        let Some(connection) = self.connections.get(socket) else { return };
+        if connection.phase == Phase::Closing {
+            return;
+        }
+        if let (Phase::Open, Some(reason)) = (connection.phase, reason) {
+            self.stats.closed.count(reason);
+        }
+        connection.phase = Phase::Closing;
+        connection.clear_queue(self.ring.slab_mut(), &mut self.spares);
+        self.ring.close(socket);
+    }
+
+    /// Sends what waits, receives or stops receiving, and ends connections that are finished.
+    pub(super) fn look_at_touched(&mut self, now_ns: u64) {
+        while let Some(socket) = self.connections.next_touched() {
+            let Some(connection) = self.connections.get(socket) else { continue };
+            if let Some(outgoing) = connection.next_send(now_ns) {
+                self.stats.sends += 1;
+                self.ring.send(socket, outgoing);
+            }
+            match connection.phase {
+                Phase::Closing => {}
+                Phase::Open => self.look_at_open(socket, now_ns),
+                Phase::Finishing { .. } => self.look_at_finishing(socket),
+            }
+        }
+    }
+
+    fn look_at_open(&mut self, socket: SocketId, now_ns: u64) {
+        let Some(connection) = self.connections.get(socket) else { return };
+        if connection.input_ended {
+            if connection.server.in_flight() == 0 {
+                connection.phase = Phase::Finishing { deadline_ns: now_ns + FINISH_NS };
+                self.stats.closed.count(CloseReason::Peer);
+                self.look_at_finishing(socket);
+            }
+            return;
+        }
+        let wanted = connection.server.wants_input();
+        if wanted && !connection.receiving {
+            connection.receiving = true;
+            self.ring.receive(socket);
+        } else if !wanted && connection.receiving {
+            connection.receiving = false;
+            self.ring.stop_receiving(socket);
+        }
+    }
+
+    fn look_at_finishing(&mut self, socket: SocketId) {
+        let Some(connection) = self.connections.get(socket) else { return };
+        if !connection.is_flushed() {
+            return;
+        }
+        if connection.input_ended {
+            return self.close(socket, None);
+        }
+        // The peer is told that nothing more comes, and its own end is awaited: closing a socket that
+        // holds unread bytes would take back the last answer.
+        if !std::mem::replace(&mut connection.announced_end, true) {
+            self.ring.finish_sending(socket);
+        }
+    }
+
+    /// Closes what has run out of time, and listens again where accepting failed.
+    pub(super) fn sweep(&mut self, now_ns: u64) {
+        self.next_sweep_ns = now_ns + SWEEP_INTERVAL.as_nanos() as u64;
+        for listener in &self.listeners {
+            self.ring.listen_again(*listener);
+        }
+        // When buffers run short, a peer that holds some and takes nothing has a second, not thirty.
+        let slab = self.ring.slab();
+        let short_of_buffers = slab.free_bytes() < slab.total_bytes() / 4;
+        for socket in self.connections.sockets() {
+            let Some(connection) = self.connections.get(socket) else { continue };
+            match connection.phase {
+                Phase::Closing => {}
+                Phase::Finishing { deadline_ns } if now_ns >= deadline_ns => self.close(socket, None),
+                Phase::Finishing { .. } => {}
+                Phase::Open if short_of_buffers && connection.is_stalled(now_ns) => {
+                    self.close(socket, Some(CloseReason::Deaf));
+                }
+                Phase::Open => self.check_deadlines(socket, now_ns),
+            }
+        }
+    }
+
+    fn check_deadlines(&mut self, socket: SocketId, now_ns: u64) {
+        let context = Context { node: self.node.as_deref(), map: &self.map.published, now_ns };
+        let Some(connection) = self.connections.get(socket) else { return };
+        let Some(Incoming::Close { reply, violation }) = connection.server.check_deadlines(&context) else {
+            return;
+        };
+        let reason = CloseReason::from(&violation);
+        if reason == CloseReason::Deaf {
+            return self.close(socket, Some(reason));
+        }
+        self.stats.closed.count(reason);
+        connection.push_reply(&reply, &mut self.spares, now_ns);
+        connection.phase = Phase::Finishing { deadline_ns: now_ns + FINISH_NS };
+        self.connections.touch(socket);
+    }
+}

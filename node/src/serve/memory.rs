@@ -1,0 +1,100 @@
+//! How the node's memory is divided, once, at the start.
+
+use lode_engine::ShardConfig;
+use lode_engine::limits::MAX_SCAN_BYTES;
+use serde_json::{Value, json};
+
+/// The least memory of a shard, in bytes.
+pub const MIN_MEMORY_PER_SHARD: u64 = 64 << 20;
+
+/// Receive chunks of a shard.
+pub const CHUNKS: u16 = 128;
+/// Bytes of a receive chunk.
+pub const CHUNK_BYTES: u32 = 16 * 1024;
+/// The most bytes of a shard's buffers that are registered, and so count against memlock (8 MiB for all
+/// of a user's processes by default).
+pub const REGISTERED_BYTES: usize = 2 << 20;
+
+/// One shard's share, in bytes. Buffers are an eighth (16 to 256 MiB), unfinished requests, requests
+/// that wait and unfinished scans a sixteenth each; of the rest, two fifths are the read cache's and
+/// three fifths are for the index and memory tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Block-aligned buffers for the drive.
+    pub buffer_bytes: u64,
+    /// Requests that have arrived in part.
+    pub partial_bytes: u64,
+    /// Requests that wait in the engine.
+    pub queued_bytes: u64,
+    /// Records held by unfinished scans.
+    pub scan_bytes: u64,
+    /// The read cache.
+    pub cache_bytes: u64,
+    /// Index and memory tables.
+    pub index_bytes: u64,
+}
+
+impl MemoryPlan {
+    /// Divides `memory_bytes` among `shards`; `None` where that is too little.
+    pub fn new(memory_bytes: u64, shards: u16) -> Option<MemoryPlan> {
+        let share = memory_bytes / u64::from(shards);
+        if share < MIN_MEMORY_PER_SHARD {
+            return None;
+        }
+        let buffer_bytes = (share / 8).clamp(16 << 20, 256 << 20);
+        let sixteenth = share / 16;
+        let scan_bytes = sixteenth.max(MAX_SCAN_BYTES as u64);
+        let chunk_bytes = u64::from(CHUNKS) * u64::from(CHUNK_BYTES);
+        let rest = share - buffer_bytes - 2 * sixteenth - scan_bytes - chunk_bytes;
+        let cache_bytes = rest * 2 / 5;
+        Some(MemoryPlan {
+            buffer_bytes,
+            partial_bytes: sixteenth,
+            queued_bytes: sixteenth,
+            scan_bytes,
+            cache_bytes,
+            index_bytes: rest - cache_bytes,
+        })
+    }
+
+    /// Sets what the engine may use.
+    pub fn apply(&self, config: &mut ShardConfig) {
+        config.cache_bytes = self.cache_bytes;
+        config.memory_bytes = self.index_bytes;
+        config.max_queued_bytes = self.queued_bytes as usize;
+        config.max_scan_bytes = self.scan_bytes as usize;
+    }
+
+    /// For statistics; per shard.
+    pub fn to_json(self) -> Value {
+        json!({
+            "buffer_bytes": self.buffer_bytes,
+            "partial_request_bytes": self.partial_bytes,
+            "queued_request_bytes": self.queued_bytes,
+            "scan_bytes": self.scan_bytes,
+            "cache_bytes": self.cache_bytes,
+            "index_and_memory_table_bytes": self.index_bytes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_add_up_to_no_more_than_was_given() {
+        assert_eq!(MemoryPlan::new(2 * MIN_MEMORY_PER_SHARD - 1, 2), None);
+        for (memory, shards) in [(MIN_MEMORY_PER_SHARD, 1), (1 << 30, 2), (64 << 30, 32)] {
+            let plan = MemoryPlan::new(memory, shards).expect("enough");
+            let share = plan.buffer_bytes
+                + plan.partial_bytes
+                + plan.queued_bytes
+                + plan.scan_bytes
+                + plan.cache_bytes
+                + plan.index_bytes;
+            assert!(share * u64::from(shards) <= memory);
+            assert!(plan.index_bytes >= plan.cache_bytes && plan.cache_bytes >= 8 << 20);
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! A node from its configuration to its end: drive, memory, sockets, threads.
+
+mod listen;
+mod memory;
+mod shard_thread;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use lode_engine::limits::MAX_VALUE_BYTES;
+use lode_net::ring::{Features, Waker};
+use lode_net::wire::control::{NodeLimits, ShardAddress};
+use lode_net::wire::server::NodeInfo;
+use serde_json::json;
+use thiserror::Error;
+
+use crate::control::{Control, ControlConfig, ControlSender, NodeFacts, RecoverError, Recovered};
+use crate::drive::{Drive, DriveKind, FormatError, FormatOptions, FormatProgress, OpenDriveError, format};
+use crate::mailbox::Mailbox;
+pub use listen::{ListenError, listen};
+pub use memory::{MIN_MEMORY_PER_SHARD, MemoryPlan};
+use shard_thread::{ShardStart, start_shard};
+
+/// What a node is told.
+#[derive(Clone, Debug)]
+pub struct ServeConfig {
+    /// The drive: a file, or a block device.
+    pub data: PathBuf,
+    /// Bytes of a drive file that has to be made.
+    pub size: u64,
+    /// Shards of a drive that has to be made; one per core by default.
+    pub shards: Option<u16>,
+    /// Bytes of a segment of a drive that has to be made, if the default does not suit.
+    pub segment_bytes: Option<u32>,
+    /// Longest value of a drive that has to be made.
+    pub max_value_bytes: u32,
+    /// Whether a drive that is not there is made.
+    pub may_format: bool,
+    /// Address to listen at; port 0 takes any.
+    pub listen: SocketAddr,
+    /// The most memory, in bytes, that all shards together take for cache, index, memory tables and
+    /// buffers.
+    pub memory_bytes: u64,
+    /// How long a write may wait for company in its frame.
+    pub commit_window: Duration,
+    /// What the node calls itself.
+    pub name: String,
+    /// Most connections.
+    pub max_connections: usize,
+    /// Whether shards are pinned to cores, where there are enough.
+    pub pin: bool,
+}
+
+impl Default for ServeConfig {
+    fn default() -> ServeConfig {
+        ServeConfig {
+            data: PathBuf::from("lode-data/drive.lode"),
+            size: 10 << 30,
+            shards: None,
+            segment_bytes: None,
+            max_value_bytes: MAX_VALUE_BYTES as u32,
+            may_format: true,
+            listen: SocketAddr::from(([127, 0, 0, 1], 7411)),
+            memory_bytes: 1 << 30,
+            commit_window: Duration::ZERO,
+            name: "lode".into(),
+            max_connections: 4096,
+            pin: true,
+        }
+    }
+}
+
+/// What happens while a node starts, for whoever watches.
+#[derive(Clone, Debug)]
+pub enum StartEvent {
+    /// A drive is being made.
+    Formatting(FormatProgress),
+    /// Something is not as it should be, and the node goes on.
+    Warning(String),
+    /// The shards begin to read their parts of the drive.
+    Recovering,
+    /// The rings, as they were found; one line each.
+    Rings(Vec<String>),
+}
+
+/// Why a node does not run.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The drive could not be made.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The drive could not be opened.
+    #[error(transparent)]
+    Drive(#[from] OpenDriveError),
+    /// There is too little memory for the shards.
+    #[error(
+        "{shards} shards need at least {min_bytes} bytes of memory, {given_bytes} were given; raise --memory"
+    )]
+    Memory {
+        /// Shards of the drive.
+        shards: u16,
+        /// The least that would do.
+        min_bytes: u64,
+        /// What was given.
+        given_bytes: u64,
+    },
+    /// The address cannot be listened at.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A shard's thread or ring could not be set up.
+    #[error("shard {shard} could not be set up: {reason}")]
+    Shard {
+        /// Which.
+        shard: u16,
+        /// Why.
+        reason: String,
+    },
+    /// A shard could not recover.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    /// The system refused.
+    #[error("the node could not {doing}: {error}")]
+    System {
+        /// What it tried.
+        doing: &'static str,
+        /// The system's answer.
+        error: io::Error,
+    },
+}
+
+/// A node that serves. Stops when told to, or when dropped.
+pub struct RunningNode {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Each shard's own port.
+    pub shard_ports: Vec<u16>,
+    control: ControlSender,
+    threads: Vec<JoinHandle<()>>,
+    /// Holds the drive's lock until the threads have ended.
+    drive: Option<Drive>,
+}
+
+impl RunningNode {
+    /// Stops the node: no new requests, a last checkpoint, everything closed.
+    pub fn stop(mut self) {
+        self.bring_down();
+    }
+
+    fn bring_down(&mut self) {
+        self.control.stop();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has aborted the process already.
+            let _ = thread.join();
+        }
+        self.drive = None;
+    }
+}
+
+impl Drop for RunningNode {
+    fn drop(&mut self) {
+        self.bring_down();
+    }
+}
+
+/// Runs a node until SIGTERM or SIGINT.
+pub fn run(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<(), ServeError> {
+    let refused = |error| ServeError::System { doing: "wait for signals", error };
+    let signals = [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT];
+    let mut signals = signal_hook::iterator::Signals::new(signals).map_err(refused)?;
+    let node = start(config, watch)?;
+    eprintln!("listening at {}, shards at ports {:?}", node.addr, node.shard_ports);
+    signals.forever().next();
+    eprintln!("stopping");
+    node.stop();
+    Ok(())
+}
+
+/// Starts a node in threads of this process; returns when it serves.
+pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<RunningNode, ServeError> {
+    let begun = Instant::now();
+    let drive = open_drive(&config, watch)?;
+    let shards = drive.geometry.shards;
+    let memory = MemoryPlan::new(config.memory_bytes, shards).ok_or(ServeError::Memory {
+        shards,
+        min_bytes: u64::from(shards) * MIN_MEMORY_PER_SHARD,
+        given_bytes: config.memory_bytes,
+    })?;
+    let sockets = listen::bind(config.listen, shards)?;
+    let mailboxes = make_mailboxes(shards)?;
+    let (events_in, events) = channel();
+    let control = ControlSender::new(events_in);
+    let cores = shard_thread::cores_for(shards, config.pin);
+    watch(StartEvent::Recovering);
+    let mut threads = Vec::new();
+    let connections = Arc::new(AtomicUsize::new(0));
+    for shard in 0..shards {
+        let start = ShardStart {
+            shard,
+            core: cores.as_ref().map(|cores| cores[usize::from(shard)]),
+            drive: &drive,
+            memory,
+            mailboxes: Arc::clone(&mailboxes),
+            control: control.clone(),
+            connections: Arc::clone(&connections),
+            config: &config,
+        };
+        match start_shard(start) {
+            Ok(thread) => threads.push(thread),
+            Err(reason) => {
+                let _ = mailboxes.iter().map(|mailbox| mailbox.post(crate::mailbox::Mail::Exit)).count();
+                threads.into_iter().for_each(|thread: JoinHandle<()>| drop(thread.join()));
+                return Err(ServeError::Shard { shard, reason });
+            }
+        }
+    }
+    let facts = NodeFacts {
+        begun,
+        drive: drive_json(&drive),
+        memory: memory.to_json(),
+        recovery_ms: 0.0,
+        ring: json!([]),
+        pinned: cores.is_some(),
+    };
+    let node = Arc::new(node_info(&config, &drive, &sockets.ports));
+    let control_config = ControlConfig {
+        mailboxes,
+        events,
+        sender: control.clone(),
+        node,
+        listeners: sockets.listeners,
+        facts,
+    };
+    let (started_in, started) = channel();
+    threads.push(start_control(control_config, started_in)?);
+    let (addr, shard_ports) = (sockets.addr, sockets.ports);
+    let node = RunningNode { addr, shard_ports, control, threads, drive: Some(drive) };
+    report(&await_start(&started)?, watch);
+    Ok(node)
+}
+
+fn start_control(config: ControlConfig, started: Sender<Recovered>) -> Result<JoinHandle<()>, ServeError> {
+    let body = move || Control::run(config, &started);
+    let thread = std::thread::Builder::new().name("lode-control".into()).spawn(body);
+    thread.map_err(|error| ServeError::System { doing: "start its control thread", error })
+}
+
+fn await_start(started: &Receiver<Recovered>) -> Result<Vec<Features>, ServeError> {
+    let recovered = started.recv().map_err(|_| RecoverError::Stopped)?;
+    Ok(recovered?)
+}
+
+fn report(features: &[Features], watch: &mut dyn FnMut(StartEvent)) {
+    if features.iter().any(|found| found.registered_buffer_bytes == 0) {
+        watch(StartEvent::Warning(
+            "no buffers could be registered within the memlock limit, so reads cost a little more CPU; \
+             raise it (ulimit -l), or wait a moment after another node has ended"
+                .into(),
+        ));
+    }
+    watch(StartEvent::Rings(features.iter().map(Features::to_string).collect()));
+}
+
+fn open_drive(config: &ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<Drive, ServeError> {
+    let opened = match Drive::open(&config.data) {
+        Err(OpenDriveError::Missing(_)) if config.may_format => {
+            let options = FormatOptions {
+                bytes: Some(config.size),
+                shards: config.shards.unwrap_or_else(shard_thread::cores),
+                segment_bytes: config.segment_bytes,
+                max_value_bytes: config.max_value_bytes,
+                overwrite: false,
+            };
+            format(&config.data, &options, &mut |progress| watch(StartEvent::Formatting(progress)))?;
+            Drive::open(&config.data)
+        }
+        opened => opened,
+    };
+    let drive = opened?;
+    if !drive.direct {
+        watch(StartEvent::Warning(format!(
+            "the filesystem of {} has no direct I/O: reads and writes go through the page cache",
+            drive.path.display()
+        )));
+    }
+    if config.shards.is_some_and(|shards| shards != drive.geometry.shards) {
+        let shards = drive.geometry.shards;
+        watch(StartEvent::Warning(format!("the drive was formatted with {shards} shards, and keeps them")));
+    }
+    Ok(drive)
+}
+
+fn make_mailboxes(shards: u16) -> Result<Arc<[Mailbox]>, ServeError> {
+    let mailbox = |_| {
+        let waker = Waker::new().map_err(|error| ServeError::System { doing: "make an eventfd", error })?;
+        Ok(Mailbox::new(Arc::new(waker)))
+    };
+    (0..shards).map(mailbox).collect()
+}
+
+fn node_info(config: &ServeConfig, drive: &Drive, ports: &[u16]) -> NodeInfo {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let shards = ports.iter().enumerate();
+    NodeInfo {
+        name: config.name.clone(),
+        incarnation: (since_epoch.as_nanos() as u64).max(1),
+        shards: shards.map(|(shard, port)| ShardAddress { shard: shard as u16, port: *port }).collect(),
+        limits: NodeLimits { value_bytes: drive.geometry.max_value_bytes, ..NodeLimits::default() },
+    }
+}
+
+fn drive_json(drive: &Drive) -> serde_json::Value {
+    json!({
+        "path": drive.path.display().to_string(),
+        "kind": match drive.kind {
+            DriveKind::File => "file",
+            DriveKind::BlockDevice => "block device",
+        },
+        "bytes": drive.geometry.drive_bytes,
+        "segment_bytes": drive.geometry.segment_bytes,
+        "segments_per_shard": drive.geometry.segments_per_shard,
+        "max_value_bytes": drive.geometry.max_value_bytes,
+        "shards": drive.geometry.shards,
+        "direct": drive.direct,
+        "write_cache": drive.write_cache.text(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! One shard's thread: pinned, with a ring that it made itself, as the kernel asks.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+
+use lode_engine::{NodeId, Shard, ShardConfig, ShardId};
+use lode_net::ring::{Ring, RingConfig};
+use lode_net::wire::server::ConnectionLimits;
+use rustix::thread::CpuSet;
+
+use super::ServeConfig;
+use super::memory::{CHUNK_BYTES, CHUNKS, MemoryPlan, REGISTERED_BYTES};
+use crate::control::ControlSender;
+use crate::drive::Drive;
+use crate::mailbox::{Mailbox, NodeMap};
+use crate::reactor::{Reactor, ReactorConfig};
+
+/// What a shard's thread is made of.
+pub struct ShardStart<'a> {
+    pub shard: u16,
+    pub core: Option<usize>,
+    pub drive: &'a Drive,
+    pub memory: MemoryPlan,
+    pub mailboxes: Arc<[Mailbox]>,
+    pub control: ControlSender,
+    pub connections: Arc<AtomicUsize>,
+    pub config: &'a ServeConfig,
+}
+
+/// The cores that this process may use.
+pub fn cores() -> u16 {
+    let allowed = allowed_cores().len().max(1);
+    u16::try_from(allowed).unwrap_or(lode_engine::MAX_SHARDS).min(lode_engine::MAX_SHARDS)
+}
+
+/// A core for each shard, where there are enough.
+pub fn cores_for(shards: u16, pin: bool) -> Option<Vec<usize>> {
+    let allowed = allowed_cores();
+    (pin && allowed.len() >= usize::from(shards)).then(|| allowed[..usize::from(shards)].to_vec())
+}
+
+fn allowed_cores() -> Vec<usize> {
+    match rustix::thread::sched_getaffinity(None) {
+        Ok(set) => (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Starts the thread; returns when its ring is set up, or says why it could not be.
+pub fn start_shard(start: ShardStart<'_>) -> Result<JoinHandle<()>, String> {
+    let ShardStart { shard, core, drive, memory, mailboxes, control, connections, config } = start;
+    let descriptor = drive.descriptor().map_err(|error| format!("the drive's descriptor: {error}"))?;
+    let engine = Shard::new(shard_config(shard, drive, memory, config));
+    let reactor_config = ReactorConfig {
+        shard: ShardId(shard),
+        mailboxes: Arc::clone(&mailboxes),
+        control,
+        limits: ConnectionLimits::default(),
+        max_connections: config.max_connections,
+        connections,
+        max_partial_bytes: memory.partial_bytes as usize,
+        writes_need_flush: drive.writes_need_flush(),
+        map: Arc::new(NodeMap::empty()),
+    };
+    let (ready_in, ready) = channel();
+    let body = move || {
+        let _guard = AbortOnPanic { shard };
+        if let Some(core) = core {
+            pin_to(core);
+        }
+        let Some(mut ring) = make_ring(&mailboxes[usize::from(shard)], memory, &ready_in) else { return };
+        ring.attach_drive(descriptor);
+        Reactor::new(reactor_config, ring, engine).run();
+    };
+    let thread = std::thread::Builder::new().name(format!("lode-shard-{shard}")).spawn(body);
+    let thread = thread.map_err(|error| format!("the thread: {error}"))?;
+    match ready.recv() {
+        Ok(Ok(())) => Ok(thread),
+        Ok(Err(reason)) => Err(reason),
+        Err(_) => Err("its thread ended".into()),
+    }
+}
+
+fn shard_config(shard: u16, drive: &Drive, memory: MemoryPlan, config: &ServeConfig) -> ShardConfig {
+    let [a, b, c, d, ..] = drive.identity.uuid;
+    let node = NodeId(u32::from_le_bytes([a, b, c, d]));
+    let mut shard = ShardConfig::new(drive.geometry, drive.identity.uuid, ShardId(shard), node);
+    shard.commit_window_ns = config.commit_window.as_nanos() as u64;
+    memory.apply(&mut shard);
+    shard
+}
+
+fn make_ring(mailbox: &Mailbox, memory: MemoryPlan, ready: &Sender<Result<(), String>>) -> Option<Ring> {
+    let config = RingConfig {
+        slab_bytes: memory.buffer_bytes as usize,
+        registered_bytes: REGISTERED_BYTES,
+        chunks: CHUNKS,
+        chunk_bytes: CHUNK_BYTES,
+        ..RingConfig::default()
+    };
+    match Ring::with_waker(config, Arc::clone(mailbox.waker())) {
+        Ok(ring) => {
+            // Whoever starts the shard waits for this; if it is gone, the process is ending.
+            let _ = ready.send(Ok(()));
+            Some(ring)
+        }
+        Err(error) => {
+            let _ = ready.send(Err(error.to_string()));
+            None
+        }
+    }
+}
+
+fn pin_to(core: usize) {
+    let mut set = CpuSet::new();
+    set.set(core);
+    // Refused, the shard runs wherever it may.
+    let _ = rustix::thread::sched_setaffinity(None, &set);
+}
+
+/// A node without one of its shards answers nothing for part of its data and never says so: better it
+/// ends, and is started again.
+struct AbortOnPanic {
+    shard: u16,
+}
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("shard {} panicked; the node ends", self.shard);
+            std::process::abort();
+        }
+    }
+}
