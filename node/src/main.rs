@@ -1,6 +1,10 @@
 //! The command `lode`: a node, and what people do with one.
 
 mod cli;
+mod config;
 mod input;
+mod quickstart;
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

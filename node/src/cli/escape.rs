@@ -35,10 +35,7 @@ pub fn unescape_one(rest: &[u8]) -> Result<(u8, usize), EscapeError> {
             };
         }
         _ => {
-            let shown = String::from_utf8_lossy(rest)
-                .chars()
-                .next()
-                .unwrap_or(char::REPLACEMENT_CHARACTER);
+            let shown = String::from_utf8_lossy(rest).chars().next().unwrap_or(char::REPLACEMENT_CHARACTER);
             return Err(EscapeError::Unknown(shown));
         }
     };
@@ -107,10 +104,8 @@ pub fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let word = group
-            .iter()
-            .fold(0u32, |word, byte| (word << 8) | u32::from(*byte))
-            << (8 * (3 - group.len()));
+        let word =
+            group.iter().fold(0u32, |word, byte| (word << 8) | u32::from(*byte)) << (8 * (3 - group.len()));
         for place in 0..4 {
             if place <= group.len() {
                 let sextet = (word >> (18 - 6 * place)) & 63;
@@ -138,19 +133,9 @@ mod tests {
     #[test]
     fn escapes_go_both_ways() {
         let all: Vec<u8> = (0..=255).collect();
-        for bytes in [
-            &all[..],
-            b"",
-            b"plain",
-            "grün \u{85}".as_bytes(),
-            b"a\\x41",
-            b"tab\tnl\n\"q\"",
-        ] {
+        for bytes in [&all[..], b"", b"plain", "grün \u{85}".as_bytes(), b"a\\x41", b"tab\tnl\n\"q\""] {
             assert_eq!(unescape(escape(bytes, None).as_bytes()).as_deref(), Ok(bytes));
-            assert_eq!(
-                unescape(escape(bytes, Some('"')).as_bytes()).as_deref(),
-                Ok(bytes)
-            );
+            assert_eq!(unescape(escape(bytes, Some('"')).as_bytes()).as_deref(), Ok(bytes));
             assert!(!escape(bytes, None).contains('\n'));
         }
         assert_eq!(escape(b"\x00\xff\n", None), "\\x00\\xff\\n");

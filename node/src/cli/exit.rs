@@ -72,18 +72,12 @@ pub struct Failure {
 impl Failure {
     /// A failure that says `error`.
     pub fn new(exit: Exit, error: impl fmt::Display) -> Failure {
-        Failure {
-            exit,
-            message: error.to_string(),
-        }
+        Failure { exit, message: error.to_string() }
     }
 
     /// The same failure, with what was being done in front.
     pub fn context(self, doing: impl fmt::Display) -> Failure {
-        Failure {
-            exit: self.exit,
-            message: format!("{doing}: {}", self.message),
-        }
+        Failure { exit: self.exit, message: format!("{doing}: {}", self.message) }
     }
 }
 

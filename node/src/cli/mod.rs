@@ -1,4 +1,73 @@
-//! x
+//! The command line: one file per command, and what they share.
+
+pub mod args;
+mod data;
+pub mod drive;
 pub mod escape;
 pub mod exit;
+pub mod load;
+pub mod output;
+pub mod progress;
+pub mod serve;
+pub mod session;
+mod shell;
 pub mod size;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde_json::json;
+
+use self::args::{Cli, Command};
+use self::data::Words;
+use self::exit::{Exit, Failure};
+use self::output::{Output, Style};
+use self::session::{Load, Session};
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tell(&failure, cli.global.json);
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Failure> {
+    let global = &cli.global;
+    let mut out = Output::new(if global.json { Style::Json } else { Style::Plain });
+    let done = match &cli.command {
+        Command::Serve(args) => serve::run(args, global),
+        Command::Quickstart(args) => crate::quickstart::run(args, &mut out),
+        Command::Check(args) => drive::check(args, &mut out),
+        Command::Format(args) => drive::format(args, &mut out),
+        Command::Load(args) => {
+            let session = Session::connect(global, Load::Heavy)?;
+            load::run(args, global, &session, &mut out)
+        }
+        Command::Shell(args) => {
+            let session = Session::connect(global, Load::Light)?;
+            shell::run(args, global, &session)
+        }
+        Command::Data(command) => {
+            let session = Session::connect(global, Load::Light)?;
+            let words = Words { escaped: global.escaped, stdin: true };
+            data::run(command, &session, words, &mut out)
+        }
+    };
+    // What was printed before a failure is still good.
+    out.flush().and(done)
+}
+
+/// People read it on standard error; programs also find it as the last object on standard output.
+fn tell(failure: &Failure, as_json: bool) {
+    eprintln!("lode: {failure}");
+    if as_json && failure.exit != Exit::NotFound {
+        let error = json!({ "kind": failure.exit.name(), "exit_code": failure.exit as u8, "message": failure.message });
+        println!("{}", json!({ "error": error }));
+    }
+}

@@ -35,17 +35,13 @@ const SPAN_EXAMPLE: &str = "500us, 20ms, 5s or 2m";
 /// The digits in front, and what is behind them without blanks.
 fn split_number<'a>(text: &'a str, example: &'static str) -> Result<(u64, &'a str), QuantityError> {
     let text = text.trim();
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '_')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
     let digits = digits.replace('_', "");
     if digits.is_empty() {
         return Err(QuantityError::NoNumber(text.to_owned(), example));
     }
-    let number = digits
-        .parse()
-        .map_err(|_| QuantityError::TooLarge(text.to_owned()))?;
+    let number = digits.parse().map_err(|_| QuantityError::TooLarge(text.to_owned()))?;
     Ok((number, unit.trim()))
 }
 
@@ -66,9 +62,7 @@ impl FromStr for Size {
             "tb" => 1_000_000_000_000,
             _ => return Err(QuantityError::UnknownUnit(text.to_owned(), SIZE_EXAMPLE)),
         };
-        let bytes = number
-            .checked_mul(factor)
-            .ok_or_else(|| QuantityError::TooLarge(text.to_owned()))?;
+        let bytes = number.checked_mul(factor).ok_or_else(|| QuantityError::TooLarge(text.to_owned()))?;
         Ok(Size(bytes))
     }
 }
@@ -83,9 +77,7 @@ impl FromStr for Span {
             "ms" => Duration::from_millis(number),
             "s" => Duration::from_secs(number),
             "m" | "min" => Duration::from_secs(
-                number
-                    .checked_mul(60)
-                    .ok_or_else(|| QuantityError::TooLarge(text.to_owned()))?,
+                number.checked_mul(60).ok_or_else(|| QuantityError::TooLarge(text.to_owned()))?,
             ),
             _ => return Err(QuantityError::UnknownUnit(text.to_owned(), SPAN_EXAMPLE)),
         };
@@ -95,12 +87,8 @@ impl FromStr for Span {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(&str, u64); 4] = [
-            ("TiB", 1 << 40),
-            ("GiB", 1 << 30),
-            ("MiB", 1 << 20),
-            ("KiB", 1 << 10),
-        ];
+        const UNITS: [(&str, u64); 4] =
+            [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
         for (unit, factor) in UNITS {
             if self.0 >= factor {
                 let amount = self.0 as f64 / factor as f64;
@@ -132,9 +120,7 @@ impl<'de> Deserialize<'de> for Size {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -161,22 +147,10 @@ mod tests {
 
     #[test]
     fn bad_sizes_are_named() {
-        assert_eq!(
-            "GiB".parse::<Size>(),
-            Err(QuantityError::NoNumber("GiB".into(), SIZE_EXAMPLE))
-        );
-        assert_eq!(
-            "-1".parse::<Size>(),
-            Err(QuantityError::NoNumber("-1".into(), SIZE_EXAMPLE))
-        );
-        assert_eq!(
-            "3PiB".parse::<Size>(),
-            Err(QuantityError::UnknownUnit("3PiB".into(), SIZE_EXAMPLE))
-        );
-        assert_eq!(
-            "16777216TiB".parse::<Size>(),
-            Err(QuantityError::TooLarge("16777216TiB".into()))
-        );
+        assert_eq!("GiB".parse::<Size>(), Err(QuantityError::NoNumber("GiB".into(), SIZE_EXAMPLE)));
+        assert_eq!("-1".parse::<Size>(), Err(QuantityError::NoNumber("-1".into(), SIZE_EXAMPLE)));
+        assert_eq!("3PiB".parse::<Size>(), Err(QuantityError::UnknownUnit("3PiB".into(), SIZE_EXAMPLE)));
+        assert_eq!("16777216TiB".parse::<Size>(), Err(QuantityError::TooLarge("16777216TiB".into())));
         assert_eq!(
             "99999999999999999999".parse::<Size>(),
             Err(QuantityError::TooLarge("99999999999999999999".into()))
@@ -188,21 +162,14 @@ mod tests {
         assert_eq!("500us".parse(), Ok(Span(Duration::from_micros(500))));
         assert_eq!("20 ms".parse(), Ok(Span(Duration::from_millis(20))));
         assert_eq!("2m".parse(), Ok(Span(Duration::from_secs(120))));
-        assert_eq!(
-            "7".parse::<Span>(),
-            Err(QuantityError::UnknownUnit("7".into(), SPAN_EXAMPLE))
-        );
+        assert_eq!("7".parse::<Span>(), Err(QuantityError::UnknownUnit("7".into(), SPAN_EXAMPLE)));
     }
 
     #[test]
     fn sizes_print_short() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1536, "1.5 KiB"),
-            (1 << 30, "1 GiB"),
-            (700_000_000, "668 MiB"),
-        ] {
+        for (bytes, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (1 << 30, "1 GiB"), (700_000_000, "668 MiB")]
+        {
             assert_eq!(Size(bytes).to_string(), text);
         }
     }

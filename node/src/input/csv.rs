@@ -21,25 +21,16 @@ pub struct CsvReader {
 impl CsvReader {
     /// Opens a file at a position. The header is read in any case.
     pub fn open(path: &Path, key: Option<&str>, from: &Position) -> Result<CsvReader, InputError> {
-        let mut rows = csv::ReaderBuilder::new()
-            .buffer_capacity(256 * 1024)
-            .from_reader(open_file(path)?);
+        let mut rows = csv::ReaderBuilder::new().buffer_capacity(256 * 1024).from_reader(open_file(path)?);
         let header = rows.headers().map_err(|error| refused(path, error))?;
         let columns: Vec<String> = header.iter().map(str::to_owned).collect();
         let listed = || columns.join(", ");
         let Some(key) = key else {
-            return Err(InputError::KeyColumnNeeded {
-                path: shown(path),
-                columns: listed(),
-            });
+            return Err(InputError::KeyColumnNeeded { path: shown(path), columns: listed() });
         };
         let Some(key_column) = columns.iter().position(|column| column == key) else {
             let column = key.to_owned();
-            return Err(InputError::NoSuchColumn {
-                path: shown(path),
-                column,
-                columns: listed(),
-            });
+            return Err(InputError::NoSuchColumn { path: shown(path), column, columns: listed() });
         };
         match from {
             Position::Start => {}
@@ -51,14 +42,7 @@ impl CsvReader {
             Position::After { .. } => return Err(InputError::BadPosition { path: shown(path) }),
         }
         let row = StringRecord::new();
-        Ok(CsvReader {
-            rows,
-            path: shown(path),
-            columns,
-            key_column,
-            row,
-            failed: false,
-        })
+        Ok(CsvReader { rows, path: shown(path), columns, key_column, row, failed: false })
     }
 
     fn record(&self, input_bytes: u64) -> Result<InputRecord, BadRecord> {
@@ -72,10 +56,7 @@ impl CsvReader {
 
 /// An error of the reader as ours, when it is not about one row.
 fn refused(path: &Path, error: csv::Error) -> InputError {
-    InputError::Io {
-        path: shown(path),
-        error: error.into(),
-    }
+    InputError::Io { path: shown(path), error: error.into() }
 }
 
 impl Reader for CsvReader {
@@ -87,10 +68,7 @@ impl Reader for CsvReader {
         let mut row = std::mem::take(&mut self.row);
         let read = self.rows.read_record(&mut row);
         self.row = row;
-        let bad = |reason| InputError::Bad {
-            source_name: format!("{} line {line}", self.path),
-            reason,
-        };
+        let bad = |reason| InputError::Bad { source_name: format!("{} line {line}", self.path), reason };
         match read {
             Ok(false) => None,
             Ok(true) => {
@@ -103,27 +81,19 @@ impl Reader for CsvReader {
                 }))
             }
             Err(error) => match error.kind() {
-                ErrorKind::UnequalLengths {
-                    expected_len, len, ..
-                } => Some(Err(bad(BadRecord::Csv(format!(
-                    "the row has {len} fields, the header {expected_len}"
-                ))))),
+                ErrorKind::UnequalLengths { expected_len, len, .. } => Some(Err(bad(BadRecord::Csv(
+                    format!("the row has {len} fields, the header {expected_len}"),
+                )))),
                 ErrorKind::Utf8 { err, .. } => Some(Err(bad(BadRecord::Csv(format!("not UTF-8: {err}"))))),
                 _ => {
                     self.failed = true;
-                    Some(Err(InputError::Io {
-                        path: self.path.clone(),
-                        error: error.into(),
-                    }))
+                    Some(Err(InputError::Io { path: self.path.clone(), error: error.into() }))
                 }
             },
         }
     }
 
     fn position(&self) -> Position {
-        Position::Line {
-            offset: self.rows.position().byte(),
-            line: self.rows.position().line(),
-        }
+        Position::Line { offset: self.rows.position().byte(), line: self.rows.position().line() }
     }
 }

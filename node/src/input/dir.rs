@@ -48,10 +48,7 @@ impl DirReader {
             Position::Line { .. } => return Err(InputError::BadPosition { path: shown(root) }),
         };
         let entries = sorted_entries(root, Path::new(""));
-        let entries = entries.map_err(|error| InputError::Io {
-            path: shown(root),
-            error,
-        })?;
+        let entries = entries.map_err(|error| InputError::Io { path: shown(root), error })?;
         Ok(DirReader {
             root: root.to_owned(),
             stack: vec![entries],
@@ -84,8 +81,7 @@ impl DirReader {
         let path = self.root.join(&relative);
         let meta = fs::symlink_metadata(&path).map_err(BadRecord::Io)?;
         if meta.is_dir() {
-            self.stack
-                .push(sorted_entries(&self.root, &relative).map_err(BadRecord::Io)?);
+            self.stack.push(sorted_entries(&self.root, &relative).map_err(BadRecord::Io)?);
             return Ok(None);
         }
         if !meta.is_file() {
@@ -93,10 +89,7 @@ impl DirReader {
         }
         let mut file = File::open(&path).map_err(BadRecord::Io)?;
         let mut value = Vec::with_capacity(meta.len().min(MAX_VALUE_BYTES as u64) as usize + 1);
-        (&mut file)
-            .take(MAX_VALUE_BYTES as u64 + 1)
-            .read_to_end(&mut value)
-            .map_err(BadRecord::Io)?;
+        (&mut file).take(MAX_VALUE_BYTES as u64 + 1).read_to_end(&mut value).map_err(BadRecord::Io)?;
         if value.len() <= MAX_VALUE_BYTES {
             let (key, taken) = (relative.as_os_str().as_bytes().to_vec(), value.len() as u64);
             self.last = Some(relative);
@@ -118,12 +111,7 @@ impl DirReader {
             return Err(BadRecord::PartNameTaken(escape(&first, None)));
         }
         let file = File::open(path).map_err(BadRecord::Io)?;
-        self.split = Some(SplitFile {
-            file,
-            relative,
-            next_part: 0,
-            bytes_left: len,
-        });
+        self.split = Some(SplitFile { file, relative, next_part: 0, bytes_left: len });
         self.next_part()
     }
 
@@ -135,10 +123,7 @@ impl DirReader {
         };
         let len = split.bytes_left.min(MAX_VALUE_BYTES as u64);
         let mut value = Vec::with_capacity(len as usize);
-        (&mut split.file)
-            .take(len)
-            .read_to_end(&mut value)
-            .map_err(BadRecord::Io)?;
+        (&mut split.file).take(len).read_to_end(&mut value).map_err(BadRecord::Io)?;
         let short = (value.len() as u64) < len;
         let key = part_key(&split.relative, split.next_part);
         split.bytes_left -= len;
@@ -181,9 +166,7 @@ impl Reader for DirReader {
     fn position(&self) -> Position {
         match &self.last {
             None => Position::Start,
-            Some(path) => Position::After {
-                path: escape(path.as_os_str().as_bytes(), None),
-            },
+            Some(path) => Position::After { path: escape(path.as_os_str().as_bytes(), None) },
         }
     }
 }

@@ -35,11 +35,7 @@ impl JsonLinesReader {
             Position::Line { offset, line } => (*offset, *line),
             Position::After { .. } => return Err(InputError::BadPosition { path: shown(path) }),
         };
-        file.seek(SeekFrom::Start(offset))
-            .map_err(|error| InputError::Io {
-                path: shown(path),
-                error,
-            })?;
+        file.seek(SeekFrom::Start(offset)).map_err(|error| InputError::Io { path: shown(path), error })?;
         Ok(JsonLinesReader {
             lines: BufReader::with_capacity(256 * 1024, file),
             path: shown(path),
@@ -95,10 +91,7 @@ impl Reader for JsonLinesReader {
                 Ok(read) => read,
                 Err(error) => {
                     self.failed = true;
-                    return Some(Err(InputError::Io {
-                        path: self.path.clone(),
-                        error,
-                    }));
+                    return Some(Err(InputError::Io { path: self.path.clone(), error }));
                 }
             };
             let number = self.next_line;
@@ -107,21 +100,15 @@ impl Reader for JsonLinesReader {
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            return Some(
-                self.record(line, taken, number)
-                    .map_err(|reason| InputError::Bad {
-                        source_name: format!("{} line {number}", self.path),
-                        reason,
-                    }),
-            );
+            return Some(self.record(line, taken, number).map_err(|reason| InputError::Bad {
+                source_name: format!("{} line {number}", self.path),
+                reason,
+            }));
         }
         None
     }
 
     fn position(&self) -> Position {
-        Position::Line {
-            offset: self.offset,
-            line: self.next_line,
-        }
+        Position::Line { offset: self.offset, line: self.next_line }
     }
 }

@@ -182,41 +182,25 @@ pub fn open(options: &InputOptions, from: &Position) -> Result<Box<dyn Reader>, 
     match kind {
         InputKind::Directory => {
             if options.key.is_some() {
-                return Err(InputError::KeyNotForDirectory {
-                    path: shown(&options.path),
-                });
+                return Err(InputError::KeyNotForDirectory { path: shown(&options.path) });
             }
             Ok(Box::new(dir::DirReader::open(&options.path, from)?))
         }
-        InputKind::Csv => Ok(Box::new(csv::CsvReader::open(
-            &options.path,
-            options.key.as_deref(),
-            from,
-        )?)),
-        InputKind::JsonLines => Ok(Box::new(jsonl::JsonLinesReader::open(
-            &options.path,
-            options.key.as_deref(),
-            from,
-        )?)),
+        InputKind::Csv => Ok(Box::new(csv::CsvReader::open(&options.path, options.key.as_deref(), from)?)),
+        InputKind::JsonLines => {
+            Ok(Box::new(jsonl::JsonLinesReader::open(&options.path, options.key.as_deref(), from)?))
+        }
     }
 }
 
 /// The kind of an input: as told, or by what is at its path.
 pub fn kind_of(options: &InputOptions) -> Result<InputKind, InputError> {
     let path = &options.path;
-    let meta = std::fs::metadata(path).map_err(|error| InputError::Io {
-        path: shown(path),
-        error,
-    })?;
+    let meta = std::fs::metadata(path).map_err(|error| InputError::Io { path: shown(path), error })?;
     let found = if meta.is_dir() {
         Some(InputKind::Directory)
     } else {
-        match path
-            .extension()
-            .and_then(|e| e.to_str())
-            .map(str::to_ascii_lowercase)
-            .as_deref()
-        {
+        match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
             Some("csv") => Some(InputKind::Csv),
             Some("jsonl" | "ndjson" | "json-lines") => Some(InputKind::JsonLines),
             _ => None,
@@ -224,14 +208,12 @@ pub fn kind_of(options: &InputOptions) -> Result<InputKind, InputError> {
     };
     match (options.kind, meta.is_dir()) {
         (None, _) => found.ok_or_else(|| InputError::UnknownKind { path: shown(path) }),
-        (Some(InputKind::Directory), false) => Err(InputError::KindMismatch {
-            path: shown(path),
-            what: "a file",
-        }),
-        (Some(InputKind::Csv | InputKind::JsonLines), true) => Err(InputError::KindMismatch {
-            path: shown(path),
-            what: "a directory",
-        }),
+        (Some(InputKind::Directory), false) => {
+            Err(InputError::KindMismatch { path: shown(path), what: "a file" })
+        }
+        (Some(InputKind::Csv | InputKind::JsonLines), true) => {
+            Err(InputError::KindMismatch { path: shown(path), what: "a directory" })
+        }
         (Some(kind), _) => Ok(kind),
     }
 }
@@ -242,10 +224,7 @@ pub fn total_bytes(options: &InputOptions) -> Result<u64, InputError> {
         InputKind::Directory => Ok(dir::total_bytes(&options.path)),
         InputKind::Csv | InputKind::JsonLines => std::fs::metadata(&options.path)
             .map(|meta| meta.len())
-            .map_err(|error| InputError::Io {
-                path: shown(&options.path),
-                error,
-            }),
+            .map_err(|error| InputError::Io { path: shown(&options.path), error }),
     }
 }
 
@@ -255,10 +234,7 @@ pub fn shown(path: &Path) -> String {
 }
 
 fn open_file(path: &Path) -> Result<File, InputError> {
-    File::open(path).map_err(|error| InputError::Io {
-        path: shown(path),
-        error,
-    })
+    File::open(path).map_err(|error| InputError::Io { path: shown(path), error })
 }
 
 /// Holds a record against the limits.
@@ -267,10 +243,6 @@ fn checked(key: Vec<u8>, value: Vec<u8>, input_bytes: u64) -> Result<InputRecord
         (0, _) => Err(BadRecord::EmptyKey),
         (len, _) if len > MAX_KEY_BYTES => Err(BadRecord::LongKey(len)),
         (_, len) if len > MAX_VALUE_BYTES => Err(BadRecord::LongValue(len)),
-        _ => Ok(InputRecord {
-            key,
-            value,
-            input_bytes,
-        }),
+        _ => Ok(InputRecord { key, value, input_bytes }),
     }
 }

@@ -31,11 +31,7 @@ impl Drop for Scratch {
 }
 
 fn options(path: &Path, key: Option<&str>) -> InputOptions {
-    InputOptions {
-        path: path.to_owned(),
-        key: key.map(str::to_owned),
-        kind: None,
-    }
+    InputOptions { path: path.to_owned(), key: key.map(str::to_owned), kind: None }
 }
 
 fn drain(reader: &mut dyn Reader) -> (Vec<(String, Vec<u8>)>, Vec<String>) {
@@ -58,12 +54,7 @@ fn assert_resumes(options: &InputOptions) {
         let json = serde_json::to_string(&reader.position()).unwrap();
         let position = serde_json::from_str(&json).unwrap();
         let (rest, _) = drain(open(options, &position).unwrap().as_mut());
-        assert!(
-            rest.len() >= all.len() - given,
-            "{json}: {} of {}",
-            rest.len(),
-            all.len() - given
-        );
+        assert!(rest.len() >= all.len() - given, "{json}: {} of {}", rest.len(), all.len() - given);
         assert_eq!(rest, all[all.len() - rest.len()..], "{json}");
         match reader.next() {
             None => break assert!(rest.is_empty()),
@@ -85,15 +76,9 @@ fn a_directory_gives_paths_and_contents_in_order() {
     let (good, bad) = drain(open(&options, &Position::Start).unwrap().as_mut());
     let keys: Vec<&str> = good.iter().map(|(key, _)| key.as_str()).collect();
     assert_eq!(keys, ["a", "b/one", "b/two", "b-x", "c/d/e/deep", "empty", "z"]);
-    assert!(
-        good.iter()
-            .all(|(key, value)| value.is_empty() == (key == "empty"))
-    );
+    assert!(good.iter().all(|(key, value)| value.is_empty() == (key == "empty")));
     assert!(bad.is_empty(), "{bad:?}");
-    assert_eq!(
-        total_bytes(&options).unwrap(),
-        good.iter().map(|(_, value)| value.len() as u64).sum::<u64>()
-    );
+    assert_eq!(total_bytes(&options).unwrap(), good.iter().map(|(_, value)| value.len() as u64).sum::<u64>());
     assert_resumes(&options);
 }
 
@@ -110,15 +95,7 @@ fn a_file_over_the_value_limit_comes_in_parts_that_join() {
     let keys: Vec<&str> = good.iter().map(|(key, _)| key.as_str()).collect();
     assert_eq!(
         keys,
-        [
-            "big#000000",
-            "big#000001",
-            "big#000002",
-            "exact",
-            "over#000000",
-            "over#000001",
-            "zlast"
-        ]
+        ["big#000000", "big#000001", "big#000002", "exact", "over#000000", "over#000001", "zlast"]
     );
     let joined: Vec<u8> = good[..3].iter().flat_map(|(_, value)| value.clone()).collect();
     assert_eq!(joined, contents);
@@ -132,18 +109,10 @@ fn a_part_that_would_overwrite_another_file_is_refused() {
     let scratch = Scratch::new("taken");
     scratch.write("big", vec![7; MAX_VALUE_BYTES + 1]);
     scratch.write("big#000000", "mine");
-    let (good, bad) = drain(
-        open(&options(&scratch.0, None), &Position::Start)
-            .unwrap()
-            .as_mut(),
-    );
+    let (good, bad) = drain(open(&options(&scratch.0, None), &Position::Start).unwrap().as_mut());
     assert_eq!(good, [("big#000000".to_owned(), b"mine".to_vec())]);
     assert_eq!(bad.len(), 1);
-    assert!(
-        bad[0].contains("big#000000") && bad[0].contains("another file"),
-        "{}",
-        bad[0]
-    );
+    assert!(bad[0].contains("big#000000") && bad[0].contains("another file"), "{}", bad[0]);
 }
 
 #[test]
@@ -157,23 +126,14 @@ fn csv_rows_become_json_objects() {
     let (good, bad) = drain(open(&options, &Position::Start).unwrap().as_mut());
     let keys: Vec<&str> = good.iter().map(|(key, _)| key.as_str()).collect();
     assert_eq!(keys, ["1", "2", "4"]);
-    let rows: Vec<serde_json::Value> = good
-        .iter()
-        .map(|(_, value)| serde_json::from_slice(value).unwrap())
-        .collect();
-    assert_eq!(
-        rows[0],
-        serde_json::json!({"id": "1", "name": "Ann", "note": "two\nlines"})
-    );
+    let rows: Vec<serde_json::Value> =
+        good.iter().map(|(_, value)| serde_json::from_slice(value).unwrap()).collect();
+    assert_eq!(rows[0], serde_json::json!({"id": "1", "name": "Ann", "note": "two\nlines"}));
     assert_eq!(rows[1]["name"], "B, C");
     assert_eq!(rows[2]["note"], "q \"x\"");
     assert_eq!(bad.len(), 2, "{bad:?}");
     assert!(bad[0].contains("2 fields"), "{}", bad[0]);
-    assert!(
-        bad[1].contains("line 7") && bad[1].contains("the key is empty"),
-        "{}",
-        bad[1]
-    );
+    assert!(bad[1].contains("line 7") && bad[1].contains("the key is empty"), "{}", bad[1]);
     assert_resumes(&options);
 }
 
@@ -181,18 +141,9 @@ fn csv_rows_become_json_objects() {
 fn csv_needs_a_column_that_exists() {
     let scratch = Scratch::new("column");
     let path = scratch.write("rows.csv", "id,name\n1,Ann\n");
-    let without = open(&options(&path, None), &Position::Start)
-        .err()
-        .unwrap()
-        .to_string();
-    assert!(
-        without.contains("--key COLUMN") && without.contains("id, name"),
-        "{without}"
-    );
-    let wrong = open(&options(&path, Some("uid")), &Position::Start)
-        .err()
-        .unwrap()
-        .to_string();
+    let without = open(&options(&path, None), &Position::Start).err().unwrap().to_string();
+    assert!(without.contains("--key COLUMN") && without.contains("id, name"), "{without}");
+    let wrong = open(&options(&path, Some("uid")), &Position::Start).err().unwrap().to_string();
     assert!(wrong.contains("\"uid\"") && wrong.contains("id, name"), "{wrong}");
 }
 
@@ -215,16 +166,7 @@ fn json_lines_by_field_and_by_line_number() {
     let by_number = options(&path, None);
     let (good, _) = drain(open(&by_number, &Position::Start).unwrap().as_mut());
     let keys: Vec<&str> = good.iter().map(|(key, _)| key.as_str()).collect();
-    assert_eq!(
-        keys,
-        [
-            "000000000001",
-            "000000000003",
-            "000000000004",
-            "000000000006",
-            "000000000007"
-        ]
-    );
+    assert_eq!(keys, ["000000000001", "000000000003", "000000000004", "000000000006", "000000000007"]);
     assert_resumes(&by_number);
 }
 
@@ -244,53 +186,22 @@ fn keys_and_values_at_the_limits() {
     ]
     .concat();
     let path = scratch.write("rows.ndjson", text);
-    let (good, bad) = drain(
-        open(&options(&path, Some("k")), &Position::Start)
-            .unwrap()
-            .as_mut(),
-    );
-    assert_eq!(
-        good.iter().map(|(key, _)| key.len()).collect::<Vec<_>>(),
-        [MAX_KEY_BYTES, 3]
-    );
+    let (good, bad) = drain(open(&options(&path, Some("k")), &Position::Start).unwrap().as_mut());
+    assert_eq!(good.iter().map(|(key, _)| key.len()).collect::<Vec<_>>(), [MAX_KEY_BYTES, 3]);
     assert_eq!(good[0].1.len(), MAX_VALUE_BYTES);
-    assert!(
-        bad[0].contains("line 2") && bad[0].contains("4097 bytes"),
-        "{}",
-        bad[0]
-    );
-    assert!(
-        bad[1].contains("line 3") && bad[1].contains("1048577 bytes"),
-        "{}",
-        bad[1]
-    );
-    assert!(
-        bad[2].contains("line 4") && bad[2].contains("3145728 bytes"),
-        "{}",
-        bad[2]
-    );
+    assert!(bad[0].contains("line 2") && bad[0].contains("4097 bytes"), "{}", bad[0]);
+    assert!(bad[1].contains("line 3") && bad[1].contains("1048577 bytes"), "{}", bad[1]);
+    assert!(bad[2].contains("line 4") && bad[2].contains("3145728 bytes"), "{}", bad[2]);
 }
 
 #[test]
 fn the_kind_is_found_or_asked_for() {
     let scratch = Scratch::new("kind");
     let path = scratch.write("rows.txt", "{}\n");
-    assert!(matches!(
-        kind_of(&options(&path, None)),
-        Err(InputError::UnknownKind { .. })
-    ));
-    let told = InputOptions {
-        kind: Some(InputKind::JsonLines),
-        ..options(&path, None)
-    };
+    assert!(matches!(kind_of(&options(&path, None)), Err(InputError::UnknownKind { .. })));
+    let told = InputOptions { kind: Some(InputKind::JsonLines), ..options(&path, None) };
     assert_eq!(kind_of(&told).unwrap(), InputKind::JsonLines);
-    let wrong = InputOptions {
-        kind: Some(InputKind::Csv),
-        ..options(&scratch.0, None)
-    };
+    let wrong = InputOptions { kind: Some(InputKind::Csv), ..options(&scratch.0, None) };
     assert!(matches!(kind_of(&wrong), Err(InputError::KindMismatch { .. })));
-    assert!(matches!(
-        kind_of(&options(&scratch.0.join("none"), None)),
-        Err(InputError::Io { .. })
-    ));
+    assert!(matches!(kind_of(&options(&scratch.0.join("none"), None)), Err(InputError::Io { .. })));
 }

@@ -1,0 +1,411 @@
+//! The command line's grammar. What each command does lives in the file of its name.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lode_net::wire::Seq;
+
+use super::exit::EXIT_CODES_HELP;
+use super::size::{Size, Span};
+use crate::config::ServeOptions;
+use crate::input::InputKind;
+
+/// Where a node listens unless told otherwise.
+pub const DEFAULT_NODE: &str = "127.0.0.1:7411";
+
+/// lode: a partitioned key-value storage node for local NVMe
+#[derive(Debug, Parser)]
+#[command(name = "lode", version, after_help = EXIT_CODES_HELP, propagate_version = true)]
+pub struct Cli {
+    /// Options of every command
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Print JSON: one object, or one object a line where there are many records
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Address of the node to talk to
+    #[arg(long, global = true, env = "LODE_NODE", value_name = "HOST:PORT", default_value = DEFAULT_NODE)]
+    pub node: String,
+    /// How long to wait for one answer
+    #[arg(long, global = true, value_name = "TIME", default_value = "10s")]
+    pub timeout: Span,
+    /// KEY, START, END and VALUE have backslash escapes (\n, \x00, \\)
+    #[arg(long, short = 'e', global = true)]
+    pub escaped: bool,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a node
+    Serve(ServeArgs),
+    /// Show in about a minute that it works: load real data, read it back, kill the node, check that nothing is lost
+    Quickstart(QuickstartArgs),
+    /// Store a directory, a CSV or a JSON-lines file; a killed load goes on where it was
+    Load(LoadArgs),
+    /// Talk to the node by hand
+    Shell(ShellArgs),
+    /// Read every checksum of a drive that no node uses, and report
+    Check(CheckArgs),
+    /// Write an empty store onto a drive, without starting a node
+    Format(FormatArgs),
+    /// Commands for one node and its tables
+    #[command(flatten)]
+    Data(DataCommand),
+}
+
+/// The commands that the shell knows too.
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Print the value of a key, as it is
+    Get(KeyArgs),
+    /// Store a value
+    Put(PutArgs),
+    /// Delete a key
+    Del(DelArgs),
+    /// Print records in key order
+    Scan(ScanArgs),
+    /// Print the first record of a table
+    Min(TableArgs),
+    /// Print the last record of a table
+    Max(TableArgs),
+    /// Print how many records a table or a range of it holds
+    Count(RangeArgs),
+    /// Do several puts and deletes of one partition, all or none
+    Batch(BatchArgs),
+    /// Make, drop and list tables
+    #[command(subcommand)]
+    Table(TableCommand),
+    /// Print the node's counters and gauges
+    Stats(StatsArgs),
+    /// Ask whether the node answers
+    Ping,
+    /// Write a checkpoint on every shard, so that the next start is quick
+    Checkpoint,
+}
+
+/// A table.
+#[derive(Debug, Args)]
+pub struct TableArgs {
+    /// The table
+    pub table: String,
+}
+
+/// A table and a key.
+#[derive(Debug, Args)]
+pub struct KeyArgs {
+    /// The table
+    pub table: String,
+    /// The key
+    #[arg(allow_hyphen_values = true)]
+    pub key: OsString,
+}
+
+/// `put`.
+#[derive(Debug, Args)]
+pub struct PutArgs {
+    /// The table
+    pub table: String,
+    /// The key
+    #[arg(allow_hyphen_values = true)]
+    pub key: OsString,
+    /// The value; `-` reads it from standard input
+    #[arg(allow_hyphen_values = true, required_unless_present = "file")]
+    pub value: Option<OsString>,
+    /// Take the value from a file
+    #[arg(long, conflicts_with = "value", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Only if there is no such key
+    #[arg(long, conflicts_with = "if_seq")]
+    pub if_absent: bool,
+    /// Only if the present record has this version (as `get --json` prints it)
+    #[arg(long, value_name = "SEQ")]
+    pub if_seq: Option<Seq>,
+}
+
+/// `del`.
+#[derive(Debug, Args)]
+pub struct DelArgs {
+    /// The table
+    pub table: String,
+    /// The key
+    #[arg(allow_hyphen_values = true)]
+    pub key: OsString,
+    /// Only if the present record has this version
+    #[arg(long, value_name = "SEQ")]
+    pub if_seq: Option<Seq>,
+}
+
+/// A table and a range of keys.
+#[derive(Debug, Args)]
+pub struct RangeArgs {
+    /// The table
+    pub table: String,
+    /// First key; from the smallest where left out
+    #[arg(allow_hyphen_values = true)]
+    pub start: Option<OsString>,
+    /// First key beyond; to the largest where left out
+    #[arg(allow_hyphen_values = true)]
+    pub end: Option<OsString>,
+    /// All keys that begin with this
+    #[arg(long, conflicts_with_all = ["start", "end"])]
+    pub prefix: Option<OsString>,
+}
+
+/// `scan`.
+#[derive(Debug, Args)]
+pub struct ScanArgs {
+    /// From where to where
+    #[command(flatten)]
+    pub range: RangeArgs,
+    /// From the last key down
+    #[arg(long, short)]
+    pub reverse: bool,
+    /// At most this many records
+    #[arg(long, short = 'n', value_name = "N")]
+    pub limit: Option<u64>,
+    /// Print no values
+    #[arg(long, short)]
+    pub keys_only: bool,
+}
+
+/// `batch`.
+#[derive(Debug, Args)]
+pub struct BatchArgs {
+    /// The table
+    pub table: String,
+    /// Lines `put KEY VALUE` and `del KEY`, quoted as in the shell; `-` is standard input
+    #[arg(default_value = "-")]
+    pub file: PathBuf,
+}
+
+/// `table ...`.
+#[derive(Debug, Subcommand)]
+pub enum TableCommand {
+    /// Make a table
+    Create(CreateArgs),
+    /// Drop a table with everything in it
+    Drop(TableArgs),
+    /// Print the tables and what they hold
+    List,
+}
+
+/// `table create`.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// Its name
+    pub table: String,
+    /// How it is kept and cut up
+    #[command(flatten)]
+    pub options: NewTableArgs,
+    /// Cut it by key: first keys of the second and later partitions, ascending
+    #[arg(long = "split", value_name = "KEY", conflicts_with = "partitions")]
+    pub splits: Vec<OsString>,
+}
+
+/// How a new table is kept and cut up. What is left out is as the node's `--table-defaults` say.
+#[derive(Debug, Clone, Default, Args)]
+pub struct NewTableArgs {
+    /// On the drive, or in memory only
+    #[arg(long, value_enum)]
+    pub store: Option<StoreName>,
+    /// Keys in order of their hash, or in their own order
+    #[arg(long, value_enum)]
+    pub placement: Option<PlacementName>,
+    /// Number of partitions
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub partitions: Option<u32>,
+}
+
+/// Where a table keeps its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StoreName {
+    /// In the log on the drive
+    Durable,
+    /// In memory only; empty after a restart
+    Memory,
+}
+
+/// How keys map to partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlacementName {
+    /// By hash: even, whatever the keys
+    Hash,
+    /// By key: scans run through one partition after the other
+    Range,
+}
+
+/// `stats`.
+#[derive(Debug, Args)]
+pub struct StatsArgs {
+    /// Only this value, by its path: `totals.gets`
+    pub path: Option<String>,
+}
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// A TOML file with the same options; the command line wins over it
+    #[arg(long, value_name = "FILE", env = "LODE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The options
+    #[command(flatten)]
+    pub options: ServeOptions,
+    /// Stop when the process that started this one ends, however it ends
+    #[arg(long)]
+    pub end_with_parent: bool,
+    /// Leave quickstart's marker in place: the drive stays quickstart's
+    #[arg(long, hide = true)]
+    pub keep_marker: bool,
+}
+
+/// `load`.
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    /// A directory (path -> contents), a CSV (--key COLUMN) or a JSON-lines file
+    pub input: PathBuf,
+    /// Table to load into; made if it is not there and --partitions is given
+    #[arg(long, short)]
+    pub table: String,
+    /// The key: a CSV's column, or a field of each JSON line (its line number where left out)
+    #[arg(long, short, value_name = "COLUMN")]
+    pub key: Option<String>,
+    /// What the input is, where its name does not tell
+    #[arg(long, value_enum)]
+    pub format: Option<FormatName>,
+    /// How the table is made, where it is not there
+    #[command(flatten)]
+    pub new_table: NewTableArgs,
+    /// Chunks in flight
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub parallel: u8,
+    /// Bytes of one chunk; progress is saved after each
+    #[arg(long, value_name = "SIZE", default_value = "4MiB")]
+    pub chunk: Size,
+    /// Where progress is saved; beside the input where left out
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// Load from the beginning, whatever the state says
+    #[arg(long)]
+    pub restart: bool,
+    /// Leave out rows, lines and files that are no records, and report how many
+    #[arg(long)]
+    pub skip_bad: bool,
+    /// When all is loaded, read every record back and compare
+    #[arg(long)]
+    pub verify: bool,
+}
+
+/// What an input is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormatName {
+    /// Relative path -> contents
+    Directory,
+    /// Rows with a header
+    Csv,
+    /// One JSON value a line
+    JsonLines,
+}
+
+impl From<FormatName> for InputKind {
+    fn from(name: FormatName) -> InputKind {
+        match name {
+            FormatName::Directory => InputKind::Directory,
+            FormatName::Csv => InputKind::Csv,
+            FormatName::JsonLines => InputKind::JsonLines,
+        }
+    }
+}
+
+/// `shell`.
+#[derive(Debug, Args)]
+pub struct ShellArgs {
+    /// Start with `use TABLE`
+    #[arg(long, short)]
+    pub table: Option<String>,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The drive: a file or a block device
+    pub drive: PathBuf,
+}
+
+/// `format`.
+#[derive(Debug, Args)]
+pub struct FormatArgs {
+    /// The drive: a file, which is made, or a block device, whose contents are lost
+    pub drive: PathBuf,
+    /// Its size; of a block device all of it where left out
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<Size>,
+    /// Number of shards; one per core where left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub shards: Option<u16>,
+    /// Format it although there is something on it
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `quickstart`.
+#[derive(Debug, Args)]
+pub struct QuickstartArgs {
+    /// What to load: a directory, a CSV or a JSON-lines file; the Cargo registry's sources where left out
+    #[arg(long, value_name = "PATH")]
+    pub input: Option<PathBuf>,
+    /// The key, for a CSV (a column) or JSON lines (a field)
+    #[arg(long, value_name = "COLUMN")]
+    pub key: Option<String>,
+    /// What the input is, where its name does not tell
+    #[arg(long, value_enum)]
+    pub format: Option<FormatName>,
+    /// Where to put the drive file [default: lode-data/drive.lode]
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Size of the drive file; what the data needs where left out
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<Size>,
+    /// How long the open-loop load runs
+    #[arg(long, value_name = "TIME", default_value = "8s")]
+    pub duration: Span,
+    /// Partitions to load into
+    #[arg(long, value_name = "N", default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub partitions: u32,
+    /// Number of shards; one per core where left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub shards: Option<u16>,
+    /// Memory of the node
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Size>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn keys_and_values_may_begin_with_a_hyphen() {
+        let cli = Cli::try_parse_from(["lode", "put", "t", "-k", "-5", "--json"]).unwrap();
+        let Command::Data(DataCommand::Put(put)) = cli.command else { panic!("{:?}", cli.command) };
+        assert_eq!((put.key, put.value), ("-k".into(), Some("-5".into())));
+    }
+}

@@ -1,0 +1,301 @@
+//! The commands on one node and its tables: what `lode get` and the shell's `get` both do.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use lode_net::client::{Batch, ScanOptions, ScanRecord};
+use lode_net::wire::BatchWrite;
+use serde_json::Value;
+
+use super::args::{BatchArgs, DataCommand, DelArgs, KeyArgs, PutArgs, RangeArgs, ScanArgs};
+use super::escape::unescape;
+use super::exit::{Exit, Failure};
+use super::output::{Output, Row, Style};
+use super::session::Session;
+use super::shell::parse::words;
+use super::table;
+
+/// A place for values: standard input belongs to the command, except in the shell.
+#[derive(Debug, Clone, Copy)]
+pub struct Words {
+    /// Arguments have backslash escapes.
+    pub escaped: bool,
+    /// `-` means standard input.
+    pub stdin: bool,
+}
+
+impl Words {
+    /// The bytes that an argument means.
+    pub fn bytes(self, argument: &OsStr) -> Result<Vec<u8>, Failure> {
+        if !self.escaped {
+            return Ok(argument.as_bytes().to_vec());
+        }
+        unescape(argument.as_bytes()).map_err(|error| Failure::new(Exit::Usage, error))
+    }
+}
+
+/// Does one command and prints its answer.
+pub fn run(command: &DataCommand, session: &Session, words: Words, out: &mut Output) -> Result<(), Failure> {
+    match command {
+        DataCommand::Get(args) => get(args, session, words, out),
+        DataCommand::Put(args) => put(args, session, words, out),
+        DataCommand::Del(args) => del(args, session, words, out),
+        DataCommand::Scan(args) => scan(args, session, words, out),
+        DataCommand::Min(args) => {
+            let found = session.wait(session.client.min(&args.table))?;
+            edge(found, out)
+        }
+        DataCommand::Max(args) => {
+            let found = session.wait(session.client.max(&args.table))?;
+            edge(found, out)
+        }
+        DataCommand::Count(args) => count(args, session, words, out),
+        DataCommand::Batch(args) => batch(args, session, words, out),
+        DataCommand::Table(command) => table::run(command, session, words, out),
+        DataCommand::Stats(args) => stats(args.path.as_deref(), session, out),
+        DataCommand::Ping => ping(session, out),
+        DataCommand::Checkpoint => {
+            session.wait(session.client.checkpoint())?;
+            out.done("OK", &serde_json::json!({ "ok": true }))
+        }
+    }
+}
+
+fn get(args: &KeyArgs, session: &Session, words: Words, out: &mut Output) -> Result<(), Failure> {
+    let key = words.bytes(&args.key)?;
+    let found = session.wait(session.client.get(&args.table, &key))?;
+    out.value(&key, found.as_ref().map(|record| (&record.value[..], record.seq)))?;
+    match found {
+        Some(_) => Ok(()),
+        None => Err(Failure::new(Exit::NotFound, format_args!("no such key in table {:?}", args.table))),
+    }
+}
+
+fn put(args: &PutArgs, session: &Session, words: Words, out: &mut Output) -> Result<(), Failure> {
+    let key = words.bytes(&args.key)?;
+    let value = match (&args.value, &args.file) {
+        (Some(value), _) if words.stdin && value == "-" => {
+            let mut value = Vec::new();
+            io::stdin().lock().read_to_end(&mut value).map_err(|error| unreadable(Path::new("-"), &error))?;
+            value
+        }
+        (Some(value), _) => words.bytes(value)?,
+        (None, Some(file)) => fs::read(file).map_err(|error| unreadable(file, &error))?,
+        (None, None) => return Err(Failure::new(Exit::Usage, "put takes a value or --file FILE")),
+    };
+    let client = &session.client;
+    let written = match args.if_seq {
+        _ if args.if_absent => session.wait(client.put_if_absent(&args.table, &key, &value))?,
+        Some(expected) => session.wait(client.compare_and_set(&args.table, &key, &value, expected))?,
+        None => session.wait(client.put(&args.table, &key, &value))?,
+    };
+    out.written(written.seq, written.existed)
+}
+
+fn del(args: &DelArgs, session: &Session, words: Words, out: &mut Output) -> Result<(), Failure> {
+    let key = words.bytes(&args.key)?;
+    let written = match args.if_seq {
+        Some(expected) => session.wait(session.client.delete_if(&args.table, &key, expected))?,
+        None => session.wait(session.client.delete(&args.table, &key))?,
+    };
+    out.written(written.seq, written.existed)?;
+    if written.existed {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::NotFound, format_args!("no such key in table {:?}", args.table)))
+}
+
+/// First key, and first key beyond.
+fn range_of(args: &RangeArgs, words: Words) -> Result<(Vec<u8>, Option<Vec<u8>>), Failure> {
+    if let Some(prefix) = &args.prefix {
+        let prefix = words.bytes(prefix)?;
+        let end = end_of_prefix(&prefix);
+        return Ok((prefix, end));
+    }
+    let start = args.start.as_deref().map_or(Ok(Vec::new()), |start| words.bytes(start))?;
+    let end = args.end.as_deref().map(|end| words.bytes(end)).transpose()?;
+    Ok((start, end))
+}
+
+/// The first key beyond all that begin with `prefix`; `None` where there is none.
+fn end_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != 0xff)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+fn scan(args: &ScanArgs, session: &Session, words: Words, out: &mut Output) -> Result<(), Failure> {
+    let (start, end) = range_of(&args.range, words)?;
+    let (reverse, limit, keys_only) = (args.reverse, args.limit, args.keys_only);
+    let options = ScanOptions { start, end, reverse, limit, keys_only, ..ScanOptions::default() };
+    let mut scanner = session.client.scan(&args.range.table, options);
+    let mut number = 0;
+    while let Some(next) = session.block_on(scanner.next()) {
+        let record = next.map_err(Failure::from)?;
+        number += 1;
+        let value = (!keys_only).then_some((&record.value[..], record.seq));
+        out.row(&Row { number, key: &record.key, value })?;
+    }
+    if number == 0 {
+        out.nothing()?;
+    }
+    Ok(())
+}
+
+fn edge(found: Option<ScanRecord>, out: &mut Output) -> Result<(), Failure> {
+    match found {
+        Some(record) => {
+            out.row(&Row { number: 1, key: &record.key, value: Some((&record.value[..], record.seq)) })
+        }
+        None => {
+            out.nothing()?;
+            Err(Failure::new(Exit::NotFound, "the table is empty"))
+        }
+    }
+}
+
+fn count(args: &RangeArgs, session: &Session, words: Words, out: &mut Output) -> Result<(), Failure> {
+    let (start, end) = range_of(args, words)?;
+    let count = session.wait(session.client.count(&args.table, &start, end.as_deref()))?;
+    out.integer("count", count)
+}
+
+fn batch(args: &BatchArgs, session: &Session, words: Words, out: &mut Output) -> Result<(), Failure> {
+    let from_stdin = args.file == Path::new("-");
+    if from_stdin && !words.stdin {
+        return Err(Failure::new(Exit::Usage, "in the shell, batch takes a file: batch TABLE FILE"));
+    }
+    let lines: Box<dyn BufRead> = if from_stdin {
+        Box::new(io::stdin().lock())
+    } else {
+        let file = fs::File::open(&args.file).map_err(|error| unreadable(&args.file, &error))?;
+        Box::new(BufReader::new(file))
+    };
+    let mut batch = Batch::new();
+    for (number, line) in lines.lines().enumerate() {
+        let line = line.map_err(|error| unreadable(&args.file, &error))?;
+        let at = format!("{} line {}", args.file.display(), number + 1);
+        match batch_line(&line).map_err(|failure| failure.context(at))? {
+            None => continue,
+            Some(BatchLine::Put(key, value)) => batch.push(BatchWrite::Put { key: &key, value: &value }),
+            Some(BatchLine::Del(key)) => batch.push(BatchWrite::Delete { key: &key }),
+        }
+    }
+    let writes = batch.len();
+    let written = session.wait(session.client.batch(&args.table, batch))?;
+    match out.style() {
+        Style::Json => out.json(&serde_json::json!({
+            "ok": true, "writes": writes, "seq": written.seq.to_string()
+        })),
+        Style::Plain | Style::Shell => out.line(&format!("OK {writes} writes {}", written.seq)),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum BatchLine {
+    Put(Vec<u8>, Vec<u8>),
+    Del(Vec<u8>),
+}
+
+/// One line of a batch; nothing on blank lines and comments.
+fn batch_line(line: &str) -> Result<Option<BatchLine>, Failure> {
+    if line.trim_start().starts_with('#') {
+        return Ok(None);
+    }
+    let mut words = words(line).map_err(|error| Failure::new(Exit::Input, error))?.into_iter();
+    let Some(verb) = words.next() else { return Ok(None) };
+    let line = match (verb.as_slice(), words.next(), words.next(), words.next()) {
+        (b"put", Some(key), Some(value), None) => BatchLine::Put(key, value),
+        (b"del", Some(key), None, None) => BatchLine::Del(key),
+        _ => return Err(Failure::new(Exit::Input, "a line is `put KEY VALUE` or `del KEY`")),
+    };
+    Ok(Some(line))
+}
+
+fn stats(path: Option<&str>, session: &Session, out: &mut Output) -> Result<(), Failure> {
+    let stats = session.wait(session.client.stats())?;
+    let chosen = match path {
+        None => &stats,
+        Some(path) => path.split('.').try_fold(&stats, step_into).ok_or_else(|| {
+            Failure::new(Exit::NotFound, format_args!("there is no {path:?} in the stats; see `lode stats`"))
+        })?,
+    };
+    match (out.style(), chosen) {
+        (Style::Json, _) => out.json(chosen),
+        (_, Value::Object(_) | Value::Array(_)) => print_tree(chosen, 0, out),
+        (_, Value::String(text)) => out.line(text),
+        (_, leaf) => out.line(&leaf.to_string()),
+    }
+}
+
+fn step_into<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    match value {
+        Value::Array(items) => items.get(name.parse::<usize>().ok()?),
+        _ => value.get(name),
+    }
+}
+
+/// Nested values as indented `name: value` lines.
+fn print_tree(value: &Value, depth: usize, out: &mut Output) -> Result<(), Failure> {
+    let entries: Vec<(String, &Value)> = match value {
+        Value::Object(object) => object.iter().map(|(name, value)| (name.clone(), value)).collect(),
+        Value::Array(items) => {
+            items.iter().enumerate().map(|(place, value)| (place.to_string(), value)).collect()
+        }
+        _ => Vec::new(),
+    };
+    for (name, value) in entries {
+        let indent = "  ".repeat(depth);
+        match value {
+            Value::Object(_) | Value::Array(_) => {
+                out.line(&format!("{indent}{name}:"))?;
+                print_tree(value, depth + 1, out)?;
+            }
+            Value::String(text) => out.line(&format!("{indent}{name}: {text}"))?,
+            leaf => out.line(&format!("{indent}{name}: {leaf}"))?,
+        }
+    }
+    Ok(())
+}
+
+fn ping(session: &Session, out: &mut Output) -> Result<(), Failure> {
+    let start = std::time::Instant::now();
+    session.handshake()?;
+    let us = start.elapsed().as_micros() as u64;
+    out.done(&format!("PONG ({us} us)"), &serde_json::json!({ "ok": true, "round_trip_us": us }))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Exit::Input, format_args!("cannot read {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_before_its_successor() {
+        assert_eq!(end_of_prefix(b"user:"), Some(b"user;".to_vec()));
+        assert_eq!(end_of_prefix(b"a\xff\xff"), Some(b"b".to_vec()));
+        assert_eq!(end_of_prefix(b"\xff"), None);
+        assert_eq!(end_of_prefix(b""), None);
+    }
+
+    #[test]
+    fn batch_lines() {
+        assert_eq!(
+            batch_line("put k 'two words'").unwrap(),
+            Some(BatchLine::Put(b"k".into(), b"two words".into()))
+        );
+        assert_eq!(batch_line(r#"del "\x00""#).unwrap(), Some(BatchLine::Del(vec![0])));
+        assert_eq!(batch_line("  # a comment").unwrap(), None);
+        assert_eq!(batch_line("").unwrap(), None);
+        for wrong in ["put k", "put k v w", "del", "get k", "put \"k"] {
+            assert_eq!(batch_line(wrong).unwrap_err().exit, Exit::Input, "{wrong}");
+        }
+    }
+}

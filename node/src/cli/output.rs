@@ -1,0 +1,164 @@
+//! How answers look: plain for people and pipes, JSON for programs, quoted in the shell.
+
+use std::io::{self, IsTerminal, Write};
+
+use lode_net::wire::Seq;
+use serde_json::{Map, Value, json};
+
+use super::escape::{escape, insert_bytes, quoted};
+use super::exit::{Exit, Failure};
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Values as they are, lists in lines.
+    Plain,
+    /// JSON, one object a line.
+    Json,
+    /// As redis-cli shows answers.
+    Shell,
+}
+
+/// Prints answers to standard output.
+pub struct Output {
+    style: Style,
+    out: io::BufWriter<io::Stdout>,
+}
+
+/// One line of a scan's answer, or all of a `min`'s.
+pub struct Row<'a> {
+    /// Its place in the answer, from 1.
+    pub number: u64,
+    /// Its key.
+    pub key: &'a [u8],
+    /// Its value and version, unless only keys were asked for.
+    pub value: Option<(&'a [u8], Seq)>,
+}
+
+impl Output {
+    /// To standard output.
+    pub fn new(style: Style) -> Output {
+        Output { style, out: io::BufWriter::new(io::stdout()) }
+    }
+
+    /// How it prints.
+    pub fn style(&self) -> Style {
+        self.style
+    }
+
+    /// Prints one line of text.
+    pub fn line(&mut self, text: &str) -> Result<(), Failure> {
+        self.write(format_args!("{text}\n"))
+    }
+
+    /// Prints a JSON object on one line.
+    pub fn json(&mut self, value: &Value) -> Result<(), Failure> {
+        self.write(format_args!("{value}\n"))
+    }
+
+    /// The value that a `get` found, or that there is none.
+    pub fn value(&mut self, key: &[u8], found: Option<(&[u8], Seq)>) -> Result<(), Failure> {
+        match (self.style, found) {
+            (Style::Plain, Some((value, _))) => {
+                self.bytes(value)?;
+                // A prompt behind the value's last line helps nobody; a pipe gets the bytes and no more.
+                if io::stdout().is_terminal() && value.last() != Some(&b'\n') {
+                    self.line("")?;
+                }
+                Ok(())
+            }
+            (Style::Plain, None) => Ok(()),
+            (Style::Shell, Some((value, _))) => self.line(&quoted(value)),
+            (Style::Shell, None) => self.line("(nil)"),
+            (Style::Json, found) => {
+                let mut object = Map::new();
+                object.insert("found".into(), found.is_some().into());
+                insert_bytes(&mut object, "key", key);
+                if let Some((value, seq)) = found {
+                    insert_bytes(&mut object, "value", value);
+                    object.insert("seq".into(), seq.to_string().into());
+                }
+                self.json(&object.into())
+            }
+        }
+    }
+
+    /// One record of a scan.
+    pub fn row(&mut self, row: &Row<'_>) -> Result<(), Failure> {
+        match self.style {
+            Style::Plain => match row.value {
+                Some((value, _)) => self.line(&format!("{}\t{}", escape(row.key, None), escape(value, None))),
+                None => self.line(&escape(row.key, None)),
+            },
+            Style::Shell => match row.value {
+                Some((value, _)) => {
+                    self.line(&format!("{}) {} => {}", row.number, quoted(row.key), quoted(value)))
+                }
+                None => self.line(&format!("{}) {}", row.number, quoted(row.key))),
+            },
+            Style::Json => {
+                let mut object = Map::new();
+                insert_bytes(&mut object, "key", row.key);
+                if let Some((value, seq)) = row.value {
+                    insert_bytes(&mut object, "value", value);
+                    object.insert("seq".into(), seq.to_string().into());
+                }
+                self.json(&object.into())
+            }
+        }
+    }
+
+    /// A scan or a `min` that found nothing.
+    pub fn nothing(&mut self) -> Result<(), Failure> {
+        match self.style {
+            Style::Plain => Ok(()),
+            Style::Shell => self.line("(empty)"),
+            Style::Json => Ok(()),
+        }
+    }
+
+    /// A write that took place.
+    pub fn written(&mut self, seq: Seq, existed: bool) -> Result<(), Failure> {
+        match self.style {
+            Style::Plain | Style::Shell => {
+                self.line(&format!("OK {seq}{}", if existed { " (was there)" } else { "" }))
+            }
+            Style::Json => self.json(&json!({ "ok": true, "seq": seq.to_string(), "existed": existed })),
+        }
+    }
+
+    /// A number under a name.
+    pub fn integer(&mut self, name: &str, number: u64) -> Result<(), Failure> {
+        match self.style {
+            Style::Plain => self.line(&number.to_string()),
+            Style::Shell => self.line(&format!("(integer) {number}")),
+            Style::Json => self.json(&json!({ name: number })),
+        }
+    }
+
+    /// Something that was done; in JSON with what to add.
+    pub fn done(&mut self, text: &str, json: &Value) -> Result<(), Failure> {
+        match self.style {
+            Style::Plain | Style::Shell => self.line(text),
+            Style::Json => self.json(json),
+        }
+    }
+
+    /// Bytes as they are.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.out.write_all(bytes).map_err(cannot_print)
+    }
+
+    /// Gives everything to the terminal, file or pipe.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.out.flush().map_err(cannot_print)
+    }
+
+    fn write(&mut self, text: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+        self.out.write_fmt(text).map_err(cannot_print)
+    }
+}
+
+fn cannot_print(error: io::Error) -> Failure {
+    Failure::new(Exit::Input, format_args!("cannot write to standard output: {error}"))
+}

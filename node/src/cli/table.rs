@@ -1,0 +1,171 @@
+//! `table create`, `table drop` and `table list`.
+
+use lode_net::client::{Placement, Store, TableInfo, TableOptions};
+use lode_net::wire::control::PlacementKind;
+use serde_json::{Value, json};
+
+use super::args::{CreateArgs, NewTableArgs, PlacementName, StoreName, TableCommand};
+use super::data::Words;
+use super::exit::{Exit, Failure};
+use super::output::{Output, Style};
+use super::session::Session;
+use super::size::Size;
+use crate::config::TableDefaults;
+
+/// Does one of the `table` commands.
+pub fn run(command: &TableCommand, session: &Session, words: Words, out: &mut Output) -> Result<(), Failure> {
+    match command {
+        TableCommand::Create(args) => create(args, session, words, out),
+        TableCommand::Drop(args) => {
+            session.wait(session.client.drop_table(&args.table))?;
+            out.done(&format!("OK dropped {}", args.table), &json!({ "ok": true, "dropped": args.table }))
+        }
+        TableCommand::List => list(session, out),
+    }
+}
+
+fn create(args: &CreateArgs, session: &Session, words: Words, out: &mut Output) -> Result<(), Failure> {
+    let splits = args.splits.iter().map(|split| words.bytes(split)).collect::<Result<Vec<_>, _>>()?;
+    let info = session.block_on(make(&args.table, &args.options, splits, session))?;
+    match out.style() {
+        Style::Json => out.json(&as_json(&info)),
+        Style::Plain | Style::Shell => {
+            out.line(&format!("OK {}: {}, {} partitions", info.name, kind(&info), info.partitions))
+        }
+    }
+}
+
+/// Makes a table; what is left open is as the node's defaults say.
+pub async fn make(
+    name: &str,
+    wanted: &NewTableArgs,
+    splits: Vec<Vec<u8>>,
+    session: &Session,
+) -> Result<TableInfo, Failure> {
+    let all_given = wanted.store.is_some() && (wanted.partitions.is_some() || !splits.is_empty());
+    let defaults = if all_given && wanted.placement.is_some() {
+        TableDefaults::default()
+    } else {
+        node_defaults(&session.client.stats().await?)
+    };
+    let options = options_of(name, wanted, splits, &defaults)?;
+    Ok(session.client.create_table(options).await?)
+}
+
+/// What the node says that a new table is like.
+fn node_defaults(stats: &Value) -> TableDefaults {
+    let told = stats.get("table_defaults").cloned().and_then(|value| serde_json::from_value(value).ok());
+    told.unwrap_or_default()
+}
+
+fn options_of(
+    name: &str,
+    wanted: &NewTableArgs,
+    splits: Vec<Vec<u8>>,
+    defaults: &TableDefaults,
+) -> Result<TableOptions, Failure> {
+    let store = match wanted.store.unwrap_or(defaults.store) {
+        StoreName::Durable => Store::Durable,
+        StoreName::Memory => Store::Memory,
+    };
+    let by_default = if splits.is_empty() { defaults.placement } else { PlacementName::Range };
+    let placement = match (wanted.placement.unwrap_or(by_default), wanted.partitions) {
+        (PlacementName::Hash, _) if !splits.is_empty() => {
+            return Err(Failure::new(Exit::Usage, "--split goes with --placement range"));
+        }
+        (PlacementName::Hash, partitions) => {
+            Placement::Hash { partitions: partitions.unwrap_or(defaults.partitions) }
+        }
+        (PlacementName::Range, Some(partitions)) => Placement::Range { splits: even_splits(partitions) },
+        (PlacementName::Range, None) => Placement::Range { splits },
+    };
+    Ok(TableOptions { name: name.to_owned(), store, placement })
+}
+
+/// Splits that cut the keys' first four bytes evenly.
+fn even_splits(partitions: u32) -> Vec<Vec<u8>> {
+    let cut = |part: u32| (u64::from(part) << 32) / u64::from(partitions);
+    (1..partitions).map(|part| (cut(part) as u32).to_be_bytes().to_vec()).collect()
+}
+
+fn list(session: &Session, out: &mut Output) -> Result<(), Failure> {
+    let tables = session.wait(session.client.list_tables())?;
+    if out.style() == Style::Json {
+        return out.json(&tables.iter().map(as_json).collect());
+    }
+    if tables.is_empty() {
+        return out.line("(no tables; make one with: lode table create NAME)");
+    }
+    let width = tables.iter().map(|table| table.name.chars().count()).max().unwrap_or(0).max(5);
+    out.line(&format!(
+        "{:width$}  {:14}  {:>10}  {:>14}  {:>10}",
+        "table", "kind", "partitions", "records", "bytes"
+    ))?;
+    for table in &tables {
+        out.line(&format!(
+            "{:width$}  {:14}  {:>10}  {:>14}  {:>10}",
+            table.name,
+            kind(table),
+            table.partitions,
+            table.records,
+            Size(table.bytes).to_string()
+        ))?;
+    }
+    Ok(())
+}
+
+fn kind(table: &TableInfo) -> String {
+    format!("{} {}", store_name(table), placement_name(table))
+}
+
+fn store_name(table: &TableInfo) -> &'static str {
+    match table.store {
+        Store::Durable => "durable",
+        Store::Memory => "memory",
+    }
+}
+
+fn placement_name(table: &TableInfo) -> &'static str {
+    match table.placement {
+        PlacementKind::Hash => "hash",
+        PlacementKind::Range => "range",
+    }
+}
+
+fn as_json(table: &TableInfo) -> Value {
+    json!({
+        "id": table.id,
+        "name": table.name,
+        "store": store_name(table),
+        "placement": placement_name(table),
+        "partitions": table.partitions,
+        "records": table.records,
+        "bytes": table.bytes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_are_even_and_ascending() {
+        assert!(even_splits(1).is_empty());
+        assert_eq!(even_splits(2), [[0x80, 0, 0, 0]]);
+        assert_eq!(even_splits(4), [[0x40, 0, 0, 0], [0x80, 0, 0, 0], [0xc0, 0, 0, 0]]);
+        assert!(even_splits(100_000).is_sorted_by(|a, b| a < b));
+    }
+
+    #[test]
+    fn what_is_left_open_is_as_the_node_says() {
+        let stats = json!({ "table_defaults": { "store": "memory", "partitions": 7 } });
+        let defaults = node_defaults(&stats);
+        let options = options_of("t", &NewTableArgs::default(), Vec::new(), &defaults).unwrap();
+        assert!(matches!(options.store, Store::Memory));
+        assert!(matches!(options.placement, Placement::Hash { partitions: 7 }));
+        let wanted = NewTableArgs { store: Some(StoreName::Durable), ..NewTableArgs::default() };
+        let options = options_of("t", &wanted, vec![b"m".to_vec()], &defaults).unwrap();
+        assert!(matches!(options.store, Store::Durable));
+        assert!(matches!(options.placement, Placement::Range { splits } if splits == [b"m".to_vec()]));
+    }
+}
