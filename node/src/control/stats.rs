@@ -25,6 +25,8 @@ pub struct NodeFacts {
     pub ring: Value,
     /// Whether shards are pinned to cores.
     pub pinned: bool,
+    /// What a new table is like where its maker leaves it open.
+    pub table_defaults: Value,
 }
 
 impl NodeFacts {
@@ -92,6 +94,7 @@ pub fn to_json(
             "resident_bytes": resident_bytes(),
             "pinned": facts.pinned,
         },
+        "table_defaults": facts.table_defaults,
         "drive": facts.drive,
         "memory": facts.memory,
         "ring": facts.ring,

@@ -55,6 +55,8 @@ pub struct ServeConfig {
     pub max_connections: usize,
     /// Whether shards are pinned to cores, where there are enough.
     pub pin: bool,
+    /// What a new table is like where its maker leaves it open; statistics tell it to the command line.
+    pub table_defaults: serde_json::Value,
 }
 
 impl Default for ServeConfig {
@@ -72,6 +74,7 @@ impl Default for ServeConfig {
             name: "lode".into(),
             max_connections: 4096,
             pin: true,
+            table_defaults: serde_json::Value::Null,
         }
     }
 }
@@ -226,6 +229,7 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
         recovery_ms: 0.0,
         ring: json!([]),
         pinned: cores.is_some(),
+        table_defaults: config.table_defaults.clone(),
     };
     let node = Arc::new(node_info(&config, &drive, &sockets.ports));
     let control_config = ControlConfig {
