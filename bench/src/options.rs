@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -73,9 +73,10 @@ pub struct DataOptions {
     /// Partitions of the table, where it is made.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub partitions: u32,
-    /// Seed of everything that is drawn.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    /// Seed of everything that is drawn [default: another in each run, so that a run does not find the
+    /// last one's records in the node's cache]
+    #[arg(long)]
+    pub seed: Option<u64>,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -160,6 +161,15 @@ pub struct VersusOptions {
     /// Requests in flight on each of them.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub depth: u16,
+}
+
+impl DataOptions {
+    /// The seed that was given, or one from the clock.
+    pub fn seed(&self) -> u64 {
+        let clock =
+            || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64);
+        self.seed.unwrap_or_else(clock)
+    }
 }
 
 /// `15s`, `500ms`, `2m`; a bare number is seconds.

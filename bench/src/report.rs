@@ -23,6 +23,8 @@ pub struct RunReport {
     pub records: u64,
     /// Bytes of a value.
     pub value_size: u32,
+    /// Seed of what was drawn.
+    pub seed: u64,
     /// Records that had to be written first.
     pub loaded: u64,
     /// Seconds measured.
@@ -59,6 +61,7 @@ impl RunReport {
     /// Puts together what was measured.
     pub fn new(
         options: &RunOptions,
+        seed: u64,
         loaded: u64,
         tally: &Tally,
         own_cpu_us: f64,
@@ -81,6 +84,7 @@ impl RunReport {
             depth: options.depth,
             records: options.data.records,
             value_size: options.data.value_size,
+            seed,
             loaded,
             seconds,
             ops_per_s: operations as f64 / seconds,

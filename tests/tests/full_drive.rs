@@ -5,7 +5,7 @@ use lode_net::client::{Batch, BatchError, Placement, Store, TableOptions, WriteE
 use lode_tests::node::Home;
 use lode_tests::value;
 
-const VALUE_BYTES: usize = 60_000;
+const VALUE_BYTES: usize = 200_000;
 
 fn key(number: u64) -> Vec<u8> {
     format!("{number:08}").into_bytes()
@@ -48,7 +48,7 @@ fn a_full_drive_takes_deletes_and_drops_and_then_writes_again() {
     // Everything else still works on a full drive.
     let batch = Batch::new().put(&key(0), &vec![0; VALUE_BYTES * 2]);
     assert!(matches!(client.batch("t", batch), Err(BatchError::Write(WriteError::Full { .. }))));
-    for number in (0..full_at).step_by(50) {
+    for number in (0..full_at).step_by(20) {
         let record = client.get("t", &key(number)).unwrap().expect("the record was written");
         assert_eq!(value::version(&key(number), &record.value), Some(number));
     }
@@ -110,14 +110,14 @@ fn overwriting_goes_on_for_ever() {
     let node = home.start();
     let mut client = node.client();
     make_table(&mut client, "t");
-    // 60 % live, then five times the drive in overwrites: only cleaning can make room for them.
+    // 60 % live, then four times the drive in overwrites: only cleaning can make room for them.
     let records = (192 << 20) * 6 / 10 / VALUE_BYTES as u64;
     let mut dice = value::Dice::new(1);
     let mut versions = vec![0; records as usize];
     for number in 0..records {
         client.put("t", &key(number), &value::make(&key(number), 0, VALUE_BYTES)).unwrap();
     }
-    for version in 1..=(5 * (192 << 20) / VALUE_BYTES as u64) {
+    for version in 1..=(4 * (192 << 20) / VALUE_BYTES as u64) {
         let number = dice.below(records);
         client.put("t", &key(number), &value::make(&key(number), version, VALUE_BYTES)).unwrap();
         versions[number as usize] = version;

@@ -55,6 +55,7 @@ pub fn measure(ready: &mut Ready, options: &RunOptions) -> Result<RunReport, Run
     let threads = usize::from(options.threads);
     let connections = usize::from(options.connections).div_ceil(threads);
     let popularity = Popularity::new(options.distribution, options.data.records);
+    let seed = options.data.seed();
     let mut workers = Vec::new();
     for thread in 0..threads {
         let (pool, map) = Pool::open(ready.addr, connections)?;
@@ -68,7 +69,7 @@ pub fn measure(ready: &mut Ready, options: &RunOptions) -> Result<RunReport, Run
             from: Duration::ZERO,
             until: Duration::ZERO,
         };
-        workers.push((plan, pool, options.data.seed.wrapping_add(1 + thread as u64)));
+        workers.push((plan, pool, seed.wrapping_add(thread as u64)));
     }
     let origin = Instant::now();
     let from = HEAD_START + options.warmup;
@@ -97,7 +98,7 @@ pub fn measure(ready: &mut Ready, options: &RunOptions) -> Result<RunReport, Run
     }
     let ((before, cpu_before), (after, cpu_after)) = (before?, after?);
     let own_cpu_us = (cpu_after - cpu_before).as_secs_f64() * 1e6;
-    Ok(RunReport::new(options, ready.loaded, &tally, own_cpu_us, &after.since(&before)))
+    Ok(RunReport::new(options, seed, ready.loaded, &tally, own_cpu_us, &after.since(&before)))
 }
 
 fn read_percent(options: &RunOptions) -> u8 {

@@ -119,7 +119,7 @@ fn fill(data: &DataOptions, addr: SocketAddr) -> Result<(), PrepareError> {
     // Hidden by itself where stderr is no terminal.
     let bar = ProgressBar::new(data.records).with_style(style);
     let tally =
-        Worker::new(plan, pool, data.seed).fill(0..data.records, &|written| bar.set_position(written))?;
+        Worker::new(plan, pool, data.seed()).fill(0..data.records, &|written| bar.set_position(written))?;
     bar.finish_and_clear();
     match tally.refusal {
         Some(refusal) => Err(PrepareError::Refused { refused: tally.refused, refusal }),
