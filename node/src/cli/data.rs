@@ -101,10 +101,10 @@ fn del(args: &DelArgs, session: &Session, words: Words, out: &mut Output) -> Res
         Some(expected) => session.wait(session.client.delete_if(&args.table, &key, expected))?,
         None => session.wait(session.client.delete(&args.table, &key))?,
     };
-    out.written(written.seq, written.existed)?;
     if written.existed {
-        return Ok(());
+        return out.written(written.seq, true);
     }
+    out.not_deleted()?;
     Err(Failure::new(Exit::NotFound, format_args!("no such key in table {:?}", args.table)))
 }
 
@@ -152,7 +152,7 @@ fn edge(found: Option<ScanRecord>, out: &mut Output) -> Result<(), Failure> {
             out.row(&Row { number: 1, key: &record.key, value: Some((&record.value[..], record.seq)) })
         }
         None => {
-            out.nothing()?;
+            out.no_edge()?;
             Err(Failure::new(Exit::NotFound, "the table is empty"))
         }
     }

@@ -8,6 +8,9 @@ use serde_json::{Map, Value, json};
 use super::escape::{escape, insert_bytes, quoted};
 use super::exit::{Exit, Failure};
 
+/// Bytes of a value that the shell shows in a list; `get` shows all of it.
+const SHELL_ROW_VALUE_BYTES: usize = 1024;
+
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -92,7 +95,7 @@ impl Output {
             },
             Style::Shell => match row.value {
                 Some((value, _)) => {
-                    self.line(&format!("{}) {} => {}", row.number, quoted(row.key), quoted(value)))
+                    self.line(&format!("{}) {} => {}", row.number, quoted(row.key), shortened(value)))
                 }
                 None => self.line(&format!("{}) {}", row.number, quoted(row.key))),
             },
@@ -108,12 +111,29 @@ impl Output {
         }
     }
 
-    /// A scan or a `min` that found nothing.
+    /// A scan that found nothing; in JSON and in lines, no records are no lines.
     pub fn nothing(&mut self) -> Result<(), Failure> {
+        match self.style {
+            Style::Plain | Style::Json => Ok(()),
+            Style::Shell => self.line("(empty)"),
+        }
+    }
+
+    /// A `min` or `max` of an empty table.
+    pub fn no_edge(&mut self) -> Result<(), Failure> {
         match self.style {
             Style::Plain => Ok(()),
             Style::Shell => self.line("(empty)"),
-            Style::Json => Ok(()),
+            Style::Json => self.json(&json!({ "found": false })),
+        }
+    }
+
+    /// A delete of a key that was not there.
+    pub fn not_deleted(&mut self) -> Result<(), Failure> {
+        match self.style {
+            Style::Plain => Ok(()),
+            Style::Shell => self.line("(nil)"),
+            Style::Json => self.json(&json!({ "ok": true, "existed": false })),
         }
     }
 
@@ -156,6 +176,14 @@ impl Output {
 
     fn write(&mut self, text: std::fmt::Arguments<'_>) -> Result<(), Failure> {
         self.out.write_fmt(text).map_err(cannot_print)
+    }
+}
+
+/// A value among many: a long one would drown the others.
+fn shortened(value: &[u8]) -> String {
+    match value.len() > SHELL_ROW_VALUE_BYTES {
+        true => format!("{}... ({} bytes)", quoted(&value[..SHELL_ROW_VALUE_BYTES]), value.len()),
+        false => quoted(value),
     }
 }
 

@@ -122,7 +122,7 @@ pub enum InputError {
         columns: String,
     },
     /// One row, line or file is unusable; the reader stands behind it and can go on.
-    #[error("{source_name}: {reason}; correct it, or leave such records out with --skip-bad")]
+    #[error("{source_name}: {reason}")]
     Bad {
         /// The file and line, or the file.
         source_name: String,

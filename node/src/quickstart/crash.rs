@@ -89,7 +89,7 @@ pub async fn write_and_kill(node: Node, ledger: Arc<Ledger>) -> Result<(), Failu
 
 async fn write(client: &Client, ledger: &Ledger, writer: usize, round: usize) -> Result<(), String> {
     let first = first_key(writer);
-    if round % BATCH_EVERY == 0 {
+    if round.is_multiple_of(BATCH_EVERY) {
         let run = round / BATCH_EVERY % (BATCH_KEYS / BATCH);
         return ledger.batch(client, first + run * BATCH, BATCH).await.map_err(|error| error.to_string());
     }

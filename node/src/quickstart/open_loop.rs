@@ -21,7 +21,7 @@ const TRIAL_IN_FLIGHT: usize = 32;
 /// How long the rate is being looked for.
 const TRIAL: Duration = Duration::from_millis(1500);
 /// The rate of the open loop, as a share of what the trial reached.
-const RATE_PERCENT: u64 = 50;
+const RATE_PERCENT: u64 = 25;
 /// Longest latency that is told apart; all longer ones count as this.
 const LONGEST_LATENCY_US: u64 = 600_000_000;
 /// Between two looks at the clock of the thread that starts operations.

@@ -111,7 +111,7 @@ pub async fn run(
         tokio::select! {
             chunk = chunks.recv(), if reading && order.in_flight() < options.parallel as u64 => {
                 let Some(chunk) = chunk else { reading = false; continue };
-                let chunk = chunk.map_err(|error| Failure::new(Exit::Input, error))?;
+                let chunk = chunk.map_err(|error| unusable(&error))?;
                 send(chunk, &mut order, &lanes, &hasher, each)?;
             }
             finished = done.recv(), if order.in_flight() > 0 => {
@@ -164,6 +164,14 @@ fn send(
         let _ = lanes[lane].send(Item { record, chunk: Arc::clone(&state) });
     }
     Ok(())
+}
+
+fn unusable(error: &InputError) -> Failure {
+    let hint = match error {
+        InputError::Bad { .. } => "; correct it, or leave such records out with --skip-bad",
+        _ => "",
+    };
+    Failure::new(Exit::Input, format_args!("{error}{hint}"))
 }
 
 /// Puts finished chunks back into the order of the input.

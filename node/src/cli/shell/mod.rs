@@ -21,8 +21,7 @@ use super::exit::{Exit, Failure};
 use super::output::{Output, Style};
 use super::session::Session;
 
-const HELP: &str = "\
-  get KEY                 put KEY VALUE           del KEY
+const HELP: &str = "  get KEY                 put KEY VALUE           del KEY
   scan [START [END]]      min    max              count [START [END]]
   use TABLE               table create|drop|list  batch FILE
   stats [PATH]            ping                    checkpoint
