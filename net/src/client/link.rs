@@ -75,10 +75,14 @@ impl Link {
 
     /// Ends the connection: whoever waits is told, and its task stops.
     pub(crate) fn end(&self, reason: &str) {
+        self.end_with(reason, 0);
+    }
+
+    fn end_with(&self, reason: &str, taken_unsent: usize) {
         let ended = self.lock().take();
         self.permits.close();
         self.wake.notify_one();
-        for unanswered in ended.into_iter().flat_map(|mut connection| connection.drain()) {
+        for unanswered in ended.into_iter().flat_map(|mut connection| connection.drain(taken_unsent)) {
             let loss = Loss { reason: reason.to_owned(), maybe_sent: unanswered.maybe_sent };
             // A waiter whose call has timed out is not listening; nothing is lost by that.
             let _ = unanswered.tag.answer.send(Err(loss));
@@ -192,39 +196,60 @@ async fn shake_hands(
 }
 
 async fn run(link: Arc<Link>, mut stream: TcpStream, view: Arc<RwLock<NodeView>>) {
-    let reason = match move_bytes(&link, &mut stream, &view).await {
+    let mut output = Output::default();
+    let reason = match move_bytes(&link, &mut stream, &view, &mut output).await {
         Ok(()) => "the client was closed".to_owned(),
         Err(reason) => reason,
     };
-    link.end(&reason);
+    link.end_with(&reason, output.left().len());
+}
+
+/// Bytes taken from the connection and on their way to the socket.
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Output {
+    fn left(&self) -> &[u8] {
+        &self.bytes[self.sent..]
+    }
 }
 
 /// Reads and writes at once, so that neither side waits for the other to take its bytes.
-async fn move_bytes(link: &Link, stream: &mut TcpStream, view: &RwLock<NodeView>) -> Result<(), String> {
+async fn move_bytes(
+    link: &Link,
+    stream: &mut TcpStream,
+    view: &RwLock<NodeView>,
+    output: &mut Output,
+) -> Result<(), String> {
     let (mut reader, mut writer) = stream.split();
     let mut received = vec![0u8; READ_BUFFER_BYTES];
-    let mut output = Vec::new();
-    let mut sent = 0;
     loop {
-        if sent == output.len() {
-            output.clear();
-            sent = 0;
+        if output.left().is_empty() {
+            output.bytes.clear();
+            output.sent = 0;
             match link.lock().as_mut() {
-                Some(connection) => connection.take_output(&mut output),
+                Some(connection) => connection.take_output(&mut output.bytes),
                 None => return Ok(()),
             }
         }
+        let idle = output.left().is_empty();
         tokio::select! {
+            // Reading comes first: where the node has closed an idle connection, that shows before anything is
+            // sent, and the request may go elsewhere.
+            biased;
             read = reader.read(&mut received) => match read {
                 Ok(0) => return Err("the node closed the connection".to_owned()),
                 Ok(bytes) => take_in(link, &received[..bytes], view)?,
                 Err(error) => return Err(format!("receiving failed: {error}")),
             },
-            written = writer.write(&output[sent..]), if sent < output.len() => match written {
-                Ok(bytes) => sent += bytes,
+            written = writer.write(output.left()), if !idle => match written {
+                Ok(bytes) => output.sent += bytes,
                 Err(error) => return Err(format!("sending failed: {error}")),
             },
-            () = link.wake.notified(), if sent == output.len() => {}
+            () = link.wake.notified(), if idle => {}
         }
     }
 }

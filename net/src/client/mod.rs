@@ -12,6 +12,8 @@ pub mod blocking;
 mod call;
 pub mod connection;
 mod error;
+#[cfg(test)]
+mod fake;
 mod link;
 mod options;
 mod pool;

@@ -168,7 +168,7 @@ impl Link {
         let lost = |u: Unanswered<Ticket>| {
             (u.tag, Err(Loss { reason: reason.to_owned(), maybe_sent: u.maybe_sent }))
         };
-        self.connection.drain().into_iter().map(lost).collect()
+        self.connection.drain(0).into_iter().map(lost).collect()
     }
 }
 

@@ -198,3 +198,6 @@ impl Client {
         TableOf::find(self.runner.view.map(), name)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -253,9 +253,10 @@ impl<T> Connection<T> {
         Ok(Some(Event::Reply { id, tag: pending.tag, reply: Reply { frame } }))
     }
 
-    /// Ends the connection: what was not answered, and whether it may have been sent.
-    pub fn drain(&mut self) -> Vec<Unanswered<T>> {
-        let sent_to = self.taken_before + self.output_at as u64;
+    /// Ends the connection: what was not answered, and whether it may have been sent. `taken_unsent`: bytes at
+    /// the end of what `take_output` gave that were never handed to the socket.
+    pub fn drain(&mut self, taken_unsent: usize) -> Vec<Unanswered<T>> {
+        let sent_to = self.taken_before - taken_unsent as u64 + self.output_at as u64;
         self.output.clear();
         self.output_at = 0;
         let pending = self.pending.drain();
