@@ -5,6 +5,8 @@
 
 pub mod batch;
 pub mod control;
+#[cfg(test)]
+mod document;
 pub mod header;
 mod ids;
 pub mod limits;
