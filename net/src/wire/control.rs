@@ -134,6 +134,33 @@ pub struct MapBody {
 }
 archived!(MapBody, "not a partition map");
 
+/// Bytes of a table in a map's archive, beyond its name; a little more than it takes.
+const TABLE_BYTES: usize = 24;
+/// Bytes of a partition in a map's archive, beyond its bounds; a little more than it takes.
+const PARTITION_BYTES: usize = 40;
+
+impl MapBody {
+    /// At most so many bytes does its archive have.
+    pub fn size_bound(&self) -> usize {
+        let tables: usize = self.tables.iter().map(|table| TABLE_BYTES + table.name.len()).sum();
+        let bounds = |p: &MapPartition| p.start.len() + p.end.as_ref().map_or(0, Vec::len);
+        let partitions: usize = self.partitions.iter().map(|p| PARTITION_BYTES + bounds(p)).sum();
+        TABLE_BYTES + tables + partitions
+    }
+}
+
+impl CreateTable {
+    /// At most so many bytes does the table add to a map's archive.
+    pub fn map_size_bound(&self) -> usize {
+        // Each bound ends one range and begins the next.
+        let bounds = match &self.placement {
+            Placement::Hash { partitions } => 2 * 4 * *partitions as usize,
+            Placement::Range { splits } => splits.iter().map(|split| 2 * split.len()).sum(),
+        };
+        TABLE_BYTES + self.name.len() + PARTITION_BYTES * self.placement.partition_count() + bounds
+    }
+}
+
 /// A table of the map.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct MapTable {
@@ -243,6 +270,29 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             // Checksums are the frame's affair; here only: no panic, and no runaway allocation.
             let _ = MapBody::from_bytes(&bad);
+        }
+    }
+
+    #[test]
+    fn a_maps_archive_is_no_larger_than_its_bound() {
+        let placements = [
+            Placement::Hash { partitions: 1 },
+            Placement::Hash { partitions: 500 },
+            Placement::Range { splits: vec![] },
+            Placement::Range { splits: (1..200u8).map(|i| vec![i; 20 * usize::from(i)]).collect() },
+        ];
+        let mut body = MapBody { version: 1, ..MapBody::default() };
+        let mut bound = body.size_bound();
+        for (id, placement) in placements.into_iter().enumerate() {
+            let (id, name) = (id as u32, "n".repeat(id * 30));
+            let create = CreateTable { name: name.clone(), store: Store::Durable, placement };
+            bound += create.map_size_bound();
+            let placement = create.placement.kind();
+            body.tables.push(MapTable { id, name, store: Store::Durable, placement });
+            for (start, end) in create.placement.ranges().expect("good placement") {
+                body.partitions.push(MapPartition { id: 0, table: id, epoch: 1, shard: 0, start, end });
+            }
+            assert!(body.to_bytes().len() <= body.size_bound() && body.size_bound() <= bound);
         }
     }
 }

@@ -8,6 +8,9 @@ pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
 pub const MAX_REQUEST_BODY_BYTES: usize = 1024 * 1024 + 64 * 1024;
 /// Longest body of a reply, in bytes: a scan's page, or the partition map of a full node.
 pub const MAX_REPLY_BODY_BYTES: usize = 64 * 1024 * 1024;
+/// Most bytes of the partition map, as [`MapBody::size_bound`](crate::wire::control::MapBody::size_bound) tells
+/// them: with the rest of the answer to a Hello it fits a reply. A table that would make it larger is refused.
+pub const MAX_MAP_BYTES: usize = MAX_REPLY_BODY_BYTES - 1024 * 1024;
 /// Most writes in one batch.
 pub const MAX_BATCH_WRITES: usize = 4096;
 /// Most bytes of keys, values and write headers in one batch's body.

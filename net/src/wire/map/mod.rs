@@ -201,7 +201,7 @@ impl PartitionMap {
     /// Checks a map as it travels, and makes it fit for look-ups.
     pub fn new(body: MapBody) -> Result<PartitionMap, MapError> {
         let mut tables: Vec<TableRoutes> = body.tables.into_iter().map(TableRoutes::empty).collect();
-        tables.sort_by(|a, b| a.id.cmp(&b.id));
+        tables.sort_by_key(|table| table.id);
         if let Some(pair) = tables.windows(2).find(|pair| pair[0].id == pair[1].id) {
             return Err(MapError::DuplicateTable(pair[1].name.clone()));
         }
