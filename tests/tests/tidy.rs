@@ -1,7 +1,6 @@
 //! The rules of the house, held against this checkout. That each rule can fail is shown beside it.
 
 use std::collections::HashSet;
-use std::fs;
 
 use lode_tests::source::{self, Source};
 use lode_tests::tidy::{self, Broken};
@@ -74,10 +73,10 @@ fn links_in_documents_lead_somewhere() {
 fn functions_named_in_documents_exist() {
     let defined: HashSet<String> =
         source::rust().iter().flat_map(Source::functions).map(|(name, _, _)| name).collect();
-    let documents = ["README.md"].map(|name| {
-        let text = fs::read_to_string(source::root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
-        (name, text)
-    });
-    let broken = |(name, text): &(&str, String)| tidy::missing_names(name, text, &|f| defined.contains(f));
+    let documents = source::files("md").into_iter();
+    let documents: Vec<_> =
+        documents.filter(|(path, _)| path == "README.md" || path.starts_with("docs/")).collect();
+    assert!(documents.len() > 3, "found only {} documents", documents.len());
+    let broken = |(path, text): &(String, String)| tidy::missing_names(path, text, &|f| defined.contains(f));
     assert_tidy(documents.iter().flat_map(broken).collect());
 }
