@@ -9,6 +9,7 @@ use lode_engine::{
 };
 use lode_net::wire::Status;
 use lode_net::wire::control as wire;
+use lode_net::wire::limits::MAX_MAP_BYTES;
 
 use super::{Control, RecoverError, ShardReply};
 use crate::dispatch::{Answer, AnswerBody, Asked, catalog_error_answer, failed};
@@ -85,6 +86,14 @@ impl NodeCatalog {
         let limit = MAX_PARTITIONS * usize::from(self.shards);
         if create.placement.partition_count() > limit.saturating_sub(self.partition_count()) {
             return Err(catalog_error_answer(asked, &CatalogError::TooManyPartitions { limit }));
+        }
+        // Long splits make a long map, and a map must fit the answer to a Hello.
+        let map_bytes = self.map_body(0).size_bound() + create.map_size_bound();
+        if map_bytes > MAX_MAP_BYTES {
+            let words = format!(
+                "the partition map would have {map_bytes} bytes, {MAX_MAP_BYTES} are the most; take shorter or fewer splits"
+            );
+            return Err(failed(asked, Status::TooManyPartitions, limit as u64, &words));
         }
         let ranges = create.placement.ranges().map_err(|error| failed(asked, Status::BadRange, 0, &error))?;
         let id = TableId(self.next_table);
