@@ -56,7 +56,7 @@ impl Progress {
         match &mut self.shown {
             Shown::Bar(bar) => {
                 bar.set_position(self.bytes);
-                bar.set_message(format!("{} records, {}/s", self.records, Size(rate)));
+                bar.set_message(format!("{}{}/s", counted(self.records), Size(rate)));
             }
             Shown::Lines { last } if last.elapsed() >= LINE_INTERVAL => {
                 *last = Instant::now();
@@ -66,11 +66,18 @@ impl Progress {
         }
     }
 
-    /// The step is over; the bar goes away, and what is printed next tells the outcome.
+    /// The step is over: the bar goes away, and one line stays.
     pub fn finish(self) {
-        if let Shown::Bar(bar) = self.shown {
+        if let Shown::Bar(bar) = &self.shown {
             bar.finish_and_clear();
         }
+        let bytes = Size(self.bytes - self.bytes_before);
+        let (records, rate) = (counted(self.records), Size(self.rate()));
+        eprintln!(
+            "{}: {records}{bytes} in {:.1} s, {rate}/s",
+            self.name,
+            self.started.elapsed().as_secs_f64()
+        );
     }
 
     fn rate(&self) -> u64 {
@@ -82,14 +89,19 @@ impl Progress {
         let left = self.total_bytes.saturating_sub(self.bytes).checked_div(rate);
         let eta = left.map_or("?".to_owned(), |seconds| seconds.to_string());
         format!(
-            "{}: {} of {} ({percent} %), {} records, {}/s, {eta} s left",
+            "{}: {} of {} ({percent} %), {}{}/s, {eta} s left",
             self.name,
             Size(self.bytes),
             Size(self.total_bytes),
-            self.records,
+            counted(self.records),
             Size(rate)
         )
     }
+}
+
+/// So many records, where there are any.
+fn counted(records: u64) -> String {
+    if records > 0 { format!("{records} records, ") } else { String::new() }
 }
 
 /// How many per second; 0 where no time has gone by.

@@ -44,6 +44,7 @@ pub fn run(args: &QuickstartArgs, out: &mut Output) -> Result<(), Failure> {
     job.check_drive(&path)?;
 
     let summary = Summary {
+        program: std::env::args().next().unwrap_or_else(|| "lode".to_owned()),
         source: job.source.about.clone(),
         records: job.loaded.records,
         bytes: job.loaded.bytes,

@@ -11,6 +11,8 @@ use crate::cli::size::Size;
 
 /// Everything that is told at the end.
 pub struct Summary<'a> {
+    /// How this program was called.
+    pub program: String,
     /// What was loaded, in words.
     pub source: String,
     /// Records loaded.
@@ -80,7 +82,7 @@ impl Summary<'_> {
             false => format!("NOT everything verified:\n    {}", self.faults.join("\n    ")),
         };
         let rate = |time: Duration| format!("{}/s", Size(rate_per_s(self.bytes, time)));
-        let drive = self.drive.display();
+        let (drive, program) = (self.drive.display(), &self.program);
         format!(
             "
 lode quickstart: {verdict}
@@ -97,13 +99,13 @@ lode quickstart: {verdict}
   data        {drive} ({})
 
 Try next:
-  lode serve --data {drive}
-                                    serve it; from then on it is yours, and quickstart leaves it alone
-  lode shell                        talk to it, in another terminal
-  lode scan quickstart -n 5 -k      see some keys
-  lode stats totals                 see what the node counts
-  lode check {drive}
-                                    read every checksum, with no node running
+  {program} serve --data {drive}
+                  # serve it; from then on it is yours, and quickstart leaves it alone
+  {program} shell                       # talk to it, from another terminal
+  {program} scan quickstart -n 5 -k     # see some keys
+  {program} stats totals                # see what the node counts
+  {program} check {drive}
+                  # read every checksum, with no node running
 ",
             Size(self.bytes),
             self.source,
@@ -150,6 +152,7 @@ mod tests {
         let mut histogram = Histogram::new(3).unwrap();
         histogram.record(250).unwrap();
         let mut summary = Summary {
+            program: "lode".into(),
             source: "here".into(),
             records: 2,
             bytes: 3,
