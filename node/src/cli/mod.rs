@@ -22,7 +22,7 @@ use serde_json::json;
 use self::args::{Cli, Command};
 use self::data::Words;
 use self::exit::{Exit, Failure};
-use self::output::{Output, Style};
+use self::output::{Output, Style, say};
 use self::session::{Load, Session};
 
 /// Does what the command line says.
@@ -65,9 +65,11 @@ fn run(cli: &Cli) -> Result<(), Failure> {
 
 /// People read it on standard error; programs also find it as the last object on standard output.
 fn tell(failure: &Failure, as_json: bool) {
-    eprintln!("lode: {failure}");
+    say(format_args!("lode: {failure}"));
     if as_json && failure.exit != Exit::NotFound {
         let error = json!({ "kind": failure.exit.name(), "exit_code": failure.exit as u8, "message": failure.message });
-        println!("{}", json!({ "error": error }));
+        let mut out = Output::new(Style::Json);
+        // Standard error has it, too.
+        let _ = out.json(&json!({ "error": error })).and_then(|()| out.flush());
     }
 }

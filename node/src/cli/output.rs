@@ -1,5 +1,6 @@
 //! How answers look: plain for people and pipes, JSON for programs, quoted in the shell.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
 use lode_net::wire::Seq;
@@ -11,6 +12,9 @@ use super::exit::{Exit, Failure};
 /// Bytes of a value that the shell shows in a list; `get` shows all of it.
 const SHELL_ROW_VALUE_BYTES: usize = 1024;
 
+/// What a shell reports of a process that SIGPIPE ended.
+const EXIT_BROKEN_PIPE: i32 = 141;
+
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -20,6 +24,11 @@ pub enum Style {
     Json,
     /// As redis-cli shows answers.
     Shell,
+}
+
+/// Says a line on standard error: progress, warnings, failures. A reader that has gone is no reason to end.
+pub fn say(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Prints answers to standard output.
@@ -174,7 +183,7 @@ impl Output {
         self.out.flush().map_err(cannot_print)
     }
 
-    fn write(&mut self, text: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+    fn write(&mut self, text: fmt::Arguments<'_>) -> Result<(), Failure> {
         self.out.write_fmt(text).map_err(cannot_print)
     }
 }
@@ -188,5 +197,9 @@ fn shortened(value: &[u8]) -> String {
 }
 
 fn cannot_print(error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        // `lode scan t | head`: the reader has what it wanted. End as if by the signal, without a word.
+        std::process::exit(EXIT_BROKEN_PIPE);
+    }
     Failure::new(Exit::Input, format_args!("cannot write to standard output: {error}"))
 }

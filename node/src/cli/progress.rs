@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::output::say;
 use super::size::Size;
 
 /// Between two plain lines.
@@ -60,7 +61,7 @@ impl Progress {
             }
             Shown::Lines { last } if last.elapsed() >= LINE_INTERVAL => {
                 *last = Instant::now();
-                eprintln!("{}", self.line(rate));
+                say(format_args!("{}", self.line(rate)));
             }
             Shown::Lines { .. } => {}
         }
@@ -73,11 +74,11 @@ impl Progress {
         }
         let bytes = Size(self.bytes - self.bytes_before);
         let (records, rate) = (counted(self.records), Size(self.rate()));
-        eprintln!(
+        say(format_args!(
             "{}: {records}{bytes} in {:.1} s, {rate}/s",
             self.name,
             self.started.elapsed().as_secs_f64()
-        );
+        ));
     }
 
     fn rate(&self) -> u64 {

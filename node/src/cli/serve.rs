@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::args::{Global, ServeArgs};
 use super::exit::{Exit, Failure};
+use super::output::say;
 use super::progress::Progress;
 use crate::config::ServeOptions;
 use crate::quickstart::place;
@@ -68,7 +69,7 @@ impl Watcher {
     fn tell(&mut self, event: StartEvent, data: &Path, size: u64) {
         if let StartEvent::Formatting(now) = &event {
             if self.progress.is_none() {
-                eprintln!("making the drive {}", data.display());
+                say(format_args!("making the drive {}", data.display()));
             }
             let progress = self.progress.get_or_insert_with(|| Progress::new("format", size, 0));
             progress.add(now.done_bytes - self.done_bytes, 0);
@@ -98,9 +99,9 @@ impl Watcher {
 
     fn line(&self, what: &str, text: &str) {
         if self.json {
-            eprintln!("{}", json!({ what: text }));
+            say(format_args!("{}", json!({ what: text })));
         } else {
-            eprintln!("{what}: {text}");
+            say(format_args!("{what}: {text}"));
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::load::chunks::{self, ChunkOptions};
 use crate::cli::load::first_of;
 use crate::cli::load::lanes::{self, Done, LaneOptions, Work};
+use crate::cli::output::say;
 use crate::cli::progress::Progress;
 
 /// The table that the data goes into.
@@ -136,7 +137,7 @@ impl<'a> Job<'a> {
         let mut last = Done::default();
         let done = self.runtime.block_on(lanes::run(client, &options, chunks, &mut |done, skipped| {
             if work == Work::Store {
-                skipped.iter().for_each(|message| eprintln!("left out: {message}"));
+                skipped.iter().for_each(|message| say(format_args!("left out: {message}")));
             }
             progress.add(done.input_bytes - last.input_bytes, done.records - last.records);
             last = done.clone();
@@ -197,7 +198,7 @@ impl<'a> Job<'a> {
         let ledger = Ledger::new(LOAD_TABLE, 1, LOAD_KEYS, LOAD_VALUE_BYTES, self.salt);
         let keys = std::mem::take(&mut self.keys);
         let mix = Arc::new(Mix { client: client.clone(), table: TABLE.to_owned(), keys, ledger });
-        eprintln!("open-loop load for {} s", duration.as_secs_f64());
+        say(format_args!("open-loop load for {} s", duration.as_secs_f64()));
         let measured = open_loop::run(self.runtime.handle(), &mix, duration)?;
         if measured.errors > 0 {
             let first = measured.first_error.as_deref().unwrap_or("?");
@@ -212,10 +213,13 @@ impl<'a> Job<'a> {
 
     /// Writes, and kills the node in the middle of it.
     pub fn crash(&mut self, node: Node) -> Result<Arc<Ledger>, Failure> {
-        eprintln!("writing, and then kill -9");
+        say(format_args!("writing, and then kill -9 in the middle of it"));
         let ledger = Arc::new(crash::ledger(self.salt));
         self.runtime.block_on(crash::write_and_kill(node, Arc::clone(&ledger)))?;
-        eprintln!("killed with {} of its writes acknowledged; starting it again", ledger.acknowledged());
+        say(format_args!(
+            "killed with {} of its writes acknowledged; starting it again",
+            ledger.acknowledged()
+        ));
         Ok(ledger)
     }
 

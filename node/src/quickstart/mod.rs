@@ -18,7 +18,7 @@ use self::summary::Summary;
 use crate::cli::args::QuickstartArgs;
 use crate::cli::drive;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::{Output, Style};
+use crate::cli::output::{Output, Style, say};
 use crate::cli::session::{Load, runtime};
 
 /// Runs it all.
@@ -26,7 +26,7 @@ pub fn run(args: &QuickstartArgs, out: &mut Output) -> Result<(), Failure> {
     let source = source::choose(args)?;
     let size = args.size.unwrap_or_else(|| place::size_for(source.drive_bytes));
     let path = place::prepare(args.data.as_deref(), size)?;
-    eprintln!("loading {} into {}", source.about, path.display());
+    say(format_args!("loading {} into {}", source.about, path.display()));
     drive::format_with_progress(&path, Some(size), args.shards, false)?;
 
     let runtime = runtime(Load::Heavy)?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use lode_node::drive::{Drive, OpenDriveError};
 
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::output::say;
 use crate::cli::size::Size;
 use crate::config::DEFAULT_DATA;
 
@@ -70,7 +71,7 @@ pub fn prepare(wanted: Option<&Path>, size: Size) -> Result<PathBuf, Failure> {
         ));
     }
     if path.exists() {
-        eprintln!("starting over with {}, which quickstart made before", path.display());
+        say(format_args!("starting over with {}, which quickstart made before", path.display()));
         fs::remove_file(&path).map_err(|error| refused(&format!("remove {}", path.display()), error))?;
     }
     let marker = marker_of(&path);
@@ -91,7 +92,7 @@ fn choose(wanted: Option<&Path>) -> Result<PathBuf, Failure> {
         None => {
             let first = Path::new(DEFAULT_DATA);
             let Some(why) = why_not(first) else { return Ok(first.to_owned()) };
-            eprintln!("{} {why}: using {SECOND_DATA}", first.display());
+            say(format_args!("{} {why}: using {SECOND_DATA}", first.display()));
             choose(Some(Path::new(SECOND_DATA)))
         }
     }

@@ -4,7 +4,7 @@ mod listen;
 mod memory;
 mod shard_thread;
 
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -177,11 +177,16 @@ pub fn run(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<(),
     let signals = [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT];
     let mut signals = signal_hook::iterator::Signals::new(signals).map_err(refused)?;
     let node = start(config, watch)?;
-    eprintln!("listening at {}, shards at ports {:?}", node.addr, node.shard_ports);
+    say(format_args!("listening at {}, shards at ports {:?}", node.addr, node.shard_ports));
     signals.forever().next();
-    eprintln!("stopping");
+    say(format_args!("stopping"));
     node.stop();
     Ok(())
+}
+
+/// Says a line on standard error. That nobody reads it is no reason for a node to end without its checkpoint.
+fn say(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Starts a node in threads of this process; returns when it serves.

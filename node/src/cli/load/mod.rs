@@ -15,7 +15,7 @@ use self::lanes::{Done, LaneOptions, Work};
 use self::state::{LoadIdentity, LoadState};
 use super::args::{Global, LoadArgs};
 use super::exit::{Exit, Failure};
-use super::output::{Output, Style};
+use super::output::{Output, Style, say};
 use super::progress::{Progress, rate_per_s};
 use super::session::Session;
 use super::size::Size;
@@ -112,13 +112,13 @@ fn resumable(path: &Path, load: &LoadIdentity) -> Result<Option<LoadState>, Fail
     let state = state::read(path).map_err(|error| Failure::new(Exit::Input, error))?;
     let Some(state) = state else { return Ok(None) };
     if state.load != *load {
-        eprintln!(
+        say(format_args!(
             "{} is of another load, or the input or the table has changed since: starting from the beginning",
             path.display()
-        );
+        ));
         return Ok(None);
     }
-    eprintln!("going on behind {} records, as {} says", state.records, path.display());
+    say(format_args!("going on behind {} records, as {} says", state.records, path.display()));
     Ok(Some(state))
 }
 
@@ -141,7 +141,7 @@ async fn store(
         for message in skipped {
             told += 1;
             if told <= TOLD_IN_FULL {
-                eprintln!("left out: {message}");
+                say(format_args!("left out: {message}"));
             }
         }
         progress.add(done.input_bytes - last.input_bytes, done.records - last.records);

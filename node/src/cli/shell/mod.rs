@@ -69,7 +69,8 @@ pub fn run(args: &ShellArgs, global: &Global, session: &Session) -> Result<(), F
         let _ = lines.load_history(path);
     }
     if interactive {
-        println!("lode at {}; `help` says what there is, Ctrl-D leaves.", global.node);
+        shell.out.line(&format!("lode at {}; `help` says what there is, Ctrl-D leaves.", global.node))?;
+        shell.out.flush()?;
     }
     let mut worst = Ok(());
     loop {
@@ -90,11 +91,13 @@ pub fn run(args: &ShellArgs, global: &Global, session: &Session) -> Result<(), F
                 match shell.line(&line) {
                     Ok(true) => {}
                     Ok(false) => break,
-                    Err(failure) if interactive => println!("(error) {failure}"),
-                    // A script goes on, and the shell's exit code tells that something failed.
                     Err(failure) => {
-                        println!("(error) {failure}");
-                        worst = Err(failure);
+                        shell.out.line(&format!("(error) {failure}"))?;
+                        shell.out.flush()?;
+                        // A script goes on, and the shell's exit code tells that something failed.
+                        if !interactive {
+                            worst = Err(failure);
+                        }
                     }
                 }
             }

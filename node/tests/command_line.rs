@@ -1,0 +1,212 @@
+//! The binary as scripts use it: what it prints, and its exit codes.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const LODE: &str = env!("CARGO_BIN_EXE_lode");
+
+/// A node that is killed with the test.
+struct Node {
+    child: Child,
+    addr: String,
+}
+
+impl Node {
+    fn start(drive: &Path) -> Node {
+        let mut child = Command::new(LODE)
+            .args(["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--size", "128MiB"])
+            .args(["--memory", "64MiB", "--table-defaults", "partitions=3", "--end-with-parent", "--data"])
+            .arg(drive)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        for line in lines.map_while(Result::ok) {
+            if let Some(rest) = line.strip_prefix("listening at ") {
+                let addr = rest.split(',').next().expect("an address").to_owned();
+                return Node { child, addr };
+            }
+        }
+        panic!("the node ended: {:?}", child.wait());
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.run_with_input(words, b"")
+    }
+
+    fn run_with_input(&self, words: &[&str], input: &[u8]) -> Output {
+        let mut child = Command::new(LODE)
+            .args(["--node", &self.addr])
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        child.stdin.take().expect("piped").write_all(input).expect("it reads its input");
+        child.wait_with_output().expect("it ends")
+    }
+
+    /// Standard output of a command that must succeed.
+    fn ok(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    fn code(&self, words: &[&str]) -> Option<i32> {
+        self.run(words).status.code()
+    }
+
+    /// SIGTERM, and until it is gone.
+    fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+        assert!(self.child.wait().expect("it ends").success());
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).expect("one JSON object")
+}
+
+fn lode(words: &[&str]) -> Output {
+    Command::new(LODE).args(words).env_remove("LODE_NODE").output().expect("the binary runs")
+}
+
+#[test]
+fn data_commands_answer_and_tell_by_exit_code() {
+    let dir = TempDir::new().expect("a directory");
+    let node = Node::start(&dir.path().join("drive.lode"));
+    node.ok(&["ping"]);
+    assert!(node.ok(&["table", "create", "t"]).contains("3 partitions"), "as --table-defaults say");
+    assert_eq!(node.code(&["table", "create", "t"]), Some(4));
+    node.ok(&["table", "create", "r", "--split", "m"]);
+
+    let binary = b"\x00\xff\nraw";
+    assert_eq!(node.run_with_input(&["put", "t", "k", "-"], binary).status.code(), Some(0));
+    assert_eq!(node.run(&["get", "t", "k"]).stdout, binary);
+    assert_eq!(json(&node.ok(&["get", "t", "k", "--json"]))["value_base64"], "AP8KcmF3");
+    node.ok(&["put", "-e", "t", "\\x00key", "text"]);
+    let found = json(&node.ok(&["--json", "-e", "get", "t", "\\x00key"]));
+    assert_eq!((&found["key_text"], &found["value_text"]), (&"\0key".into(), &"text".into()));
+
+    let seq = found["seq"].as_str().expect("a version").to_owned();
+    assert_eq!(node.code(&["put", "t", "k", "v", "--if-absent"]), Some(1));
+    assert_eq!(node.code(&["put", "t", "k", "v", "--if-seq", &seq]), Some(1));
+    assert_eq!(node.code(&["del", "-e", "t", "\\x00key", "--if-seq", &seq]), Some(0));
+    assert_eq!(node.code(&["del", "-e", "t", "\\x00key"]), Some(1));
+    assert_eq!(node.code(&["get", "t", "nothing"]), Some(1));
+    assert_eq!(node.code(&["get", "nothing", "k"]), Some(4));
+    assert_eq!(node.code(&["put", "t", &"k".repeat(4097), "v"]), Some(4));
+    assert_eq!(node.code(&["put", "t"]), Some(2));
+
+    let batch = b"# three writes\nput a 1\nput b 'two words'\ndel c\n";
+    assert_eq!(node.run_with_input(&["batch", "r"], batch).status.code(), Some(0));
+    assert_eq!(node.run_with_input(&["batch", "r"], b"put a 1\nput z 2\n").status.code(), Some(4));
+    assert_eq!(node.run_with_input(&["batch", "r"], b"put a\n").status.code(), Some(6));
+    assert_eq!(node.ok(&["scan", "r"]), "a\t1\nb\ttwo words\n");
+    assert_eq!(node.ok(&["scan", "r", "--reverse", "--keys-only", "--limit", "1"]), "b\n");
+    assert_eq!(node.ok(&["count", "r", "b"]), "1\n");
+    assert_eq!(node.ok(&["min", "r"]), "a\t1\n");
+    assert_eq!(json(&node.ok(&["max", "r", "--json"]))["key_text"], "b");
+    assert_eq!(node.ok(&["stats", "totals.tables"]), "2\n");
+    let shell = node.run_with_input(&["shell"], b"use r\nget b\nget \"\\x62\"\nget nothing\n");
+    assert_eq!(String::from_utf8_lossy(&shell.stdout), "\"two words\"\n\"two words\"\n(nil)\n");
+    node.ok(&["table", "drop", "r"]);
+    assert_eq!(node.code(&["scan", "r"]), Some(4));
+    let addr = node.addr.clone();
+    node.stop();
+    assert_eq!(lode(&["--node", &addr, "--timeout", "1s", "ping"]).status.code(), Some(3));
+}
+
+#[test]
+fn a_load_goes_on_where_it_was_and_is_verified() {
+    let dir = TempDir::new().expect("a directory");
+    let node = Node::start(&dir.path().join("drive.lode"));
+    let rows = dir.path().join("rows.csv");
+    let mut text = String::from("id,n\n");
+    (0..3000).for_each(|n| text.push_str(&format!("{n},{}\n", n * 7)));
+    fs::write(&rows, format!("{text}bad\n")).expect("written");
+    let path = rows.to_str().expect("text");
+    let load = ["load", path, "-t", "t", "--key", "id", "--chunk", "1K", "--json"];
+    assert_eq!(node.code(&load), Some(4), "no table, and none asked for");
+    let stopped = node.run(&[&load[..], &["--partitions", "5"]].concat());
+    assert_eq!(stopped.status.code(), Some(6));
+    assert!(
+        json(&String::from_utf8_lossy(&stopped.stdout))["error"]["message"]
+            .as_str()
+            .is_some_and(|message| message.contains("line 3002") && message.contains("--skip-bad"))
+    );
+    let whole = json(&node.ok(&[&load[..], &["--skip-bad", "--verify"]].concat()));
+    assert_eq!((&whole["records"], &whole["skipped"]), (&3000.into(), &1.into()));
+    assert!(whole["resumed_at_record"].as_u64().is_some_and(|records| records > 0), "{whole}");
+    assert_eq!(whole["verified"], true);
+    assert_eq!(node.ok(&["count", "t"]), "3000\n");
+    assert_eq!(node.ok(&["get", "t", "5"]), "{\"id\":\"5\",\"n\":\"35\"}");
+    assert!(!dir.path().join("rows.csv.lode-load").exists());
+}
+
+#[test]
+fn check_tells_a_good_drive_from_a_damaged_one() {
+    let dir = TempDir::new().expect("a directory");
+    let drive = dir.path().join("drive.lode");
+    let path = drive.to_str().expect("text");
+    let node = Node::start(&drive);
+    node.ok(&["table", "create", "t"]);
+    node.ok(&["put", "t", "k", "a value that is easy to find"]);
+    assert_eq!(lode(&["check", path]).status.code(), Some(6), "the node has it");
+    node.stop();
+    let clean = lode(&["check", path, "--json"]);
+    assert_eq!(clean.status.code(), Some(0), "{clean:?}");
+    assert_eq!(json(&String::from_utf8_lossy(&clean.stdout))["records"], 1);
+
+    let mut bytes = fs::read(&drive).expect("read");
+    let needle = b"easy to find";
+    let at = bytes.windows(needle.len()).position(|window| window == needle).expect("it is on the drive");
+    bytes[at] ^= 1;
+    fs::write(&drive, bytes).expect("written");
+    let damaged = lode(&["check", path]);
+    assert_eq!(damaged.status.code(), Some(5), "{damaged:?}");
+    assert!(String::from_utf8_lossy(&damaged.stdout).contains("key k"), "{damaged:?}");
+}
+
+#[test]
+fn quickstart_verifies_a_small_input_and_starts_over() {
+    let dir = TempDir::new().expect("a directory");
+    let input = dir.path().join("input");
+    fs::create_dir(&input).expect("made");
+    for n in 0..300 {
+        fs::write(input.join(format!("file-{n}")), vec![n as u8; n * 50]).expect("written");
+    }
+    let drive = dir.path().join("drive.lode");
+    let words = ["quickstart", "--json", "--duration", "500ms", "--shards", "2", "--size", "256MiB"];
+    for round in 0..2 {
+        let output = Command::new(LODE)
+            .args(words)
+            .args(["--memory", "128MiB", "--partitions", "1001", "--input"])
+            .arg(&input)
+            .arg("--data")
+            .arg(&drive)
+            .output()
+            .expect("the binary runs");
+        assert_eq!(output.status.code(), Some(0), "round {round}: {output:?}");
+        let found = json(&String::from_utf8_lossy(&output.stdout));
+        assert_eq!((&found["records"], &found["verified"]), (&300.into(), &true.into()), "{found}");
+        assert_eq!((&found["acknowledged_lost"], &found["shards"]), (&0.into(), &2.into()), "{found}");
+        assert!(found["partitions"].as_u64().is_some_and(|partitions| partitions > 1000), "{found}");
+        assert_eq!(found["device_reads_per_cold_get"], 1.0, "{found}");
+    }
+}
