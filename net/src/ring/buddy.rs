@@ -65,17 +65,13 @@ impl Buddy {
 
     /// The smallest order whose runs hold `blocks`; `None` where no run is that long.
     pub(super) fn order_for(blocks: u32) -> Option<u8> {
-        (1..=LONGEST_RUN)
-            .contains(&blocks)
-            .then(|| blocks.next_power_of_two().trailing_zeros() as u8)
+        (1..=LONGEST_RUN).contains(&blocks).then(|| blocks.next_power_of_two().trailing_zeros() as u8)
     }
 
     /// A run of `2^order` blocks, from the `first` zone if it has one, else from the other.
     pub(super) fn take(&mut self, order: u8, first: Zone) -> Option<u32> {
         let second = if first == Zone::Low { Zone::High } else { Zone::Low };
-        let block = self
-            .take_from(first, order)
-            .or_else(|| self.take_from(second, order))?;
+        let block = self.take_from(first, order).or_else(|| self.take_from(second, order))?;
         self.free_blocks -= 1 << order;
         Some(block)
     }
@@ -119,11 +115,7 @@ impl Buddy {
     fn carve(&mut self, from: u32, to: u32) {
         let mut block = from;
         while block < to {
-            let aligned = if block == 0 {
-                ORDERS as u32 - 1
-            } else {
-                block.trailing_zeros()
-            };
+            let aligned = if block == 0 { ORDERS as u32 - 1 } else { block.trailing_zeros() };
             let mut order = aligned.min(ORDERS as u32 - 1);
             while block + (1 << order) > to {
                 order -= 1;
@@ -183,24 +175,15 @@ mod tests {
         let mut held: Vec<(u32, u8)> = Vec::new();
         let mut owner = vec![false; 1324];
         for _ in 0..20_000 {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let dice = (state >> 33) as u32;
             if dice.is_multiple_of(2) {
                 let order = (dice / 2 % 6) as u8;
-                let zone = if dice.is_multiple_of(3) {
-                    Zone::Low
-                } else {
-                    Zone::High
-                };
+                let zone = if dice.is_multiple_of(3) { Zone::Low } else { Zone::High };
                 if let Some(block) = buddy.take(order, zone) {
                     assert_eq!(block % (1 << order), 0);
                     for at in block..block + (1 << order) {
-                        assert!(
-                            !std::mem::replace(&mut owner[at as usize], true),
-                            "block {at} twice"
-                        );
+                        assert!(!std::mem::replace(&mut owner[at as usize], true), "block {at} twice");
                     }
                     held.push((block, order));
                 }
@@ -218,11 +201,7 @@ mod tests {
             buddy.give(block);
         }
         assert_eq!(buddy.take(9, Zone::Low), Some(0), "the low zone is whole again");
-        assert_eq!(
-            buddy.take(9, Zone::Low),
-            Some(512),
-            "and the high zone serves when it is used up"
-        );
+        assert_eq!(buddy.take(9, Zone::Low), Some(512), "and the high zone serves when it is used up");
         assert_eq!(buddy.take(9, Zone::Low), None);
     }
 

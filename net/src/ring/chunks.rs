@@ -55,20 +55,10 @@ impl Chunks {
         // SAFETY: `entries` holds `count` entries, is page-aligned, and is unmapped only after the
         // ring that it is registered with (see `Ring`'s field order and `Drop`).
         unsafe {
-            uring
-                .submitter()
-                .register_buf_ring_with_flags(entries.start() as u64, count, GROUP, 0)?;
+            uring.submitter().register_buf_ring_with_flags(entries.start() as u64, count, GROUP, 0)?;
         }
         let held = vec![true; usize::from(count)];
-        let mut chunks = Chunks {
-            data,
-            entries,
-            count,
-            chunk_bytes,
-            tail: 0,
-            held,
-            held_count: count,
-        };
+        let mut chunks = Chunks { data, entries, count, chunk_bytes, tail: 0, held, held_count: count };
         for id in 0..count {
             chunks.recycle(Chunk { id, len: 0 });
         }
@@ -77,14 +67,8 @@ impl Chunks {
 
     /// The bytes that arrived.
     pub fn bytes(&self, chunk: &Chunk) -> &[u8] {
-        assert!(
-            self.held[usize::from(chunk.id)],
-            "chunk {} is the kernel's",
-            chunk.id
-        );
-        let start = self
-            .data
-            .at(usize::from(chunk.id) * self.chunk_bytes as usize, chunk.len());
+        assert!(self.held[usize::from(chunk.id)], "chunk {} is the kernel's", chunk.id);
+        let start = self.data.at(usize::from(chunk.id) * self.chunk_bytes as usize, chunk.len());
         // SAFETY: the range lies in the mapping; a held chunk is not in the kernel's ring, so nobody
         // writes to it until `recycle`, which takes the `Chunk` and `&mut self`.
         unsafe { std::slice::from_raw_parts(start, chunk.len()) }
@@ -95,10 +79,8 @@ impl Chunks {
         let was_held = std::mem::replace(&mut self.held[usize::from(chunk.id)], false);
         assert!(was_held, "chunk {} is recycled twice", chunk.id);
         self.held_count -= 1;
-        let address = self.data.at(
-            usize::from(chunk.id) * self.chunk_bytes as usize,
-            self.chunk_bytes as usize,
-        );
+        let address =
+            self.data.at(usize::from(chunk.id) * self.chunk_bytes as usize, self.chunk_bytes as usize);
         let slot = usize::from(self.tail & (self.count - 1));
         let base = self.entries.start().cast::<BufRingEntry>();
         // SAFETY: `slot` is below `count`, which is how many entries the mapping holds; the kernel
@@ -136,11 +118,7 @@ impl Chunks {
 
     /// A completion named chunk `id`: it is the process's now.
     pub(super) fn arrived(&mut self, id: u16, len: u32) -> Chunk {
-        assert!(
-            len <= self.chunk_bytes,
-            "{len} bytes in a chunk of {}",
-            self.chunk_bytes
-        );
+        assert!(len <= self.chunk_bytes, "{len} bytes in a chunk of {}", self.chunk_bytes);
         let was_held = std::mem::replace(&mut self.held[usize::from(id)], true);
         assert!(!was_held, "the kernel used chunk {id}, which it does not own");
         self.held_count += 1;

@@ -175,6 +175,7 @@ pub struct Ring {
     pub(super) chunks: ManuallyDrop<Chunks>,
     pub(super) sockets: Sockets,
     pub(super) drive: Option<OwnedFd>,
+    pub(super) drive_operations: usize,
     pub(super) features: Features,
     pub(super) counters: RingCounters,
     pub(super) events: VecDeque<Event>,
@@ -198,10 +199,8 @@ impl Ring {
         if config.allowed.registered {
             features.registered_ring = uring.submitter().register_ring_fd().is_ok();
         }
-        let mut slab = Slab::new(config.slab_bytes).map_err(|error| RingError::Memory {
-            bytes: config.slab_bytes,
-            error,
-        })?;
+        let mut slab = Slab::new(config.slab_bytes)
+            .map_err(|error| RingError::Memory { bytes: config.slab_bytes, error })?;
         let mut chunks =
             Chunks::register(&uring, config.chunks, config.chunk_bytes).map_err(RingError::Chunks)?;
         if config.allowed.registered {
@@ -209,6 +208,7 @@ impl Ring {
             slab.set_registered(bytes);
             features.registered_buffer_bytes = bytes;
         }
+        features.batched_wait = uring.params().is_feature_min_timeout();
         features.multishot_accept = config.allowed.multishot;
         if config.allowed.multishot {
             features.multishot_receive =
@@ -221,6 +221,7 @@ impl Ring {
             chunks: ManuallyDrop::new(chunks),
             sockets: Sockets::default(),
             drive: None,
+            drive_operations: 0,
             features,
             counters: RingCounters::default(),
             events: VecDeque::new(),
@@ -242,6 +243,11 @@ impl Ring {
     /// How busy the ring was.
     pub fn counters(&self) -> RingCounters {
         self.counters
+    }
+
+    /// Drive operations in flight.
+    pub fn drive_operations(&self) -> usize {
+        self.drive_operations
     }
 
     /// What other threads wake this ring with.
@@ -297,12 +303,20 @@ impl Ring {
 
     /// Submits, and sleeps until a completion or `timeout`.
     pub fn submit_and_wait(&mut self, timeout: Duration) {
+        self.submit_and_wait_for(1, Duration::ZERO, timeout);
+    }
+
+    /// Submits, and sleeps until `want` completions, or any after `patience`, or `timeout`. Kernels
+    /// before 6.12 wake at the first completion.
+    pub fn submit_and_wait_for(&mut self, want: usize, patience: Duration, timeout: Duration) {
         self.rearm_starved();
         if !self.events.is_empty() || !self.uring.completion().is_empty() {
             return self.submit();
         }
         self.counters.sleeps += 1;
-        self.enter(1, Some(timeout));
+        let batch = want > 1 && self.features.batched_wait;
+        let patience_us = if batch { patience.as_micros() as u32 } else { 0 };
+        self.enter(if batch { want } else { 1 }, Some((timeout, patience_us)));
     }
 
     /// Moves what happened since the last call to `into`.
@@ -346,13 +360,13 @@ impl Ring {
         unsafe { self.push(entry.user_data(slot.to_user_data())) };
     }
 
-    fn enter(&mut self, want: usize, timeout: Option<Duration>) {
+    fn enter(&mut self, want: usize, timeout: Option<(Duration, u32)>) {
         self.counters.enters += 1;
         let result = match timeout {
             None => self.uring.submitter().submit_and_wait(want),
-            Some(timeout) => {
+            Some((timeout, patience_us)) => {
                 let time = types::Timespec::from(timeout);
-                let args = types::SubmitArgs::new().timespec(&time);
+                let args = types::SubmitArgs::new().timespec(&time).min_wait_usec(patience_us);
                 self.uring.submitter().submit_with_args(want, &args)
             }
         };
@@ -416,7 +430,7 @@ impl Ring {
         // SAFETY: the entry points to no memory.
         unsafe { self.push(entry.user_data(slot.to_user_data())) };
         while self.in_flight.len() > 0 && begun.elapsed() < DRAIN_PATIENCE {
-            self.enter(1, Some(Duration::from_millis(100)));
+            self.enter(1, Some((Duration::from_millis(100), 0)));
             self.reap();
             self.events.clear();
         }
@@ -442,10 +456,7 @@ impl Drop for Ring {
         }
         // The kernel may still write: leaked memory is better than another owner's memory overwritten.
         slab.into_mapping().leak();
-        chunks
-            .into_mappings()
-            .into_iter()
-            .for_each(super::memory::Mapping::leak);
+        chunks.into_mappings().into_iter().for_each(super::memory::Mapping::leak);
         std::mem::forget(word);
         std::mem::forget(std::mem::take(&mut self.in_flight));
     }
@@ -456,10 +467,7 @@ fn register_buffers(uring: &IoUring, slab: &Slab, most_bytes: usize) -> usize {
     let mut bytes = most_bytes.min(slab.total_bytes()) / BLOCK_BYTES * BLOCK_BYTES;
     while bytes >= 64 * BLOCK_BYTES {
         for attempt in 0..REGISTER_ATTEMPTS {
-            let vector = libc::iovec {
-                iov_base: slab.mapping().start().cast(),
-                iov_len: bytes,
-            };
+            let vector = libc::iovec { iov_base: slab.mapping().start().cast(), iov_len: bytes };
             // SAFETY: the range lies in the slab's mapping, which outlives the ring (`Drop` above).
             match unsafe { uring.submitter().register_buffers(&[vector]) } {
                 Ok(()) => return bytes,

@@ -36,32 +36,16 @@ impl Ring {
     /// Makes all writes that have ended survive power loss.
     pub fn flush(&mut self, token: u64) {
         let (kind, buffer, registered) = (DriveKind::Flush, None, false);
-        self.submit_drive(DriveWork {
-            token,
-            kind,
-            buffer,
-            registered,
-            at: 0,
-            len: 0,
-            done: 0,
-            retries: 0,
-        });
+        self.drive_operations += 1;
+        self.submit_drive(DriveWork { token, kind, buffer, registered, at: 0, len: 0, done: 0, retries: 0 });
     }
 
     fn start_transfer(&mut self, token: u64, kind: DriveKind, buffer: SlabBuffer, len: u32, at: u64) {
         assert!(len > 0, "an empty transfer at byte {at}");
         let (_, registered) = self.slab.lend(buffer, 0, len as usize);
         let buffer = Some(buffer);
-        self.submit_drive(DriveWork {
-            token,
-            kind,
-            buffer,
-            registered,
-            at,
-            len,
-            done: 0,
-            retries: 0,
-        });
+        self.drive_operations += 1;
+        self.submit_drive(DriveWork { token, kind, buffer, registered, at, len, done: 0, retries: 0 });
     }
 
     fn submit_drive(&mut self, work: DriveWork) {
@@ -73,10 +57,7 @@ impl Ring {
     }
 
     fn drive_entry(&self, work: &DriveWork) -> squeue::Entry {
-        let drive = self
-            .drive
-            .as_ref()
-            .expect("a drive is attached before it is used");
+        let drive = self.drive.as_ref().expect("a drive is attached before it is used");
         // A registered descriptor is named by its place in the table, which is 0.
         let (file, flags) = if self.features.registered_drive {
             (types::Fd(0), squeue::Flags::FIXED_FILE)
@@ -95,13 +76,10 @@ impl Ring {
                 .offset(at)
                 .rw_flags(write_flags(durable))
                 .build(),
-            (DriveKind::Write { durable }, false) => opcode::Write::new(file, address, len)
-                .offset(at)
-                .rw_flags(write_flags(durable))
-                .build(),
-            (DriveKind::Flush, _) => opcode::Fsync::new(file)
-                .flags(types::FsyncFlags::DATASYNC)
-                .build(),
+            (DriveKind::Write { durable }, false) => {
+                opcode::Write::new(file, address, len).offset(at).rw_flags(write_flags(durable)).build()
+            }
+            (DriveKind::Flush, _) => opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build(),
         };
         entry.flags(flags)
     }
@@ -117,6 +95,7 @@ impl Ring {
             self.counters.short_transfers += 1;
             return self.submit_drive(work);
         }
+        self.drive_operations -= 1;
         if let Some(buffer) = work.buffer {
             self.slab.reclaim(buffer);
         }
@@ -125,10 +104,7 @@ impl Ring {
             Progress::Continue => Err(libc::ECANCELED),
             Progress::Failed(os_error) => Err(os_error),
         };
-        self.events.push_back(Event::Drive {
-            token: work.token,
-            result,
-        });
+        self.events.push_back(Event::Drive { token: work.token, result });
     }
 }
 
@@ -162,11 +138,7 @@ fn advance(work: &mut DriveWork, result: i32) -> Progress {
                 work.retries += 1;
             }
             // Nothing, again and again: the range lies beyond the end of the drive.
-            if work.retries >= MAX_RETRIES {
-                Progress::Failed(libc::EIO)
-            } else {
-                Progress::Continue
-            }
+            if work.retries >= MAX_RETRIES { Progress::Failed(libc::EIO) } else { Progress::Continue }
         }
     }
 }
@@ -177,16 +149,7 @@ mod tests {
 
     fn work(len: u32) -> DriveWork {
         let (kind, buffer, registered) = (DriveKind::Read, None, false);
-        DriveWork {
-            token: 1,
-            kind,
-            buffer,
-            registered,
-            at: 0,
-            len,
-            done: 0,
-            retries: 0,
-        }
+        DriveWork { token: 1, kind, buffer, registered, at: 0, len, done: 0, retries: 0 }
     }
 
     #[test]
@@ -202,14 +165,10 @@ mod tests {
     fn errors_end_it_and_no_progress_is_bounded() {
         assert_eq!(advance(&mut work(4096), -libc::EIO), Progress::Failed(libc::EIO));
         let mut read = work(4096);
-        let tries = (0..100)
-            .take_while(|_| advance(&mut read, -libc::EAGAIN) == Progress::Continue)
-            .count();
+        let tries = (0..100).take_while(|_| advance(&mut read, -libc::EAGAIN) == Progress::Continue).count();
         assert_eq!(tries, usize::from(MAX_RETRIES));
         let mut beyond = work(4096);
-        let tries = (0..100)
-            .take_while(|_| advance(&mut beyond, 0) == Progress::Continue)
-            .count();
+        let tries = (0..100).take_while(|_| advance(&mut beyond, 0) == Progress::Continue).count();
         assert_eq!(tries, usize::from(MAX_RETRIES) - 1);
     }
 }

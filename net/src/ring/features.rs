@@ -33,6 +33,8 @@ pub struct Features {
     pub multishot_receive: bool,
     /// One accept yields many connections (kernel 5.19).
     pub multishot_accept: bool,
+    /// A wait can ask for several completions within a time (kernel 6.12).
+    pub batched_wait: bool,
     /// The ring's own descriptor is registered (kernel 5.18).
     pub registered_ring: bool,
     /// The drive's descriptor is registered.
@@ -52,11 +54,12 @@ impl fmt::Display for Features {
         write!(
             f,
             "io_uring on kernel {}: task run {task_run}, single issuer {}, multishot receive {}, multishot \
-             accept {}, registered ring {}, registered drive {}, registered buffers {} KiB",
+             accept {}, batched wait {}, registered ring {}, registered drive {}, registered buffers {} KiB",
             self.kernel,
             yes(self.single_issuer),
             yes(self.multishot_receive),
             yes(self.multishot_accept),
+            yes(self.batched_wait),
             yes(self.registered_ring),
             yes(self.registered_drive),
             self.registered_buffer_bytes / 1024,
@@ -78,11 +81,7 @@ pub struct Allowed {
 
 impl Default for Allowed {
     fn default() -> Allowed {
-        Allowed {
-            task_run: TaskRun::Deferred,
-            multishot: true,
-            registered: true,
-        }
+        Allowed { task_run: TaskRun::Deferred, multishot: true, registered: true }
     }
 }
 
@@ -110,11 +109,7 @@ pub(super) fn set_up(entries: u32, allowed: Allowed) -> io::Result<(IoUring, Fea
 
 fn build(entries: u32, task_run: TaskRun, single_issuer: bool) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
-    builder
-        .dontfork()
-        .setup_cqsize(entries * 4)
-        .setup_submit_all()
-        .setup_clamp();
+    builder.dontfork().setup_cqsize(entries * 4).setup_submit_all().setup_clamp();
     if single_issuer {
         builder.setup_single_issuer();
     }
@@ -133,6 +128,7 @@ fn features(task_run: TaskRun, single_issuer: bool) -> Features {
         single_issuer,
         multishot_receive: false,
         multishot_accept: true,
+        batched_wait: false,
         registered_ring: false,
         registered_drive: false,
         registered_buffer_bytes: 0,
@@ -141,12 +137,7 @@ fn features(task_run: TaskRun, single_issuer: bool) -> Features {
 
 /// Whether one receive yields many completions: asks for it on a socket pair that holds one byte.
 pub(super) fn probe_multishot_receive(uring: &mut IoUring, chunks: &mut Chunks) -> io::Result<bool> {
-    let (near, far) = socketpair(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
+    let (near, far) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::io::write(&far, b"?")?;
     let entry = opcode::RecvMulti::new(types::Fd(near.as_raw_fd()), GROUP).build();
     // SAFETY: the entry points to no memory of ours; bytes arrive in the registered chunks.

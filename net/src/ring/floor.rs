@@ -83,12 +83,7 @@ pub fn random_reads(file: File, bytes: u64, depth: usize, time: Duration) -> Res
         dice ^= dice << 13;
         dice ^= dice >> 7;
         dice ^= dice << 17;
-        ring.read(
-            token,
-            buffer,
-            BLOCK_BYTES as u32,
-            dice % blocks * BLOCK_BYTES as u64,
-        );
+        ring.read(token, buffer, BLOCK_BYTES as u32, dice % blocks * BLOCK_BYTES as u64);
     })
 }
 
@@ -116,18 +111,11 @@ fn run(
     mut start: impl FnMut(&mut Ring, u64, SlabBuffer),
 ) -> Result<FloorReport, FloorError> {
     if !(1..=MAX_DEPTH).contains(&depth) {
-        return Err(FloorError::Depth {
-            depth,
-            most: MAX_DEPTH,
-        });
+        return Err(FloorError::Depth { depth, most: MAX_DEPTH });
     }
     let slab_bytes = (depth * BLOCK_BYTES).max(2 << 20);
-    let mut ring = Ring::new(RingConfig {
-        slab_bytes,
-        chunks: 1,
-        chunk_bytes: 4096,
-        ..RingConfig::default()
-    })?;
+    let mut ring =
+        Ring::new(RingConfig { slab_bytes, chunks: 1, chunk_bytes: 4096, ..RingConfig::default() })?;
     ring.attach_drive(file.into());
     let mut begun_ns = vec![0u64; depth];
     let mut buffers = Vec::with_capacity(depth);
@@ -135,10 +123,7 @@ fn run(
     let cpu_before = thread_cpu();
     let begun = Instant::now();
     for (token, begun_ns) in begun_ns.iter_mut().enumerate() {
-        let buffer = ring
-            .slab_mut()
-            .acquire(BLOCK_BYTES)
-            .expect("the slab has a block for each operation");
+        let buffer = ring.slab_mut().acquire(BLOCK_BYTES).expect("the slab has a block for each operation");
         buffers.push(buffer);
         *begun_ns = begun.elapsed().as_nanos() as u64;
         start(&mut ring, token as u64, buffer);
@@ -156,9 +141,7 @@ fn run(
             result.map_err(FloorError::Drive)?;
             let token = token as usize;
             report.operations += 1;
-            report
-                .latencies_ns
-                .push((now.as_nanos() as u64).saturating_sub(begun_ns[token]));
+            report.latencies_ns.push((now.as_nanos() as u64).saturating_sub(begun_ns[token]));
             if now < time {
                 begun_ns[token] = now.as_nanos() as u64;
                 start(&mut ring, token as u64, buffers[token]);

@@ -17,10 +17,7 @@ impl SlotId {
     }
 
     pub(super) fn from_user_data(data: u64) -> SlotId {
-        SlotId {
-            index: data as u32,
-            generation: (data >> 32) as u32,
-        }
+        SlotId { index: data as u32, generation: (data >> 32) as u32 }
     }
 }
 
@@ -86,42 +83,26 @@ impl InFlight {
 
     pub(super) fn insert(&mut self, work: Work) -> SlotId {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot {
-                generation: 0,
-                work: None,
-            });
+            self.slots.push(Slot { generation: 0, work: None });
             (self.slots.len() - 1) as u32
         });
         let slot = &mut self.slots[index as usize];
         assert!(slot.work.is_none(), "slot {index} is in use");
         slot.work = Some(work);
-        SlotId {
-            index,
-            generation: slot.generation,
-        }
+        SlotId { index, generation: slot.generation }
     }
 
     /// The work of a request that is still in flight.
     pub(super) fn get_mut(&mut self, id: SlotId) -> &mut Work {
         let slot = &mut self.slots[id.index as usize];
-        assert_eq!(
-            slot.generation, id.generation,
-            "slot {} has been reused",
-            id.index
-        );
-        slot.work
-            .as_mut()
-            .expect("a completion names a request in flight")
+        assert_eq!(slot.generation, id.generation, "slot {} has been reused", id.index);
+        slot.work.as_mut().expect("a completion names a request in flight")
     }
 
     /// The request is over.
     pub(super) fn remove(&mut self, id: SlotId) -> Work {
         let slot = &mut self.slots[id.index as usize];
-        assert_eq!(
-            slot.generation, id.generation,
-            "slot {} has been reused",
-            id.index
-        );
+        assert_eq!(slot.generation, id.generation, "slot {} has been reused", id.index);
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.index);
         slot.work.take().expect("a completion names a request in flight")

@@ -15,11 +15,7 @@ enum Piece {
     /// In shared memory.
     Shared(Bytes),
     /// In a buffer of the slab, which goes back to the slab when the send is over.
-    Slab {
-        buffer: SlabBuffer,
-        start: u32,
-        len: u32,
-    },
+    Slab { buffer: SlabBuffer, start: u32, len: u32 },
 }
 
 /// The bytes of one vectored send, in order.
@@ -55,21 +51,14 @@ impl Outgoing {
     pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.gathered.len();
         write(&mut self.gathered);
-        let added = self
-            .gathered
-            .len()
-            .checked_sub(before)
-            .expect("a writer only appends");
+        let added = self.gathered.len().checked_sub(before).expect("a writer only appends");
         self.len += added;
         if added == 0 {
             return;
         }
         match self.pieces.last_mut() {
             Some(Piece::Gathered { len, .. }) => *len += added as u32,
-            _ => self.pieces.push(Piece::Gathered {
-                start: before as u32,
-                len: added as u32,
-            }),
+            _ => self.pieces.push(Piece::Gathered { start: before as u32, len: added as u32 }),
         }
     }
 
@@ -141,10 +130,7 @@ impl Outgoing {
             skip -= skipped;
             if skipped < len {
                 let base = start.wrapping_add(skipped).cast_mut().cast();
-                vectors.push(libc::iovec {
-                    iov_base: base,
-                    iov_len: len - skipped,
-                });
+                vectors.push(libc::iovec { iov_base: base, iov_len: len - skipped });
             }
         }
     }

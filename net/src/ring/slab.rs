@@ -60,10 +60,7 @@ impl Slab {
     pub(super) fn set_registered(&mut self, bytes: usize) {
         let blocks = self.owners.len() as u32;
         assert_eq!(self.buddy.free_blocks(), blocks, "registration comes before use");
-        assert!(
-            bytes.is_multiple_of(BLOCK_BYTES) && bytes <= self.mapping.len(),
-            "{bytes} registered bytes"
-        );
+        assert!(bytes.is_multiple_of(BLOCK_BYTES) && bytes <= self.mapping.len(), "{bytes} registered bytes");
         self.registered_bytes = bytes;
         self.buddy = Buddy::new(blocks, (bytes / BLOCK_BYTES) as u32);
     }
@@ -71,20 +68,12 @@ impl Slab {
     /// A buffer of at least `len` bytes, or `None` where there is none. Contents are undefined.
     pub fn acquire(&mut self, len: usize) -> Option<SlabBuffer> {
         let blocks = u32::try_from(len.div_ceil(BLOCK_BYTES).max(1)).ok()?;
-        let zone = if len <= SMALL_BUFFER_BYTES {
-            Zone::Low
-        } else {
-            Zone::High
-        };
+        let zone = if len <= SMALL_BUFFER_BYTES { Zone::Low } else { Zone::High };
         let Some(block) = Buddy::order_for(blocks).and_then(|order| self.buddy.take(order, zone)) else {
             self.refused += 1;
             return None;
         };
-        assert_eq!(
-            self.owners[block as usize],
-            Owner::Pool,
-            "block {block} was not free"
-        );
+        assert_eq!(self.owners[block as usize], Owner::Pool, "block {block} was not free");
         self.owners[block as usize] = Owner::User;
         Some(SlabBuffer(block))
     }
@@ -134,16 +123,10 @@ impl Slab {
     /// they are registered.
     pub(super) fn lend(&mut self, buffer: SlabBuffer, start: usize, len: usize) -> (*mut u8, bool) {
         let (_, total) = self.owned_range(buffer);
-        assert!(
-            start <= total && len <= total - start,
-            "{len} bytes at {start} of a buffer of {total}"
-        );
+        assert!(start <= total && len <= total - start, "{len} bytes at {start} of a buffer of {total}");
         self.owners[buffer.0 as usize] = Owner::Kernel;
         let offset = buffer.0 as usize * BLOCK_BYTES;
-        (
-            self.mapping.at(offset + start, len),
-            offset + total <= self.registered_bytes,
-        )
+        (self.mapping.at(offset + start, len), offset + total <= self.registered_bytes)
     }
 
     /// Takes `buffer` back from the kernel.
@@ -153,17 +136,9 @@ impl Slab {
 
     /// The address of `len` bytes at `start` of a buffer that the kernel has.
     pub(super) fn lent_address(&self, buffer: SlabBuffer, start: usize, len: usize) -> *mut u8 {
-        assert_eq!(
-            self.owners[buffer.0 as usize],
-            Owner::Kernel,
-            "buffer {} is not lent",
-            buffer.0
-        );
+        assert_eq!(self.owners[buffer.0 as usize], Owner::Kernel, "buffer {} is not lent", buffer.0);
         let total = BLOCK_BYTES << self.buddy.taken_order(buffer.0);
-        assert!(
-            start <= total && len <= total - start,
-            "{len} bytes at {start} of a buffer of {total}"
-        );
+        assert!(start <= total && len <= total - start, "{len} bytes at {start} of a buffer of {total}");
         self.mapping.at(buffer.0 as usize * BLOCK_BYTES + start, len)
     }
 
@@ -178,12 +153,7 @@ impl Slab {
 
     fn owned_range(&self, buffer: SlabBuffer) -> (*mut u8, usize) {
         assert!(self.buddy.is_taken(buffer.0), "buffer {} is not in use", buffer.0);
-        assert_eq!(
-            self.owners[buffer.0 as usize],
-            Owner::User,
-            "buffer {} is the kernel's",
-            buffer.0
-        );
+        assert_eq!(self.owners[buffer.0 as usize], Owner::User, "buffer {} is the kernel's", buffer.0);
         let len = BLOCK_BYTES << self.buddy.taken_order(buffer.0);
         (self.mapping.at(buffer.0 as usize * BLOCK_BYTES, len), len)
     }

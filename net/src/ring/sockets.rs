@@ -63,10 +63,7 @@ impl Sockets {
     }
 
     fn get(&mut self, id: SocketId) -> &mut Socket {
-        self.table
-            .get_mut(id.0 as usize)
-            .and_then(Option::as_mut)
-            .expect("an open socket")
+        self.table.get_mut(id.0 as usize).and_then(Option::as_mut).expect("an open socket")
     }
 
     /// Ends all traffic, so that requests that wait for a peer complete.
@@ -101,9 +98,7 @@ impl Ring {
             opcode::AcceptMulti::new(file).flags(libc::SOCK_CLOEXEC).build()
         } else {
             let nowhere = std::ptr::null_mut();
-            opcode::Accept::new(file, nowhere, std::ptr::null_mut())
-                .flags(libc::SOCK_CLOEXEC)
-                .build()
+            opcode::Accept::new(file, nowhere, std::ptr::null_mut()).flags(libc::SOCK_CLOEXEC).build()
         };
         let slot = self.in_flight.insert(Work::Accept(listener));
         self.sockets.get(listener).accept = Some(slot);
@@ -133,22 +128,12 @@ impl Ring {
     pub fn send(&mut self, socket: SocketId, outgoing: Box<Outgoing>) {
         assert!(!outgoing.is_empty(), "an empty send");
         let state = self.sockets.get(socket);
-        assert!(
-            !state.sending && !state.closing,
-            "socket {} cannot send now",
-            socket.0
-        );
+        assert!(!state.sending && !state.closing, "socket {} cannot send now", socket.0);
         state.sending = true;
         outgoing.lend(&mut self.slab);
         // SAFETY: a msghdr of zeroes is one without address, vectors and control data.
         let message = unsafe { std::mem::zeroed() };
-        self.submit_send(Box::new(SendWork {
-            socket,
-            outgoing,
-            done: 0,
-            vectors: Vec::new(),
-            message,
-        }));
+        self.submit_send(Box::new(SendWork { socket, outgoing, done: 0, vectors: Vec::new(), message }));
     }
 
     /// Tells the peer that nothing more will be sent; it may still send.
@@ -179,11 +164,7 @@ impl Ring {
             return;
         }
         for socket in std::mem::take(&mut self.sockets.starved) {
-            let open = self
-                .sockets
-                .table
-                .get(socket.0 as usize)
-                .is_some_and(Option::is_some);
+            let open = self.sockets.table.get(socket.0 as usize).is_some_and(Option::is_some);
             if open && self.sockets.get(socket).wants_bytes {
                 self.arm_receive(socket);
             }
@@ -220,16 +201,12 @@ impl Ring {
         let flags = libc::MSG_NOSIGNAL;
         let entry = match vectors.as_slice() {
             [one] if one.iov_len <= u32::MAX as usize => {
-                opcode::Send::new(file, one.iov_base.cast(), one.iov_len as u32)
-                    .flags(flags)
-                    .build()
+                opcode::Send::new(file, one.iov_base.cast(), one.iov_len as u32).flags(flags).build()
             }
             many => {
                 work.message.msg_iov = many.as_ptr().cast_mut();
                 work.message.msg_iovlen = many.len();
-                opcode::SendMsg::new(file, &raw const work.message)
-                    .flags(flags as u32)
-                    .build()
+                opcode::SendMsg::new(file, &raw const work.message).flags(flags as u32).build()
             }
         };
         work.vectors = vectors;
@@ -249,20 +226,13 @@ impl Ring {
         let result = match completed.result {
             sent if sent > 0 => {
                 work.done += bytes;
-                assert!(
-                    work.done <= work.outgoing.len(),
-                    "the kernel sent more than there was"
-                );
+                assert!(work.done <= work.outgoing.len(), "the kernel sent more than there was");
                 if work.done < work.outgoing.len() && !closing {
                     self.counters.short_sends += 1;
                     self.events.push_back(Event::SentPart { socket: work.socket, bytes });
                     return self.submit_send(work);
                 }
-                if work.done < work.outgoing.len() {
-                    Err(libc::ECANCELED)
-                } else {
-                    Ok(())
-                }
+                if work.done < work.outgoing.len() { Err(libc::ECANCELED) } else { Ok(()) }
             }
             error if (error == -libc::EINTR || error == -libc::EAGAIN) && !closing => {
                 return self.submit_send(work);
@@ -270,18 +240,11 @@ impl Ring {
             0 => Err(libc::EPIPE),
             error => Err(-error),
         };
-        let SendWork {
-            socket, mut outgoing, ..
-        } = *work;
+        let SendWork { socket, mut outgoing, .. } = *work;
         outgoing.reclaim(&mut self.slab);
         outgoing.clear(&mut self.slab);
         self.sockets.get(socket).sending = false;
-        self.events.push_back(Event::Sent {
-            socket,
-            bytes,
-            outgoing,
-            result,
-        });
+        self.events.push_back(Event::Sent { socket, bytes, outgoing, result });
         self.finish_close(socket);
     }
 
@@ -333,10 +296,7 @@ impl Ring {
         match -result {
             0 => {
                 socket.wants_bytes = false;
-                self.events.push_back(Event::ReceiveEnded {
-                    socket: id,
-                    os_error: None,
-                });
+                self.events.push_back(Event::ReceiveEnded { socket: id, os_error: None });
             }
             libc::ENOBUFS => {
                 self.counters.starved_receives += 1;
@@ -349,10 +309,7 @@ impl Ring {
             }
             os_error => {
                 socket.wants_bytes = false;
-                self.events.push_back(Event::ReceiveEnded {
-                    socket: id,
-                    os_error: Some(os_error),
-                });
+                self.events.push_back(Event::ReceiveEnded { socket: id, os_error: Some(os_error) });
             }
         }
     }

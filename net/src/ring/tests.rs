@@ -8,21 +8,9 @@ use std::time::{Duration, Instant};
 use super::*;
 
 const ALL: [Allowed; 3] = [
-    Allowed {
-        task_run: TaskRun::Deferred,
-        multishot: true,
-        registered: true,
-    },
-    Allowed {
-        task_run: TaskRun::Cooperative,
-        multishot: true,
-        registered: false,
-    },
-    Allowed {
-        task_run: TaskRun::Interrupting,
-        multishot: false,
-        registered: false,
-    },
+    Allowed { task_run: TaskRun::Deferred, multishot: true, registered: true },
+    Allowed { task_run: TaskRun::Cooperative, multishot: true, registered: false },
+    Allowed { task_run: TaskRun::Interrupting, multishot: false, registered: false },
 ];
 /// A test that waits longer than this has lost something.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,13 +32,8 @@ fn drive_file() -> File {
         std::process::id(),
         std::thread::current().id()
     ));
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&path)
-        .expect("a file");
+    let file =
+        File::options().read(true).write(true).create(true).truncate(true).open(&path).expect("a file");
     std::fs::remove_file(&path).expect("unlinked");
     file
 }
@@ -106,12 +89,7 @@ fn what_is_written_is_read_back() {
             ring.slab_mut().bytes_mut(buffer).fill(0);
             ring.read(token, buffer, len as u32, at);
             assert_eq!(await_drive(&mut ring, token), Ok(()));
-            assert!(
-                ring.slab().bytes(buffer)[..len]
-                    .iter()
-                    .enumerate()
-                    .all(|(n, byte)| *byte == n as u8)
-            );
+            assert!(ring.slab().bytes(buffer)[..len].iter().enumerate().all(|(n, byte)| *byte == n as u8));
             ring.slab_mut().release(buffer);
         }
     }
@@ -220,9 +198,7 @@ fn an_echo_server_returns_every_byte_to_every_client() {
             })
             .collect();
         echo(&mut ring, clients.len());
-        clients
-            .into_iter()
-            .for_each(|client| client.join().expect("a client"));
+        clients.into_iter().for_each(|client| client.join().expect("a client"));
     }
 }
 
@@ -262,9 +238,7 @@ fn a_send_from_slab_buffers_arrives_whole_and_gives_them_back() {
         got
     });
     ring.send(socket, outgoing);
-    run_until(&mut ring, |_, event| {
-        matches!(event, Event::Sent { result: Ok(()), .. })
-    });
+    run_until(&mut ring, |_, event| matches!(event, Event::Sent { result: Ok(()), .. }));
     assert_eq!(ring.slab().free_bytes(), ring.slab().total_bytes());
     ring.close(socket);
     run_until(&mut ring, |_, event| matches!(event, Event::Closed { .. }));
@@ -281,10 +255,7 @@ fn closing_ends_a_send_that_nobody_reads() {
     ring.receive(socket);
     ring.send(socket, outgoing);
     ring.submit();
-    assert!(
-        ring.slab().free_bytes() < ring.slab().total_bytes(),
-        "the send is under way"
-    );
+    assert!(ring.slab().free_bytes() < ring.slab().total_bytes(), "the send is under way");
     ring.close(socket);
     let mut sent = None;
     run_until(&mut ring, |_, event| match event {

@@ -21,10 +21,7 @@ impl Waker {
     /// Makes the eventfd.
     pub fn new() -> io::Result<Waker> {
         let event = eventfd(0, EventfdFlags::CLOEXEC)?;
-        Ok(Waker {
-            asleep: AtomicBool::new(false),
-            event,
-        })
+        Ok(Waker { asleep: AtomicBool::new(false), event })
     }
 
     /// After work was left for the ring: wakes it if it announced that it sleeps.

@@ -62,6 +62,9 @@ pub struct Connection {
     pub announced_end: bool,
     /// Whether a send is under way.
     pub sending: bool,
+    /// Answers that wait in the queue.
+    pub answers: u32,
+    held: bool,
     /// When its peer last took bytes of the send under way, or it began.
     pub progress_ns: u64,
     /// Whether it is in the list of those to look at before the turn ends.
@@ -81,6 +84,8 @@ impl Connection {
             announced_end: false,
             sending: false,
             progress_ns: 0,
+            answers: 0,
+            held: false,
             touched: false,
             queue: VecDeque::new(),
         }
@@ -99,7 +104,17 @@ impl Connection {
         let next = self.queue.pop_front()?;
         self.sending = true;
         self.progress_ns = now_ns;
+        self.answers = 0;
         Some(next)
+    }
+
+    /// Whether its answers are better held back until the next turn, to go out with those that come then:
+    /// a send costs several times what an answer does. Never twice in a row.
+    pub fn hold(&mut self) -> bool {
+        let few = self.queue.len() == 1 && self.answers < self.server.in_flight();
+        let hold = few && !self.held && !self.sending && self.phase == Phase::Open;
+        self.held = hold;
+        hold
     }
 
     /// Whether its peer has taken nothing of the send under way for too long when buffers are short.
@@ -119,6 +134,7 @@ impl Connection {
         let Answer { mut head, body } = answer;
         head.map_version = map.published.map.version();
         stats.answers += 1;
+        self.answers += 1;
         match body {
             AnswerBody::Empty => self.push_parts(&head, Part::None, spares, *now_ns),
             AnswerBody::Bytes(bytes) => self.push_parts(&head, Part::Owned(bytes), spares, *now_ns),

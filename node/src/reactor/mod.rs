@@ -41,6 +41,12 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 const BACKLOG_SLEEP: Duration = Duration::from_millis(1);
 /// Most pieces of mail taken in one turn.
 const MAX_MAIL_PER_TURN: usize = 256;
+/// With many drive operations in flight a sleeping reactor waits for several to end, for a moment: each
+/// wake costs a switch of threads, and answers that go out together cost one send. It waits for one in
+/// this many of them, up to a limit, and for so long.
+const OPERATIONS_PER_WAKE: usize = 4;
+const MAX_BATCH: usize = 64;
+const BATCH_PATIENCE: Duration = Duration::from_micros(300);
 /// How often a spinning reactor looks before it lets another thread have the core.
 const LOOKS_PER_YIELD: u32 = 64;
 
@@ -89,6 +95,8 @@ pub struct Reactor {
     completions: Vec<Completion>,
     outbox: Outbox,
     answers: Vec<(RequestId, Answer)>,
+    /// Connections whose answers are held back until the next turn.
+    held: Vec<SocketId>,
     partial_bytes: usize,
     next_sweep_ns: u64,
     begun: bool,
@@ -121,6 +129,7 @@ impl Reactor {
             completions: Vec::new(),
             outbox: Outbox::default(),
             answers: Vec::new(),
+            held: Vec::new(),
             partial_bytes: 0,
             next_sweep_ns: 0,
             begun: false,
@@ -329,7 +338,8 @@ impl Reactor {
         waker.announce_sleep();
         // Mail that came before the announcement woke nobody.
         if self.mailbox().is_empty() && !sleep.is_zero() {
-            self.ring.submit_and_wait(sleep);
+            let want = (self.ring.drive_operations() / OPERATIONS_PER_WAKE).clamp(1, MAX_BATCH);
+            self.ring.submit_and_wait_for(want, BATCH_PATIENCE, sleep);
         } else {
             self.ring.submit();
         }
@@ -348,6 +358,9 @@ impl Reactor {
         }
         if !self.backlog.is_empty() {
             sleep = sleep.min(BACKLOG_SLEEP);
+        }
+        if !self.held.is_empty() {
+            sleep = sleep.min(BATCH_PATIENCE);
         }
         sleep
     }

@@ -10,6 +10,8 @@ use super::connection::Phase;
 use super::counters::CloseReason;
 use super::{Reactor, SWEEP_INTERVAL};
 
+/// With so many drive operations in flight answers may be held back for a turn.
+const HOLD_OPERATIONS: usize = 32;
 /// How long a peer may take for its last answers, and to close its side, before the socket is closed.
 pub const FINISH_NS: u64 = 1_000_000_000;
 
@@ -96,9 +98,16 @@ impl Reactor {
 
     /// Sends what waits, receives or stops receiving, and ends connections that are finished.
     pub(super) fn look_at_touched(&mut self, now_ns: u64) {
+        let may_hold = self.ring.drive_operations() >= HOLD_OPERATIONS;
+        let mut held = std::mem::take(&mut self.held);
+        for socket in held.drain(..) {
+            self.connections.touch(socket);
+        }
         while let Some(socket) = self.connections.next_touched() {
             let Some(connection) = self.connections.get(socket) else { continue };
-            if let Some(outgoing) = connection.next_send(now_ns) {
+            if may_hold && connection.hold() {
+                held.push(socket);
+            } else if let Some(outgoing) = connection.next_send(now_ns) {
                 self.stats.sends += 1;
                 self.ring.send(socket, outgoing);
             }
@@ -108,6 +117,7 @@ impl Reactor {
                 Phase::Finishing { .. } => self.look_at_finishing(socket),
             }
         }
+        self.held = held;
     }
 
     fn look_at_open(&mut self, socket: SocketId, now_ns: u64) {
