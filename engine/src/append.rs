@@ -48,6 +48,8 @@ pub struct AppendHead {
     place: Place,
     current: Option<Current>,
     next: Option<Next>,
+    /// A frame did not fit into the present segment, and the next is not ready.
+    is_wanted: bool,
 }
 
 /// Where a frame goes.
@@ -66,7 +68,7 @@ pub struct FramePlace {
 impl AppendHead {
     /// With no segment yet.
     pub fn new(stream: Stream, place: Place) -> AppendHead {
-        AppendHead { stream, place, current: None, next: None }
+        AppendHead { stream, place, current: None, next: None, is_wanted: false }
     }
 
     /// Generation of the first segment that may hold frames not yet written, if any is open.
@@ -90,7 +92,10 @@ impl AppendHead {
         let segment_bytes = u64::from(self.place.geometry.segment_bytes);
         let fits = |current: &Current| current.offset + len <= segment_bytes;
         if !self.current.as_ref().is_some_and(fits) {
-            self.next.as_ref().filter(|next| next.ready)?;
+            if !self.next.as_ref().is_some_and(|next| next.ready) {
+                self.is_wanted = true;
+                return None;
+            }
             let next = self.next.take()?;
             self.seal(space);
             let offset = BLOCK_BYTES as u64;
@@ -129,16 +134,43 @@ impl AppendHead {
         }
     }
 
+    /// Whether a good part of a segment is open, or on its way.
+    pub fn has_room(&self) -> bool {
+        let half = u64::from(self.place.geometry.segment_bytes) / 2;
+        self.next.is_some() || self.current.is_some_and(|current| current.offset <= half)
+    }
+
     /// Whether a segment is on its way.
     pub fn is_opening(&self) -> bool {
         self.next.as_ref().is_some_and(|next| !next.ready)
     }
 
-    /// Opens the next segment when the present one is half full, if the claim may have one. Gives the
-    /// segment that was taken.
+    /// Opens the next segment when the present one is half full or has no room for the frame at hand, if
+    /// the claim may have one. Gives the segment that was taken.
     pub fn open_ahead(&mut self, claim: Claim, space: &mut Space, io: &mut Io<'_>) -> Option<SegmentId> {
         let half = u64::from(self.place.geometry.segment_bytes) / 2;
-        if self.next.is_some() || self.current.is_some_and(|current| current.offset < half) {
+        let is_early = self.current.is_some_and(|current| current.offset < half) && !self.is_wanted;
+        if is_early { None } else { self.open_next(claim, space, io) }
+    }
+
+    /// Opens the next segment only when the present one has no room for a frame of `len` bytes: for a
+    /// stream that is no longer than it must be.
+    pub fn open_for(
+        &mut self,
+        len: u64,
+        claim: Claim,
+        space: &mut Space,
+        io: &mut Io<'_>,
+    ) -> Option<SegmentId> {
+        let room = |current: &Current| u64::from(self.place.geometry.segment_bytes) - current.offset;
+        if self.current.as_ref().is_some_and(|current| room(current) >= len) {
+            return None;
+        }
+        self.open_next(claim, space, io)
+    }
+
+    fn open_next(&mut self, claim: Claim, space: &mut Space, io: &mut Io<'_>) -> Option<SegmentId> {
+        if self.next.is_some() {
             return None;
         }
         let buffer = io.buffers.acquire(BLOCK_BYTES)?;
@@ -157,6 +189,7 @@ impl AppendHead {
             durable: true,
         });
         self.next = Some(Next { segment, generation, claim, buffer, ready: false });
+        self.is_wanted = false;
         Some(segment)
     }
 

@@ -32,6 +32,8 @@ pub struct Catalog {
     pub memory_table_bytes: u64,
     /// Records of all durable partitions.
     pub records: u64,
+    /// Bytes that the catalog's changes take in an image.
+    pub image_bytes: u64,
 }
 
 impl Catalog {
@@ -47,6 +49,7 @@ impl Catalog {
             index_bytes: 0,
             memory_table_bytes: 0,
             records: 0,
+            image_bytes: 0,
         }
     }
 
@@ -174,23 +177,35 @@ impl Catalog {
                 match self.tables.get(&spec.table) {
                     Some(table) => {
                         let (store, placement) = (table.store, table.placement);
-                        let fresh = || Partition::new(spec.clone(), store, placement);
-                        self.partitions.entry(spec.id).or_insert_with(fresh);
+                        let image_bytes = &mut self.image_bytes;
+                        self.partitions.entry(spec.id).or_insert_with(|| {
+                            *image_bytes += partition_image_bytes(&spec);
+                            Partition::new(spec, store, placement)
+                        });
                     }
-                    None => self.waiting.entry(spec.table).or_default().push(spec),
+                    None => {
+                        self.image_bytes += partition_image_bytes(&spec);
+                        self.waiting.entry(spec.table).or_default().push(spec);
+                    }
                 }
             }
             CatalogChange::CreateTable(spec) => {
                 self.highest_table = self.highest_table.max(spec.id);
                 let id = spec.id;
-                self.tables.entry(id).or_insert(spec);
-                for partition in self.waiting.remove(&id).unwrap_or_default() {
+                let image_bytes = &mut self.image_bytes;
+                self.tables.entry(id).or_insert_with(|| {
+                    *image_bytes += table_image_bytes(&spec);
+                    spec
+                });
+                for partition in self.take_waiting(id) {
                     self.apply(CatalogChange::CreatePartition(partition));
                 }
             }
             CatalogChange::DropTable(table) => {
-                self.tables.remove(&table);
-                self.waiting.remove(&table);
+                if let Some(spec) = self.tables.remove(&table) {
+                    self.image_bytes -= table_image_bytes(&spec);
+                }
+                self.take_waiting(table);
                 let of_table = |p: &Partition| p.spec.table == table;
                 let ids: Vec<_> =
                     self.partitions.values().filter(|p| of_table(p)).map(|p| p.spec.id).collect();
@@ -207,6 +222,7 @@ impl Catalog {
 
     fn drop_partition(&mut self, id: PartitionId) {
         let Some(partition) = self.partitions.remove(&id) else { return };
+        self.image_bytes -= partition_image_bytes(&partition.spec);
         match partition.store {
             Store::Durable(index) => {
                 self.records -= index.len();
@@ -219,13 +235,23 @@ impl Catalog {
 
     /// The log has ended: tables that were never finished are forgotten.
     pub fn forget_unfinished(&mut self) {
-        self.waiting.clear();
+        let tables: Vec<_> = self.waiting.keys().copied().collect();
+        tables.into_iter().for_each(|table| drop(self.take_waiting(table)));
     }
 
-    /// The changes that make this catalog from nothing.
+    fn take_waiting(&mut self, table: TableId) -> Vec<PartitionSpec> {
+        let waiting = self.waiting.remove(&table).unwrap_or_default();
+        self.image_bytes -= waiting.iter().map(partition_image_bytes).sum::<u64>();
+        waiting
+    }
+
+    /// The changes that make this catalog from nothing, partitions whose table is still to come among
+    /// them: the table's own change may be the first that an image lacks.
     pub fn as_changes(&self) -> Vec<CatalogChange> {
         let tables = self.tables.values().cloned().map(CatalogChange::CreateTable);
         let mut changes: Vec<_> = tables.collect();
+        let waiting = self.waiting.values().flatten().cloned();
+        changes.extend(waiting.map(CatalogChange::CreatePartition));
         for id in self.partition_ids() {
             let partition = &self.partitions[&id];
             changes.push(CatalogChange::CreatePartition(partition.spec.clone()));
@@ -251,4 +277,14 @@ impl Catalog {
             |table: &TableSpec| (table.clone(), by_table.remove(&table.id).unwrap_or_default());
         self.tables.values().map(with_partitions).collect()
     }
+}
+
+/// Bytes that a partition's change takes in an image, and that of its quarantine.
+fn partition_image_bytes(spec: &PartitionSpec) -> u64 {
+    42 + (spec.start.len() + spec.end.as_ref().map_or(0, Vec::len)) as u64
+}
+
+/// Bytes that a table's change takes in an image.
+fn table_image_bytes(spec: &TableSpec) -> u64 {
+    11 + spec.name.len() as u64
 }

@@ -98,8 +98,9 @@ impl Shard {
         let changes = match wish {
             Wish::CreateTable(table, partitions) => {
                 self.catalog.check_create(&table, &partitions, most)?;
-                let mut changes: Vec<_> =
-                    partitions.into_iter().map(CatalogChange::CreatePartition).collect();
+                // First, for an earlier attempt may have left partitions that wait for this very table.
+                let mut changes = vec![CatalogChange::DropTable(table.id)];
+                changes.extend(partitions.into_iter().map(CatalogChange::CreatePartition));
                 // Last, for it makes the others count.
                 changes.push(CatalogChange::CreateTable(table));
                 changes
@@ -128,7 +129,7 @@ impl Shard {
         catalog_jobs.stalled = false;
         while let Some(change) = writing.changes.front() {
             if !log.make_room(record_len(0, change.len()), Claim::Delete, config, space, stats, io) {
-                catalog_jobs.stalled = true;
+                catalog_jobs.stalled = log.lacks_segment();
                 return;
             }
             let seq = sequencer.next(io.now.wall_ns);
@@ -171,6 +172,6 @@ impl Shard {
         if !empty {
             self.catalog.dropping.push(index);
         }
-        self.cleaner.space_may_have_changed();
+        self.space_may_have_changed();
     }
 }

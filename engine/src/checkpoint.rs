@@ -11,21 +11,26 @@ use std::collections::VecDeque;
 use std::ops::Bound;
 
 use crate::append::AppendHead;
-use crate::format::frame::{Stream, frame_len};
+use crate::format::align_down;
+use crate::format::frame::{FRAME_HEADER_BYTES, Stream, frame_len};
 use crate::format::image::{CatalogPayload, EntriesPayload, ImageRoot};
 use crate::format::superblock::{RootLocation, Superblock};
 use crate::frame_builder::FrameBuilder;
 use crate::ids::{FrameNumber, Generation, PartitionId, RequestId, SegmentId};
 use crate::io::{Io, Purpose};
-use crate::limits::BLOCK_BYTES;
+use crate::geometry::Geometry;
+use crate::limits::{BLOCK_BYTES, MAX_KEY_BYTES};
 use crate::partition::Store;
 use crate::reply::{CheckpointError, ReplyBody};
 use crate::seam::{DeviceError, Op};
 use crate::shard::Shard;
 use crate::space::{Claim, Space};
 
-/// Payload of one image frame: the work of one step.
-const IMAGE_PAYLOAD_BYTES: usize = 64 << 10;
+/// Most bytes of one image frame: the work of one step.
+const MOST_FRAME_BYTES: usize = 64 << 10;
+/// Least of it: any change of the catalog fits, two keys' bounds and all.
+const LEAST_FRAME_BYTES: usize = 3 * BLOCK_BYTES;
+const _: () = assert!(2 * MAX_KEY_BYTES + 64 + FRAME_HEADER_BYTES <= LEAST_FRAME_BYTES);
 /// Image frames written at once.
 const FRAMES_IN_FLIGHT: usize = 2;
 /// Bytes that an entry of the image is expected to take beside its key's own bytes, and keys' own.
@@ -61,6 +66,8 @@ struct Job {
     /// Last key of the first of `partitions` that is in the image already.
     last_key: Vec<u8>,
     root_made: bool,
+    /// Where the copies of the root were placed.
+    roots: Vec<RootLocation>,
     in_flight: Vec<FrameBuilder>,
     super_buffer: Option<crate::ids::BufferId>,
 }
@@ -75,6 +82,8 @@ pub struct Checkpointer {
     waiting_next: Vec<RequestId>,
     /// Segments of the present image.
     pub image_segments: Vec<SegmentId>,
+    /// The last one found no room, and nothing has changed since.
+    pub found_no_room: bool,
 }
 
 impl Checkpointer {
@@ -102,14 +111,16 @@ impl Shard {
     pub(crate) fn begin_checkpoint(&mut self) {
         assert!(self.checkpointer.job.is_none(), "one checkpoint at a time");
         let (user_from, user_from_generation) = self.log.replay_from(&self.space);
+        let (cleaning_from, cleaning_from_generation) = self.cleaner.replay_from(&self.space);
         let checkpoint = self.superblock.checkpoint + 1;
         let next = Superblock {
             version: self.superblock.version + 1,
             checkpoint,
-            root: None,
+            roots: None,
             user_from,
             user_from_generation,
-            cleaning_from_generation: self.cleaner.replay_from(&self.space),
+            cleaning_from,
+            cleaning_from_generation,
             highest_generation: Generation(0),
             highest_seq: self.sequencer.last(),
             void: self.superblock.void.iter().copied().filter(|range| range.to > user_from).collect(),
@@ -125,8 +136,7 @@ impl Shard {
             highest_partition: self.catalog.highest_partition,
         };
         self.log.bytes_since_checkpoint = 0;
-        let estimate = self.catalog.records * IMAGE_ENTRY_ESTIMATE_BYTES;
-        self.space.expect_image(estimate.max(self.catalog.index_bytes));
+        self.expect_image();
         let mut twice = ready.clone();
         twice.extend(ready);
         self.checkpointer.waiting.append(&mut self.checkpointer.waiting_next);
@@ -140,17 +150,27 @@ impl Shard {
             partitions: self.catalog.partition_ids().into(),
             last_key: Vec::new(),
             root_made: false,
+            roots: Vec::new(),
             in_flight: Vec::new(),
             super_buffer: None,
         }));
     }
 
+    /// Keeps back the segments that the next image will take, before users' writes fill them.
+    pub(crate) fn expect_image(&mut self) {
+        let entries = self.catalog.records * IMAGE_ENTRY_ESTIMATE_BYTES;
+        let root = ImageRoot::most_bytes(self.place.geometry.segments_per_shard);
+        let twice = self.catalog.image_bytes + root;
+        self.space.expect_image(entries.max(self.catalog.index_bytes) + 2 * twice);
+    }
+
     fn catalog_payloads(&self) -> VecDeque<Vec<u8>> {
+        let most_bytes = image_payload_bytes(&self.place.geometry);
         let mut payloads = VecDeque::new();
         let mut payload = CatalogPayload::begin();
         for change in self.catalog.as_changes() {
             let change = change.encode();
-            if payload.bytes() + change.len() + 2 > IMAGE_PAYLOAD_BYTES {
+            if payload.bytes() + change.len() + 2 > most_bytes {
                 payloads.push_back(std::mem::replace(&mut payload, CatalogPayload::begin()).finish());
             }
             payload.push(&change);
@@ -176,12 +196,15 @@ impl Shard {
                 job.stage = Stage::Finishing;
             }
         }
-        let stuck = !went_on && self.space.counts().1 == 0 && !job.head.is_opening();
-        if stuck && job.in_flight.is_empty() && job.head.claim_for(BLOCK_BYTES as u64).is_none() {
+        let waiting = job.ready.front().filter(|_| !went_on && job.in_flight.is_empty());
+        let placeless = |payload: &Vec<u8>| job.head.claim_for(frame_len(payload.len()) as u64).is_none();
+        if waiting.is_some_and(placeless) && self.space.counts().1 == 0 {
             return self.abandon_checkpoint(*job, io);
         }
         if job.stage == Stage::Finishing && job.in_flight.is_empty() && !job.head.is_opening() {
             job.head.finish(&mut self.space);
+            let roots = std::mem::take(&mut job.roots);
+            job.next.roots = Some(roots.try_into().expect("the root was placed twice"));
             job.stage = Stage::Flushing;
             io.start(Op::Flush { token: Purpose::Superblock.token(0) });
         }
@@ -190,6 +213,7 @@ impl Shard {
 
     /// The next payload: entries of as many partitions as fit, or the root.
     fn make_payload(&mut self, job: &mut Job) {
+        let most_bytes = image_payload_bytes(&self.place.geometry);
         let mut payload = EntriesPayload::begin();
         while let Some(&id) = job.partitions.front() {
             let store = self.catalog.get(id).map(|partition| &partition.store);
@@ -203,7 +227,7 @@ impl Shard {
                 let mut last = None;
                 let mut full = false;
                 while let Some((key, location)) = entries.next() {
-                    if payload.bytes() + EntriesPayload::most_bytes(key) > IMAGE_PAYLOAD_BYTES {
+                    if payload.bytes() + EntriesPayload::most_bytes(key) > most_bytes {
                         full = true;
                         break;
                     }
@@ -223,24 +247,26 @@ impl Shard {
             job.ready.push_back(payload.finish());
             return;
         }
-        // The root lies in the image's last segment, or in one more that recovery finds by itself.
+        // The root lies in the image's last segment, or in one more that recovery finds by itself; twice,
+        // for all else hangs on it.
         job.root_made = true;
         job.root.in_use = self.space.in_use();
+        job.ready.push_back(job.root.encode());
         job.ready.push_back(job.root.encode());
     }
 
     fn write_image_frame(&mut self, job: &mut Job, io: &mut Io<'_>) -> bool {
         let Some(payload) = job.ready.front() else { return false };
-        if let Some(segment) = job.head.open_ahead(Claim::Image, &mut self.space, io) {
+        let len = frame_len(payload.len());
+        if let Some(segment) = job.head.open_for(len as u64, Claim::Image, &mut self.space, io) {
             self.space.set_image_in_use(segment, true);
             let generation = self.space.get(segment).generation;
             job.root.segments.push((segment, generation));
             self.stats.meta_bytes += BLOCK_BYTES as u64;
         }
-        let len = frame_len(payload.len());
         let Some(place) = job.head.place_for(len as u64, &mut self.space) else { return false };
         let Some(buffer) = io.buffers.acquire(len) else { return false };
-        let number = FrameNumber(job.root.frames + 1);
+        let number = FrameNumber(job.root.frames + job.roots.len() as u64 + 1);
         let mut builder = FrameBuilder::new(Stream::Image, number, place, buffer, len);
         builder.push_raw(io.buffers, payload);
         let header = builder.header(FrameNumber(job.next.checkpoint), crc32c::crc32c(payload));
@@ -250,7 +276,7 @@ impl Shard {
         self.stats.image_bytes += bytes as u64;
         if job.root_made {
             let begin = self.place.geometry.segment_at(place.segment);
-            job.next.root = Some(RootLocation {
+            job.roots.push(RootLocation {
                 segment: place.segment,
                 generation: place.generation,
                 offset: (place.at - begin) as u32,
@@ -281,7 +307,7 @@ impl Shard {
 
     /// The flush or one of the superblock's writes has ended.
     pub(crate) fn superblock_step_done(&mut self, result: Result<(), DeviceError>, io: &mut Io<'_>) {
-        let Some(mut job) = self.checkpointer.job.take() else { return };
+        let Some(mut job) = self.checkpointer.job.take() else { return self.recovery_flushed(result) };
         if let Some(buffer) = job.super_buffer.take() {
             io.buffers.release(buffer);
         }
@@ -302,8 +328,11 @@ impl Shard {
             self.checkpointer.job = Some(job);
             return;
         };
+        if job.stage == Stage::Flushing {
+            // Both copies say the same.
+            job.next.highest_generation = self.space.highest_generation();
+        }
         job.stage = next_stage;
-        job.next.highest_generation = self.space.highest_generation();
         job.next.encode(self.place.seed, slot.0, io.buffers.bytes_mut(buffer));
         job.super_buffer = Some(buffer);
         self.stats.meta_bytes += BLOCK_BYTES as u64;
@@ -329,7 +358,7 @@ impl Shard {
         self.superblock = next;
         self.space.recheck_emptied();
         self.free_emptied(io);
-        self.cleaner.space_may_have_changed();
+        self.cleaner.look_again();
         for id in std::mem::take(&mut self.checkpointer.waiting) {
             io.reply(id, ReplyBody::Checkpoint(Ok(())));
         }
@@ -344,6 +373,9 @@ impl Shard {
         for id in std::mem::take(&mut self.checkpointer.waiting) {
             io.reply(id, ReplyBody::Checkpoint(Err(CheckpointError::NoSpace)));
         }
+        self.checkpointer.found_no_room = true;
+        self.free_emptied(io);
+        self.superblock_not_settled();
     }
 
     pub(crate) fn fail_checkpoint(&mut self, error: &CheckpointError, io: &mut Io<'_>) {
@@ -367,9 +399,16 @@ impl Shard {
             partitions: VecDeque::new(),
             last_key: Vec::new(),
             root_made: true,
+            roots: Vec::new(),
             in_flight: Vec::new(),
             super_buffer: None,
         }));
         io.start(Op::Flush { token: Purpose::Superblock.token(0) });
     }
+}
+
+/// Payload of one image frame: several frames share a segment, however small it is.
+fn image_payload_bytes(geometry: &Geometry) -> usize {
+    let quarter = align_down(geometry.segment_payload_bytes() / 4, BLOCK_BYTES as u64) as usize;
+    quarter.clamp(LEAST_FRAME_BYTES, MOST_FRAME_BYTES) - FRAME_HEADER_BYTES
 }

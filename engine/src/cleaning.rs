@@ -27,6 +27,11 @@ const CHUNK_BYTES: u32 = 128 << 10;
 const CHUNKS_AHEAD: usize = 2;
 /// Cleaning frames written at once.
 const FRAMES_IN_FLIGHT: usize = 2;
+/// Cleaning frames are at least so large where there is room: small ones waste too much in padding.
+const LEAST_FRAME_BYTES: usize = 128 << 10;
+/// Checkpoints that may be begun in a row to make room for writes that wait: the first makes the tail
+/// cleanable, the second what cleaning it has left.
+const MOST_STARVED_ROUNDS: u32 = 2;
 /// Cleaning begins when fewer than one segment in so many is free (beyond the reserve).
 const FREE_SHARE: u32 = 16;
 
@@ -39,6 +44,8 @@ struct Victim {
     /// Live records on their way: their bytes, and where each begins and comes from.
     bytes: Vec<u8>,
     records: VecDeque<(usize, Location)>,
+    /// There is no room for its records: it is left as it is once its reads have ended.
+    is_abandoned: bool,
 }
 
 /// A cleaning frame being written.
@@ -61,6 +68,8 @@ pub struct Cleaner {
     durable: FrameNumber,
     /// Nothing is worth cleaning, as far as the last look went.
     exhausted: bool,
+    /// Checkpoints begun to make room for writes that wait, since the last sign of a change.
+    starved_rounds: u32,
 }
 
 impl Cleaner {
@@ -75,26 +84,47 @@ impl Cleaner {
             next_number: FrameNumber(1),
             durable: FrameNumber(0),
             exhausted: false,
+            starved_rounds: 0,
         }
     }
 
-    /// Recovery has seen cleaning frames up to this number.
-    pub fn resume_after(&mut self, number: FrameNumber) {
-        self.next_number = number.next();
-        self.durable = number;
+    /// Recovery has seen cleaning frames below this number.
+    pub fn resume_at(&mut self, number: FrameNumber) {
+        self.next_number = number;
+        self.durable = FrameNumber(number.0 - 1);
     }
 
-    /// Records died or were written: another look may find a victim.
-    pub fn space_may_have_changed(&mut self) {
+    /// A checkpoint was written: another look may find a victim.
+    pub fn look_again(&mut self) {
         self.exhausted = false;
     }
 
-    /// Generation of the first segment that may hold a frame which a checkpoint that begins now lacks.
-    pub fn replay_from(&self, space: &Space) -> Generation {
+    /// The first frame whose effects a checkpoint that begins now may lack, and the generation of the
+    /// first segment that may hold it.
+    pub fn replay_from(&self, space: &Space) -> (FrameNumber, Generation) {
         let first = self.in_flight.front().or(self.open.as_ref());
+        let number = first.map_or(self.next_number, |moving| moving.builder.number);
         let placed = first.map(|moving| moving.builder.place.generation);
         let beyond = Generation(space.highest_generation().0 + 1);
-        placed.or(self.head.generation()).unwrap_or(beyond)
+        (number, placed.or(self.head.generation()).unwrap_or(beyond))
+    }
+
+    /// The log is poisoned: gives back what no operation of the drive uses. What one does use goes back
+    /// when that has ended.
+    pub fn close(&mut self, io: &mut Io<'_>) {
+        if let Some(open) = self.open.take() {
+            io.buffers.release(open.builder.buffer);
+        }
+        while let Some(at) = self.in_flight.iter().position(|moving| moving.written) {
+            let moving = self.in_flight.remove(at).expect("the position was just found");
+            io.buffers.release(moving.builder.buffer);
+        }
+        if let Some(victim) = &mut self.victim {
+            victim.reader.stop();
+            while let Some(chunk) = victim.reader.take(io) {
+                io.buffers.release(chunk.buffer);
+            }
+        }
     }
 
     /// A segment's header was written; says whether it is the cleaner's.
@@ -128,6 +158,7 @@ impl Shard {
             while self.read_victim(io) {
                 self.move_records(io);
             }
+            self.abandon_stuck_victim(io);
             if self.finish_victim(io) {
                 self.choose_victim(io);
                 self.read_victim(io);
@@ -135,32 +166,70 @@ impl Shard {
         }
     }
 
+    /// Leaves a victim for whose records there is no segment: it may not hold up everything else.
+    fn abandon_stuck_victim(&mut self, io: &mut Io<'_>) {
+        let no_segment = !self.space.may_take(Claim::Cleaning);
+        let Cleaner { victim, open, in_flight, head, .. } = &mut self.cleaner;
+        let Some(victim) = victim else { return };
+        let placeless = |(_, from): &(usize, Location)| {
+            head.claim_for(frame_len(from.len() as usize) as u64).is_none() && no_segment
+        };
+        let is_stuck = open.is_none() && in_flight.is_empty() && victim.records.front().is_some_and(placeless);
+        if is_stuck {
+            victim.is_abandoned = true;
+            victim.reader.stop();
+            victim.records.clear();
+        }
+        if victim.is_abandoned {
+            while let Some(chunk) = victim.reader.take(io) {
+                io.buffers.release(chunk.buffer);
+            }
+        }
+    }
+
+    /// Whether writes wait for a segment that they may not take.
+    fn is_starved(&self) -> bool {
+        let waiting = (!self.parked.is_empty() && self.parked_for_segment) || self.catalog_jobs.is_stalled();
+        waiting && !self.space.may_take(Claim::Put)
+    }
+
+    /// Records died or were written: another look may find a victim, and another checkpoint room.
+    pub(crate) fn space_may_have_changed(&mut self) {
+        self.cleaner.exhausted = false;
+        self.cleaner.starved_rounds = 0;
+        self.checkpointer.found_no_room = false;
+    }
+
     fn choose_victim(&mut self, io: &mut Io<'_>) {
         let (_, free) = self.space.counts();
-        let starved = free <= self.space.reserve() && !self.parked.is_empty();
+        let starved = self.is_starved();
         if free >= self.cleaning_begins_at() || (self.cleaner.exhausted && !starved) {
             return;
         }
-        let (user_from, cleaning_from) =
-            (self.superblock.user_from_generation, self.superblock.cleaning_from_generation);
-        if let Some(segment) = self.space.victim(user_from, cleaning_from) {
+        let durable = (self.superblock.user_from_generation, self.superblock.cleaning_from_generation);
+        let has_room = self.cleaner.head.has_room() || self.space.may_take(Claim::Cleaning);
+        if let Some(segment) = self.space.victim(durable.0, durable.1).filter(|_| has_room) {
             self.cleaner.victim = Some(self.victim(segment));
+            return;
+        }
+        if self.checkpointer.is_running() {
             return;
         }
         // What was written since the last checkpoint may not be cleaned before the next.
         let tail = self.log.bytes_since_checkpoint;
-        let worth_it = tail >= self.config.checkpoint_interval_bytes / 4 || (starved && tail > 0);
-        if self.checkpointer.is_running() {
+        let may_retry = starved && self.cleaner.starved_rounds < MOST_STARVED_ROUNDS;
+        let worth_it = tail >= self.config.checkpoint_interval_bytes / 4 || may_retry;
+        let next = (self.log.replay_from(&self.space).1, self.cleaner.replay_from(&self.space).1);
+        if worth_it && !self.checkpointer.found_no_room && self.space.checkpoint_would_help(durable, next) {
+            self.cleaner.starved_rounds += u32::from(starved);
+            self.begin_checkpoint();
             return;
         }
-        if worth_it {
-            self.begin_checkpoint();
-        } else {
-            self.cleaner.exhausted = true;
-            // Dropped partitions still give space back, and so do emptied segments.
-            if starved && self.catalog.dropping.is_empty() && !self.log.head().is_opening() {
-                self.fail_parked_puts(io);
-            }
+        self.cleaner.exhausted = true;
+        // Dropped partitions still give space back, and so do emptied segments.
+        let more_to_come = !self.catalog.dropping.is_empty() || self.space.is_freeing();
+        if starved && !more_to_come && !self.log.head().is_opening() {
+            self.fail_starved(io);
         }
     }
 
@@ -173,18 +242,25 @@ impl Shard {
         reader.push(begin + block, known.consumed_bytes);
         let end = begin + u64::from(geometry.segment_bytes);
         let scanner = SegmentScanner::new(self.place.seed, segment, known.generation, begin + block, end);
-        Victim { segment, reader, scanner, bytes: Vec::new(), records: VecDeque::new() }
+        Victim {
+            segment,
+            reader,
+            scanner,
+            bytes: Vec::new(),
+            records: VecDeque::new(),
+            is_abandoned: false,
+        }
     }
 
     /// Takes the next chunk, if the records of the last are on their way. Says whether it did.
     fn read_victim(&mut self, io: &mut Io<'_>) -> bool {
         let Some(victim) = &mut self.cleaner.victim else { return false };
         victim.reader.pump(io);
-        if !victim.records.is_empty() {
+        if !victim.records.is_empty() || victim.is_abandoned {
             return false;
         }
         victim.bytes.clear();
-        let Some(chunk) = victim.reader.take() else { return false };
+        let Some(chunk) = victim.reader.take(io) else { return false };
         let unreadable;
         let bytes = match chunk.result {
             Ok(()) => &io.buffers.bytes(chunk.buffer)[..chunk.len as usize],
@@ -258,7 +334,8 @@ impl Shard {
             cleaner.head.open_ahead(Claim::Cleaning, &mut self.space, io);
             return false;
         };
-        let wanted = least.max(self.config.frame_bytes as usize).min(place.room as usize);
+        let full = LEAST_FRAME_BYTES.max(self.config.frame_bytes as usize);
+        let wanted = least.max(full).min(place.room as usize);
         let full = io.buffers.acquire(wanted).map(|buffer| (buffer, wanted));
         let Some((buffer, capacity)) = full.or_else(|| io.buffers.acquire(least).map(|b| (b, least))) else {
             return false;
@@ -331,6 +408,9 @@ impl Shard {
             return false;
         }
         let Some(victim) = self.cleaner.victim.take() else { return false };
+        if victim.is_abandoned {
+            return true;
+        }
         self.stats.segments_cleaned += 1;
         if self.space.get(victim.segment).live_bytes > 0 {
             self.space.mark_damaged(victim.segment);

@@ -10,6 +10,8 @@
 use thiserror::Error;
 
 use crate::format::drive_header::{DriveIdentity, encode_drive_header};
+use crate::format::frame::FRAME_HEADER_BYTES;
+use crate::format::image::ImageRoot;
 use crate::format::record::RECORD_HEADER_BYTES;
 use crate::format::superblock::Superblock;
 use crate::format::{ChecksumSeed, align_down, align_up};
@@ -103,7 +105,8 @@ impl Geometry {
         let room = align_down(drive_bytes, BLOCK_BYTES as u64).saturating_sub(regions);
         let per_shard = room / u64::from(shards) / u64::from(segment_bytes);
         let largest = Location::MAX_AREA_BYTES / u64::from(segment_bytes);
-        let segments = per_shard.min(u64::from(MAX_SEGMENTS)).min(largest) as u32;
+        let most = u64::from(most_segments(segment_bytes));
+        let segments = per_shard.min(most).min(largest) as u32;
         if segments < MIN_SEGMENTS {
             let areas = u64::from(shards) * u64::from(MIN_SEGMENTS) * u64::from(segment_bytes);
             return Err(GeometryError::TooSmall { drive_bytes, shards, min_bytes: regions + areas });
@@ -122,7 +125,7 @@ impl Geometry {
             && values_ok
             && self.segment_bytes.is_power_of_two()
             && u64::from(self.segment_bytes) >= min_segment_bytes(self.max_value_bytes)
-            && (MIN_SEGMENTS..=MAX_SEGMENTS).contains(&self.segments_per_shard)
+            && (MIN_SEGMENTS..=most_segments(self.segment_bytes)).contains(&self.segments_per_shard)
             && self.area_bytes() <= Location::MAX_AREA_BYTES
             && self
                 .area_bytes()
@@ -206,6 +209,14 @@ fn region_bytes(shards: u16) -> u64 {
 fn min_segment_bytes(max_value_bytes: u32) -> u64 {
     let record = (RECORD_HEADER_BYTES + MAX_KEY_BYTES) as u64 + u64::from(max_value_bytes);
     (3 * align_up(record + 64, BLOCK_BYTES as u64) + BLOCK_BYTES as u64).next_power_of_two()
+}
+
+/// The root of an image, which names all segments, fits into one of them.
+fn most_segments(segment_bytes: u32) -> u32 {
+    let room = u64::from(segment_bytes).saturating_sub((BLOCK_BYTES + FRAME_HEADER_BYTES) as u64);
+    let per_segment = ImageRoot::most_bytes(1) - ImageRoot::most_bytes(0);
+    let named = room.saturating_sub(ImageRoot::most_bytes(0)) / per_segment;
+    named.min(u64::from(MAX_SEGMENTS)) as u32
 }
 
 fn default_segment_bytes(drive_bytes: u64, shards: u16, min_segment: u64) -> u32 {

@@ -73,6 +73,8 @@ pub struct Log {
     pending_writes: u64,
     /// Bytes of frames written since the last checkpoint began.
     pub bytes_since_checkpoint: u64,
+    /// The last write that found no room lacked a segment.
+    lacks_segment: bool,
     poisoned: bool,
 }
 
@@ -93,6 +95,7 @@ impl Log {
             pending_bytes: 0,
             pending_writes: 0,
             bytes_since_checkpoint: 0,
+            lacks_segment: false,
             poisoned: false,
         }
     }
@@ -100,6 +103,12 @@ impl Log {
     /// Whether a write has failed.
     pub fn is_poisoned(&self) -> bool {
         self.poisoned
+    }
+
+    /// Whether the last write that found no room lacked a segment, and not something that comes back
+    /// by itself.
+    pub fn lacks_segment(&self) -> bool {
+        self.lacks_segment
     }
 
     /// Bytes of records appended and not yet applied.
@@ -147,6 +156,7 @@ impl Log {
         stats: &mut ShardStats,
         io: &mut Io<'_>,
     ) -> bool {
+        self.lacks_segment = false;
         if self.open.as_ref().is_some_and(|open| open.builder.fits(record_bytes)) {
             return true;
         }
@@ -158,10 +168,14 @@ impl Log {
         }
         let least = frame_len(record_bytes);
         let kept_for_deletes = self.head.claim_for(least as u64) == Some(Claim::Delete);
-        if claim == Claim::Put && kept_for_deletes && space.counts().1 <= space.reserve() {
+        if claim == Claim::Put && kept_for_deletes && !space.may_take(Claim::Put) {
+            self.lacks_segment = true;
             return false;
         }
-        let Some(place) = self.head.place_for(least as u64, space) else { return false };
+        let Some(place) = self.head.place_for(least as u64, space) else {
+            self.lacks_segment = true;
+            return false;
+        };
         let wanted = least.max(config.frame_bytes as usize).min(place.room as usize);
         let full = io.buffers.acquire(wanted).map(|buffer| (buffer, wanted));
         let Some((buffer, capacity)) = full.or_else(|| io.buffers.acquire(least).map(|b| (b, least))) else {
@@ -234,14 +248,7 @@ impl Log {
         if result.is_ok() && !self.poisoned {
             return Vec::new();
         }
-        let acks = self.poison(io);
-        // Buffers of frames that the drive still writes from stay until their own end.
-        let finished = |frame: &LogFrame| frame.written;
-        while let Some(at) = self.in_flight.iter().position(finished) {
-            let frame = self.in_flight.remove(at).expect("the position was just found");
-            io.buffers.release(frame.builder.buffer);
-        }
-        acks
+        self.poison(io)
     }
 
     /// Closes the log for good. Gives all requests that wait for it.
@@ -256,6 +263,12 @@ impl Log {
             io.buffers.release(open.builder.buffer);
         }
         self.pending_writes = 0;
+        // Buffers of frames that the drive still writes from stay until their own end.
+        let finished = |frame: &LogFrame| frame.written;
+        while let Some(at) = self.in_flight.iter().position(finished) {
+            let frame = self.in_flight.remove(at).expect("the position was just found");
+            io.buffers.release(frame.builder.buffer);
+        }
         acks
     }
 

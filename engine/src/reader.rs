@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 
 use crate::ids::{BufferId, DriveOffset};
 use crate::io::{Io, Purpose, ReadDone};
+use crate::limits::BLOCK_BYTES;
 use crate::seam::{DeviceError, Op};
 
 /// A chunk under way.
 #[derive(Debug)]
 struct Chunk {
     index: u64,
-    buffer: BufferId,
+    /// `None` until it is started.
+    buffer: Option<BufferId>,
     at: u64,
     len: u32,
     result: Option<Result<(), DeviceError>>,
@@ -58,19 +60,27 @@ impl SequentialReader {
         self.extents.is_empty() && self.chunks.is_empty()
     }
 
+    /// Reads nothing more: what is under way is still to be taken.
+    pub fn stop(&mut self) {
+        self.extents.clear();
+        self.chunks.retain(|chunk| chunk.buffer.is_some());
+    }
+
     /// Starts reads while there is room and memory.
     pub fn pump(&mut self, io: &mut Io<'_>) {
+        for chunk in self.chunks.iter_mut().filter(|chunk| chunk.buffer.is_none()).take(self.depth) {
+            let Some(buffer) = io.buffers.acquire(chunk.len as usize) else { return };
+            chunk.buffer = Some(buffer);
+            self.bytes_read += u64::from(chunk.len);
+            start(self.purpose, self.area_at, chunk, buffer, io);
+        }
         while self.chunks.len() < self.depth {
             let Some((at, left)) = self.extents.front_mut() else { return };
             let len = (*left).min(u64::from(self.chunk_bytes)) as u32;
             let Some(buffer) = io.buffers.acquire(len as usize) else { return };
-            let chunk = Chunk { index: self.next_index, buffer, at: *at, len, result: None };
-            io.start(Op::Read {
-                token: self.purpose.token(chunk.index),
-                buffer,
-                at: DriveOffset(self.area_at.0 + chunk.at),
-                len,
-            });
+            let chunk =
+                Chunk { index: self.next_index, buffer: Some(buffer), at: *at, len, result: None };
+            start(self.purpose, self.area_at, &chunk, buffer, io);
             self.next_index += 1;
             self.bytes_read += u64::from(len);
             *at += u64::from(len);
@@ -82,7 +92,8 @@ impl SequentialReader {
         }
     }
 
-    /// A read has ended.
+    /// A read has ended. One that failed is read again block by block, for a bad sector does not speak
+    /// for its neighbours: `pump` starts these reads.
     pub fn complete(&mut self, index: u64, result: Result<(), DeviceError>) {
         let chunk = self.chunks.iter_mut().find(|chunk| chunk.index == index);
         let chunk = chunk.expect("a completion of this reader is of one of its chunks");
@@ -91,9 +102,35 @@ impl SequentialReader {
     }
 
     /// The next chunk in order, if it has ended. The taker releases the buffer.
-    pub fn take(&mut self) -> Option<ReadDone> {
-        let result = self.chunks.front()?.result?;
+    pub fn take(&mut self, io: &mut Io<'_>) -> Option<ReadDone> {
+        let front = self.chunks.front()?;
+        let (result, buffer) = (front.result?, front.buffer?);
         let chunk = self.chunks.pop_front()?;
-        Some(ReadDone { buffer: chunk.buffer, at: chunk.at, len: chunk.len, result })
+        if result.is_err() && chunk.len as usize > BLOCK_BYTES {
+            io.buffers.release(buffer);
+            self.split(&chunk);
+            self.pump(io);
+            return None;
+        }
+        Some(ReadDone { buffer, at: chunk.at, len: chunk.len, result })
     }
+
+    fn split(&mut self, chunk: &Chunk) {
+        let block = BLOCK_BYTES as u32;
+        for i in (0..chunk.len / block).rev() {
+            let at = chunk.at + u64::from(i * block);
+            let index = self.next_index;
+            self.next_index += 1;
+            self.chunks.push_front(Chunk { index, buffer: None, at, len: block, result: None });
+        }
+    }
+}
+
+fn start(purpose: Purpose, area_at: DriveOffset, chunk: &Chunk, buffer: BufferId, io: &mut Io<'_>) {
+    io.start(Op::Read {
+        token: purpose.token(chunk.index),
+        buffer,
+        at: DriveOffset(area_at.0 + chunk.at),
+        len: chunk.len,
+    });
 }

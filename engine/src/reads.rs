@@ -253,7 +253,16 @@ impl Shard {
                 self.answer_get(id, outcome, read.buffer, value_at, value_len, io);
             }
             ReadFor::Condition(write) => {
-                let outcome = outcome.map(|record| record.seq);
+                let (partition, key) = write.place();
+                let quarantine = self.catalog.get(partition).and_then(|p| p.quarantine);
+                let trusted = |record: &Record<'_>| {
+                    record.partition == partition
+                        && record.key == key
+                        && !is_quarantined(quarantine, record.seq)
+                };
+                let outcome = outcome.and_then(|record| {
+                    if trusted(&record) { Ok(record.seq) } else { Err(ReadError::Corrupt { at }) }
+                });
                 if outcome.is_ok() {
                     self.cache.insert(read.location, generation, whole);
                 }

@@ -8,7 +8,7 @@
 use crate::apply::Effects;
 use crate::config::ShardConfig;
 use crate::format::catalog::CatalogChange;
-use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Stream};
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, PartitionSet, Stream};
 use crate::format::image::{self, ImagePayload, ImageRoot};
 use crate::format::segment::SegmentHeader;
 use crate::format::superblock::{MAX_VOID_RANGES, Superblock, VoidRange};
@@ -20,7 +20,7 @@ use crate::log::Log;
 use crate::reader::SequentialReader;
 use crate::replay::{UserReplay, Verdict};
 use crate::scanner::{FoundFrame, SegmentScanner, for_each_record};
-use crate::seam::DeviceError;
+use crate::seam::{DeviceError, Op};
 use crate::shard::{OpenError, Phase, Shard};
 
 /// Bytes read at a time from segments.
@@ -59,6 +59,10 @@ pub struct Recovery {
     image: ImageLoad,
     user: UserReplay,
     cleaning_seen: FrameNumber,
+    /// Bytes of the user frames found.
+    tail_bytes: u64,
+    /// Partitions whose damaged frames were followed by no whole one.
+    unbounded: Vec<PartitionSet>,
 }
 
 /// The loading of an image.
@@ -91,6 +95,8 @@ impl Recovery {
             image: ImageLoad::default(),
             user: UserReplay::default(),
             cleaning_seen: FrameNumber(0),
+            tail_bytes: 0,
+            unbounded: Vec::new(),
         }
     }
 }
@@ -109,7 +115,7 @@ impl Shard {
         }
         loop {
             recovery.reader.pump(io);
-            while let Some(chunk) = recovery.reader.take() {
+            while let Some(chunk) = recovery.reader.take(io) {
                 let bytes: Vec<u8>;
                 let bytes = match chunk.result {
                     Ok(()) => &io.buffers.bytes(chunk.buffer)[..chunk.len as usize],
@@ -165,14 +171,17 @@ impl Shard {
     fn found_segment(&mut self, at: u64, bytes: &[u8]) {
         let segment = self.place.geometry.segment_of(at);
         let seed = self.place.seed;
-        let header = SegmentHeader::decode(seed, at, bytes).filter(|header| header.segment == segment);
-        // Where the header is damaged, the first frame still tells.
-        let block = BLOCK_BYTES as u64;
-        let first = FrameHeader::decode_any(seed, at + block, &bytes[BLOCK_BYTES..])
-            .filter(|frame| header.is_none() && frame.segment == segment);
-        if let Some(header) = header {
-            self.space.found(segment, header.generation, header.stream);
-        } else if let Some(frame) = first {
+        let begin = self.place.geometry.segment_at(segment);
+        let header = if at == begin { SegmentHeader::decode(seed, at, bytes) } else { None };
+        if let Some(header) = header.filter(|header| header.segment == segment) {
+            return self.space.found(segment, header.generation, header.stream);
+        }
+        // Where the header is damaged, the first frame still tells. (Where one of the two blocks cannot
+        // be read, they come one by one.)
+        let first_at = begin + BLOCK_BYTES as u64;
+        let first = bytes.get((first_at - at) as usize..).unwrap_or_default();
+        let first = FrameHeader::decode_any(seed, first_at, first).filter(|frame| frame.segment == segment);
+        if let Some(frame) = first.filter(|_| !self.space.is_known(segment)) {
             self.space.found(segment, frame.generation, frame.stream);
         }
     }
@@ -198,7 +207,7 @@ impl Shard {
             Stage::Headers => {
                 recovery.reader = self.recovery_reader(CHUNK_BYTES, CHUNKS_AHEAD);
                 recovery.stage = Stage::Root;
-                if let Some(root) = self.superblock.root {
+                for root in self.superblock.roots.into_iter().flatten() {
                     let begin = geometry.segment_at(root.segment) + u64::from(root.offset);
                     let end = begin + u64::from(root.len);
                     self.walk(recovery, root.segment, root.generation, begin, end);
@@ -266,6 +275,7 @@ impl Shard {
             (Stage::Root | Stage::Image, Stream::Image) => self.image_frame(recovery, frame),
             (Stage::Cleaning, Stream::Cleaning) => self.replay_cleaning(recovery, frame),
             (Stage::User, Stream::User) => {
+                recovery.tail_bytes += frame.bytes.len() as u64;
                 recovery.user.found(frame);
                 self.replay_user(recovery);
             }
@@ -331,7 +341,7 @@ impl Shard {
     }
 
     fn begin_image(&mut self, recovery: &mut Recovery) -> Result<(), OpenError> {
-        let Some(location) = self.superblock.root else { return Ok(()) };
+        let Some(copies) = self.superblock.roots else { return Ok(()) };
         let root = std::mem::take(&mut recovery.image.root);
         if root.catalog_frames == 0 {
             return Err(OpenError::RootDamaged);
@@ -340,19 +350,24 @@ impl Shard {
         self.catalog.highest_table = root.highest_table;
         self.catalog.highest_partition = root.highest_partition;
         recovery.reader = self.recovery_reader(CHUNK_BYTES, CHUNKS_AHEAD);
+        let count = self.place.geometry.segments_per_shard;
+        let mut named = root.in_use.iter().map(|(segment, ..)| segment);
+        if root.segments.iter().map(|(segment, _)| segment).chain(named.by_ref()).any(|s| s.0 >= count) {
+            return Err(OpenError::RootDamaged);
+        }
         for &(segment, generation) in &root.segments {
             self.walk_whole(recovery, segment, generation);
         }
         let mut segments: Vec<_> = root.segments.iter().map(|(segment, _)| *segment).collect();
-        if !segments.contains(&location.segment) {
-            segments.push(location.segment);
+        for copy in copies {
+            if !segments.contains(&copy.segment) {
+                segments.push(copy.segment);
+            }
         }
-        let count = self.place.geometry.segments_per_shard;
-        if root.in_use.iter().any(|(segment, ..)| segment.0 >= count) {
-            return Err(OpenError::RootDamaged);
-        }
-        // Where both a segment's header and its first frame are damaged, the root still knows it.
-        for &(segment, generation, stream) in &root.in_use {
+        // Where both a segment's header and its first frame are damaged, the root still knows it, and
+        // the superblock knows the root's.
+        let own = copies.map(|copy| (copy.segment, copy.generation, Stream::Image));
+        for &(segment, generation, stream) in root.in_use.iter().chain(&own) {
             if !self.space.is_known(segment) {
                 self.space.found(segment, generation, stream);
             }
@@ -386,6 +401,10 @@ impl Shard {
     /// lost is found missing where the index points, and answered as damaged.
     fn replay_cleaning(&mut self, recovery: &mut Recovery, frame: &FoundFrame<'_>) {
         recovery.cleaning_seen = recovery.cleaning_seen.max(frame.header.number);
+        if frame.header.number < self.superblock.cleaning_from {
+            // The image has it, and the segment that it came from may have another life by now.
+            return;
+        }
         let source = SegmentId(frame.header.detail);
         if source.0 >= self.place.geometry.segments_per_shard {
             return;
@@ -402,11 +421,11 @@ impl Shard {
     /// Applies what the frames found so far allow to be applied.
     fn replay_user(&mut self, recovery: &mut Recovery) {
         while let Some(verdict) = recovery.user.next() {
-            self.replay_verdict(verdict);
+            self.replay_verdict(recovery, verdict);
         }
     }
 
-    fn replay_verdict(&mut self, verdict: Verdict) {
+    fn replay_verdict(&mut self, recovery: &mut Recovery, verdict: Verdict) {
         match verdict {
             Verdict::Apply { header, at, bytes } => self.replay_frame(&header, at, &bytes),
             Verdict::Quarantine { partitions, salvage, below } => {
@@ -414,12 +433,33 @@ impl Shard {
                 if let Some((header, at, bytes)) = salvage {
                     self.replay_frame(&header, at, &bytes);
                 }
-                for id in self.catalog.partition_ids() {
-                    if partitions.may_contain(id) {
-                        self.catalog.apply(CatalogChange::Quarantine(id, below));
-                    }
+                match below {
+                    Some(below) => self.quarantine_set(partitions, below),
+                    None => recovery.unbounded.push(partitions),
                 }
             }
+        }
+    }
+
+    fn quarantine_set(&mut self, partitions: PartitionSet, below: crate::Seq) {
+        for id in self.catalog.partition_ids() {
+            if partitions.may_contain(id) {
+                self.catalog.apply(CatalogChange::Quarantine(id, below));
+            }
+        }
+    }
+
+    /// Damaged frames behind which nothing whole was found: every version up to now may be one that they
+    /// replaced. What is written from here on is beyond.
+    fn distrust_all_before(&mut self, recovery: &mut Recovery, io: &mut Io<'_>) {
+        if recovery.unbounded.is_empty() {
+            return;
+        }
+        self.sequencer.next(io.now.wall_ns);
+        self.sequencer.observe(self.sequencer.last());
+        let below = self.sequencer.last();
+        for partitions in std::mem::take(&mut recovery.unbounded) {
+            self.quarantine_set(partitions, below);
         }
     }
 
@@ -438,17 +478,21 @@ impl Shard {
         self.replay_user(recovery);
         let end = std::mem::take(&mut recovery.user).finish();
         for verdict in end.verdicts {
-            self.replay_verdict(verdict);
+            self.replay_verdict(recovery, verdict);
         }
+        self.distrust_all_before(recovery, io);
         self.catalog.forget_unfinished();
         self.space.finish_recovery();
-        self.space.expect_image(self.catalog.index_bytes);
+        self.expect_image();
         self.log = Log::new(self.place, end.next_number);
-        self.cleaner.resume_after(recovery.cleaning_seen);
+        self.log.bytes_since_checkpoint = recovery.tail_bytes;
+        self.cleaner.resume_at(self.superblock.cleaning_from.max(recovery.cleaning_seen.next()));
+        recovery.stage = Stage::Settling;
         if end.void.is_none() && recovery.mirrored {
-            self.phase = Phase::Serving;
+            // What was read may have been in the drive's cache alone, left there by a process that was
+            // killed: it is relied on from now on, so it must be durable.
+            io.start(Op::Flush { token: Purpose::Superblock.token(0) });
         } else {
-            recovery.stage = Stage::Settling;
             self.settle_superblock(end.void, io);
         }
     }
@@ -469,17 +513,35 @@ impl Shard {
     fn settle(&mut self, io: &mut Io<'_>) {
         if self.log.is_poisoned() {
             self.phase = Phase::Failed(OpenError::Device { os_error: 5 });
-        } else {
+        } else if self.checkpointer.is_running() {
             self.pump_checkpoint(io);
         }
     }
 
+    fn is_settling(&self) -> bool {
+        self.recovery.as_deref().is_some_and(|recovery| recovery.stage == Stage::Settling)
+    }
+
     /// The superblock is durable: if recovery waited for it, it is over.
     pub(crate) fn superblock_settled(&mut self) {
-        let settling = |recovery: &Recovery| recovery.stage == Stage::Settling;
-        if self.recovery.as_deref().is_some_and(settling) {
+        if self.is_settling() {
             self.recovery = None;
             self.phase = Phase::Serving;
+        }
+    }
+
+    /// There was no room for a checkpoint: if recovery waited for it, it has failed.
+    pub(crate) fn superblock_not_settled(&mut self) {
+        if self.is_settling() {
+            self.phase = Phase::Failed(OpenError::NoRoom);
+        }
+    }
+
+    /// The flush at the end of a recovery that had nothing to write.
+    pub(crate) fn recovery_flushed(&mut self, result: Result<(), DeviceError>) {
+        match result {
+            Ok(()) => self.superblock_settled(),
+            Err(DeviceError { os_error }) => self.phase = Phase::Failed(OpenError::Device { os_error }),
         }
     }
 }

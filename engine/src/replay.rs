@@ -35,8 +35,8 @@ pub enum Verdict {
         partitions: PartitionSet,
         /// The damaged frame, where its header is whole.
         salvage: Option<HeldFrame>,
-        /// Versions of lost records are below this.
-        below: Seq,
+        /// Versions of lost records are below this; `None` where no whole frame follows.
+        below: Option<Seq>,
     },
 }
 
@@ -140,15 +140,14 @@ impl UserReplay {
     }
 
     /// The first version after the front frame's: all of the front frame's are below it.
-    fn next_seq_after_front(&self) -> Seq {
+    fn next_seq_after_front(&self) -> Option<Seq> {
         let whole = |held: &Held| match held {
             Held::Whole((_, _, bytes)) => {
                 Record::decode_unchecked(&bytes[FRAME_HEADER_BYTES..]).ok().map(|record| record.seq)
             }
             Held::Damaged(_) | Held::Missing { .. } => None,
         };
-        let highest = Seq { wall_ns: u64::MAX, ..Seq::default() };
-        self.held.iter().skip(1).find_map(whole).unwrap_or(highest)
+        self.held.iter().skip(1).find_map(whole)
     }
 
     /// The log ends here: what is not decided is a torn tail.

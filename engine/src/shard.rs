@@ -53,6 +53,9 @@ pub enum OpenError {
     /// Both copies of a piece of the catalog are damaged.
     #[error("both copies of the shard's catalog are damaged: restore the drive from a copy")]
     CatalogDamaged,
+    /// Too many crashes without a checkpoint between them, and no room for one.
+    #[error("the shard needs a checkpoint to open, and its drive has no room for one: use a larger drive")]
+    NoRoom,
     /// The drive failed a read or write that recovery cannot do without.
     #[error("the drive failed while the shard was opened (os error {os_error})")]
     Device {
@@ -81,6 +84,10 @@ pub struct Shard {
     /// Writes that wait for room, in order.
     pub(crate) parked: VecDeque<OwnedWrite>,
     pub(crate) parked_bytes: usize,
+    /// The first of them waits for a segment.
+    pub(crate) parked_for_segment: bool,
+    /// Something came free at the end of the step for which something else waits.
+    has_more: bool,
     /// Conditional writes that wait for a frame to be durable.
     pub(crate) waiters: Vec<(FrameNumber, OwnedWrite)>,
 }
@@ -109,6 +116,8 @@ impl Shard {
             recovery: Some(Box::new(Recovery::new(&config))),
             parked: VecDeque::new(),
             parked_bytes: 0,
+            parked_for_segment: false,
+            has_more: false,
             waiters: Vec::new(),
             place,
             config,
@@ -128,13 +137,14 @@ impl Shard {
 
     /// Whether another step would do work at once, though nothing arrives.
     pub fn has_work(&self) -> bool {
-        !self.catalog.dropping.is_empty()
+        !self.catalog.dropping.is_empty() || self.has_more
     }
 
     /// Takes requests and completions, does what can be done without waiting, gives operations and
     /// replies.
     pub fn step(&mut self, now: Now, inbox: &mut Inbox<'_>, outbox: &mut Outbox, buffers: &mut dyn Buffers) {
         let mut io = Io { now, outbox, buffers };
+        self.has_more = false;
         for completion in inbox.completions.drain(..) {
             self.complete(completion, &mut io);
         }
@@ -203,7 +213,12 @@ impl Shard {
                 self.fail_acks(acks, io);
             }
             Purpose::SegmentHeader => self.header_written(SegmentId(index as u32), result, io),
-            Purpose::CleaningRead => self.cleaner.read_completed(index, result),
+            Purpose::CleaningRead => {
+                self.cleaner.read_completed(index, result);
+                if self.log.is_poisoned() {
+                    self.cleaner.close(io);
+                }
+            }
             Purpose::CleaningFrame => self.cleaning_frame_written(index, result, io),
             Purpose::ImageFrame => self.image_frame_written(index, result, io),
             Purpose::Superblock => self.superblock_step_done(result, io),
@@ -240,6 +255,7 @@ impl Shard {
             }
         }
         if self.log.is_poisoned() {
+            self.cleaner.close(io);
             self.fail_all_parked(&WriteError::Poisoned, io);
             let waiters = std::mem::take(&mut self.waiters);
             for (_, write) in waiters {
@@ -252,6 +268,7 @@ impl Shard {
 
     /// Opens the next segments ahead of need, and frees the emptied ones.
     fn open_segments(&mut self, io: &mut Io<'_>) {
+        self.expect_image();
         self.free_emptied(io);
         let opened = self.log.head().open_ahead(crate::space::Claim::Put, &mut self.space, io);
         if opened.is_none() && self.only_deletes_can_go_on() {
@@ -264,13 +281,15 @@ impl Shard {
 
     fn only_deletes_can_go_on(&self) -> bool {
         let deletes = self.parked.iter().any(OwnedWrite::is_delete) || self.catalog_jobs.is_stalled();
-        deletes && self.space.counts().1 <= self.space.reserve()
+        deletes && !self.space.may_take(crate::space::Claim::Put)
     }
 
     pub(crate) fn free_emptied(&mut self, io: &mut Io<'_>) {
         let (user_from, cleaning_from) =
             (self.superblock.user_from_generation, self.superblock.cleaning_from_generation);
-        for segment in self.space.take_emptied(user_from, cleaning_from) {
+        let emptied = self.space.take_emptied(user_from, cleaning_from);
+        self.has_more |= !emptied.is_empty() && (!self.parked.is_empty() || self.catalog_jobs.is_stalled());
+        for segment in emptied {
             self.space.free(segment, self.config.discard);
             if self.config.discard {
                 let at = self.place.area_at.0 + self.place.geometry.segment_at(segment);
@@ -294,7 +313,7 @@ impl Shard {
             records: self.catalog.records,
             memory_records: self.catalog.memory_records(),
             live_bytes: self.space.live_bytes(),
-            live_limit_bytes: self.space.live_limit_bytes(),
+            live_limit_bytes: self.space.live_limit_bytes(0),
             segments: u64::from(segments),
             segments_free: u64::from(free),
             index_bytes: self.catalog.index_bytes,

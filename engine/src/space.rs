@@ -10,9 +10,11 @@ use crate::location::Location;
 const CLEANING_RESERVE: u32 = 2;
 /// Segments that users' deletes may take when puts may not.
 const DELETE_RESERVE: u32 = 2;
-/// Share of the usable payload that live records may fill, in percent: the rest is what cleaning
-/// needs to find segments worth cleaning.
+/// Most of the usable payload that live records may fill, in percent: the rest is what cleaning needs
+/// to find segments worth cleaning.
 const LIVE_PERCENT: u64 = 92;
+/// Segments that are open at most: two of the user stream, two of the cleaning stream.
+const OPEN_SEGMENTS: u32 = 4;
 
 /// What a segment is doing. Legal transitions: Free -> Opening -> Open -> Sealed -> (Discarding ->)
 /// Free, and Opening -> Free when its header could not be written.
@@ -73,6 +75,8 @@ pub struct Space {
     /// Sealed segments whose live bytes fell to zero and that were not freed yet.
     emptied: Vec<SegmentId>,
     live_bytes: u64,
+    /// The largest record that was live since the start.
+    largest_record_bytes: u64,
     highest_generation: Generation,
     image_segments_wanted: u32,
     /// Segments that records point to may not be known yet.
@@ -100,6 +104,7 @@ impl Space {
             free: (0..count).rev().map(SegmentId).collect(),
             emptied: Vec::new(),
             live_bytes: 0,
+            largest_record_bytes: 0,
             highest_generation: Generation(0),
             image_segments_wanted: 1,
             recovering: true,
@@ -183,7 +188,7 @@ impl Space {
     /// So many bytes of index image are expected: their segments are kept back, old and new.
     pub fn expect_image(&mut self, image_bytes: u64) {
         let payload = self.geometry.segment_payload_bytes() * 3 / 4;
-        self.image_segments_wanted = 1 + (image_bytes / payload) as u32;
+        self.image_segments_wanted = image_bytes.div_ceil(payload).max(1) as u32;
     }
 
     /// Free segments that puts leave alone.
@@ -191,23 +196,38 @@ impl Space {
         self.image_segments_wanted + CLEANING_RESERVE + DELETE_RESERVE
     }
 
-    /// The most bytes of live records that are taken.
-    pub fn live_limit_bytes(&self) -> u64 {
+    /// The most bytes of live records that are taken, records of `record_bytes` among them.
+    pub fn live_limit_bytes(&self, record_bytes: u64) -> u64 {
         // The image in use, the reserve for the next, and the open segments of the two streams.
-        let kept_back = self.reserve() + self.image_segments_wanted + 3;
-        let usable = (self.segments.len() as u32).saturating_sub(kept_back);
-        u64::from(usable) * self.geometry.segment_payload_bytes() * LIVE_PERCENT / 100
+        let kept_back = self.reserve() + self.image_segments_wanted + OPEN_SEGMENTS;
+        let usable = u64::from((self.segments.len() as u32).saturating_sub(kept_back));
+        let payload = self.geometry.segment_payload_bytes();
+        // So full on average, some segment is still worth cleaning.
+        let fullest = payload.saturating_sub(self.least_gain_bytes(record_bytes)) * 31 / 32;
+        usable * fullest.min(payload * LIVE_PERCENT / 100)
     }
 
-    /// Takes a free segment for a stream, if the claim may have one. It gets its new generation here.
-    pub fn take(&mut self, claim: Claim, stream: Stream) -> Option<(SegmentId, Generation)> {
+    /// A segment is worth cleaning when it holds so many bytes fewer than it could: what moving its
+    /// records may waste behind the last one of a segment and of its frames, and then some.
+    fn least_gain_bytes(&self, record_bytes: u64) -> u64 {
+        let largest = self.largest_record_bytes.max(record_bytes);
+        largest + self.geometry.segment_payload_bytes() / 32 + 2 * BLOCK_BYTES as u64
+    }
+
+    /// Whether there is a free segment for the claim.
+    pub fn may_take(&self, claim: Claim) -> bool {
         let floor = match claim {
             Claim::Put => self.reserve(),
             Claim::Delete => self.image_segments_wanted + CLEANING_RESERVE,
             Claim::Cleaning => self.image_segments_wanted,
             Claim::Image => 0,
         };
-        if self.free.len() as u32 <= floor {
+        self.free.len() as u32 > floor
+    }
+
+    /// Takes a free segment for a stream, if the claim may have one. It gets its new generation here.
+    pub fn take(&mut self, claim: Claim, stream: Stream) -> Option<(SegmentId, Generation)> {
+        if !self.may_take(claim) {
             return None;
         }
         let id = self.free.pop()?;
@@ -253,8 +273,10 @@ impl Space {
         let segment = &mut self.segments[id.0 as usize];
         let known = segment.state != SegmentState::Free;
         assert!(known || self.recovering, "live record in free segment {id}");
-        segment.live_bytes += u64::from(location.len());
-        self.live_bytes += u64::from(location.len());
+        let len = u64::from(location.len());
+        segment.live_bytes += len;
+        self.live_bytes += len;
+        self.largest_record_bytes = self.largest_record_bytes.max(len);
     }
 
     /// A record died.
@@ -349,30 +371,50 @@ impl Space {
         self.free.insert(0, id);
     }
 
-    /// Bytes that cleaning this segment would give back.
-    pub fn dead_bytes(&self, id: SegmentId) -> u64 {
+    /// Bytes that cleaning this segment gives back, if it is worth it.
+    fn gain_bytes(&self, id: SegmentId) -> Option<u64> {
         let segment = self.get(id);
-        segment.consumed_bytes.saturating_sub(segment.live_bytes)
+        let sealed = segment.state == SegmentState::Sealed && segment.stream != Stream::Image;
+        let gain = self.geometry.segment_payload_bytes().saturating_sub(segment.live_bytes);
+        (sealed && !segment.damaged && gain >= self.least_gain_bytes(0)).then_some(gain)
+    }
+
+    /// Whether a checkpoint from which a replay begins at these generations would let segments be freed
+    /// or cleaned that the durable one, with its own, does not.
+    pub fn checkpoint_would_help(
+        &self,
+        durable: (Generation, Generation),
+        next: (Generation, Generation),
+    ) -> bool {
+        self.ids().any(|id| {
+            let gains = self.is_empty_and_sealed(id) || self.gain_bytes(id).is_some();
+            gains && !self.is_before(id, durable.0, durable.1) && self.is_before(id, next.0, next.1)
+        })
+    }
+
+    /// Whether segments come free without anything being cleaned: reads of emptied ones, and discards.
+    pub fn is_freeing(&self) -> bool {
+        self.segments.iter().any(|segment| {
+            let read = segment.state == SegmentState::Sealed && segment.live_bytes == 0 && segment.pins > 0;
+            read || segment.state == SegmentState::Discarding
+        })
     }
 
     /// The segment whose cleaning gains most for what it costs, among those that no replay needs.
     /// Cost-benefit of Rosenblum and Ousterhout (LFS, 1992): (1 - u) * age / (1 + u).
     pub fn victim(&self, user_from: Generation, cleaning_from: Generation) -> Option<SegmentId> {
         let payload = self.geometry.segment_payload_bytes();
-        let least = (payload / 32).max(2 * BLOCK_BYTES as u64);
         let now = self.highest_generation.0;
         let mut best = None;
         for id in self.ids() {
             let segment = self.get(id);
-            let sealed = segment.state == SegmentState::Sealed && segment.stream != Stream::Image;
-            let fit = sealed && segment.live_bytes > 0 && !segment.damaged;
-            if !fit || self.dead_bytes(id) < least || !self.is_before(id, user_from, cleaning_from) {
+            let Some(gain) = self.gain_bytes(id) else { continue };
+            if segment.live_bytes == 0 || !self.is_before(id, user_from, cleaning_from) {
                 continue;
             }
-            let age = u64::from(now - segment.sealed_at) + 1;
-            // In whole numbers: dead * age * 1024 / (payload + live).
-            let score = u128::from(self.dead_bytes(id)) * u128::from(age) * 1024
-                / u128::from(payload + segment.live_bytes);
+            let age = u64::from(now.saturating_sub(segment.sealed_at)) + 1;
+            // In whole numbers: gain * age * 1024 / (payload + live).
+            let score = u128::from(gain) * u128::from(age) * 1024 / u128::from(payload + segment.live_bytes);
             if best.is_none_or(|(top, _)| score > top) {
                 best = Some((score, id));
             }

@@ -10,8 +10,8 @@ use crate::limits::{MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES};
 use crate::log::{Ack, AckKind, LogFrame};
 use crate::owned::OwnedWrite;
 use crate::partition::{Partition, Store};
-use crate::reads::ReadFor;
-use crate::reply::{ReplyBody, WriteError, Written};
+use crate::reads::{ReadFor, is_quarantined};
+use crate::reply::{CatalogError, ReplyBody, WriteError, Written};
 use crate::request::{BatchWrite, Condition, RequestBody, Target};
 use crate::shard::Shard;
 use crate::space::Claim;
@@ -53,6 +53,9 @@ impl Shard {
             self.stats.busy += 1;
             return io.reply(owned.id, ReplyBody::Write(Err(WriteError::Busy)));
         }
+        if self.parked.is_empty() {
+            self.parked_for_segment = self.log.lacks_segment();
+        }
         self.parked_bytes = bytes;
         self.parked.push_back(owned);
     }
@@ -63,12 +66,12 @@ impl Shard {
         while let Some(owned) = self.parked.pop_front() {
             if self.write(owned.id, &owned.body(), io) == Outcome::Stalled {
                 self.parked.push_front(owned);
+                self.parked_for_segment = self.log.lacks_segment();
                 break;
             }
             self.parked_bytes -= owned.bytes();
         }
-        let low = self.space.counts().1 <= self.space.reserve();
-        if low && !self.parked.is_empty() {
+        if !self.parked.is_empty() && !self.space.may_take(Claim::Put) {
             self.pass_deletes(io);
         }
     }
@@ -95,11 +98,13 @@ impl Shard {
         self.parked_bytes = 0;
     }
 
-    /// Answers the parked puts `Full`: cleaning has found nothing more to give.
-    pub(crate) fn fail_parked_puts(&mut self, io: &mut Io<'_>) {
-        let error = self.full();
+    /// Answers what waits for a segment `Full`: cleaning has found nothing more to give. Deletes and
+    /// changes of the catalog wait on where there is a segment for them.
+    pub(crate) fn fail_starved(&mut self, io: &mut Io<'_>) {
+        let error = self.full(0);
+        let deletes_go_on = self.space.may_take(Claim::Delete);
         for owned in std::mem::take(&mut self.parked) {
-            if owned.is_delete() {
+            if owned.is_delete() && deletes_go_on {
                 self.parked.push_back(owned);
             } else {
                 self.stats.refused += 1;
@@ -107,12 +112,15 @@ impl Shard {
                 io.reply(owned.id, ReplyBody::Write(Err(error.clone())));
             }
         }
+        if self.catalog_jobs.is_stalled() && !deletes_go_on {
+            self.fail_catalog_jobs(&CatalogError::Full, io);
+        }
     }
 
-    fn full(&self) -> WriteError {
+    fn full(&self, record_bytes: u64) -> WriteError {
         WriteError::Full {
             live_bytes: self.space.live_bytes() + self.log.pending_bytes(),
-            limit_bytes: self.space.live_limit_bytes(),
+            limit_bytes: self.space.live_limit_bytes(record_bytes),
         }
     }
 
@@ -166,7 +174,12 @@ impl Shard {
         let durable = matches!(partition.store, Store::Durable(_));
         let live = self.space.live_bytes() + self.log.pending_bytes();
         let (used_bytes, limit_bytes) = (self.catalog.memory_bytes(), self.config.memory_bytes);
-        let live_limit = self.space.live_limit_bytes();
+        let record_bytes = write.writes.iter().map(|one| {
+            let (key, value) = parts(one);
+            record_len(key.len(), value.map_or(0, <[u8]>::len)) as u64
+        });
+        let largest = record_bytes.max().unwrap_or(0);
+        let live_limit = self.space.live_limit_bytes(largest);
         for exact in [false, true] {
             let (mut growth, mut memory_growth) = (0u64, 0u64);
             for one in write.writes {
@@ -184,7 +197,7 @@ impl Shard {
                 return Err(WriteError::MemoryFull { used_bytes, limit_bytes });
             }
             if exact {
-                return Err(self.full());
+                return Err(self.full(largest));
             }
         }
         Ok(())
@@ -280,8 +293,16 @@ impl Shard {
             }
             return Outcome::Taken;
         }
-        let Some(location) = self.catalog.locate(partition, key) else { return self.decide(write, None, io) };
-        if let Some(seq) = self.cached_seq(location) {
+        let quarantine = self.catalog.get(partition).and_then(|p| p.quarantine);
+        let Some(location) = self.catalog.locate(partition, key) else {
+            if quarantine.is_some() {
+                // Absence may be the damage's doing.
+                io.reply(write.id, ReplyBody::Write(Err(WriteError::Corrupt { at: 0 })));
+                return Outcome::Taken;
+            }
+            return self.decide(write, None, io);
+        };
+        if let Some(seq) = self.cached_seq(location).filter(|seq| !is_quarantined(quarantine, *seq)) {
             return self.decide(write, Some(seq), io);
         }
         if self.reads.queued() >= self.config.max_queued_requests {
@@ -358,7 +379,7 @@ impl Shard {
             for (_, owned) in ready {
                 self.write_or_park(owned.id, &owned.body(), io);
             }
-            self.cleaner.space_may_have_changed();
+            self.space_may_have_changed();
         }
     }
 

@@ -133,6 +133,11 @@ pub struct ImageRoot {
 }
 
 impl ImageRoot {
+    /// Bytes that the root of an image takes at most in a shard of so many segments.
+    pub const fn most_bytes(segments: u32) -> u64 {
+        33 + (8 + 9) * segments as u64
+    }
+
     /// The payload.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = ByteWriter::new();
@@ -255,6 +260,7 @@ mod tests {
             highest_partition: PartitionId(700),
         };
         let bytes = root.encode();
+        assert_eq!(bytes.len() as u64, ImageRoot::most_bytes(2) - 9);
         assert_eq!(decode(&bytes), Some(ImagePayload::Root(root)));
         assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
     }

@@ -41,13 +41,15 @@ pub struct Superblock {
     pub version: u64,
     /// Number of the checkpoint.
     pub checkpoint: u64,
-    /// Its root; `None` before the first checkpoint.
-    pub root: Option<RootLocation>,
+    /// The two copies of its root; `None` before the first checkpoint.
+    pub roots: Option<[RootLocation; 2]>,
     /// First user frame that the checkpoint's image may lack.
     pub user_from: FrameNumber,
     /// Generation of the first segment that may hold such a frame, user stream.
     pub user_from_generation: Generation,
-    /// The same of the cleaning stream.
+    /// First cleaning frame that the checkpoint's image may lack.
+    pub cleaning_from: FrameNumber,
+    /// Generation of the first segment that may hold such a frame, cleaning stream.
     pub cleaning_from_generation: Generation,
     /// No segment had a higher generation when this was written.
     pub highest_generation: Generation,
@@ -61,16 +63,18 @@ impl Superblock {
     /// Encodes into a whole block, for the slot at byte `at` of the drive.
     pub fn encode(&self, seed: ChecksumSeed, at: u64, block: &mut [u8]) {
         assert!(self.void.len() <= MAX_VOID_RANGES, "{} void ranges", self.void.len());
-        let root = self.root.unwrap_or(RootLocation {
+        let none = RootLocation {
             segment: SegmentId(u32::MAX),
             generation: Generation(0),
             offset: 0,
             len: 0,
-        });
+        };
         let mut body = ByteWriter::new();
         body.u64(self.version).u64(self.checkpoint);
-        body.u32(root.segment.0).u32(root.generation.0).u32(root.offset).u32(root.len);
-        body.u64(self.user_from.0);
+        for root in self.roots.unwrap_or([none, none]) {
+            body.u32(root.segment.0).u32(root.generation.0).u32(root.offset).u32(root.len);
+        }
+        body.u64(self.user_from.0).u64(self.cleaning_from.0);
         body.u32(self.user_from_generation.0).u32(self.cleaning_from_generation.0);
         body.u32(self.highest_generation.0).u32(self.void.len() as u32);
         body.raw(&self.highest_seq.to_bytes());
@@ -94,13 +98,9 @@ impl Superblock {
             return None;
         }
         let (version, checkpoint) = (reader.u64()?, reader.u64()?);
-        let root = RootLocation {
-            segment: SegmentId(reader.u32()?),
-            generation: Generation(reader.u32()?),
-            offset: reader.u32()?,
-            len: reader.u32()?,
-        };
+        let roots = [root_location(&mut reader)?, root_location(&mut reader)?];
         let user_from = FrameNumber(reader.u64()?);
+        let cleaning_from = FrameNumber(reader.u64()?);
         let user_from_generation = Generation(reader.u32()?);
         let cleaning_from_generation = Generation(reader.u32()?);
         let highest_generation = Generation(reader.u32()?);
@@ -116,9 +116,10 @@ impl Superblock {
         Some(Superblock {
             version,
             checkpoint,
-            root: (root.segment.0 != u32::MAX).then_some(root),
+            roots: (roots[0].segment.0 != u32::MAX).then_some(roots),
             user_from,
             user_from_generation,
+            cleaning_from,
             cleaning_from_generation,
             highest_generation,
             highest_seq,
@@ -137,11 +138,21 @@ impl Superblock {
             version: 1,
             user_from: FrameNumber(1),
             user_from_generation: Generation(1),
+            cleaning_from: FrameNumber(1),
             cleaning_from_generation: Generation(1),
             highest_seq: Seq { wall_ns: 0, counter: 0, node },
             ..Superblock::default()
         }
     }
+}
+
+fn root_location(reader: &mut ByteReader<'_>) -> Option<RootLocation> {
+    Some(RootLocation {
+        segment: SegmentId(reader.u32()?),
+        generation: Generation(reader.u32()?),
+        offset: reader.u32()?,
+        len: reader.u32()?,
+    })
 }
 
 #[cfg(test)]
@@ -156,8 +167,14 @@ mod tests {
         for i in 0..MAX_VOID_RANGES as u64 {
             superblock.void.push(VoidRange { from: FrameNumber(i * 10), to: FrameNumber(i * 10 + 3) });
         }
-        superblock.root =
-            Some(RootLocation { segment: SegmentId(1), generation: Generation(2), offset: 4096, len: 8192 });
+        let root = |segment| RootLocation {
+            segment: SegmentId(segment),
+            generation: Generation(2),
+            offset: 4096,
+            len: 8192,
+        };
+        superblock.roots = Some([root(1), root(2)]);
+        superblock.cleaning_from = FrameNumber(77);
         let mut block = vec![1u8; BLOCK_BYTES];
         superblock.encode(seed, 65536, &mut block);
         assert_eq!(Superblock::decode(seed, 65536, &block), Some(superblock.clone()));
