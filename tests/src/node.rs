@@ -76,6 +76,7 @@ impl Home {
 
     /// Starts a node, and waits until it listens.
     pub fn start(&self) -> Node {
+        allow_many_files();
         let mut child = self.command().spawn().expect("the node can be started");
         let log = Arc::new(Mutex::new(Vec::new()));
         let stderr = child.stderr.take().expect("stderr is piped");
@@ -89,6 +90,15 @@ impl Home {
         node.addr = node.wait_for_address();
         node
     }
+}
+
+/// Lets this process and the nodes it starts open as many files as the system allows them.
+pub fn allow_many_files() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+        .expect("a process may raise its limit to the most it is allowed");
+    limit.maximum.unwrap_or(u64::MAX)
 }
 
 impl Default for Home {

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use lode_net::client::connection::{Connection, Event, OwnedReply};
+use lode_net::client::connection::{Connection, ConnectionError, Event, OwnedReply};
 use lode_net::wire::control::HelloReply;
 use lode_net::wire::{MapVersion, PartitionMap, RequestView};
 
@@ -32,18 +32,23 @@ pub fn socket(addr: SocketAddr) -> TcpStream {
 impl Wire {
     /// Connects and shakes hands.
     pub fn open(addr: SocketAddr) -> Wire {
+        Wire::try_open(addr).expect("Hello is granted")
+    }
+
+    /// Connects and shakes hands, and gives the node's refusal where it refuses.
+    pub fn try_open(addr: SocketAddr) -> Result<Wire, ConnectionError> {
         let mut stream = socket(addr);
         let mut connection: Connection<()> = Connection::new("lode-tests", 0, MapVersion(0));
         stream.write_all(connection.output()).expect("a Hello is taken");
         let sent = connection.output().len();
         connection.consume_output(sent);
-        let mut buffer = vec![0; 1 << 20];
+        let mut buffer = vec![0; 64 << 10];
         loop {
             let count = stream.read(&mut buffer).expect("a Hello is answered");
-            assert!(count > 0, "the node closed the connection after Hello");
+            assert!(count > 0, "the node closed the connection after Hello without a word");
             let mut input = &buffer[..count];
-            if let Some(Event::Opened(hello)) = connection.next_event(&mut input).expect("Hello is granted") {
-                return Wire { stream, hello: *hello, connection };
+            if let Some(Event::Opened(hello)) = connection.next_event(&mut input)? {
+                return Ok(Wire { stream, hello: *hello, connection });
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Limits at, below and above: what is above gets a typed error, and loses nothing.
 
+use lode_engine::limits::MAX_PARTITIONS;
 use lode_net::client::blocking::Client;
+use lode_net::client::connection::ConnectionError;
 use lode_net::client::{
     Batch, BatchError, GetError, Placement, ScanOptions, Store, TableError, TableOptions, WriteError,
 };
@@ -8,7 +10,7 @@ use lode_net::wire::limits::{
     MAX_BATCH_WRITES, MAX_KEY_BYTES, MAX_SCAN_BYTES, MAX_SCAN_RECORDS, MAX_TABLE_NAME_BYTES, MAX_VALUE_BYTES,
 };
 use lode_net::wire::{RangeView, RequestView, ScanView, Status};
-use lode_tests::node::Home;
+use lode_tests::node::{Home, allow_many_files};
 use lode_tests::value;
 use lode_tests::wire::Wire;
 
@@ -147,6 +149,66 @@ fn tables_and_partitions() {
     let result = client.drop_table("nobody");
     assert!(matches!(result, Err(TableError::UnknownTable(_))), "{result:?}");
     assert_untouched(&mut client);
+}
+
+#[test]
+fn partitions_of_a_shard() {
+    let home = Home::with(&["--size", "1GiB", "--shards", "1", "--memory", "512MiB"]);
+    let node = home.start();
+    let mut client = node.client();
+    single(&mut client);
+    let most = MAX_PARTITIONS as u32;
+    // One is there already.
+    let result = client.create_table(table("above", Store::Durable, most));
+    assert!(matches!(result, Err(TableError::TooManyPartitions(_))), "{result:?}");
+    client.create_table(table("at", Store::Durable, most - 1)).unwrap();
+    let result = client.create_table(table("one more", Store::Durable, 1));
+    assert!(matches!(result, Err(TableError::TooManyPartitions(_))), "{result:?}");
+    for number in 0..100u32 {
+        let key = number.to_le_bytes();
+        client.put("at", &key, b"v").unwrap();
+        assert_eq!(client.get("at", &key).unwrap().expect("written").value.as_ref(), b"v");
+    }
+    assert_untouched(&mut client);
+    client.drop_table("at").unwrap();
+    client.create_table(table("one more", Store::Durable, 1)).unwrap();
+    assert_untouched(&mut client);
+}
+
+#[test]
+fn connections() {
+    let home = Home::new();
+    let node = home.start();
+    single(&mut node.client());
+    let most = lode_node::serve::ServeConfig::default().max_connections;
+    assert!(allow_many_files() > most as u64 + 100, "this machine does not allow as many open files");
+    let mut wires = Vec::new();
+    // The client above may still be on its way out, so the last few may have to be tried again.
+    while wires.len() < most {
+        match Wire::try_open(node.addr) {
+            Ok(wire) => wires.push(wire),
+            Err(error) => assert!(most - wires.len() < 10, "refused after {}: {error}", wires.len()),
+        }
+    }
+    for _ in 0..20 {
+        let refused = Wire::try_open(node.addr).err();
+        let status = match refused {
+            Some(ConnectionError::Refused { status, .. }) => status,
+            other => panic!("connection {} was not refused: {other:?}", most + 1),
+        };
+        assert_eq!(status, Status::TooManyConnections);
+    }
+    let ping = RequestView::Ping { payload: b"still served" };
+    for wire in wires.iter_mut().step_by(97) {
+        assert_eq!(wire.ask(&ping).status(), Status::Ok);
+    }
+    drop(wires);
+    let again = (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        Wire::try_open(node.addr).is_ok()
+    });
+    assert!(again, "the node goes on refusing after all have gone");
+    assert_untouched(&mut node.client());
 }
 
 #[test]
