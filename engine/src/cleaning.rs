@@ -174,7 +174,8 @@ impl Shard {
         let placeless = |(_, from): &(usize, Location)| {
             head.claim_for(frame_len(from.len() as usize) as u64).is_none() && no_segment
         };
-        let is_stuck = open.is_none() && in_flight.is_empty() && victim.records.front().is_some_and(placeless);
+        let is_stuck =
+            open.is_none() && in_flight.is_empty() && victim.records.front().is_some_and(placeless);
         if is_stuck {
             victim.is_abandoned = true;
             victim.reader.stop();
@@ -242,14 +243,7 @@ impl Shard {
         reader.push(begin + block, known.consumed_bytes);
         let end = begin + u64::from(geometry.segment_bytes);
         let scanner = SegmentScanner::new(self.place.seed, segment, known.generation, begin + block, end);
-        Victim {
-            segment,
-            reader,
-            scanner,
-            bytes: Vec::new(),
-            records: VecDeque::new(),
-            is_abandoned: false,
-        }
+        Victim { segment, reader, scanner, bytes: Vec::new(), records: VecDeque::new(), is_abandoned: false }
     }
 
     /// Takes the next chunk, if the records of the last are on their way. Says whether it did.

@@ -78,8 +78,7 @@ impl SequentialReader {
             let Some((at, left)) = self.extents.front_mut() else { return };
             let len = (*left).min(u64::from(self.chunk_bytes)) as u32;
             let Some(buffer) = io.buffers.acquire(len as usize) else { return };
-            let chunk =
-                Chunk { index: self.next_index, buffer: Some(buffer), at: *at, len, result: None };
+            let chunk = Chunk { index: self.next_index, buffer: Some(buffer), at: *at, len, result: None };
             start(self.purpose, self.area_at, &chunk, buffer, io);
             self.next_index += 1;
             self.bytes_read += u64::from(len);

@@ -9,12 +9,18 @@ mod support;
 use std::collections::BTreeMap;
 
 use lode_engine::{
-    BatchWrite, Condition, Epoch, Geometry, KeyRange, PartitionId, PartitionSpec, Placement, Reply, ReplyBody,
-    Request, RequestBody, RequestId, Seq, StoreKind, TableId, TableSpec, Target, WriteError,
+    BatchWrite, CatalogError, Condition, Geometry, KeyRange, ReadError, Reply, ReplyBody, Request,
+    RequestBody, RequestId, Seq, StoreKind, TableId, WriteError,
 };
 use support::Sim;
+use support::ask::{partition_spec, table_spec, target};
 
+/// Partitions of the durable table that is there all the time.
 const PARTITIONS: u32 = 5;
+/// The partition of the memory table.
+const MEMORY: u32 = 9;
+/// Partitions of a table that comes and goes.
+const CHURN_PARTITIONS: u32 = 40;
 const GROUPS: u64 = 6;
 const GROUP_KEYS: u64 = 8;
 
@@ -39,7 +45,30 @@ enum Sent {
     Write { keys: Vec<(u32, Vec<u8>)>, conditional: bool },
     Get { partition: u32, key: Vec<u8>, known: usize, might: Vec<Option<Vec<u8>>> },
     Scan { partition: u32 },
+    Create,
+    Drop,
     Other,
+}
+
+/// The table that comes and goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Churn {
+    Absent,
+    Creating,
+    Live,
+    Dropping,
+}
+
+/// What a run did.
+#[derive(Default, Debug)]
+struct Tally {
+    values: u64,
+    full: u64,
+    cleaned: u64,
+    checkpoints: u64,
+    crashes: u64,
+    poisoned: u64,
+    churned: u64,
 }
 
 struct Model {
@@ -47,18 +76,22 @@ struct Model {
     keys: BTreeMap<(u32, Vec<u8>), Key>,
     sent: BTreeMap<RequestId, Sent>,
     groups: u64,
-    values: u64,
-    full: u64,
     seed: u64,
+    longest: u64,
+    churn: Churn,
+    churn_table: u32,
+    tally: Tally,
 }
 
-fn target(partition: u32) -> Target {
-    Target { partition: PartitionId(partition), epoch: Epoch(1) }
-}
+/// Drive, segment and longest value in KiB: from the smallest that there is.
+const DRIVES_KIB: [(u64, u32, u64); 4] = [(6 << 10, 64, 12), (1280, 64, 12), (768, 32, 1), (2304, 128, 30)];
 
 impl Model {
     fn new(seed: u64) -> Model {
-        let geometry = Geometry::plan(6 << 20, 1, Some(64 << 10), 12 << 10).unwrap();
+        let (drive_kib, segment_kib, longest_kib) = DRIVES_KIB[(seed / 2 % 4) as usize];
+        let longest = longest_kib << 10;
+        let geometry = Geometry::plan(drive_kib << 10, 1, Some(segment_kib << 10), longest as u32);
+        let geometry = geometry.expect("the drives are large enough");
         let mut sim = Sim::format(seed, geometry, |config| {
             config.cache_bytes = [0, 64 << 10, 4 << 20][(seed % 3) as usize];
             config.frame_bytes = [8 << 10, 32 << 10][(seed / 3 % 2) as usize];
@@ -69,43 +102,50 @@ impl Model {
                 config.checkpoint_interval_bytes = 64 << 10;
             }
         });
-        let partitions = (1..=PARTITIONS)
-            .map(|p| PartitionSpec {
-                id: PartitionId(p),
-                table: TableId(1),
-                epoch: Epoch(1),
-                start: Vec::new(),
-                end: None,
-            })
-            .collect();
-        let table = TableSpec {
-            id: TableId(1),
-            name: "model".into(),
-            store: StoreKind::Durable,
-            placement: Placement::Range,
-        };
-        let reply = sim.ask(RequestBody::CreateTable { table, partitions });
-        assert!(matches!(reply, ReplyBody::Catalog(Ok(()))), "{reply:?}");
-        Model { sim, keys: BTreeMap::new(), sent: BTreeMap::new(), groups: 0, values: 0, full: 0, seed }
+        sim.create(1, StoreKind::Durable, &[1, 2, 3, 4, 5]).expect("the drive is empty");
+        sim.create(2, StoreKind::Memory, &[MEMORY]).expect("the drive is empty");
+        Model {
+            sim,
+            keys: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            groups: 0,
+            seed,
+            longest,
+            churn: Churn::Absent,
+            churn_table: 10,
+            tally: Tally::default(),
+        }
     }
 
+    /// Of lengths that often recur: a record that took the place of one of the same length is the
+    /// hardest to tell from it.
     fn value(&mut self) -> Vec<u8> {
-        self.values += 1;
+        self.tally.values += 1;
         let random = &mut self.sim.random;
         let len = match random.below(20) {
-            0 => random.below(12 << 10),
-            1..=4 => random.below(4 << 10),
-            _ => random.below(300),
+            0 => random.below(self.longest + 1),
+            1 => self.longest,
+            2..=4 => self.longest / 3,
+            _ => 200,
         };
-        let mut value = self.values.to_le_bytes().to_vec();
-        value.resize(8 + len as usize, self.values as u8);
-        value.truncate(12 << 10);
+        let mut value = self.tally.values.to_le_bytes().to_vec();
+        value.resize(len.max(8) as usize, self.tally.values as u8);
         value
     }
 
+    /// Partitions of the churning table: never the same again.
+    fn churn_partitions(&self) -> std::ops::Range<u32> {
+        self.churn_table * 100..self.churn_table * 100 + CHURN_PARTITIONS
+    }
+
     fn key(&mut self) -> (u32, Vec<u8>) {
+        let churn = self.churn_partitions();
         let random = &mut self.sim.random;
-        let partition = 1 + random.below(u64::from(PARTITIONS)) as u32;
+        let partition = match random.below(10) {
+            0 => MEMORY,
+            1 | 2 if self.churn == Churn::Live => churn.start + random.below(4) as u32,
+            _ => 1 + random.below(u64::from(PARTITIONS)) as u32,
+        };
         let i = random.below(random_space(self.seed));
         (partition, format!("key/{:05}", i * i % 99_991).into_bytes())
     }
@@ -119,11 +159,44 @@ impl Model {
                 50..=54 => self.batch(),
                 55..=64 => self.conditional(),
                 65..=93 => self.get(),
-                94..=98 => self.scan(),
-                _ => self.checkpoint(),
+                94..=96 => self.scan(),
+                97 => self.checkpoint(),
+                _ => self.churn(),
             }
         }
         self.step(&mut Vec::new());
+    }
+
+    /// Makes the table that comes and goes, or drops it.
+    fn churn(&mut self) {
+        let id = self.sim.next_id();
+        let body = match self.churn {
+            Churn::Absent => {
+                self.churn = Churn::Creating;
+                self.sent.insert(id, Sent::Create);
+                let table = table_spec(self.churn_table, StoreKind::Durable);
+                let partitions =
+                    self.churn_partitions().map(|p| partition_spec(self.churn_table, p)).collect();
+                RequestBody::CreateTable { table, partitions }
+            }
+            Churn::Live => {
+                self.churn = Churn::Dropping;
+                self.sent.insert(id, Sent::Drop);
+                RequestBody::DropTable { table: TableId(self.churn_table) }
+            }
+            Churn::Creating | Churn::Dropping => return,
+        };
+        self.step(&mut vec![Request { id, body }]);
+    }
+
+    /// The table is gone, or never was. Mostly the next has another id; a table that never came to be may
+    /// well be tried again.
+    fn churned(&mut self, again: bool) {
+        let gone = self.churn_partitions();
+        self.keys.retain(|(partition, _), _| !gone.contains(partition));
+        self.churn = Churn::Absent;
+        self.churn_table += u32::from(!again);
+        self.tally.churned += 1;
     }
 
     fn step(&mut self, requests: &mut Vec<Request<'_>>) {
@@ -133,7 +206,12 @@ impl Model {
         }
     }
 
-    fn send_write(&mut self, body: RequestBody<'_>, keys: Vec<(u32, Vec<u8>, Option<Vec<u8>>)>, conditional: bool) {
+    fn send_write(
+        &mut self,
+        body: RequestBody<'_>,
+        keys: Vec<(u32, Vec<u8>, Option<Vec<u8>>)>,
+        conditional: bool,
+    ) {
         let id = self.sim.next_id();
         let mut names = Vec::new();
         for (partition, key, value) in keys {
@@ -146,8 +224,12 @@ impl Model {
 
     fn put(&mut self) {
         let ((partition, key), value) = (self.key(), self.value());
-        let body =
-            RequestBody::Put { target: target(partition), key: &key, value: &value, condition: Condition::Always };
+        let body = RequestBody::Put {
+            target: target(partition),
+            key: &key,
+            value: &value,
+            condition: Condition::Always,
+        };
         self.send_write(body, vec![(partition, key.clone(), Some(value.clone()))], false);
     }
 
@@ -219,9 +301,13 @@ impl Model {
                 self.written(reply.id, &keys, conditional, result);
             }
             (Sent::Get { partition, key, known, might }, ReplyBody::Get(result)) => {
+                if matches!(result, Err(ReadError::UnknownPartition(_))) {
+                    assert!(partition >= 1000, "partition {partition} is gone");
+                    return;
+                }
                 let found = result.unwrap_or_else(|error| panic!("get {key:?}: {error}"));
                 let value = found.map(|found| self.sim.value(found.value));
-                let history = &self.keys[&(partition, key.clone())];
+                let Some(history) = self.keys.get(&(partition, key.clone())) else { return };
                 let before = known.checked_sub(1).and_then(|i| history.acknowledged[i].clone());
                 let legal = before == value
                     || history.acknowledged[known..].contains(&value)
@@ -231,11 +317,24 @@ impl Model {
             }
             (Sent::Scan { partition }, ReplyBody::Scan(result)) => {
                 let page = result.unwrap_or_else(|error| panic!("scan: {error}"));
+                assert!(page.records.is_sorted_by(|a, b| a.key != b.key), "a scan shows a key twice");
                 for record in &page.records {
                     let known = self.keys.contains_key(&(partition, record.key.to_vec()));
                     assert!(known, "scan shows a key that was never written");
                 }
             }
+            (Sent::Create, ReplyBody::Catalog(result)) => match result {
+                Ok(()) => self.churn = Churn::Live,
+                Err(CatalogError::Poisoned) => {}
+                Err(CatalogError::Full) => self.churned(true),
+                Err(error) => panic!("create: {error}"),
+            },
+            (Sent::Drop, ReplyBody::Catalog(result)) => match result {
+                Ok(()) => self.churned(false),
+                Err(CatalogError::Poisoned) => {}
+                Err(CatalogError::Full) => self.churn = Churn::Live,
+                Err(error) => panic!("drop: {error}"),
+            },
             (Sent::Other, _) => {}
             (_, body) => panic!("{body:?} is no answer to what was asked"),
         }
@@ -250,13 +349,17 @@ impl Model {
     ) {
         if let Err(error) = &result {
             match error {
-                WriteError::Full { .. } | WriteError::Busy => self.full += 1,
+                WriteError::Full { .. } | WriteError::Busy => self.tally.full += 1,
                 WriteError::ConditionFailed { .. } => assert!(conditional),
+                // It may survive or not, as if the process had died.
+                WriteError::Poisoned if self.sim.drive.fail_writes.is_some() => return,
+                WriteError::UnknownPartition(partition) => assert!(partition.0 >= 1000),
                 other => panic!("write: {other}"),
             }
         }
         for name in keys {
-            let key = self.keys.get_mut(name).expect("the key was entered when it was sent");
+            // The partition may be gone.
+            let Some(key) = self.keys.get_mut(name) else { continue };
             let at = key.pending.iter().position(|(pending, _)| *pending == id).expect("it is pending");
             let (_, value) = key.pending.remove(at);
             if let Ok(written) = &result {
@@ -271,39 +374,76 @@ impl Model {
             if self.sent.is_empty() {
                 return;
             }
+            assert!(!self.sim.is_stuck(), "{} requests wait for nothing", self.sent.len());
             self.step(&mut Vec::new());
         }
         panic!("{} requests are never answered", self.sent.len());
     }
 
     fn crash(&mut self) {
-        self.sim.crash();
-        if self.sim.random.percent(30) {
-            // Again, in the middle of recovery.
-            for _ in 0..self.sim.random.below(40) {
+        for _ in 0..=self.sim.random.below(3) {
+            self.tally.crashes += 1;
+            if self.sim.random.percent(40) {
+                // The process alone, and then the power while the next one reads or has begun to serve.
+                self.sim.kill();
+            } else {
+                self.sim.crash();
+            }
+            for _ in 0..self.sim.random.below(60) {
                 self.sim.step(&mut Vec::new());
             }
-            self.sim.crash();
         }
         self.sim.run_until_serving();
-        self.sent.clear();
         self.check_after_crash();
+    }
+
+    /// From some moment on, all writes fail: all requests end, and reads go on.
+    fn fail_writes(&mut self) {
+        self.tally.poisoned += 1;
+        self.sim.drive.fail_writes = Some(5);
+        for _ in 0..self.sim.random.below(60) {
+            self.act();
+        }
+        self.quiesce();
+        self.crash();
+    }
+
+    fn check_churn(&mut self) {
+        let listed = self.sim.tables();
+        let found = listed.iter().find(|(table, _)| *table >= 10);
+        let all: Vec<u32> = self.churn_partitions().collect();
+        if let Some((table, partitions)) = found {
+            assert_eq!((*table, partitions), (self.churn_table, &all), "a part of a table");
+        }
+        match (self.churn, found.is_some()) {
+            (Churn::Absent, false) | (Churn::Live, true) => {}
+            (Churn::Absent, true) => panic!("a dropped table is back"),
+            (Churn::Live, false) => panic!("a table is lost"),
+            (Churn::Creating | Churn::Dropping, true) => self.churn = Churn::Live,
+            (Churn::Creating, false) => self.churned(true),
+            (Churn::Dropping, false) => self.churned(false),
+        }
     }
 
     /// Every key has its last acknowledged value, or that of a write that was on its way; from now on,
     /// what it has is what it has.
     fn check_after_crash(&mut self) {
+        self.sent.clear();
+        self.check_churn();
         for ((partition, name), key) in std::mem::take(&mut self.keys) {
             let value = self.read(partition, &name);
+            if partition == MEMORY {
+                assert_eq!(value, None, "memory does not survive");
+                continue;
+            }
             let legal = value == key.last() || key.pending.iter().any(|(_, pending)| *pending == value);
             assert!(legal, "{} of partition {partition} after a crash", String::from_utf8_lossy(&name));
             let kept = Key { acknowledged: vec![value], ..Key::default() };
             self.keys.insert((partition, name), kept);
         }
         for group in 0..GROUPS {
-            let value = |i: u64| {
-                self.keys.get(&(1, format!("group/{group}/{i}").into_bytes())).and_then(Key::last)
-            };
+            let value =
+                |i: u64| self.keys.get(&(1, format!("group/{group}/{i}").into_bytes())).and_then(Key::last);
             let first = value(0);
             assert!((1..GROUP_KEYS).all(|i| value(i) == first), "half of a batch in group {group}");
         }
@@ -319,7 +459,8 @@ impl Model {
     /// With nothing under way, the shard is the map.
     fn check_whole(&mut self) {
         self.quiesce();
-        for partition in 1..=PARTITIONS {
+        let churn = if self.churn == Churn::Live { self.churn_partitions() } else { 0..0 };
+        for partition in (1..=PARTITIONS).chain([MEMORY]).chain(churn) {
             let expected: Vec<_> = self
                 .keys
                 .range((partition, Vec::new())..(partition + 1, Vec::new()))
@@ -335,9 +476,11 @@ impl Model {
             assert!(matches!(count, ReplyBody::Count(Ok(n)) if n == expected.len() as u64), "{count:?}");
         }
         self.sim.settle();
-        let live: u64 = self.keys.iter().filter_map(|((_, name), key)| {
-            key.last().map(|value| 30 + name.len() as u64 + value.len() as u64)
-        }).sum();
+        let bytes = |((partition, name), key): (&(u32, Vec<u8>), &Key)| {
+            let value = key.last().filter(|_| *partition != MEMORY)?;
+            Some(30 + name.len() as u64 + value.len() as u64)
+        };
+        let live: u64 = self.keys.iter().filter_map(bytes).sum();
         let stats = self.sim.shard.stats();
         assert_eq!(stats.live_bytes, live, "live bytes are those of the live records");
         assert_eq!(self.sim.buffers.in_use(), 0, "every buffer was given back");
@@ -358,8 +501,15 @@ impl Model {
                 KeyRange { start: after.as_deref().unwrap_or(b""), end: None }
             };
             let target = target(partition);
-            let body = RequestBody::Scan { target, range, reverse, limit: 37, byte_budget: 32 << 10, keys_only: false };
-            let ReplyBody::Scan(Ok(page)) = self.sim.ask(body) else { panic!("scan") };
+            let body = RequestBody::Scan {
+                target,
+                range,
+                reverse,
+                limit: 37,
+                byte_budget: 32 << 10,
+                keys_only: false,
+            };
+            let ReplyBody::Scan(Ok(page)) = self.sim.ask(body) else { panic!("scan of {partition}") };
             seen.extend(page.records.iter().map(|record| (record.key.to_vec(), record.value.to_vec())));
             if !page.more {
                 return seen;
@@ -372,43 +522,65 @@ fn random_space(seed: u64) -> u64 {
     [40, 300, 1500][(seed % 3) as usize]
 }
 
-fn run(seed: u64) -> (u64, u64) {
+/// However full the drive was: once all is deleted, writes go on.
+fn empty_and_fill(model: &mut Model) {
+    model.quiesce();
+    for (partition, name) in model.keys.keys() {
+        let deleted = model.sim.delete(*partition, name);
+        assert!(deleted.is_ok(), "a delete on a drive that may be full: {deleted:?}");
+    }
+    let value = vec![1; model.longest as usize];
+    for i in 0..8u32 {
+        let put = model.sim.put(1, &i.to_be_bytes(), &value);
+        assert!(put.is_ok(), "an empty drive takes writes: {put:?} {:?}", model.sim.shard.stats());
+    }
+}
+
+fn run(seed: u64) -> Tally {
     let mut model = Model::new(seed);
     for round in 0..12 {
         for _ in 0..model.sim.random.below(400) {
             model.act();
         }
-        match model.sim.random.below(3) {
-            0 => model.check_whole(),
-            1 => {
+        let stats = model.sim.shard.stats();
+        model.tally.cleaned += stats.segments_cleaned;
+        model.tally.checkpoints += stats.checkpoints;
+        match model.sim.random.below(10) {
+            0 | 1 => model.check_whole(),
+            2 | 3 => {
                 model.quiesce();
                 model.sim.reopen();
                 model.check_after_crash();
             }
+            4 => model.fail_writes(),
             _ => model.crash(),
         }
         if round == 11 {
             model.check_whole();
         }
     }
-    let stats = model.sim.shard.stats();
-    (model.values, stats.segments_cleaned)
+    empty_and_fill(&mut model);
+    model.tally
 }
 
 #[test]
 fn random_operations_crashes_and_restarts_agree_with_a_plain_map() {
-    let number = |name: &str, default| {
-        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-    };
+    let number =
+        |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     let (seeds, start): (u64, u64) = (number("LODE_SEEDS", 40), number("LODE_SEED_START", 1));
-    let (mut values, mut cleaned) = (0, 0);
+    let mut all = Tally::default();
     for seed in start..start + seeds {
         let outcome = std::panic::catch_unwind(|| run(seed));
-        let Ok((wrote, segments)) = outcome else {
+        let Ok(tally) = outcome else {
             panic!("seed {seed} failed: LODE_SEEDS=1 LODE_SEED_START={seed} replays it");
         };
-        values += wrote;
-        cleaned += segments;
+        all.values += tally.values;
+        all.full += tally.full;
+        all.cleaned += tally.cleaned;
+        all.checkpoints += tally.checkpoints;
+        all.crashes += tally.crashes;
+        all.poisoned += tally.poisoned;
+        all.churned += tally.churned;
     }
-    println!("{seeds} seeds from {start}: {values} values written, {cleaned} segments cleaned");
+    println!("{seeds} seeds from {start}: {all:?}");
 }

@@ -63,12 +63,8 @@ impl Superblock {
     /// Encodes into a whole block, for the slot at byte `at` of the drive.
     pub fn encode(&self, seed: ChecksumSeed, at: u64, block: &mut [u8]) {
         assert!(self.void.len() <= MAX_VOID_RANGES, "{} void ranges", self.void.len());
-        let none = RootLocation {
-            segment: SegmentId(u32::MAX),
-            generation: Generation(0),
-            offset: 0,
-            len: 0,
-        };
+        let none =
+            RootLocation { segment: SegmentId(u32::MAX), generation: Generation(0), offset: 0, len: 0 };
         let mut body = ByteWriter::new();
         body.u64(self.version).u64(self.checkpoint);
         for root in self.roots.unwrap_or([none, none]) {

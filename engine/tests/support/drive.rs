@@ -1,16 +1,13 @@
 //! A drive of memory that is slow, completes out of order, and forgets at a crash what it may forget.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use lode_engine::{BufferId, Buffers, Completion, DeviceError, Op, Token};
 
 use super::random::Random;
 
 const SECTOR_BYTES: usize = 512;
-
-/// A write that the drive may still forget, in whole or by the sector.
-struct Volatile {
-    at: usize,
-    bytes: Vec<u8>,
-}
+const BLOCK_BYTES: usize = 4096;
 
 struct Pending {
     token: Token,
@@ -29,14 +26,19 @@ pub struct SimDrive {
     pub now: Vec<u8>,
     /// What survives a crash for sure.
     stable: Vec<u8>,
-    volatile: Vec<Volatile>,
+    /// Sectors that are in the drive's cache alone, and by which write.
+    volatile: BTreeMap<usize, u64>,
+    writes: u64,
     pending: Vec<Pending>,
     /// Percent of pending operations that end in a step.
     pub pace_percent: u64,
     /// Writes from now on fail with this error.
     pub fail_writes: Option<i32>,
+    /// Blocks that cannot be read, by number.
+    pub unreadable: BTreeSet<usize>,
     pub reads: u64,
     pub written_bytes: u64,
+    pub flushes: u64,
 }
 
 impl SimDrive {
@@ -44,12 +46,15 @@ impl SimDrive {
         SimDrive {
             now: vec![0; len],
             stable: vec![0; len],
-            volatile: Vec::new(),
+            volatile: BTreeMap::new(),
+            writes: 0,
             pending: Vec::new(),
             pace_percent: 40,
             fail_writes: None,
+            unreadable: BTreeSet::new(),
             reads: 0,
             written_bytes: 0,
+            flushes: 0,
         }
     }
 
@@ -79,15 +84,12 @@ impl SimDrive {
             Op::Write { token, buffer, at, len, durable } => {
                 assert!(at.0.is_multiple_of(4096) && len.is_multiple_of(4096), "{op:?} is not aligned");
                 self.written_bytes += u64::from(len);
-                // As the bytes are now: changing them before the write has ended would be a bug, which
-                // the comparison at its end finds.
+                // As the bytes are now: changing them before the write has ended would be a bug.
                 let bytes = buffers.bytes(buffer)[..len as usize].to_vec();
                 (token, What::Write { at: at.0 as usize, bytes, durable })
             }
             Op::Flush { token } => (token, What::Flush),
-            Op::Discard { token, at, len } => {
-                (token, What::Discard { at: at.0 as usize, len: len as usize })
-            }
+            Op::Discard { token, at, len } => (token, What::Discard { at: at.0 as usize, len: len as usize }),
         };
         self.pending.push(Pending { token, what });
     }
@@ -111,58 +113,98 @@ impl SimDrive {
         let mut result = Ok(());
         match pending.what {
             What::Read { buffer, at, len } => {
-                buffers.bytes_mut(buffer)[..len].copy_from_slice(&self.now[at..at + len]);
+                let blocks = at / BLOCK_BYTES..(at + len) / BLOCK_BYTES;
+                if self.unreadable.range(blocks).next().is_some() {
+                    result = Err(DeviceError { os_error: 5 });
+                } else {
+                    buffers.bytes_mut(buffer)[..len].copy_from_slice(&self.now[at..at + len]);
+                }
             }
             What::Write { at, bytes, durable } => match self.fail_writes {
+                // Whether any of it arrived, nobody knows.
                 Some(os_error) => {
-                    self.volatile.push(Volatile { at, bytes });
+                    self.cache(at, &bytes, |sector| sector % 2 == 0);
                     result = Err(DeviceError { os_error });
                 }
                 None => {
-                    self.now[at..at + bytes.len()].copy_from_slice(&bytes);
+                    self.cache(at, &bytes, |_| true);
                     if durable {
-                        self.stable[at..at + bytes.len()].copy_from_slice(&bytes);
-                    } else {
-                        self.volatile.push(Volatile { at, bytes });
+                        self.harden(at, bytes.len());
                     }
                 }
             },
             What::Flush => {
-                for write in std::mem::take(&mut self.volatile) {
-                    self.stable[write.at..write.at + write.bytes.len()].copy_from_slice(&write.bytes);
-                }
+                self.flushes += 1;
+                self.harden(0, self.now.len());
             }
-            // A discarded range reads as anything; zeros are one such thing.
+            // A discarded range reads as anything: what it was, or zeros.
             What::Discard { at, len } => {
-                self.now[at..at + len].fill(0);
-                self.stable[at..at + len].fill(0);
+                for block in (at..at + len).step_by(BLOCK_BYTES).filter(|block| block / BLOCK_BYTES % 3 != 0)
+                {
+                    self.put(block, &[0; BLOCK_BYTES]);
+                }
+                self.harden(at, len);
             }
         }
         Completion { token: pending.token, result }
     }
 
-    /// Power is lost: of what was not durable, each sector is there or not.
-    pub fn crash(&mut self, random: &mut Random) {
-        let mut unsure = std::mem::take(&mut self.volatile);
+    /// Sectors of a write reach the drive's cache.
+    fn cache(&mut self, at: usize, bytes: &[u8], which: impl Fn(usize) -> bool) {
+        self.writes += 1;
+        for (i, sector) in bytes.chunks(SECTOR_BYTES).enumerate().filter(|(i, _)| which(*i)) {
+            let begin = at + i * SECTOR_BYTES;
+            self.now[begin..begin + sector.len()].copy_from_slice(sector);
+            self.volatile.insert(begin / SECTOR_BYTES, self.writes);
+        }
+    }
+
+    /// What the cache holds of this range becomes stable.
+    fn harden(&mut self, at: usize, len: usize) {
+        let sectors = at / SECTOR_BYTES..(at + len).div_ceil(SECTOR_BYTES);
+        let cached: Vec<usize> = self.volatile.range(sectors).map(|(sector, _)| *sector).collect();
+        for sector in cached {
+            self.volatile.remove(&sector);
+            self.keep(sector);
+        }
+    }
+
+    fn keep(&mut self, sector: usize) {
+        let range = sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES;
+        self.stable[range.clone()].copy_from_slice(&self.now[range]);
+    }
+
+    /// The process dies: of the writes under way, some arrive in the drive's cache, some in part.
+    pub fn kill(&mut self, random: &mut Random) {
         for pending in std::mem::take(&mut self.pending) {
             if let What::Write { at, bytes, .. } = pending.what {
-                unsure.push(Volatile { at, bytes });
+                match random.below(3) {
+                    0 => {}
+                    1 => self.cache(at, &bytes, |_| true),
+                    _ => {
+                        let mask = random.next();
+                        self.cache(at, &bytes, |sector| mask >> (sector % 64) & 1 == 0);
+                    }
+                }
             }
         }
-        for write in unsure {
-            // Some writes vanish whole, some are there whole, some are torn.
-            let fate = random.below(3);
-            for (i, sector) in write.bytes.chunks(SECTOR_BYTES).enumerate() {
-                if fate == 0 || (fate == 1 && random.percent(50)) {
-                    let at = write.at + i * SECTOR_BYTES;
-                    self.stable[at..at + sector.len()].copy_from_slice(sector);
-                }
+        self.fail_writes = None;
+    }
+
+    /// Power is lost: of what was not durable, some writes vanish, some stay, some stay in part.
+    pub fn crash(&mut self, random: &mut Random) {
+        self.kill(random);
+        let mut fates = BTreeMap::new();
+        for (sector, write) in std::mem::take(&mut self.volatile) {
+            let fate = *fates.entry(write).or_insert_with(|| random.below(3));
+            if fate == 0 || (fate == 1 && random.percent(50)) {
+                self.keep(sector);
             }
         }
         self.now.copy_from_slice(&self.stable);
     }
 
-    /// The process ends, the power does not: what was written is there.
+    /// All that is under way arrives, and stays.
     pub fn settle(&mut self) {
         for pending in std::mem::take(&mut self.pending) {
             if let What::Write { at, bytes, .. } = pending.what {
@@ -170,6 +212,7 @@ impl SimDrive {
             }
         }
         self.volatile.clear();
+        self.fail_writes = None;
         self.stable.copy_from_slice(&self.now);
     }
 }

@@ -1,18 +1,20 @@
 //! What engine tests run a shard on: a drive, buffers and a clock of memory, and one seed for all chance.
 #![allow(dead_code, missing_docs, clippy::expect_used)]
 
+pub mod ask;
 pub mod drive;
 pub mod random;
 
 use lode_engine::{
-    Buffers, Geometry, Inbox, Now, NodeId, Outbox, Phase, Reply, ReplyBody, Request, RequestBody, RequestId,
-    Shard, ShardConfig, ShardId, format_drive, DriveIdentity,
+    Buffers, DriveIdentity, Geometry, Inbox, NodeId, Now, Outbox, Phase, Reply, ReplyBody, Request,
+    RequestBody, RequestId, Shard, ShardConfig, ShardId, format_drive,
 };
 
 use drive::{PoolBuffers, SimDrive};
 use random::Random;
 
 pub const UUID: [u8; 16] = [0x4c; 16];
+const POOL_BYTES: usize = 64 << 20;
 
 /// A shard over a simulated drive. One thread, virtual time.
 pub struct Sim {
@@ -23,8 +25,11 @@ pub struct Sim {
     pub config: ShardConfig,
     pub now_ns: u64,
     pub wall_ns: u64,
+    pub pool_bytes: usize,
     next_id: u64,
     pub replies: Vec<Reply>,
+    /// Something happened outside that a reactor would step for.
+    poked: bool,
 }
 
 impl Sim {
@@ -40,28 +45,37 @@ impl Sim {
         let mut sim = Sim {
             shard,
             drive,
-            buffers: PoolBuffers::new(64 << 20),
+            buffers: PoolBuffers::new(POOL_BYTES),
             random: Random::new(seed),
             config,
             now_ns: 1,
             wall_ns: 1_000_000,
+            pool_bytes: POOL_BYTES,
             next_id: 1,
             replies: Vec::new(),
+            poked: true,
         };
         sim.run_until_serving();
         sim
     }
 
-    /// Ends the process at this instant and starts anew from what the drive kept.
+    /// Power is lost at this instant; a new process starts from what the drive kept.
     pub fn crash(&mut self) {
         self.drive.crash(&mut self.random);
         self.restart();
     }
 
-    fn restart(&mut self) {
-        self.buffers = PoolBuffers::new(64 << 20);
+    /// The process dies at this instant, the drive does not; a new process starts.
+    pub fn kill(&mut self) {
+        self.drive.kill(&mut self.random);
+        self.restart();
+    }
+
+    pub fn restart(&mut self) {
+        self.buffers = PoolBuffers::new(self.pool_bytes);
         self.replies.clear();
         self.shard = Shard::new(self.config.clone());
+        self.poked = true;
     }
 
     /// Starts anew and recovers.
@@ -72,21 +86,42 @@ impl Sim {
     }
 
     pub fn run_until_serving(&mut self) {
+        match self.run_recovery() {
+            Phase::Serving => {}
+            other => panic!("the shard failed to open: {other:?}"),
+        }
+    }
+
+    /// Steps until recovery has ended, one way or the other.
+    pub fn run_recovery(&mut self) -> Phase {
         for _ in 0..1_000_000 {
-            match self.shard.phase() {
-                Phase::Serving => return,
-                Phase::Failed(error) => panic!("the shard failed to open: {error}"),
-                Phase::Recovering => self.step(&mut Vec::new()),
+            if *self.shard.phase() != Phase::Recovering {
+                return self.shard.phase().clone();
             }
+            assert!(!self.is_stuck(), "recovery waits for nothing");
+            self.step(&mut Vec::new());
         }
         panic!("recovery does not end");
     }
 
-    /// One step: some operations end, time passes, `requests` go in, replies are kept.
+    /// Whether nothing would ever step the shard again.
+    pub fn is_stuck(&self) -> bool {
+        let waits = self.shard.has_work() || self.shard.next_wake_ns().is_some() || self.poked;
+        self.drive.is_idle() && !waits
+    }
+
+    /// Time passes, some operations end; the shard is stepped if it has something to be stepped for, as
+    /// a reactor would. Replies are kept.
     pub fn step(&mut self, requests: &mut Vec<Request<'_>>) {
         self.now_ns += self.random.below(40_000) + 1;
         self.wall_ns += 1_000;
         let completions = self.drive.complete_some(&mut self.buffers, &mut self.random);
+        let is_due = self.shard.next_wake_ns().is_some_and(|wake_ns| wake_ns <= self.now_ns);
+        let has_news = !requests.is_empty() || !completions.is_empty() || self.poked;
+        if !has_news && !is_due && !self.shard.has_work() {
+            return;
+        }
+        self.poked = false;
         let mut inbox = Inbox { requests: std::mem::take(requests), completions };
         let mut outbox = Outbox::default();
         let now = Now { monotonic_ns: self.now_ns, wall_ns: self.wall_ns };
@@ -106,13 +141,19 @@ impl Sim {
     pub fn ask(&mut self, body: RequestBody<'_>) -> ReplyBody {
         let id = self.next_id();
         self.step(&mut vec![Request { id, body }]);
+        self.reply_to(id)
+    }
+
+    /// Steps until a request is answered.
+    pub fn reply_to(&mut self, id: RequestId) -> ReplyBody {
         for _ in 0..1_000_000 {
             if let Some(at) = self.replies.iter().position(|reply| reply.id == id) {
                 return self.replies.remove(at).body;
             }
+            assert!(!self.is_stuck(), "request {id} waits for nothing: {:?}", self.shard.stats());
             self.step(&mut Vec::new());
         }
-        panic!("request {id} is never answered");
+        panic!("request {id} is never answered: {:?}", self.shard.stats());
     }
 
     /// The bytes of a value that was replied with; the buffer goes back to the pool.
@@ -122,6 +163,7 @@ impl Sim {
             lode_engine::Payload::Buffer { buffer, start, len } => {
                 let bytes = self.buffers.bytes(buffer)[start as usize..(start + len) as usize].to_vec();
                 self.buffers.release(buffer);
+                self.poked = true;
                 bytes
             }
         }
@@ -130,7 +172,7 @@ impl Sim {
     /// Steps until nothing is under way.
     pub fn settle(&mut self) {
         for _ in 0..1_000_000 {
-            if self.drive.is_idle() && !self.shard.has_work() && self.shard.next_wake_ns().is_none() {
+            if self.is_stuck() {
                 return;
             }
             self.step(&mut Vec::new());

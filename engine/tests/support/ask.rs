@@ -1,0 +1,116 @@
+//! Requests in short words, and what they are answered.
+
+use lode_engine::{
+    BatchWrite, CatalogError, CheckpointError, Condition, Epoch, KeyRange, PartitionId, PartitionSpec,
+    Placement, ReadError, ReplyBody, RequestBody, ScanPage, StoreKind, TableId, TableSpec, Target,
+    WriteError, Written,
+};
+
+use super::Sim;
+
+pub fn target(partition: u32) -> Target {
+    Target { partition: PartitionId(partition), epoch: Epoch(1) }
+}
+
+/// A partition over all keys.
+pub fn partition_spec(table: u32, partition: u32) -> PartitionSpec {
+    PartitionSpec {
+        id: PartitionId(partition),
+        table: TableId(table),
+        epoch: Epoch(1),
+        start: Vec::new(),
+        end: None,
+    }
+}
+
+pub fn table_spec(table: u32, store: StoreKind) -> TableSpec {
+    TableSpec { id: TableId(table), name: format!("t{table}"), store, placement: Placement::Range }
+}
+
+impl Sim {
+    pub fn create(&mut self, table: u32, store: StoreKind, partitions: &[u32]) -> Result<(), CatalogError> {
+        let partitions = partitions.iter().map(|p| partition_spec(table, *p)).collect();
+        self.catalog(RequestBody::CreateTable { table: table_spec(table, store), partitions })
+    }
+
+    pub fn catalog(&mut self, body: RequestBody<'_>) -> Result<(), CatalogError> {
+        match self.ask(body) {
+            ReplyBody::Catalog(result) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn drop_table(&mut self, table: u32) -> Result<(), CatalogError> {
+        self.catalog(RequestBody::DropTable { table: TableId(table) })
+    }
+
+    pub fn write(&mut self, body: RequestBody<'_>) -> Result<Written, WriteError> {
+        match self.ask(body) {
+            ReplyBody::Write(result) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn put(&mut self, partition: u32, key: &[u8], value: &[u8]) -> Result<Written, WriteError> {
+        self.put_if(partition, key, value, Condition::Always)
+    }
+
+    pub fn put_if(
+        &mut self,
+        partition: u32,
+        key: &[u8],
+        value: &[u8],
+        condition: Condition,
+    ) -> Result<Written, WriteError> {
+        self.write(RequestBody::Put { target: target(partition), key, value, condition })
+    }
+
+    pub fn delete(&mut self, partition: u32, key: &[u8]) -> Result<Written, WriteError> {
+        self.write(RequestBody::Delete { target: target(partition), key, condition: Condition::Always })
+    }
+
+    pub fn batch(&mut self, partition: u32, writes: Vec<BatchWrite<'_>>) -> Result<Written, WriteError> {
+        self.write(RequestBody::Batch { target: target(partition), writes })
+    }
+
+    pub fn get(&mut self, partition: u32, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        match self.ask(RequestBody::Get { target: target(partition), key }) {
+            ReplyBody::Get(result) => result.map(|found| found.map(|found| self.value(found.value))),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn count(&mut self, partition: u32) -> Result<u64, ReadError> {
+        match self.ask(RequestBody::Count { target: target(partition), range: KeyRange::default() }) {
+            ReplyBody::Count(result) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn scan(&mut self, partition: u32, limit: u32, byte_budget: u32) -> Result<ScanPage, ReadError> {
+        let (target, range) = (target(partition), KeyRange::default());
+        let body = RequestBody::Scan { target, range, reverse: false, limit, byte_budget, keys_only: false };
+        match self.ask(body) {
+            ReplyBody::Scan(result) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn checkpoint(&mut self) -> Result<(), CheckpointError> {
+        match self.ask(RequestBody::Checkpoint) {
+            ReplyBody::Checkpoint(result) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Tables with their partitions' ids.
+    pub fn tables(&mut self) -> Vec<(u32, Vec<u32>)> {
+        match self.ask(RequestBody::ListTables) {
+            ReplyBody::Tables(tables) => tables
+                .into_iter()
+                .map(|(spec, partitions)| (spec.id.0, partitions.iter().map(|p| p.spec.id.0).collect()))
+                .collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
