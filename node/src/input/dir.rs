@@ -18,6 +18,8 @@ use crate::cli::escape::{escape, unescape};
 /// Walks a directory in order.
 pub struct DirReader {
     root: PathBuf,
+    /// What is passed over, absolute.
+    skip: Vec<PathBuf>,
     /// For each open directory its entries still to come, the next one last.
     stack: Vec<Vec<PathBuf>>,
     /// The file that is being given out in parts.
@@ -37,7 +39,7 @@ struct SplitFile {
 
 impl DirReader {
     /// Opens a directory at a position.
-    pub fn open(root: &Path, from: &Position) -> Result<DirReader, InputError> {
+    pub fn open(root: &Path, skip: &[PathBuf], from: &Position) -> Result<DirReader, InputError> {
         let resume_after = match from {
             Position::Start => None,
             Position::After { path } => {
@@ -47,10 +49,12 @@ impl DirReader {
             }
             Position::Line { .. } => return Err(InputError::BadPosition { path: shown(root) }),
         };
-        let entries = sorted_entries(root, Path::new(""));
-        let entries = entries.map_err(|error| InputError::Io { path: shown(root), error })?;
+        let refused = |error| InputError::Io { path: shown(root), error };
+        let root = &fs::canonicalize(root).map_err(refused)?;
+        let entries = sorted_entries(root, Path::new("")).map_err(refused)?;
         Ok(DirReader {
-            root: root.to_owned(),
+            root: root.clone(),
+            skip: skip.to_vec(),
             stack: vec![entries],
             split: None,
             last: resume_after.clone(),
@@ -145,7 +149,7 @@ impl Reader for DirReader {
                 Some(split) => (split.relative.clone(), self.next_part()),
                 None => {
                     let relative = self.next_entry()?;
-                    if self.done_before(&relative) {
+                    if self.done_before(&relative) || self.skip.contains(&self.root.join(&relative)) {
                         continue;
                     }
                     (relative.clone(), self.visit(relative))
@@ -188,12 +192,12 @@ fn sorted_entries(root: &Path, relative: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Bytes of all regular files under a directory; what cannot be read counts nothing.
-pub fn total_bytes(root: &Path) -> u64 {
+pub fn total_bytes(root: &Path, skip: &[PathBuf]) -> u64 {
     let mut bytes = 0;
-    let mut open = vec![root.to_owned()];
+    let mut open = vec![fs::canonicalize(root).unwrap_or_else(|_| root.to_owned())];
     while let Some(dir) = open.pop() {
         let Ok(entries) = fs::read_dir(dir) else { continue };
-        for entry in entries.flatten() {
+        for entry in entries.flatten().filter(|entry| !skip.contains(&entry.path())) {
             match entry.metadata() {
                 Ok(meta) if meta.is_dir() => open.push(entry.path()),
                 Ok(meta) if meta.is_file() => bytes += meta.len(),

@@ -70,6 +70,8 @@ pub struct InputOptions {
     pub key: Option<String>,
     /// How to read it; by the file's name where `None`.
     pub kind: Option<InputKind>,
+    /// Files and directories within a directory that are passed over; absolute, as `fs::canonicalize` has them.
+    pub skip: Vec<PathBuf>,
 }
 
 /// Why an input cannot be read on.
@@ -184,7 +186,7 @@ pub fn open(options: &InputOptions, from: &Position) -> Result<Box<dyn Reader>, 
             if options.key.is_some() {
                 return Err(InputError::KeyNotForDirectory { path: shown(&options.path) });
             }
-            Ok(Box::new(dir::DirReader::open(&options.path, from)?))
+            Ok(Box::new(dir::DirReader::open(&options.path, &options.skip, from)?))
         }
         InputKind::Csv => Ok(Box::new(csv::CsvReader::open(&options.path, options.key.as_deref(), from)?)),
         InputKind::JsonLines => {
@@ -221,7 +223,7 @@ pub fn kind_of(options: &InputOptions) -> Result<InputKind, InputError> {
 /// Bytes of the whole input, for progress: exact for a file, a walk for a directory.
 pub fn total_bytes(options: &InputOptions) -> Result<u64, InputError> {
     match kind_of(options)? {
-        InputKind::Directory => Ok(dir::total_bytes(&options.path)),
+        InputKind::Directory => Ok(dir::total_bytes(&options.path, &options.skip)),
         InputKind::Csv | InputKind::JsonLines => std::fs::metadata(&options.path)
             .map(|meta| meta.len())
             .map_err(|error| InputError::Io { path: shown(&options.path), error }),

@@ -31,7 +31,7 @@ impl Drop for Scratch {
 }
 
 fn options(path: &Path, key: Option<&str>) -> InputOptions {
-    InputOptions { path: path.to_owned(), key: key.map(str::to_owned), kind: None }
+    InputOptions { path: path.to_owned(), key: key.map(str::to_owned), kind: None, skip: Vec::new() }
 }
 
 fn drain(reader: &mut dyn Reader) -> (Vec<(String, Vec<u8>)>, Vec<String>) {
@@ -80,6 +80,21 @@ fn a_directory_gives_paths_and_contents_in_order() {
     assert!(bad.is_empty(), "{bad:?}");
     assert_eq!(total_bytes(&options).unwrap(), good.iter().map(|(_, value)| value.len() as u64).sum::<u64>());
     assert_resumes(&options);
+}
+
+#[test]
+fn what_is_to_be_skipped_is_neither_read_nor_counted() {
+    let scratch = Scratch::new("skip");
+    for name in ["a", "drive", "dir/x", "dir/y", "dirt"] {
+        scratch.write(name, name);
+    }
+    let root = fs::canonicalize(&scratch.0).unwrap();
+    let options =
+        InputOptions { skip: vec![root.join("drive"), root.join("dir")], ..options(&scratch.0, None) };
+    let (good, _) = drain(open(&options, &Position::Start).unwrap().as_mut());
+    let keys: Vec<&str> = good.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(keys, ["a", "dirt"]);
+    assert_eq!(total_bytes(&options).unwrap(), 5);
 }
 
 #[test]

@@ -15,6 +15,8 @@ use crate::config::DEFAULT_DATA;
 /// Where the drive goes if [`DEFAULT_DATA`] is somebody's.
 const SECOND_DATA: &str = "lode-data/quickstart.lode";
 const MARKER_SUFFIX: &str = ".quickstart";
+/// A drive file has this behind its name until it is whole.
+const UNFINISHED_SUFFIX: &str = ".unfinished";
 const MARKER_TEXT: &str = "`lode quickstart` made the drive beside this file and will start over with it.\n";
 /// Smallest drive: the node needs segments to work with.
 const MIN_DRIVE_BYTES: u64 = 1 << 30;
@@ -30,6 +32,28 @@ pub fn marker_of(drive: &Path) -> PathBuf {
     let mut marker = drive.as_os_str().to_owned();
     marker.push(MARKER_SUFFIX);
     PathBuf::from(marker)
+}
+
+/// Everything that quickstart may write, resolved: an input that holds it must not take it for data.
+pub fn candidates(wanted: Option<&Path>) -> Vec<PathBuf> {
+    let drives = [wanted, Some(Path::new(DEFAULT_DATA)), Some(Path::new(SECOND_DATA))];
+    let beside = |drive: &Path| {
+        let mut unfinished = drive.as_os_str().to_owned();
+        unfinished.push(UNFINISHED_SUFFIX);
+        [resolved(drive), resolved(&marker_of(drive)), resolved(Path::new(&unfinished))]
+    };
+    drives.into_iter().flatten().flat_map(beside).collect()
+}
+
+/// The path without links and dots, as far as there is something at it.
+pub fn resolved(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match (absolute.parent(), absolute.file_name()) {
+        (Some(parent), Some(name)) => {
+            fs::canonicalize(parent).map_or_else(|_| absolute.clone(), |parent| parent.join(name))
+        }
+        _ => absolute,
+    }
 }
 
 /// The drive is in use for more than quickstart: it is no longer quickstart's to remove.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::place;
 use crate::cli::args::QuickstartArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::load::chunks::Cap;
@@ -38,7 +39,12 @@ pub fn choose(args: &QuickstartArgs) -> Result<Source, Failure> {
         Some(path) => (path.clone(), Cap::NONE, path.display().to_string()),
         None => default_input()?,
     };
-    let input = InputOptions { path, key: args.key.clone(), kind: args.format.map(Into::into) };
+    let mut skip = place::candidates(args.data.as_deref());
+    if args.input.is_none() {
+        // What builds and version control keep changes meanwhile, and is no source.
+        skip.extend([".git", "target"].map(|name| place::resolved(&path.join(name))));
+    }
+    let input = InputOptions { path, key: args.key.clone(), kind: args.format.map(Into::into), skip };
     let refused = |error| Failure::new(Exit::Input, error);
     input::open(&input, &Position::Start).map_err(refused)?;
     let total = input::total_bytes(&input).map_err(refused)?;

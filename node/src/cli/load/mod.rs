@@ -27,8 +27,12 @@ const TOLD_IN_FULL: usize = 10;
 
 /// Loads, and verifies if asked to.
 pub fn run(args: &LoadArgs, global: &Global, session: &Session, out: &mut Output) -> Result<(), Failure> {
-    let input =
-        InputOptions { path: args.input.clone(), key: args.key.clone(), kind: args.format.map(Into::into) };
+    let input = InputOptions {
+        path: args.input.clone(),
+        key: args.key.clone(),
+        kind: args.format.map(Into::into),
+        skip: Vec::new(),
+    };
     // A wrong input is told before a table is made for it.
     input::open(&input, &Position::Start).map_err(|error| Failure::new(Exit::Input, error))?;
     let table = session.block_on(find_or_make(args, session))?;

@@ -137,7 +137,8 @@ mod tests {
         fs::create_dir_all(&dir).unwrap();
         let input = dir.join("rows.csv");
         fs::write(&input, "id\n1\n").unwrap();
-        let options = InputOptions { path: input.clone(), key: Some("id".into()), kind: None };
+        let options =
+            InputOptions { path: input.clone(), key: Some("id".into()), kind: None, skip: Vec::new() };
         let path = default_path(&input);
         assert_eq!(path.file_name().unwrap(), "rows.csv.lode-load");
         assert_eq!(read(&path).unwrap(), None);
