@@ -110,14 +110,14 @@ fn overwriting_goes_on_for_ever() {
     let node = home.start();
     let mut client = node.client();
     make_table(&mut client, "t");
-    // 60 % live, then four times the drive in overwrites: only cleaning can make room for them.
+    // 60 % live, then three times the drive in overwrites: only cleaning can make room for them.
     let records = (192 << 20) * 6 / 10 / VALUE_BYTES as u64;
     let mut dice = value::Dice::new(1);
     let mut versions = vec![0; records as usize];
     for number in 0..records {
         client.put("t", &key(number), &value::make(&key(number), 0, VALUE_BYTES)).unwrap();
     }
-    for version in 1..=(4 * (192 << 20) / VALUE_BYTES as u64) {
+    for version in 1..=(3 * (192 << 20) / VALUE_BYTES as u64) {
         let number = dice.below(records);
         client.put("t", &key(number), &value::make(&key(number), version, VALUE_BYTES)).unwrap();
         versions[number as usize] = version;
