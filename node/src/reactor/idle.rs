@@ -6,49 +6,55 @@
 
 use std::time::Duration;
 
-/// A reactor spins only while at most this many requests and operations are in flight.
-const MAX_SPIN_WORK: usize = 4;
+/// A reactor spins only while at most this many requests are in flight.
+const MAX_SPIN_REQUESTS: usize = 4;
 /// The longest spin, in nanoseconds.
 const MAX_SPIN_NS: u64 = 150_000;
-/// Gaps are averaged with a weight of 1 in `2^GAP_SHIFT`.
-const GAP_SHIFT: u32 = 3;
-/// A gap counts for at most this many nanoseconds, so that one long pause is soon forgotten.
-const MAX_GAP_NS: u64 = 4 * MAX_SPIN_NS;
+/// Waits are averaged with a weight of 1 in `2^SHIFT`.
+const SHIFT: u32 = 3;
+/// A wait counts for at most this many nanoseconds, so that one long pause is soon forgotten.
+const MAX_WAIT_NS: u64 = 4 * MAX_SPIN_NS;
+/// A yield that takes longer than this gave the core to a thread that wanted it.
+const LONG_YIELD_NS: u64 = 30_000;
+/// How long there is no spinning after another thread wanted the core.
+const CONTENTION_NS: u64 = 5_000_000;
 
 /// Learns how long work stays away.
 #[derive(Debug)]
 pub struct Idle {
-    /// Average time without work, in nanoseconds.
-    typical_gap_ns: u64,
-    idle_since_ns: Option<u64>,
+    /// Average wait for work, in nanoseconds.
+    typical_ns: u64,
+    contended_until_ns: u64,
 }
 
 impl Idle {
     /// One that has seen nothing yet, and so sleeps.
     pub fn new() -> Idle {
-        Idle { typical_gap_ns: MAX_GAP_NS, idle_since_ns: None }
+        Idle { typical_ns: MAX_WAIT_NS, contended_until_ns: 0 }
     }
 
-    /// Nothing to do.
-    pub fn begin(&mut self, now_ns: u64) {
-        self.idle_since_ns.get_or_insert(now_ns);
+    /// A wait for work, spun or slept, took so long.
+    pub fn waited(&mut self, wait_ns: u64) {
+        self.typical_ns -= self.typical_ns.div_ceil(1 << SHIFT);
+        self.typical_ns += wait_ns.min(MAX_WAIT_NS) >> SHIFT;
     }
 
-    /// Something to do.
-    pub fn end(&mut self, now_ns: u64) {
-        if let Some(since_ns) = self.idle_since_ns.take() {
-            let gap_ns = now_ns.saturating_sub(since_ns).min(MAX_GAP_NS);
-            self.typical_gap_ns += gap_ns >> GAP_SHIFT;
-            self.typical_gap_ns -= self.typical_gap_ns.min((self.typical_gap_ns + 7) >> GAP_SHIFT);
+    /// A yield while spinning took so long; tells whether to go on spinning.
+    pub fn yielded(&mut self, yield_ns: u64, now_ns: u64) -> bool {
+        let contended = yield_ns > LONG_YIELD_NS;
+        if contended {
+            self.contended_until_ns = now_ns + CONTENTION_NS;
         }
+        !contended
     }
 
-    /// How long to spin now, with so much work in flight; zero means to sleep at once.
-    pub fn spin(&self, work_in_flight: usize) -> Duration {
-        if work_in_flight > MAX_SPIN_WORK || self.typical_gap_ns > MAX_SPIN_NS {
+    /// How long to spin now, with so many requests in flight; zero means to sleep at once.
+    pub fn spin(&self, requests_in_flight: usize, now_ns: u64) -> Duration {
+        let few = requests_in_flight <= MAX_SPIN_REQUESTS;
+        if !few || self.typical_ns > MAX_SPIN_NS || now_ns < self.contended_until_ns {
             return Duration::ZERO;
         }
-        Duration::from_nanos((2 * self.typical_gap_ns + 5_000).min(MAX_SPIN_NS))
+        Duration::from_nanos((2 * self.typical_ns + 5_000).min(MAX_SPIN_NS))
     }
 }
 
@@ -57,21 +63,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn short_gaps_make_it_spin_and_long_ones_make_it_sleep() {
+    fn short_waits_make_it_spin_and_long_ones_make_it_sleep() {
         let mut idle = Idle::new();
-        assert_eq!(idle.spin(0), Duration::ZERO);
-        let mut now_ns = 0;
-        let mut gaps = |idle: &mut Idle, gap_ns, count| {
-            for _ in 0..count {
-                idle.begin(now_ns);
-                now_ns += gap_ns;
-                idle.end(now_ns);
-            }
-        };
-        gaps(&mut idle, 20_000, 50);
-        assert!(idle.spin(1) > Duration::from_micros(20));
-        assert_eq!(idle.spin(100), Duration::ZERO);
-        gaps(&mut idle, 5_000_000, 50);
-        assert_eq!(idle.spin(0), Duration::ZERO);
+        assert_eq!(idle.spin(0, 0), Duration::ZERO);
+        (0..50).for_each(|_| idle.waited(20_000));
+        assert!(idle.spin(1, 0) > Duration::from_micros(20));
+        assert_eq!(idle.spin(100, 0), Duration::ZERO, "many requests hide the cost of waking");
+        (0..3).for_each(|_| idle.waited(5_000_000));
+        assert_eq!(idle.spin(0, 0), Duration::ZERO);
+    }
+
+    #[test]
+    fn who_wants_the_core_gets_it() {
+        let mut idle = Idle::new();
+        (0..50).for_each(|_| idle.waited(20_000));
+        assert!(idle.yielded(1_000, 7));
+        assert!(!idle.yielded(1_000_000, 7));
+        assert_eq!(idle.spin(1, 8), Duration::ZERO);
+        assert!(idle.spin(1, 7 + CONTENTION_NS) > Duration::ZERO);
     }
 }

@@ -143,19 +143,14 @@ impl Reactor {
     pub fn run(mut self) {
         while !self.exiting {
             let now = self.clock.now();
-            let worked = self.turn(now);
-            if worked {
-                self.idle.end(now.monotonic_ns);
-            } else {
-                self.idle.begin(now.monotonic_ns);
-            }
-            self.wait(now.monotonic_ns);
+            self.turn(now);
+            self.wait();
         }
         self.close_all();
     }
 
-    /// One turn; tells whether there was anything to do.
-    fn turn(&mut self, now: Now) -> bool {
+    /// One turn.
+    fn turn(&mut self, now: Now) {
         self.stats.turns += 1;
         let mut events = std::mem::take(&mut self.events);
         self.ring.take_events(&mut events);
@@ -176,7 +171,6 @@ impl Reactor {
         }
         self.post_backlog();
         self.look_at_touched(now.monotonic_ns);
-        worked
     }
 
     /// Frames to requests, one step of the shard, operations to the ring, answers to who asked.
@@ -310,36 +304,55 @@ impl Reactor {
     }
 
     /// Submits what the turn prepared, and waits for something to do: spins a little, or sleeps.
-    fn wait(&mut self, now_ns: u64) {
+    fn wait(&mut self) {
         let more = self.engine.has_work() || !self.completions.is_empty() || !self.mailbox().is_empty();
         if self.exiting || more {
             return self.ring.submit();
         }
-        let spin = self.idle.spin(self.pending.len());
-        if !spin.is_zero() {
-            self.ring.submit();
-            self.stats.spins += 1;
-            let begun = Instant::now();
-            loop {
-                for _ in 0..LOOKS_PER_YIELD {
-                    if self.ring.is_ready() || !self.mailbox().is_empty() {
-                        return;
-                    }
-                    std::hint::spin_loop();
+        let begun_ns = self.clock.monotonic_ns();
+        let spin = self.idle.spin(self.pending.len(), begun_ns);
+        if spin.is_zero() || !self.spin(begun_ns, spin) {
+            self.sleep();
+        }
+        let waited_ns = self.clock.monotonic_ns() - begun_ns;
+        self.idle.waited(waited_ns);
+    }
+
+    /// Looks for work for a while; tells whether some came.
+    fn spin(&mut self, begun_ns: u64, spin: Duration) -> bool {
+        self.ring.submit();
+        self.stats.spins += 1;
+        let end_ns = begun_ns + spin.as_nanos() as u64;
+        loop {
+            for _ in 0..LOOKS_PER_YIELD {
+                if self.ring.is_ready() || !self.mailbox().is_empty() {
+                    return true;
                 }
-                if begun.elapsed() >= spin || self.is_due(self.clock.now().monotonic_ns) {
-                    break;
-                }
-                std::thread::yield_now();
+                std::hint::spin_loop();
+            }
+            let before_ns = self.clock.monotonic_ns();
+            if self.is_due(before_ns) {
+                return true;
+            }
+            if before_ns >= end_ns {
+                return false;
+            }
+            std::thread::yield_now();
+            let now_ns = self.clock.monotonic_ns();
+            if !self.idle.yielded(now_ns - before_ns, now_ns) {
+                return false;
             }
         }
-        let sleep = self.longest_sleep(now_ns);
+    }
+
+    fn sleep(&mut self) {
+        let longest = self.longest_sleep(self.clock.monotonic_ns());
         let waker = Arc::clone(self.mailbox().waker());
         waker.announce_sleep();
         // Mail that came before the announcement woke nobody.
-        if self.mailbox().is_empty() && !sleep.is_zero() {
+        if self.mailbox().is_empty() && !longest.is_zero() {
             let want = (self.ring.drive_operations() / OPERATIONS_PER_WAKE).clamp(1, MAX_BATCH);
-            self.ring.submit_and_wait_for(want, BATCH_PATIENCE, sleep);
+            self.ring.submit_and_wait_for(want, BATCH_PATIENCE, longest);
         } else {
             self.ring.submit();
         }
@@ -402,8 +415,12 @@ impl Clock {
         Clock { begun: Instant::now() }
     }
 
+    fn monotonic_ns(&self) -> u64 {
+        self.begun.elapsed().as_nanos() as u64
+    }
+
     fn now(&self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { monotonic_ns: self.begun.elapsed().as_nanos() as u64, wall_ns: wall.as_nanos() as u64 }
+        Now { monotonic_ns: self.monotonic_ns(), wall_ns: wall.as_nanos() as u64 }
     }
 }
