@@ -127,8 +127,8 @@ pub enum Event {
         socket: SocketId,
         /// Bytes that the peer took since the last event of this send.
         bytes: usize,
-        /// The emptied box, for the next send.
-        outgoing: Box<Outgoing>,
+        /// What was sent, emptied, for the next send.
+        outgoing: Outgoing,
         /// The outcome.
         result: Result<(), i32>,
     },

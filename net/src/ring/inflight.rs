@@ -45,7 +45,7 @@ pub(super) struct DriveWork {
 /// A send, and how far it has come. Boxed by its slot: the kernel holds addresses into it.
 pub(super) struct SendWork {
     pub(super) socket: SocketId,
-    pub(super) outgoing: Box<Outgoing>,
+    pub(super) outgoing: Outgoing,
     pub(super) done: usize,
     pub(super) vectors: Vec<libc::iovec>,
     pub(super) message: libc::msghdr,

@@ -124,8 +124,8 @@ impl Ring {
         }
     }
 
-    /// Sends `outgoing`. One send at a time on a socket; [`Event::Sent`] gives the box back.
-    pub fn send(&mut self, socket: SocketId, outgoing: Box<Outgoing>) {
+    /// Sends `outgoing`. One send at a time on a socket; [`Event::Sent`] gives it back.
+    pub fn send(&mut self, socket: SocketId, outgoing: Outgoing) {
         assert!(!outgoing.is_empty(), "an empty send");
         let state = self.sockets.get(socket);
         assert!(!state.sending && !state.closing, "socket {} cannot send now", socket.0);
@@ -199,7 +199,13 @@ impl Ring {
         work.outgoing.vectors(&self.slab, work.done, &mut vectors);
         // Without MSG_WAITALL: every part that the peer takes is seen, so that a stalled peer is, too.
         let flags = libc::MSG_NOSIGNAL;
-        let entry = match vectors.as_slice() {
+        work.vectors = vectors;
+        let slot = self.in_flight.insert(Work::Send(work));
+        // Addresses are taken where the work stays: in its slot.
+        let Work::Send(work) = self.in_flight.get_mut(slot) else {
+            unreachable!("the work was just put there");
+        };
+        let entry = match work.vectors.as_slice() {
             [one] if one.iov_len <= u32::MAX as usize => {
                 opcode::Send::new(file, one.iov_base.cast(), one.iov_len as u32).flags(flags).build()
             }
@@ -209,10 +215,8 @@ impl Ring {
                 opcode::SendMsg::new(file, &raw const work.message).flags(flags as u32).build()
             }
         };
-        work.vectors = vectors;
-        let slot = self.in_flight.insert(Work::Send(work));
         // SAFETY: the entry points into the boxed work (header and vectors), which the slot keeps, and
-        // the vectors to bytes that the boxed `Outgoing` keeps or to slab buffers lent to the kernel,
+        // the vectors to bytes that its `Outgoing` keeps on the heap, or to slab buffers lent to the kernel,
         // all until the slot's last completion.
         unsafe { self.push(entry.user_data(slot.to_user_data())) };
     }

@@ -155,7 +155,7 @@ fn echo(ring: &mut Ring, connections: usize) {
         if let Some(socket) = touched {
             let (bytes, sending, ended) = backlog.get_mut(&socket).expect("open");
             if !*sending && !bytes.is_empty() {
-                let mut outgoing = Box::<Outgoing>::default();
+                let mut outgoing = Outgoing::default();
                 let (head, tail) = bytes.split_at(bytes.len() / 2);
                 outgoing.push_copy(head);
                 outgoing.push_shared(tail.to_vec().into());
@@ -223,7 +223,7 @@ fn connected(allowed: Allowed) -> (Ring, SocketId, TcpStream) {
 fn a_send_from_slab_buffers_arrives_whole_and_gives_them_back() {
     let (mut ring, socket, mut peer) = connected(Allowed::default());
     let mut expected = Vec::new();
-    let mut outgoing = Box::<Outgoing>::default();
+    let mut outgoing = Outgoing::default();
     for n in 0..2u8 {
         let buffer = ring.slab_mut().acquire(1 << 20).expect("a buffer");
         ring.slab_mut().bytes_mut(buffer).fill(n);
@@ -249,7 +249,7 @@ fn a_send_from_slab_buffers_arrives_whole_and_gives_them_back() {
 fn closing_ends_a_send_that_nobody_reads() {
     let (mut ring, socket, peer) = connected(Allowed::default());
     let buffer = ring.slab_mut().acquire(1 << 20).expect("a buffer");
-    let mut outgoing = Box::<Outgoing>::default();
+    let mut outgoing = Outgoing::default();
     outgoing.push_buffer(buffer, 0, 1 << 20);
     outgoing.push_shared(vec![0; 32 << 20].into());
     ring.receive(socket);
@@ -327,7 +327,7 @@ fn a_ring_can_be_dropped_with_everything_in_flight() {
         ring.attach_drive(drive_file().into());
         peer.write_all(b"unread").expect("sent");
         ring.receive(socket);
-        let mut outgoing = Box::<Outgoing>::default();
+        let mut outgoing = Outgoing::default();
         outgoing.push_shared(vec![1; 16 << 20].into());
         ring.send(socket, outgoing);
         for token in 0..16 {

@@ -9,6 +9,9 @@ use super::{Control, ControlEvent, ShardReply, stats};
 use crate::dispatch::{Answer, AnswerBody, Asked, ControlQuestion, checkpoint_error_answer};
 use crate::mailbox::{JobId, Mail};
 
+/// The tables of one shard, and what their partitions there hold.
+pub type ShardTables = Vec<(TableSpec, Vec<PartitionInfo>)>;
+
 /// A checkpoint that shards are writing while the control thread goes on.
 #[derive(Debug)]
 pub struct CheckpointJob {
@@ -80,7 +83,7 @@ impl Control {
     }
 
     /// The tables of all shards.
-    pub(super) fn ask_tables(&mut self) -> Vec<(ShardId, Vec<(TableSpec, Vec<PartitionInfo>)>)> {
+    pub(super) fn ask_tables(&mut self) -> Vec<(ShardId, ShardTables)> {
         let replies = self.ask_all(|_| Some(RequestBody::ListTables));
         replies
             .into_iter()

@@ -69,7 +69,7 @@ pub struct Connection {
     pub progress_ns: u64,
     /// Whether it is in the list of those to look at before the turn ends.
     pub touched: bool,
-    queue: VecDeque<Box<Outgoing>>,
+    queue: VecDeque<Outgoing>,
 }
 
 impl Connection {
@@ -97,7 +97,7 @@ impl Connection {
     }
 
     /// The next send, if none is under way.
-    pub fn next_send(&mut self, now_ns: u64) -> Option<Box<Outgoing>> {
+    pub fn next_send(&mut self, now_ns: u64) -> Option<Outgoing> {
         if self.sending || self.phase == Phase::Closing {
             return None;
         }
@@ -228,15 +228,15 @@ pub struct Surroundings<'a> {
 
 /// Emptied boxes, kept for the next sends.
 #[derive(Debug, Default)]
-pub struct Spares(Vec<Box<Outgoing>>);
+pub struct Spares(Vec<Outgoing>);
 
 impl Spares {
-    fn take(&mut self) -> Box<Outgoing> {
+    fn take(&mut self) -> Outgoing {
         self.0.pop().unwrap_or_default()
     }
 
     /// Keeps an emptied box, unless there are enough or it is large.
-    pub fn put(&mut self, outgoing: Box<Outgoing>) {
+    pub fn put(&mut self, outgoing: Outgoing) {
         debug_assert!(outgoing.is_empty(), "a spare box is empty");
         if self.0.len() < MAX_SPARE_BOXES && outgoing.capacity() <= MAX_SPARE_BYTES {
             self.0.push(outgoing);

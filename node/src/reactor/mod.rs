@@ -176,7 +176,7 @@ impl Reactor {
     /// Frames to requests, one step of the shard, operations to the ring, answers to who asked.
     fn step(&mut self, now: Now) {
         let mut received = std::mem::take(&mut self.received);
-        let mut mailed = std::mem::take(&mut self.mailed);
+        let mailed = std::mem::take(&mut self.mailed);
         {
             let (slab, chunks) = self.ring.memory();
             let mut intake = intake::Intake {
@@ -197,7 +197,7 @@ impl Reactor {
                 intake.chunk(*socket, chunks.bytes(chunk));
             }
             let mut frames = intake.frames;
-            frames.extend(mailed.drain(..));
+            frames.extend(mailed);
             let mut requests: Vec<Request<'_>> = std::mem::take(&mut self.commands);
             let control = &self.config.control;
             intake::ask(&frames, control, self.config.shard, &mut requests, &mut self.answers);
@@ -206,7 +206,6 @@ impl Reactor {
             self.completions = inbox.completions;
             assert!(self.completions.is_empty(), "a step takes all completions");
         }
-        self.mailed = mailed;
         for (_, chunk) in received.drain(..) {
             self.ring.recycle(chunk);
         }

@@ -221,7 +221,10 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
         match start_shard(start) {
             Ok(thread) => threads.push(thread),
             Err(reason) => {
-                let _ = mailboxes.iter().map(|mailbox| mailbox.post(crate::mailbox::Mail::Exit)).count();
+                for mailbox in mailboxes.iter() {
+                    // The box of a shard that has just begun has room.
+                    let _ = mailbox.post(crate::mailbox::Mail::Exit);
+                }
                 threads.into_iter().for_each(|thread: JoinHandle<()>| drop(thread.join()));
                 return Err(ServeError::Shard { shard, reason });
             }

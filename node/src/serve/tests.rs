@@ -50,13 +50,8 @@ fn what_is_put_is_got_on_every_shard_and_after_a_restart() {
         assert_eq!(client.get("t", &n.to_be_bytes()).expect("got").expect("there").value, value(n));
     }
     assert_eq!(client.count("m", b"", None).expect("counted"), 0);
-    let mut scanner = client.scan("t", ScanOptions::default());
-    let mut keys = 0;
-    while let Some(record) = scanner.next() {
-        record.expect("scanned");
-        keys += 1;
-    }
-    assert_eq!(keys, 300);
+    let scanned: Result<Vec<_>, _> = client.scan("t", ScanOptions::default()).collect();
+    assert_eq!(scanned.expect("scanned").len(), 300);
     client.drop_table("t").expect("dropped");
     assert_eq!(client.list_tables().expect("listed").len(), 1);
     drop(client);
