@@ -1,0 +1,64 @@
+//! Damage on the drive is found and told, never passed on as data.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::process::Command;
+
+use lode_net::client::{GetError, Placement, Store, TableOptions};
+use lode_tests::node::{Home, binary};
+use lode_tests::value;
+
+const RECORDS: u64 = 400;
+
+fn key(number: u64) -> Vec<u8> {
+    format!("{number:06}").into_bytes()
+}
+
+#[test]
+fn a_damaged_record_answers_with_an_error_and_its_neighbours_with_their_values() {
+    let home = Home::with(&["--size", "256MiB", "--shards", "1", "--memory", "128MiB"]);
+    let node = home.start();
+    let mut client = node.client();
+    let placement = Placement::Hash { partitions: 4 };
+    client.create_table(TableOptions { name: "t".to_owned(), store: Store::Durable, placement }).unwrap();
+    for number in 0..RECORDS {
+        client.put("t", &key(number), &value::make(&key(number), number, 20_000)).unwrap();
+    }
+    assert!(node.stop().success());
+    let offline = || Command::new(binary()).arg("check").arg(home.drive()).output().unwrap();
+    assert!(offline().status.success(), "an undamaged drive is said to be damaged");
+
+    // One bit in the middle of record 200's value, wherever it lies.
+    let damaged = 200;
+    let drive = OpenOptions::new().read(true).write(true).open(home.drive()).unwrap();
+    let bytes = std::fs::read(home.drive()).unwrap();
+    let wanted = value::make(&key(damaged), damaged, 20_000);
+    let at =
+        bytes.windows(64).position(|window| *window == wanted[100..164]).expect("the value is on the drive");
+    let at = at + 5000;
+    drive.write_all_at(&[bytes[at] ^ 0x10], at as u64).unwrap();
+    drive.sync_all().unwrap();
+    let report = offline();
+    assert!(!report.status.success(), "damage was not found: {}", String::from_utf8_lossy(&report.stdout));
+
+    let node = home.start();
+    let mut client = node.client();
+    let mut told = 0;
+    for number in 0..RECORDS {
+        match client.get("t", &key(number)) {
+            Ok(Some(record)) => {
+                assert_eq!(value::version(&key(number), &record.value), Some(number));
+            }
+            Ok(None) => panic!("record {number} was silently dropped"),
+            Err(GetError::Corrupt { .. }) => told += 1,
+            Err(error) => panic!("record {number}: {error}"),
+        }
+    }
+    assert!(told >= 1, "the damaged record was given out");
+    assert!(told <= 20, "{told} records are lost to one bit");
+    assert!(matches!(client.get("t", &key(damaged)), Err(GetError::Corrupt { .. })));
+    // Writing it again mends it.
+    client.put("t", &key(damaged), &value::make(&key(damaged), 7, 100)).unwrap();
+    let record = client.get("t", &key(damaged)).unwrap().expect("it was written again");
+    assert_eq!(value::version(&key(damaged), &record.value), Some(7));
+}
