@@ -14,6 +14,18 @@ fn key(number: u64) -> Vec<u8> {
     format!("{number:06}").into_bytes()
 }
 
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    loop {
+        // Most of a drive is zeros: the first byte sorts out nearly all places.
+        let at = from + bytes[from..].iter().position(|byte| *byte == wanted[0])?;
+        if bytes[at..].starts_with(wanted) {
+            return Some(at);
+        }
+        from = at + 1;
+    }
+}
+
 #[test]
 fn a_damaged_record_answers_with_an_error_and_its_neighbours_with_their_values() {
     let home = Home::with(&["--size", "256MiB", "--shards", "1", "--memory", "128MiB"]);
@@ -33,9 +45,7 @@ fn a_damaged_record_answers_with_an_error_and_its_neighbours_with_their_values()
     let drive = OpenOptions::new().read(true).write(true).open(home.drive()).unwrap();
     let bytes = std::fs::read(home.drive()).unwrap();
     let wanted = value::make(&key(damaged), damaged, 20_000);
-    let at =
-        bytes.windows(64).position(|window| *window == wanted[100..164]).expect("the value is on the drive");
-    let at = at + 5000;
+    let at = find(&bytes, &wanted[100..164]).expect("the value is on the drive") + 5000;
     drive.write_all_at(&[bytes[at] ^ 0x10], at as u64).unwrap();
     drive.sync_all().unwrap();
     let report = offline();

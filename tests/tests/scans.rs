@@ -11,7 +11,7 @@ type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Short, long, binary, and with much in common.
 fn draw_key(dice: &mut Dice) -> Vec<u8> {
-    let number = dice.below(400);
+    let number = dice.below(250);
     match dice.below(4) {
         0 => number.to_be_bytes()[6..].to_vec(),
         1 => format!("user/{number:04}/profile").into_bytes(),
@@ -23,7 +23,7 @@ fn draw_key(dice: &mut Dice) -> Vec<u8> {
 fn fill(client: &mut Client, table: &str, seed: u64) -> Model {
     let mut dice = Dice::new(seed);
     let mut model = Model::new();
-    for version in 0..1500 {
+    for version in 0..900 {
         let key = draw_key(&mut dice);
         if dice.below(5) == 0 {
             let existed = client.delete(table, &key).expect("a delete is taken").existed;
@@ -53,7 +53,7 @@ fn expected(model: &Model, options: &ScanOptions) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 fn compare(client: &mut Client, table: &str, model: &Model, seed: u64) {
     let mut dice = Dice::new(seed);
-    for round in 0..60 {
+    for round in 0..24 {
         let bounded = round % 3 > 0;
         let options = ScanOptions {
             start: if bounded { draw_key(&mut dice) } else { Vec::new() },
