@@ -119,8 +119,14 @@ impl UserReplay {
         self.skip_void();
     }
 
-    /// What is decided, in order; `None` until more is known.
+    /// What is decided, in order; `None` until more is known. Damaged frames wait for a whole one, which
+    /// tells up to which version records are lost.
     pub fn next(&mut self) -> Option<Verdict> {
+        let is_whole = |held: &Held| matches!(held, Held::Whole(_));
+        self.held.iter().any(is_whole).then(|| self.decide()).flatten()
+    }
+
+    fn decide(&mut self) -> Option<Verdict> {
         match self.held.front()? {
             Held::Whole(_) => {}
             Held::Damaged((header, ..)) if header.number <= self.durable => {}
@@ -153,7 +159,7 @@ impl UserReplay {
     /// The log ends here: what is not decided is a torn tail.
     pub fn finish(mut self) -> End {
         let mut verdicts = Vec::new();
-        while let Some(verdict) = self.next() {
+        while let Some(verdict) = self.decide() {
             verdicts.push(verdict);
         }
         let after = self.seen.next().max(self.expected);

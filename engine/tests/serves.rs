@@ -12,7 +12,7 @@ use support::Sim;
 const TARGET: Target = Target { partition: PartitionId(1), epoch: Epoch(1) };
 
 fn small() -> Geometry {
-    Geometry::plan(8 << 20, 1, Some(64 << 10), 8 << 10).unwrap()
+    Geometry::plan(8 << 20, 1, Some(64 << 10), 8 << 10).expect("the drive is large enough")
 }
 
 pub fn table(sim: &mut Sim, id: u32, store: StoreKind, partitions: u32) {
@@ -29,7 +29,12 @@ pub fn table(sim: &mut Sim, id: u32, store: StoreKind, partitions: u32) {
     assert!(matches!(reply, ReplyBody::Catalog(Ok(()))), "{reply:?}");
 }
 
-fn put(sim: &mut Sim, key: &[u8], value: &[u8], condition: Condition) -> Result<lode_engine::Written, WriteError> {
+fn put(
+    sim: &mut Sim,
+    key: &[u8],
+    value: &[u8],
+    condition: Condition,
+) -> Result<lode_engine::Written, WriteError> {
     match sim.ask(RequestBody::Put { target: TARGET, key, value, condition }) {
         ReplyBody::Write(result) => result,
         other => panic!("{other:?}"),

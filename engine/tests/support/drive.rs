@@ -139,7 +139,9 @@ impl SimDrive {
             }
             // A discarded range reads as anything: what it was, or zeros.
             What::Discard { at, len } => {
-                for block in (at..at + len).step_by(BLOCK_BYTES).filter(|block| block / BLOCK_BYTES % 3 != 0)
+                for block in (at..at + len)
+                    .step_by(BLOCK_BYTES)
+                    .filter(|block| !(block / BLOCK_BYTES).is_multiple_of(3))
                 {
                     self.put(block, &[0; BLOCK_BYTES]);
                 }

@@ -1,0 +1,348 @@
+//! Bits rot and sectors fail: what is damaged says so, its neighbours are served, and nothing old is
+//! given for new.
+#![allow(missing_docs)]
+
+mod support;
+
+use lode_engine::format::ChecksumSeed;
+use lode_engine::format::frame::{FrameHeader, Stream};
+use lode_engine::format::superblock::Superblock;
+use lode_engine::{Condition, Geometry, OpenError, Phase, ReadError, ShardId, StoreKind, WriteError};
+use support::{Sim, UUID};
+
+const BLOCK: usize = 4096;
+const SEGMENT: u32 = 64 << 10;
+
+fn sim(seed: u64) -> Sim {
+    let geometry = Geometry::plan(2 << 20, 1, Some(SEGMENT), 8 << 10).expect("the drive is large enough");
+    // No cache: every read is of the drive.
+    let mut sim = Sim::format(seed, geometry, |config| config.cache_bytes = 0);
+    sim.create(1, StoreKind::Durable, &[1, 2]).expect("the drive is empty");
+    sim
+}
+
+fn seed() -> ChecksumSeed {
+    ChecksumSeed::new(&UUID, ShardId(0))
+}
+
+fn value(name: &str) -> Vec<u8> {
+    format!("<{name}>").into_bytes().repeat(40)
+}
+
+fn area_at(sim: &Sim) -> usize {
+    sim.config.geometry.area_at(ShardId(0)).0 as usize
+}
+
+/// All frames of a stream: where on the drive, and their headers, in the order of their numbers.
+fn frames(sim: &Sim, stream: Stream) -> Vec<(usize, FrameHeader)> {
+    let area = area_at(sim);
+    let end = area + sim.config.geometry.area_bytes() as usize;
+    let decode = |at: usize| {
+        let header = FrameHeader::decode_any(seed(), (at - area) as u64, &sim.drive.now[at..at + BLOCK])?;
+        (header.stream == stream).then_some((at, header))
+    };
+    let mut found: Vec<_> = (area..end).step_by(BLOCK).filter_map(decode).collect();
+    found.sort_by_key(|(_, header)| (header.generation, header.number));
+    found
+}
+
+/// Where a value lies on the drive, last copy first.
+fn find(sim: &Sim, value: &[u8]) -> usize {
+    sim.drive.now.windows(value.len()).rposition(|bytes| bytes == value).expect("the value was written")
+}
+
+fn superblock(sim: &Sim, at: usize) -> Option<Superblock> {
+    Superblock::decode(seed(), at as u64, &sim.drive.now[at..at + BLOCK])
+}
+
+/// Slots of the newest superblock: head and mirror.
+fn newest_slots(sim: &Sim) -> [usize; 2] {
+    let slots = sim.config.geometry.superblock_slots(ShardId(0)).map(|slot| slot.0 as usize);
+    let version = |slot: usize| superblock(sim, slot).map_or(0, |superblock| superblock.version);
+    if version(slots[0]) > version(slots[1]) { [slots[0], slots[2]] } else { [slots[1], slots[3]] }
+}
+
+fn is_corrupt<T: std::fmt::Debug>(result: &Result<T, ReadError>) -> bool {
+    matches!(result, Err(ReadError::Corrupt { .. }))
+}
+
+#[test]
+fn a_rotten_value_answers_corrupt_and_its_neighbours_are_served() {
+    let mut sim = sim(1);
+    for name in ["a", "b", "c"] {
+        sim.put(1, name.as_bytes(), &value(name)).unwrap();
+    }
+    let at = find(&sim, &value("b"));
+    sim.drive.flip(at + 7);
+    assert!(is_corrupt(&sim.get(1, b"b")));
+    assert_eq!(sim.get(1, b"a"), Ok(Some(value("a"))));
+    assert_eq!(sim.get(1, b"c"), Ok(Some(value("c"))));
+    assert!(is_corrupt(&sim.scan(1, 10, 1 << 20)), "a page with a hole would pass for the whole truth");
+    let refused = sim.put_if(1, b"b", b"new", Condition::IfAbsent);
+    assert!(matches!(refused, Err(WriteError::Corrupt { .. })), "{refused:?}");
+    assert_eq!(sim.shard.stats().corrupt_records, 3);
+    sim.put(1, b"b", b"new").unwrap();
+    assert_eq!(sim.get(1, b"b"), Ok(Some(b"new".to_vec())), "an overwrite heals");
+}
+
+#[test]
+fn a_block_that_cannot_be_read_answers_a_device_error_and_nothing_more() {
+    let mut sim = sim(2);
+    for name in ["a", "b", "c"] {
+        sim.put(1, name.as_bytes(), &value(name)).unwrap();
+    }
+    let block = find(&sim, &value("b")) / BLOCK;
+    sim.drive.unreadable.insert(block);
+    assert!(matches!(sim.get(1, b"b"), Err(ReadError::Device { os_error: 5, .. })));
+    assert_eq!(sim.get(1, b"a"), Ok(Some(value("a"))));
+    sim.put(2, b"later", b"makes the frames before it known as durable").unwrap();
+    sim.reopen();
+    assert_eq!(sim.shard.stats().quarantined_frames, 1, "the one frame, not the chunk it was read in");
+    assert!(is_corrupt(&sim.get(1, b"b")));
+    assert!(is_corrupt(&sim.get(1, b"a")), "older than what was lost, of a frame whose header is lost");
+    assert_eq!(sim.get(1, b"c"), Ok(Some(value("c"))), "newer than what was lost");
+}
+
+#[test]
+fn a_damaged_frame_below_the_watermark_never_lets_an_old_value_through() {
+    let mut sim = sim(3);
+    sim.put(1, b"k", &value("old")).unwrap();
+    sim.put(1, b"untouched", &value("untouched")).unwrap();
+    sim.put(2, b"other", &value("other")).unwrap();
+    sim.checkpoint().unwrap();
+    sim.put(1, b"k", &value("new")).unwrap();
+    sim.put(1, b"after", &value("after")).unwrap();
+    let at = find(&sim, &value("new"));
+    sim.drive.flip(at);
+    for round in 0..3 {
+        sim.reopen();
+        assert!(is_corrupt(&sim.get(1, b"k")), "round {round}");
+        assert!(is_corrupt(&sim.get(1, b"untouched")), "it may have been overwritten in the lost frame");
+        assert!(is_corrupt(&sim.get(1, b"absent")), "it may have been written in the lost frame");
+        assert!(is_corrupt(&sim.count(1)));
+        let refused = sim.put_if(1, b"absent", b"1", Condition::IfAbsent);
+        assert!(matches!(refused, Err(WriteError::Corrupt { .. })), "{refused:?}");
+        assert_eq!(sim.get(1, b"after"), Ok(Some(value("after"))));
+        assert_eq!(sim.get(2, b"other"), Ok(Some(value("other"))), "the frame held nothing of partition 2");
+        if round == 1 {
+            // The image remembers what the log can no longer tell.
+            sim.checkpoint().unwrap();
+        }
+    }
+    sim.put(1, b"k", b"newest").unwrap();
+    assert_eq!(sim.get(1, b"k"), Ok(Some(b"newest".to_vec())));
+    sim.reopen();
+    assert_eq!(sim.get(1, b"k"), Ok(Some(b"newest".to_vec())));
+}
+
+#[test]
+fn a_frame_without_a_trace_below_the_watermark_concerns_every_partition() {
+    let mut sim = sim(4);
+    sim.put(2, b"other", &value("other")).unwrap();
+    sim.put(1, b"k", &value("lost")).unwrap();
+    sim.put(1, b"after", &value("after")).unwrap();
+    let header = find(&sim, &value("lost")) / BLOCK * BLOCK;
+    sim.drive.flip(header + 30);
+    sim.reopen();
+    assert_eq!(sim.shard.stats().quarantined_frames, 1);
+    for (partition, key) in [(1, &b"k"[..]), (2, b"other"), (2, b"absent")] {
+        assert!(is_corrupt(&sim.get(partition, key)));
+    }
+    assert_eq!(sim.get(1, b"after"), Ok(Some(value("after"))));
+}
+
+#[test]
+fn two_damaged_frames_in_a_row_do_not_condemn_what_is_written_later() {
+    let mut sim = sim(5);
+    for name in ["1", "2", "3", "4"] {
+        sim.put(1, name.as_bytes(), &value(name)).unwrap();
+    }
+    for name in ["2", "3"] {
+        let at = find(&sim, &value(name));
+        sim.drive.flip(at);
+    }
+    sim.reopen();
+    for name in ["1", "2", "3"] {
+        assert!(is_corrupt(&sim.get(1, name.as_bytes())), "{name}");
+    }
+    sim.put(1, b"2", b"new").unwrap();
+    assert_eq!(sim.get(1, b"2"), Ok(Some(b"new".to_vec())));
+    sim.reopen();
+    assert_eq!(sim.get(1, b"2"), Ok(Some(b"new".to_vec())));
+}
+
+#[test]
+fn the_last_frame_torn_is_cut_and_stays_cut() {
+    let mut sim = sim(6);
+    sim.put(1, b"k", &value("old")).unwrap();
+    sim.put(1, b"k", &value("torn")).unwrap();
+    let at = find(&sim, &value("torn"));
+    sim.drive.flip(at);
+    sim.reopen();
+    assert_eq!(sim.get(1, b"k"), Ok(Some(value("old"))), "no later frame calls it durable");
+    assert_eq!(sim.shard.stats().quarantined_frames, 0);
+    sim.put(1, b"other", b"1").unwrap();
+    sim.drive.flip(at);
+    sim.reopen();
+    assert_eq!(sim.get(1, b"k"), Ok(Some(value("old"))), "what was cut once stays cut, even if it is whole");
+    assert_eq!(sim.get(1, b"other"), Ok(Some(b"1".to_vec())));
+}
+
+#[test]
+fn a_segment_without_its_header_is_known_by_its_first_frame_or_by_the_image() {
+    let mut sim = sim(7);
+    for i in 0..40u32 {
+        sim.put(1, &i.to_be_bytes(), &value(&format!("{i}"))).unwrap();
+    }
+    let first = frames(&sim, Stream::User)[0].0;
+    sim.drive.flip(first - BLOCK + 9);
+    sim.reopen();
+    for i in 0..40u32 {
+        assert_eq!(sim.get(1, &i.to_be_bytes()), Ok(Some(value(&format!("{i}")))), "key {i}");
+    }
+    sim.checkpoint().unwrap();
+    sim.drive.flip(first + 9);
+    sim.reopen();
+    for i in 0..40u32 {
+        assert_eq!(sim.get(1, &i.to_be_bytes()), Ok(Some(value(&format!("{i}")))), "key {i}");
+    }
+    assert_eq!(sim.shard.stats().quarantined_frames, 0);
+}
+
+#[test]
+fn either_copy_of_the_newest_superblock_is_enough() {
+    for copy in 0..2 {
+        let mut sim = sim(8);
+        for i in 0..300u32 {
+            sim.put(1, &(i % 50).to_be_bytes(), &value(&format!("{i}"))).unwrap();
+            if i % 97 == 0 {
+                sim.checkpoint().unwrap();
+            }
+        }
+        let slot = newest_slots(&sim)[copy];
+        sim.drive.flip(slot + 100);
+        sim.reopen();
+        for i in 250..300u32 {
+            let key = (i % 50).to_be_bytes();
+            assert_eq!(sim.get(1, &key), Ok(Some(value(&format!("{i}")))), "key {i}");
+        }
+        sim.settle();
+        let [head, mirror] = newest_slots(&sim);
+        assert_eq!(superblock(&sim, head), superblock(&sim, mirror), "the start mended it");
+        assert!(superblock(&sim, head).is_some());
+    }
+}
+
+#[test]
+fn without_any_superblock_the_shard_says_so() {
+    let mut sim = sim(9);
+    for slot in sim.config.geometry.superblock_slots(ShardId(0)) {
+        sim.drive.flip(slot.0 as usize + 100);
+    }
+    sim.restart();
+    assert_eq!(sim.run_recovery(), Phase::Failed(OpenError::NoSuperblock));
+}
+
+/// Image frames of the present checkpoint, by their payload's first byte.
+fn image_frames(sim: &Sim, kind: u8) -> Vec<usize> {
+    let checkpoint = superblock(sim, newest_slots(sim)[0]).expect("it is whole").checkpoint;
+    let all = frames(sim, Stream::Image).into_iter();
+    let of_kind = |(at, header): &(usize, FrameHeader)| {
+        header.durable.0 == checkpoint && sim.drive.now[at + 64] == kind
+    };
+    all.filter(of_kind).map(|(at, _)| at).collect()
+}
+
+#[test]
+fn one_copy_of_catalog_and_root_is_enough_and_none_is_said() {
+    for (kind, error) in [(1, OpenError::CatalogDamaged), (3, OpenError::RootDamaged)] {
+        let mut sim = sim(10);
+        sim.put(1, b"k", &value("k")).unwrap();
+        sim.checkpoint().unwrap();
+        let copies = image_frames(&sim, kind);
+        assert_eq!(copies.len(), 2, "kind {kind}");
+        for spared in 0..2 {
+            sim.drive.flip(copies[1 - spared] + 70);
+            sim.reopen();
+            assert_eq!(sim.get(1, b"k"), Ok(Some(value("k"))), "kind {kind}, copy {spared} left");
+            sim.drive.flip(copies[1 - spared] + 70);
+        }
+        copies.iter().for_each(|at| sim.drive.flip(at + 70));
+        sim.restart();
+        assert_eq!(sim.run_recovery(), Phase::Failed(error));
+    }
+}
+
+#[test]
+fn a_damaged_image_frame_condemns_the_partitions_that_it_may_have_held() {
+    let mut sim = sim(11);
+    sim.create(2, StoreKind::Durable, &[50]).unwrap();
+    for i in 0..3000u32 {
+        // Long keys, so that the image has many frames.
+        let key = [&i.to_be_bytes()[..], &[7; 40]].concat();
+        sim.put(if i < 1000 { 1 } else { 50 }, &key, b"v").unwrap();
+    }
+    sim.checkpoint().unwrap();
+    let entries = image_frames(&sim, 2);
+    assert!(entries.len() >= 4, "{} frames", entries.len());
+    sim.drive.flip(entries[entries.len() - 1] + 500);
+    sim.put(50, b"later", b"v").unwrap();
+    sim.reopen();
+    assert!(sim.shard.stats().quarantined_frames > 0);
+    let key = |i: u32| [&i.to_be_bytes()[..], &[7; 40]].concat();
+    assert_eq!(sim.get(1, &key(3)), Ok(Some(b"v".to_vec())), "its entries were in the frames before");
+    assert_eq!(sim.count(1), Ok(1000));
+    assert!(is_corrupt(&sim.get(50, &key(2999))), "not absent: damaged");
+    assert!(is_corrupt(&sim.count(50)));
+    assert_eq!(sim.get(50, b"later"), Ok(Some(b"v".to_vec())));
+}
+
+/// Whatever block is hit: the shard opens or says why not, and each key has its value or an error.
+#[test]
+fn no_single_rotten_block_makes_a_key_lie() {
+    let mut sim = sim(12);
+    let mut last = std::collections::BTreeMap::new();
+    for i in 0..1500u32 {
+        let key = sim.random.below(200) as u32;
+        let value = value(&format!("{i:04}")).repeat(5);
+        if i % 7 == 3 {
+            sim.delete(1, &key.to_be_bytes()).unwrap();
+            last.insert(key, None);
+        } else {
+            sim.put(1, &key.to_be_bytes(), &value).unwrap();
+            last.insert(key, Some(value));
+        }
+        if i % 400 == 300 {
+            sim.checkpoint().unwrap();
+        }
+    }
+    assert!(sim.shard.stats().segments_cleaned > 0);
+    // The very last frame may be taken for torn: nothing of ours is in it.
+    sim.put(2, b"last", b"frame").unwrap();
+    sim.drive.settle();
+    let before = sim.drive.now.clone();
+    let (mut failed, mut errors) = (0, 0);
+    for block in 0..before.len() / BLOCK {
+        // Blocks never written hold nothing to damage.
+        if before[block * BLOCK..(block + 1) * BLOCK].iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        let at = block * BLOCK + [12, 66, 300][block % 3];
+        sim.drive.put(0, &before);
+        sim.drive.flip(at);
+        sim.restart();
+        if sim.run_recovery() != Phase::Serving {
+            failed += 1;
+            continue;
+        }
+        for (key, value) in &last {
+            match sim.get(1, &key.to_be_bytes()) {
+                Ok(found) => assert_eq!(&found, value, "key {key} with a flip at {at}"),
+                Err(ReadError::Corrupt { .. }) => errors += 1,
+                Err(error) => panic!("key {key} with a flip at {at}: {error}"),
+            }
+        }
+    }
+    assert_eq!(failed, 0, "no single block is all that stands between a shard and its records");
+    assert!(errors > 0, "some block was in use");
+}

@@ -1,0 +1,205 @@
+//! A drive that is full says so, at the limit it tells; deletes and drops still work, and then writes.
+#![allow(missing_docs)]
+
+mod support;
+
+use lode_engine::{
+    BatchWrite, CheckpointError, Condition, Geometry, MIN_SEGMENTS, Phase, ReplyBody, Request, RequestBody,
+    StoreKind, WriteError,
+};
+use support::Sim;
+use support::ask::target;
+
+const SEGMENT: u32 = 64 << 10;
+
+fn sim(seed: u64, segments: u32) -> Sim {
+    let drive_bytes = (256 << 10) + u64::from(segments * SEGMENT);
+    let geometry =
+        Geometry::plan(drive_bytes, 1, Some(SEGMENT), 12 << 10).expect("the drive is large enough");
+    assert_eq!(geometry.segments_per_shard, segments);
+    let mut sim = Sim::format(seed, geometry, |_| {});
+    sim.create(1, StoreKind::Durable, &[1, 2]).expect("the drive is empty");
+    sim
+}
+
+/// Puts records of `len` bytes of value until the drive is full; gives how many were taken.
+fn fill(sim: &mut Sim, partition: u32, len: usize) -> u32 {
+    for i in 0u32.. {
+        match sim.put(partition, &i.to_be_bytes(), &vec![i as u8; len]) {
+            Ok(_) => {}
+            Err(WriteError::Full { live_bytes, limit_bytes }) => {
+                assert!(live_bytes + len as u64 + 34 > limit_bytes, "{live_bytes} of {limit_bytes}");
+                return i;
+            }
+            Err(error) => panic!("put {i}: {error}"),
+        }
+    }
+    unreachable!("the numbers do not end")
+}
+
+#[test]
+fn the_limit_is_exact_for_one_writer() {
+    let mut sim = sim(1, 40);
+    let len = 1000usize;
+    let taken = fill(&mut sim, 1, len);
+    sim.settle();
+    let stats = sim.shard.stats();
+    let left = stats.live_limit_bytes - stats.live_bytes;
+    assert_eq!(stats.live_bytes, u64::from(taken) * (30 + 4 + len as u64));
+    assert!(left < 30 + 4 + len as u64, "{left} bytes are left");
+    if left >= 34 {
+        let fits = left as usize - 34;
+        assert!(matches!(sim.put(1, b"last", &vec![0; fits + 1]), Err(WriteError::Full { .. })), "above");
+        sim.put(1, b"last", &vec![0; fits]).expect("at the limit");
+    }
+    assert!(matches!(sim.put(1, b"more", b""), Err(WriteError::Full { .. })));
+    for round in 0..3000u32 {
+        let key = (round * 7 % taken).to_be_bytes();
+        sim.put(1, &key, &vec![round as u8; len]).expect("what takes the place of another is always taken");
+    }
+    assert!(sim.shard.stats().segments_cleaned > 0);
+}
+
+#[test]
+fn deletes_and_drops_work_on_a_full_drive_and_then_writes_again() {
+    for (seed, segments, len) in [(1, MIN_SEGMENTS, 12 << 10), (2, MIN_SEGMENTS, 100), (3, 30, 5000)] {
+        let mut sim = sim(seed, segments);
+        for round in 0..4 {
+            let taken = fill(&mut sim, 1, len);
+            assert!(taken > 4, "{taken} records");
+            for i in 0..taken / 2 {
+                assert!(sim.delete(1, &i.to_be_bytes()).expect("a delete").existed, "key {i}");
+            }
+            let again = fill(&mut sim, 2, len);
+            assert!(again + 2 >= taken / 2, "round {round}: {again} after {taken}");
+            for i in 0..again {
+                sim.delete(2, &i.to_be_bytes()).expect("a delete");
+            }
+            for i in taken / 2..taken {
+                assert_eq!(sim.get(1, &i.to_be_bytes()), Ok(Some(vec![i as u8; len])), "key {i}");
+                sim.delete(1, &i.to_be_bytes()).expect("a delete");
+            }
+        }
+        sim.create(2, StoreKind::Durable, &[3]).expect("a table");
+        fill(&mut sim, 3, len);
+        sim.drop_table(2).expect("a drop on a full drive");
+        sim.settle();
+        assert_eq!(sim.shard.stats().live_bytes, 0);
+        sim.put(1, b"k", &vec![1; len]).expect("the room of the dropped table");
+    }
+}
+
+#[test]
+fn every_request_on_a_full_drive_ends() {
+    let mut sim = sim(5, MIN_SEGMENTS);
+    let value = vec![7u8; 3000];
+    let mut ids = Vec::new();
+    for i in 0..2000u32 {
+        let id = sim.next_id();
+        let key = (i % 150).to_be_bytes();
+        let target = target(1);
+        let body = match i % 5 {
+            0 => RequestBody::Delete { target, key: &key, condition: Condition::Always },
+            1 => RequestBody::Put { target, key: &key, value: &value, condition: Condition::IfAbsent },
+            2 => {
+                let writes =
+                    vec![BatchWrite::Put { key: &key, value: &value }, BatchWrite::Delete { key: b"x" }];
+                RequestBody::Batch { target, writes }
+            }
+            _ => RequestBody::Put { target, key: &key, value: &value, condition: Condition::Always },
+        };
+        ids.push(id);
+        sim.step(&mut vec![Request { id, body }]);
+    }
+    let mut taken = 0;
+    for id in ids {
+        match sim.reply_to(id) {
+            ReplyBody::Write(Ok(_)) => taken += 1,
+            ReplyBody::Write(Err(
+                WriteError::Full { .. } | WriteError::Busy | WriteError::ConditionFailed { .. },
+            )) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(taken > 500, "{taken}");
+    assert_eq!(sim.shard.stats().requests_parked, 0);
+}
+
+#[test]
+fn crashes_in_a_row_without_a_checkpoint_do_not_use_the_drive_up() {
+    // The largest holds more cut ranges than a superblock has room for.
+    for segments in [MIN_SEGMENTS, 40, 400] {
+        let mut sim = sim(6, segments);
+        sim.config.checkpoint_interval_bytes = 1 << 30;
+        for round in 0..200u32 {
+            let mut writes = 0;
+            for i in 0..1 + sim.random.below(3) as u32 {
+                let key = (round * 3 + i).to_be_bytes();
+                let mut id = || sim.next_id();
+                let id = id();
+                let value = round.to_be_bytes();
+                let body = RequestBody::Put {
+                    target: target(1),
+                    key: &key,
+                    value: &value,
+                    condition: Condition::Always,
+                };
+                sim.step(&mut vec![Request { id, body }]);
+                writes += 1;
+            }
+            assert!(writes > 0);
+            sim.crash();
+            assert_eq!(sim.run_recovery(), Phase::Serving, "round {round}");
+            let result = sim.put(1, b"round", &round.to_be_bytes());
+            assert!(result.is_ok(), "round {round}: {result:?}");
+        }
+        assert_eq!(sim.get(1, b"round"), Ok(Some(199u32.to_be_bytes().to_vec())));
+    }
+}
+
+#[test]
+fn a_catalog_over_one_segment_and_an_index_over_several_survive() {
+    let mut sim = sim(7, 120);
+    let partitions: Vec<u32> = (1000..3000).collect();
+    sim.create(9, StoreKind::Durable, &partitions).expect("a large table");
+    for i in 0..6000u32 {
+        let key = [&i.to_be_bytes()[..], &[i as u8; 60]].concat();
+        sim.put(1000 + i % 7, &key, b"").expect("a small record");
+    }
+    assert_eq!(sim.checkpoint(), Ok(()));
+    let stats = sim.shard.stats();
+    assert!(stats.image_bytes > 3 * u64::from(SEGMENT), "{} bytes of image", stats.image_bytes);
+    for _ in 0..3 {
+        sim.crash();
+        sim.run_until_serving();
+        let listed = sim.tables();
+        assert_eq!(listed.iter().find(|(table, _)| *table == 9).map(|(_, p)| p), Some(&partitions));
+        let counts: u64 = (0..7).map(|i| sim.count(1000 + i).expect("it is there")).sum();
+        assert_eq!(counts, 6000);
+        sim.checkpoint().expect("there is room");
+    }
+}
+
+#[test]
+fn a_batch_that_fills_more_than_half_a_segment_finds_its_way() {
+    let mut sim = sim(8, 40);
+    let value = vec![3u8; 9000];
+    for round in 0..40u32 {
+        sim.put(1, b"small", &value).expect("a put");
+        let keys: Vec<_> = (0..6u32).map(|i| (i, round).0.to_be_bytes()).collect();
+        let writes = keys.iter().map(|key| BatchWrite::Put { key, value: &value }).collect();
+        sim.batch(1, writes).expect("a batch of 54 KB in a segment of 60 KB");
+    }
+}
+
+#[test]
+fn a_checkpoint_without_room_says_so_or_works() {
+    let mut sim = sim(9, MIN_SEGMENTS);
+    fill(&mut sim, 1, 0);
+    for _ in 0..5 {
+        let result = sim.checkpoint();
+        assert!(matches!(result, Ok(()) | Err(CheckpointError::NoSpace)), "{result:?}");
+    }
+    sim.reopen();
+    assert_eq!(sim.get(1, &0u32.to_be_bytes()), Ok(Some(Vec::new())));
+}
