@@ -324,6 +324,8 @@ impl Shard {
             writes_in_flight: self.log.pending_writes(),
             requests_parked: (self.parked.len() + self.waiters.len() + self.reads.queued()) as u64,
             poisoned: u64::from(self.log.is_poisoned()),
+            highest_table: u64::from(self.catalog.highest_table.0),
+            highest_partition: u64::from(self.catalog.highest_partition.0),
             ..self.stats.clone()
         }
     }

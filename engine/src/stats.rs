@@ -91,4 +91,8 @@ pub struct ShardStats {
     pub recovery_read_bytes: u64,
     /// 1 where the log is closed after a failed write.
     pub poisoned: u64,
+    /// Highest table id that the shard has ever seen, dropped or not.
+    pub highest_table: u64,
+    /// Highest partition id that the shard has ever seen, dropped or not.
+    pub highest_partition: u64,
 }

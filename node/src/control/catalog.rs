@@ -148,6 +148,11 @@ impl Control {
     pub(super) fn reconcile(&mut self) -> Result<(), RecoverError> {
         let mut known: BTreeMap<TableId, Table> = BTreeMap::new();
         let mut orphans: BTreeSet<(ShardId, TableId)> = BTreeSet::new();
+        // Ids of dropped tables are remembered by the shards: they are not given again.
+        for (_, stats, _) in self.ask_stats() {
+            let (table, partition) = (stats.highest_table as u32, stats.highest_partition as u32);
+            self.catalog.used(TableId(table), PartitionId(partition));
+        }
         // Shard 0 comes first: it decides which tables there are.
         for (shard, tables) in self.ask_tables() {
             for (spec, partitions) in tables {

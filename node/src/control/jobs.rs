@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
-use lode_engine::{CheckpointError, PartitionInfo, RequestBody, RequestId, ShardId, TableSpec};
+use lode_engine::{CheckpointError, PartitionInfo, RequestBody, RequestId, ShardId, ShardStats, TableSpec};
 use lode_net::wire::Status;
 
 use super::{Control, ControlEvent, ShardReply, stats};
 use crate::dispatch::{Answer, AnswerBody, Asked, ControlQuestion, checkpoint_error_answer};
 use crate::mailbox::{JobId, Mail};
+use crate::reactor::ReactorStats;
 
 /// The tables of one shard, and what their partitions there hold.
 pub type ShardTables = Vec<(TableSpec, Vec<PartitionInfo>)>;
@@ -122,15 +123,18 @@ impl Control {
         self.post_all(|| Mail::Command { job, body: RequestBody::Checkpoint });
     }
 
-    fn node_stats(&mut self, asked: Asked) -> Answer {
+    /// The counters of all shards.
+    pub(super) fn ask_stats(&mut self) -> Vec<(ShardId, ShardStats, ReactorStats)> {
         let replies = self.ask_all(|_| Some(RequestBody::Stats));
-        let shards = replies
-            .into_iter()
-            .map(|(shard, reply)| match reply {
-                ShardReply::Stats { engine, reactor } => (shard, *engine, *reactor),
-                other => unreachable!("stats are answered with stats, not {other:?}"),
-            })
-            .collect();
+        let stats = |(shard, reply)| match reply {
+            ShardReply::Stats { engine, reactor } => (shard, *engine, *reactor),
+            other => unreachable!("stats are answered with stats, not {other:?}"),
+        };
+        replies.into_iter().map(stats).collect()
+    }
+
+    fn node_stats(&mut self, asked: Asked) -> Answer {
+        let shards = self.ask_stats();
         let json = stats::to_json(&self.facts, &self.node, self.map.published.map.version(), shards);
         Answer { head: asked.head(Status::Ok), body: AnswerBody::Bytes(json.to_string().into_bytes()) }
     }

@@ -168,7 +168,8 @@ fn engine_numbers(stats: &ShardStats) -> Vec<(&'static str, u64)> {
             recovered_image_records,
             recovery_read_bytes,
             poisoned,
-        }
+        },
+        except highest_table, highest_partition
     )
 }
 

@@ -52,12 +52,15 @@ fn what_is_put_is_got_on_every_shard_and_after_a_restart() {
     assert_eq!(client.count("m", b"", None).expect("counted"), 0);
     let scanned: Result<Vec<_>, _> = client.scan("t", ScanOptions::default()).collect();
     assert_eq!(scanned.expect("scanned").len(), 300);
-    client.drop_table("t").expect("dropped");
-    assert_eq!(client.list_tables().expect("listed").len(), 1);
+    let last = client.create_table(options("last", Store::Durable)).expect("made").id;
+    client.drop_table("last").expect("dropped");
+    assert_eq!(client.list_tables().expect("listed").len(), 2);
     drop(client);
     node.stop();
     let (_node, mut client) = serve(dir.path(), 2);
-    assert_eq!(client.list_tables().expect("listed").len(), 1);
+    assert_eq!(client.list_tables().expect("listed").len(), 2);
+    let next = client.create_table(options("next", Store::Durable)).expect("made").id;
+    assert!(next > last, "table id {last} is given again");
 }
 
 #[test]
