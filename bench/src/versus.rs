@@ -129,7 +129,8 @@ impl VersusReport {
             claim(&rounds, "node CPU us per GET over bare CPU us per read", Bound::AtMost(2.0), |r| {
                 (server_cpu(&r.gets), Some(r.floor_reads.cpu_us_per_operation))
             }),
-            claim(&rounds, "device reads per GET that missed memory", Bound::AtMost(1.0), |r| {
+            // A read counts when it starts and a GET when it ends: the window's edges cut some in two.
+            claim(&rounds, "device reads per GET that missed memory", Bound::AtMost(1.001), |r| {
                 (r.gets.node.device_reads_per_get_miss.unwrap_or(f64::INFINITY), None)
             }),
             claim(&rounds, "PUT p50 us, one client, over bare durable append", Bound::AtMost(2.0), |r| {
