@@ -1,0 +1,356 @@
+//! FORMAT.md against the code: its tables are read, and held against constants and encoded samples.
+#![allow(missing_docs)]
+
+use std::collections::BTreeMap;
+
+use lode_engine::format::catalog::CatalogChange;
+use lode_engine::format::drive_header::encode_drive_header;
+use lode_engine::format::frame::{FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, PartitionSet, Stream};
+use lode_engine::format::image::{CatalogPayload, EntriesPayload, ImageRoot};
+use lode_engine::format::record::{RECORD_HEADER_BYTES, Record, RecordKind};
+use lode_engine::format::segment::{SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader};
+use lode_engine::format::superblock::{
+    MAX_VOID_RANGES, RootLocation, SUPERBLOCK_MAGIC, Superblock, VoidRange,
+};
+use lode_engine::format::{ChecksumSeed, FORMAT_VERSION};
+use lode_engine::limits::{
+    BLOCK_BYTES, MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES, MAX_PARTITIONS, MAX_TABLE_NAME_BYTES,
+    MAX_VALUE_BYTES,
+};
+use lode_engine::{
+    DRIVE_HEADER_BYTES, DriveIdentity, Epoch, FrameNumber, Generation, Geometry, Location, MAX_SHARDS,
+    MIN_SEGMENTS, NodeId, PartitionId, PartitionSpec, Placement, SegmentId, Seq, ShardId, StoreKind, TableId,
+    TableSpec,
+};
+
+const DOC: &str = include_str!("../FORMAT.md");
+
+/// The rows of the table below a heading, cell by cell, without its head.
+fn table(heading: &str) -> Vec<Vec<String>> {
+    let mut lines = DOC.lines().skip_while(|line| line.trim_start_matches('#').trim() != heading);
+    assert!(lines.next().is_some_and(|line| line.starts_with('#')), "no heading {heading:?}");
+    let section = lines.take_while(|line| !line.starts_with('#'));
+    let rows = section.filter(|line| line.starts_with('|')).skip(2);
+    let cells = |row: &str| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+    rows.map(cells).collect()
+}
+
+/// A structure's fields: where, how long, in order and without gaps.
+fn fields(heading: &str) -> Vec<(String, usize, usize)> {
+    let number = |cell: &str| cell.parse::<usize>().unwrap_or_else(|_| panic!("{heading}: number {cell:?}"));
+    let mut at = 0;
+    let mut fields = Vec::new();
+    for row in table(heading) {
+        let (offset, bytes) = (number(&row[0]), number(&row[1]));
+        assert_eq!(offset, at, "{heading}: field {} leaves a gap", row[2]);
+        at += bytes;
+        fields.push((row[2].clone(), offset, bytes));
+    }
+    assert!(!fields.is_empty(), "{heading} has a table");
+    fields
+}
+
+/// Holds a structure's table against an encoded sample: every field that is not zero or a checksum must
+/// have the value given, and every value given must have a field. Gives the structure's length.
+fn hold(heading: &str, sample: &[u8], values: &[(&str, u64)]) -> usize {
+    let mut values: BTreeMap<&str, u64> = values.iter().copied().collect();
+    let fields = fields(heading);
+    for (name, offset, bytes) in &fields {
+        let found = &sample[*offset..offset + bytes];
+        if name.starts_with("zero") {
+            assert!(found.iter().all(|byte| *byte == 0), "{heading}: {name} at {offset} is not zero");
+        } else if *bytes <= 8 && name != "crc" {
+            let mut number = [0u8; 8];
+            number[..*bytes].copy_from_slice(found);
+            let expected = values.remove(name.as_str());
+            assert_eq!(Some(u64::from_le_bytes(number)), expected, "{heading}: {name} at {offset}");
+        } else {
+            assert!(found.iter().any(|byte| *byte != 0), "{heading}: {name} at {offset} is zero");
+        }
+    }
+    assert!(values.is_empty(), "{heading} does not speak of {values:?}");
+    fields.last().map_or(0, |(_, offset, bytes)| offset + bytes)
+}
+
+fn seed() -> ChecksumSeed {
+    ChecksumSeed::new(&[7; 16], ShardId(3))
+}
+
+/// The checksum rule, said once more.
+fn checksum(at: u64, generation: u32, body: &[u8]) -> u32 {
+    let mut bytes = vec![7u8; 16];
+    bytes.extend(3u16.to_le_bytes());
+    bytes.extend(at.to_le_bytes());
+    bytes.extend(generation.to_le_bytes());
+    bytes.extend(body);
+    crc32c::crc32c(&bytes)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+const SEQ: Seq = Seq { wall_ns: 0x0102_0304_0506_0708, counter: 0x0a0b_0c0d, node: NodeId(0x1122_3344) };
+
+#[test]
+fn constants() {
+    let known: BTreeMap<&str, usize> = BTreeMap::from([
+        ("FORMAT_VERSION", FORMAT_VERSION as usize),
+        ("BLOCK_BYTES", BLOCK_BYTES),
+        ("DRIVE_HEADER_BYTES", DRIVE_HEADER_BYTES),
+        ("SEGMENT_HEADER_BYTES", SEGMENT_HEADER_BYTES),
+        ("FRAME_HEADER_BYTES", FRAME_HEADER_BYTES),
+        ("RECORD_HEADER_BYTES", RECORD_HEADER_BYTES),
+        ("MAX_KEY_BYTES", MAX_KEY_BYTES),
+        ("MAX_VALUE_BYTES", MAX_VALUE_BYTES),
+        ("MAX_BATCH_WRITES", MAX_BATCH_WRITES),
+        ("MAX_BATCH_BYTES", MAX_BATCH_BYTES),
+        ("MAX_TABLE_NAME_BYTES", MAX_TABLE_NAME_BYTES),
+        ("MAX_PARTITIONS", MAX_PARTITIONS),
+        ("MAX_VOID_RANGES", MAX_VOID_RANGES),
+        ("MIN_SEGMENTS", MIN_SEGMENTS as usize),
+        ("MAX_SHARDS", MAX_SHARDS as usize),
+    ]);
+    let said: BTreeMap<String, String> =
+        table("Constants").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    assert_eq!(said.len(), known.len());
+    for (name, value) in known {
+        assert_eq!(said.get(name), Some(&value.to_string()), "{name}");
+    }
+}
+
+#[test]
+fn drive_header_and_layout() {
+    let geometry = Geometry::plan(64 << 20, 3, Some(1 << 20), 5000).unwrap();
+    let identity = DriveIdentity { uuid: [7; 16], created_wall_ns: 99 };
+    let block = encode_drive_header(&geometry, &identity);
+    let len = hold(
+        "Drive header",
+        &block,
+        &[
+            ("magic", u64::from_le_bytes(*b"LODEDRV1")),
+            ("version", 1),
+            ("created_wall_ns", 99),
+            ("drive_bytes", 64 << 20),
+            ("block_bytes", 4096),
+            ("segment_bytes", 1 << 20),
+            ("segments_per_shard", u64::from(geometry.segments_per_shard)),
+            ("max_value_bytes", 5000),
+            ("shards", 3),
+        ],
+    );
+    assert_eq!(len, DRIVE_HEADER_BYTES);
+    assert_eq!(u32_at(&block, 12), crc32c::crc32c(&block[16..]));
+    // R is 64 KiB + 3 * 8192 + 4096, rounded up to 64 KiB.
+    let (region, end) = (128u64 << 10, 64u64 << 20);
+    assert_eq!(geometry.area_at(ShardId(0)).0, region);
+    assert_eq!(geometry.area_at(ShardId(1)).0, region + geometry.area_bytes());
+    let slots = geometry.superblock_slots(ShardId(1)).map(|slot| slot.0);
+    let (head, tail) = ((64 << 10) + 8192, end - region + 8192);
+    assert_eq!(slots, [head, head + 4096, tail, tail + 4096]);
+    assert_eq!(Geometry::header_mirror_at(end).0, end - 4096);
+}
+
+#[test]
+fn superblock() {
+    let root = |n: u32| RootLocation {
+        segment: SegmentId(n),
+        generation: Generation(n + 1),
+        offset: n + 2,
+        len: n + 3,
+    };
+    let mut superblock = Superblock {
+        version: 11,
+        checkpoint: 12,
+        roots: Some([root(20), root(30)]),
+        user_from: FrameNumber(13),
+        cleaning_from: FrameNumber(14),
+        user_from_generation: Generation(15),
+        cleaning_from_generation: Generation(16),
+        highest_generation: Generation(17),
+        highest_seq: SEQ,
+        void: vec![VoidRange { from: FrameNumber(5), to: FrameNumber(9) }; MAX_VOID_RANGES],
+    };
+    let mut block = vec![1u8; BLOCK_BYTES];
+    superblock.encode(seed(), 77 << 12, &mut block);
+    let len = hold(
+        "Superblock",
+        &block,
+        &[
+            ("magic", u64::from(SUPERBLOCK_MAGIC)),
+            ("version", 11),
+            ("checkpoint", 12),
+            ("root_segment", 20),
+            ("root_generation", 21),
+            ("root_offset", 22),
+            ("root_len", 23),
+            ("copy_segment", 30),
+            ("copy_generation", 31),
+            ("copy_offset", 32),
+            ("copy_len", 33),
+            ("user_from", 13),
+            ("cleaning_from", 14),
+            ("user_from_generation", 15),
+            ("cleaning_from_generation", 16),
+            ("highest_generation", 17),
+            ("void_count", MAX_VOID_RANGES as u64),
+        ],
+    );
+    assert_eq!(len, BLOCK_BYTES);
+    assert_eq!(&block[0..4], b"LSUP");
+    assert_eq!(&block[88..104], &SEQ.to_bytes());
+    assert_eq!((block[104], block[112]), (5, 9));
+    assert_eq!(u32_at(&block, 4), checksum(77 << 12, 0, &block[8..]));
+    superblock.roots = None;
+    superblock.encode(seed(), 77 << 12, &mut block);
+    assert_eq!(u32_at(&block, 24), 4_294_967_295);
+}
+
+#[test]
+fn segment_header() {
+    let header = SegmentHeader { segment: SegmentId(5), generation: Generation(6), stream: Stream::Cleaning };
+    let mut block = vec![1u8; BLOCK_BYTES];
+    header.encode(seed(), 5 << 20, &mut block);
+    let values = [("magic", u64::from(SEGMENT_MAGIC)), ("segment", 5), ("generation", 6), ("stream", 2)];
+    assert_eq!(hold("Segment header", &block, &values), SEGMENT_HEADER_BYTES);
+    assert_eq!(&block[0..4], b"LSEG");
+    assert_eq!(u32_at(&block, 4), checksum(5 << 20, 6, &block[8..24]));
+    assert_eq!([Stream::User, Stream::Cleaning, Stream::Image].map(Stream::code), [1, 2, 3]);
+}
+
+#[test]
+fn frame_header() {
+    let header = FrameHeader {
+        stream: Stream::User,
+        segment: SegmentId(5),
+        generation: Generation(6),
+        payload_bytes: 7,
+        number: FrameNumber(8),
+        durable: FrameNumber(9),
+        detail: 10,
+        partitions: PartitionSet(11),
+    };
+    let mut bytes = [1u8; FRAME_HEADER_BYTES];
+    header.encode(seed(), 5 << 12, &mut bytes);
+    let len = hold(
+        "Frame header",
+        &bytes,
+        &[
+            ("magic", u64::from(FRAME_MAGIC)),
+            ("stream", 1),
+            ("segment", 5),
+            ("generation", 6),
+            ("payload_bytes", 7),
+            ("number", 8),
+            ("durable", 9),
+            ("detail", 10),
+            ("partitions", 11),
+        ],
+    );
+    assert_eq!(len, FRAME_HEADER_BYTES);
+    assert_eq!(&bytes[0..4], b"LFRM");
+    assert_eq!(u32_at(&bytes, 4), checksum(5 << 12, 6, &bytes[8..]));
+}
+
+#[test]
+fn record_seq_and_location() {
+    let mut bytes = [0u8; 64];
+    let kinds =
+        [(RecordKind::Put, 1, &b"key"[..]), (RecordKind::Delete, 2, b"key"), (RecordKind::Catalog, 3, b"")];
+    for (kind, code, key) in kinds {
+        let record = Record { kind, seq: SEQ, partition: PartitionId(5), key, value: b"value" };
+        let len = record.encode(seed(), 4321, 6, &mut bytes);
+        let values =
+            [("partition", 5), ("kind_and_value_len", code << 24 | 5), ("key_len", key.len() as u64)];
+        assert_eq!(hold("Record", &bytes, &values), RECORD_HEADER_BYTES);
+        assert_eq!(&bytes[4..20], &SEQ.to_bytes());
+        assert_eq!(&bytes[RECORD_HEADER_BYTES..len], [key, b"value"].concat());
+        assert_eq!(u32_at(&bytes, 0), checksum(4321, 6, &bytes[4..len]));
+    }
+    let values = [("wall_ns", SEQ.wall_ns), ("counter", u64::from(SEQ.counter)), ("node", 0x1122_3344)];
+    assert_eq!(hold("Seq", &SEQ.to_bytes(), &values), Seq::BYTES);
+    assert_eq!(Location::new(12_345, 678).to_raw(), 12_345 << 21 | 678);
+}
+
+#[test]
+fn catalog_changes() {
+    let partition = |end| PartitionSpec {
+        id: PartitionId(4),
+        table: TableId(2),
+        epoch: Epoch(9),
+        start: b"abc".to_vec(),
+        end,
+    };
+    let bytes = CatalogChange::CreatePartition(partition(Some(b"de".to_vec()))).encode();
+    let values = [("kind", 1), ("partition", 4), ("table", 2), ("epoch", 9), ("start_len", 3)];
+    let len = hold("Catalog change: create partition", &bytes, &values);
+    assert_eq!(&bytes[len..], b"abc\x02\0de");
+    let bytes = CatalogChange::CreatePartition(partition(None)).encode();
+    assert_eq!(&bytes[len..], b"abc\xff\xff");
+
+    let (store, placement) = (StoreKind::Memory, Placement::Hash);
+    let table = TableSpec { id: TableId(2), name: "name".into(), store, placement };
+    let bytes = CatalogChange::CreateTable(table).encode();
+    let values = [("kind", 2), ("table", 2), ("store", 2), ("placement", 2), ("name_len", 4)];
+    let len = hold("Catalog change: create table", &bytes, &values);
+    assert_eq!(&bytes[len..], b"name");
+
+    let bytes = CatalogChange::DropTable(TableId(6)).encode();
+    let len = hold("Catalog change: drop table", &bytes, &[("kind", 3), ("table", 6)]);
+    assert_eq!(len, bytes.len());
+    let bytes = CatalogChange::DropPartition(PartitionId(6)).encode();
+    let len = hold("Catalog change: drop partition", &bytes, &[("kind", 4), ("partition", 6)]);
+    assert_eq!(len, bytes.len());
+    let bytes = CatalogChange::Quarantine(PartitionId(6), SEQ).encode();
+    let len = hold("Catalog change: quarantine", &bytes, &[("kind", 5), ("partition", 6)]);
+    assert_eq!(len, bytes.len());
+    assert_eq!(&bytes[5..], &SEQ.to_bytes());
+}
+
+#[test]
+fn images() {
+    let mut catalog = CatalogPayload::begin();
+    catalog.push(b"change");
+    let bytes = catalog.finish();
+    let len = hold("Image: catalog", &bytes, &[("kind", 1)]);
+    assert_eq!(&bytes[len..], b"\x06\0change");
+
+    let mut entries = EntriesPayload::begin();
+    entries.push(PartitionId(4), b"key1", Location::new(100, 50));
+    entries.push(PartitionId(4), b"key2", Location::new(200, 50));
+    let bytes = entries.finish();
+    let location = Location::new(100, 50).to_raw();
+    let values = [
+        ("kind", 2),
+        ("partition", 4),
+        ("count", 2),
+        ("shared", 0),
+        ("suffix_len", 4),
+        ("location", location),
+    ];
+    let len = hold("Image: entries", &bytes, &values);
+    assert_eq!(&bytes[len..len + 8], b"key1\x03\0\x01\0");
+    assert_eq!(bytes[len + 8..len + 16], Location::new(200, 50).to_raw().to_le_bytes());
+    assert_eq!(&bytes[len + 16..], b"2");
+
+    let root = ImageRoot {
+        frames: 10,
+        catalog_frames: 2,
+        segments: vec![(SegmentId(1), Generation(4))],
+        in_use: vec![(SegmentId(2), Generation(3), Stream::Cleaning)],
+        highest_table: TableId(6),
+        highest_partition: PartitionId(7),
+    };
+    let bytes = root.encode();
+    let values = [
+        ("kind", 3),
+        ("frames", 10),
+        ("catalog_frames", 2),
+        ("highest_table", 6),
+        ("highest_partition", 7),
+        ("segment_count", 1),
+    ];
+    let len = hold("Image: root", &bytes, &values);
+    assert_eq!(&bytes[len..], [1, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 2]);
+    assert_eq!(bytes.len() as u64, ImageRoot::most_bytes(1));
+}
