@@ -20,9 +20,11 @@ use super::wake::Waker;
 
 /// How long an ending ring waits for the kernel before it leaks its memory instead of unmapping it.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
-/// How often registration of buffers is tried at each size: unpinning after an exit takes a moment.
-const REGISTER_ATTEMPTS: u32 = 4;
-const REGISTER_PAUSE: Duration = Duration::from_millis(25);
+/// How often what locks memory is tried at each size: unlocking after an exit takes a moment.
+const LOCK_ATTEMPTS: u32 = 4;
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
+/// The smallest ring that is tried where no more memory may be locked.
+const MIN_ENTRIES: u32 = 64;
 
 /// What a ring is made of.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +60,10 @@ impl Default for RingConfig {
 #[derive(Debug, Error)]
 pub enum RingError {
     /// The kernel refused the ring.
-    #[error("io_uring cannot be set up ({0}); it needs kernel 5.19 and kernel.io_uring_disabled = 0")]
+    #[error(
+        "io_uring cannot be set up ({0}); it needs kernel 5.19, kernel.io_uring_disabled = 0 and some memory \
+         to lock (ulimit -l)"
+    )]
     SetUp(io::Error),
     /// The kernel refused the receive chunks.
     #[error("io_uring refused a provided-buffer ring ({0}); it needs kernel 5.19")]
@@ -195,11 +200,11 @@ impl Ring {
 
     /// Sets a ring up for this thread, with a waker that others have already.
     pub fn with_waker(config: RingConfig, waker: Arc<Waker>) -> Result<Ring, RingError> {
-        let (mut uring, mut features) = set_up(config.entries, config.allowed).map_err(RingError::SetUp)?;
+        let (mut uring, mut features) = set_up_within_limits(config).map_err(RingError::SetUp)?;
         if config.allowed.registered {
             features.registered_ring = uring.submitter().register_ring_fd().is_ok();
         }
-        let mut slab = Slab::new(config.slab_bytes)
+        let mut slab = Slab::new(config.slab_bytes, config.registered_bytes)
             .map_err(|error| RingError::Memory { bytes: config.slab_bytes, error })?;
         let mut chunks =
             Chunks::register(&uring, config.chunks, config.chunk_bytes).map_err(RingError::Chunks)?;
@@ -462,17 +467,36 @@ impl Drop for Ring {
     }
 }
 
+/// Sets a ring up; a smaller one where memlock forbids it.
+fn set_up_within_limits(config: RingConfig) -> io::Result<(IoUring, Features)> {
+    let mut entries = config.entries;
+    loop {
+        for attempt in 1..=LOCK_ATTEMPTS {
+            match set_up(entries, config.allowed) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                    if entries <= MIN_ENTRIES && attempt == LOCK_ATTEMPTS {
+                        return Err(error);
+                    }
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                outcome => return outcome,
+            }
+        }
+        entries = (entries / 2).max(MIN_ENTRIES);
+    }
+}
+
 /// Registers the first bytes of the slab as fixed buffer 0; fewer, or none, where memlock forbids it.
 fn register_buffers(uring: &IoUring, slab: &Slab, most_bytes: usize) -> usize {
     let mut bytes = most_bytes.min(slab.total_bytes()) / BLOCK_BYTES * BLOCK_BYTES;
     while bytes >= 64 * BLOCK_BYTES {
-        for attempt in 0..REGISTER_ATTEMPTS {
+        for attempt in 0..LOCK_ATTEMPTS {
             let vector = libc::iovec { iov_base: slab.mapping().start().cast(), iov_len: bytes };
             // SAFETY: the range lies in the slab's mapping, which outlives the ring (`Drop` above).
             match unsafe { uring.submitter().register_buffers(&[vector]) } {
                 Ok(()) => return bytes,
                 Err(error) if error.raw_os_error() != Some(libc::ENOMEM) => return 0,
-                Err(_) if attempt + 1 < REGISTER_ATTEMPTS => std::thread::sleep(REGISTER_PAUSE),
+                Err(_) if attempt + 1 < LOCK_ATTEMPTS => std::thread::sleep(LOCK_PAUSE),
                 Err(_) => {}
             }
         }

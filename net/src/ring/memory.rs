@@ -24,10 +24,15 @@ impl Mapping {
         Ok(Mapping { start, len })
     }
 
-    /// Asks for huge pages; a refusal does not matter.
-    pub(super) fn prefer_huge_pages(&self) {
-        // SAFETY: the range is exactly this mapping, and the advice changes no contents.
-        let _ = unsafe { madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxHugepage) };
+    /// Asks for small pages in the first `small` bytes and for huge ones after; a refusal does not matter.
+    pub(super) fn prefer_pages(&self, small: usize) {
+        let small = small.min(self.len);
+        // SAFETY: both ranges lie in this mapping, and the advice changes no contents.
+        unsafe {
+            let start = self.start.as_ptr();
+            let _ = madvise(start.cast(), small, Advice::LinuxNoHugepage);
+            let _ = madvise(start.add(small).cast(), self.len - small, Advice::LinuxHugepage);
+        }
     }
 
     /// First byte.

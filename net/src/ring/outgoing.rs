@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn neighbouring_copies_are_one_vector_and_done_bytes_are_skipped() {
-        let mut slab = Slab::new(1 << 20).expect("memory");
+        let mut slab = Slab::new(1 << 20, 0).expect("memory");
         let buffer = slab.acquire(4096).expect("a block");
         let mut outgoing = Outgoing::default();
         outgoing.push_copy(b"head");

@@ -41,11 +41,12 @@ pub struct Slab {
 }
 
 impl Slab {
-    /// Maps `bytes` (rounded up to blocks) of memory.
-    pub(super) fn new(bytes: usize) -> io::Result<Slab> {
+    /// Maps `bytes` (rounded up to blocks) of memory, of which the first `to_register` are going to be
+    /// registered: those have small pages, because of a huge page the whole counts against memlock.
+    pub(super) fn new(bytes: usize, to_register: usize) -> io::Result<Slab> {
         let blocks = bytes.div_ceil(BLOCK_BYTES).max(1);
         let mapping = Mapping::new(blocks * BLOCK_BYTES)?;
-        mapping.prefer_huge_pages();
+        mapping.prefer_pages(to_register.div_ceil(BLOCK_BYTES) * BLOCK_BYTES);
         let count = u32::try_from(blocks).map_err(|_| io::Error::other("a slab has at most 16 TiB"))?;
         Ok(Slab {
             mapping,
@@ -171,7 +172,7 @@ mod tests {
 
     #[test]
     fn buffers_are_aligned_long_enough_and_bounded() {
-        let mut slab = Slab::new(4 << 20).expect("memory");
+        let mut slab = Slab::new(4 << 20, 2 << 20).expect("memory");
         slab.set_registered(2 << 20);
         let small = slab.acquire(1).expect("a block");
         assert_eq!(slab.bytes(small).len(), BLOCK_BYTES);
@@ -191,7 +192,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "is the kernel's")]
     fn lent_bytes_cannot_be_had() {
-        let mut slab = Slab::new(1 << 20).expect("memory");
+        let mut slab = Slab::new(1 << 20, 0).expect("memory");
         let buffer = slab.acquire(4096).expect("a block");
         slab.lend(buffer, 0, 4096);
         slab.bytes(buffer);

@@ -349,3 +349,21 @@ fn the_floor_measures_reads_and_appends() {
     let appends = floor::durable_appends(file, 0, 1 << 20, time).expect("appends");
     assert_eq!(appends.operations as usize, appends.latencies_ns.len());
 }
+
+#[test]
+fn a_small_ring_carries_more_than_its_queues_hold() {
+    for allowed in ALL {
+        let config = RingConfig { entries: 2, slab_bytes: 4 << 20, allowed, ..RingConfig::default() };
+        let mut ring = Ring::new(config).expect("a ring");
+        ring.attach_drive(drive_file().into());
+        let buffers: Vec<_> = (0..500).map(|_| ring.slab_mut().acquire(4096).expect("a block")).collect();
+        for (token, buffer) in (0u64..).zip(&buffers) {
+            ring.write(token, *buffer, 4096, token * 4096, false);
+        }
+        let mut ended = 0;
+        run_until(&mut ring, |_, event| {
+            ended += usize::from(matches!(event, Event::Drive { result: Ok(()), .. }));
+            ended == buffers.len()
+        });
+    }
+}
