@@ -53,7 +53,7 @@ pub struct Drive {
 #[derive(Debug, Error)]
 pub enum OpenDriveError {
     /// There is nothing at the path.
-    #[error("there is no drive at {0}; start without --no-format, or give --data")]
+    #[error("there is no drive at {0}; give another path, or make one there (lode format)")]
     Missing(PathBuf),
     /// The system refused.
     #[error("the drive {path} could not be opened: {error}")]
