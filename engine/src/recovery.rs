@@ -61,6 +61,8 @@ pub struct Recovery {
     cleaning_seen: FrameNumber,
     /// Bytes of the user frames found.
     tail_bytes: u64,
+    /// Blocks of the user stream's tail that could not be read.
+    hidden_blocks: u64,
     /// Partitions whose damaged frames were followed by no whole one.
     unbounded: Vec<PartitionSet>,
 }
@@ -96,6 +98,7 @@ impl Recovery {
             user: UserReplay::default(),
             cleaning_seen: FrameNumber(0),
             tail_bytes: 0,
+            hidden_blocks: 0,
             unbounded: Vec::new(),
         }
     }
@@ -121,6 +124,7 @@ impl Shard {
                     Ok(()) => &io.buffers.bytes(chunk.buffer)[..chunk.len as usize],
                     Err(_) => {
                         // Unreadable is as good as damaged: nothing in it will check out.
+                        recovery.hidden_blocks += u64::from(recovery.stage == Stage::User);
                         bytes = vec![0; chunk.len as usize];
                         &bytes
                     }
@@ -476,7 +480,7 @@ impl Shard {
     /// The log has been read to its end: cut what was torn, and serve.
     fn end_replay(&mut self, recovery: &mut Recovery, io: &mut Io<'_>) {
         self.replay_user(recovery);
-        let end = std::mem::take(&mut recovery.user).finish();
+        let end = std::mem::take(&mut recovery.user).finish(recovery.hidden_blocks);
         for verdict in end.verdicts {
             self.replay_verdict(recovery, verdict);
         }

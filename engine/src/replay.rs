@@ -156,13 +156,15 @@ impl UserReplay {
         self.held.iter().skip(1).find_map(whole)
     }
 
-    /// The log ends here: what is not decided is a torn tail.
-    pub fn finish(mut self) -> End {
+    /// The log ends here: what is not decided is a torn tail. `hidden_blocks` of it could not be read: as
+    /// many frames may turn up at another start, and must not then be taken for those written since.
+    pub fn finish(mut self, hidden_blocks: u64) -> End {
         let mut verdicts = Vec::new();
         while let Some(verdict) = self.decide() {
             verdicts.push(verdict);
         }
-        let after = self.seen.next().max(self.expected);
+        let end = self.seen.next().max(self.expected);
+        let after = FrameNumber(end.0 + hidden_blocks);
         let cut = match self.held.front() {
             None => None,
             Some(Held::Damaged((header, ..)) | Held::Whole((header, ..))) => Some(header.number),
@@ -176,7 +178,8 @@ impl UserReplay {
                 Some(known)
             }
         };
-        let void = cut.map(|from| VoidRange { from, to: after });
+        let from = cut.or((hidden_blocks > 0).then_some(end));
+        let void = from.map(|from| VoidRange { from, to: after });
         End { verdicts, void, next_number: after }
     }
 }
@@ -218,7 +221,7 @@ mod tests {
                 note(&verdict);
             }
         }
-        let end = replay.finish();
+        let end = replay.finish(0);
         end.verdicts.iter().for_each(&mut note);
         (done, end)
     }
@@ -253,6 +256,15 @@ mod tests {
         assert_eq!((done, end.void), (vec![1, 0, 4], None));
         let (done, end) = run(&[(1, 0, true), (4, 2, true)], Vec::new());
         assert_eq!((done, end.void), (vec![1, 0], Some(range(3, 5))), "2 was durable, 3 was not");
+    }
+
+    #[test]
+    fn frames_that_may_hide_where_nothing_could_be_read_are_void() {
+        let mut replay = UserReplay::new(FrameNumber(1), Vec::new());
+        feed(&mut replay, 1, 0, true);
+        feed(&mut replay, 2, 1, true);
+        let end = replay.finish(3);
+        assert_eq!((end.void, end.next_number), (Some(range(3, 6)), FrameNumber(6)));
     }
 
     #[test]

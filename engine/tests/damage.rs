@@ -189,6 +189,22 @@ fn the_last_frame_torn_is_cut_and_stays_cut() {
 }
 
 #[test]
+fn frames_that_could_not_be_read_for_a_while_do_not_displace_those_written_since() {
+    let mut sim = sim(13);
+    sim.put(1, b"k", &value("before")).unwrap();
+    sim.put(1, b"k", &value("hidden")).unwrap();
+    let block = find(&sim, &value("hidden")) / BLOCK;
+    sim.drive.unreadable.insert(block);
+    sim.reopen();
+    assert_eq!(sim.get(1, b"k"), Ok(Some(value("before"))), "taken for a torn tail");
+    sim.put(1, b"k", &value("since")).unwrap();
+    sim.drive.unreadable.clear();
+    sim.reopen();
+    assert_eq!(sim.get(1, b"k"), Ok(Some(value("since"))));
+    assert_eq!(sim.shard.stats().quarantined_frames, 0);
+}
+
+#[test]
 fn a_segment_without_its_header_is_known_by_its_first_frame_or_by_the_image() {
     let mut sim = sim(7);
     for i in 0..40u32 {

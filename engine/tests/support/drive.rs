@@ -186,6 +186,12 @@ impl SimDrive {
                     _ => {
                         let mask = random.next();
                         self.cache(at, &bytes, |sector| mask >> (sector % 64) & 1 == 0);
+                        // Not even a sector is whole or not at all; the first one is the hardest.
+                        let sector = random.below(2) * random.below((bytes.len() / SECTOR_BYTES) as u64);
+                        let begin = sector as usize * SECTOR_BYTES;
+                        let len = random.below(SECTOR_BYTES as u64 / 4) as usize;
+                        self.now[at + begin..at + begin + len].copy_from_slice(&bytes[begin..begin + len]);
+                        self.volatile.insert((at + begin) / SECTOR_BYTES, self.writes);
                     }
                 }
             }
