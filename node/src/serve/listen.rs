@@ -7,10 +7,33 @@ use std::os::fd::OwnedFd;
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind as bind_socket, getsockname, socket_with, sockopt,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
+
+use super::StartEvent;
 
 /// Connections that may wait to be accepted, per socket.
 const BACKLOG: i32 = 1024;
+
+/// Descriptors that a node needs besides those of its connections.
+const OTHER_DESCRIPTORS: u64 = 256;
+
+/// Raises this process's limit on open descriptors to what its connections may take, as far as it may.
+pub fn allow_descriptors(connections: usize, watch: &mut dyn FnMut(StartEvent)) {
+    let needed = connections as u64 + OTHER_DESCRIPTORS;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    let most = limit.maximum.map_or(needed, |most| most.min(needed));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum });
+    if raised.is_err() || most < needed {
+        watch(StartEvent::Warning(format!(
+            "this process may open {most} files and sockets, {connections} connections need {needed}; raise the \
+             limit (ulimit -n)"
+        )));
+    }
+}
 
 /// Why an address cannot be listened at.
 #[derive(Debug, Error)]

@@ -15,13 +15,15 @@ pub const CHUNK_BYTES: u32 = 16 * 1024;
 /// of a user's processes by default).
 pub const REGISTERED_BYTES: usize = 2 << 20;
 
-/// One shard's share, in bytes. Buffers are an eighth (16 to 256 MiB), unfinished requests, requests
-/// that wait and unfinished scans a sixteenth each; of the rest, two fifths are the read cache's and
+/// One shard's share, in bytes. Buffers are an eighth (16 to 256 MiB), replies another (8 to 256 MiB),
+/// unfinished requests, requests that wait and unfinished scans a sixteenth each; of the rest, two fifths are the read cache's and
 /// three fifths are for the index and memory tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
     /// Block-aligned buffers for the drive.
     pub buffer_bytes: u64,
+    /// Replies that wait for their readers, and lie in no buffer.
+    pub reply_bytes: u64,
     /// Requests that have arrived in part.
     pub partial_bytes: u64,
     /// Requests that wait in the engine.
@@ -42,13 +44,15 @@ impl MemoryPlan {
             return None;
         }
         let buffer_bytes = (share / 8).clamp(16 << 20, 256 << 20);
+        let reply_bytes = (share / 8).clamp(8 << 20, 256 << 20);
         let sixteenth = share / 16;
         let scan_bytes = sixteenth.max(MAX_SCAN_BYTES as u64);
         let chunk_bytes = u64::from(CHUNKS) * u64::from(CHUNK_BYTES);
-        let rest = share - buffer_bytes - 2 * sixteenth - scan_bytes - chunk_bytes;
+        let rest = share - buffer_bytes - reply_bytes - 2 * sixteenth - scan_bytes - chunk_bytes;
         let cache_bytes = rest * 2 / 5;
         Some(MemoryPlan {
             buffer_bytes,
+            reply_bytes,
             partial_bytes: sixteenth,
             queued_bytes: sixteenth,
             scan_bytes,
@@ -69,6 +73,7 @@ impl MemoryPlan {
     pub fn to_json(self) -> Value {
         json!({
             "buffer_bytes": self.buffer_bytes,
+            "reply_bytes": self.reply_bytes,
             "partial_request_bytes": self.partial_bytes,
             "queued_request_bytes": self.queued_bytes,
             "scan_bytes": self.scan_bytes,
@@ -88,6 +93,7 @@ mod tests {
         for (memory, shards) in [(MIN_MEMORY_PER_SHARD, 1), (1 << 30, 2), (64 << 30, 32)] {
             let plan = MemoryPlan::new(memory, shards).expect("enough");
             let share = plan.buffer_bytes
+                + plan.reply_bytes
                 + plan.partial_bytes
                 + plan.queued_bytes
                 + plan.scan_bytes

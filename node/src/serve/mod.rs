@@ -174,12 +174,18 @@ impl Drop for RunningNode {
 /// Runs a node until SIGTERM or SIGINT.
 pub fn run(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<(), ServeError> {
     let refused = |error| ServeError::System { doing: "wait for signals", error };
+    // Until it serves, a signal simply ends it: nothing would be lost, and a long format must not be in the way.
+    let node = start(config, watch)?;
     let signals = [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT];
     let mut signals = signal_hook::iterator::Signals::new(signals).map_err(refused)?;
-    let node = start(config, watch)?;
     say(format_args!("listening at {}, shards at ports {:?}", node.addr, node.shard_ports));
     signals.forever().next();
-    say(format_args!("stopping"));
+    say(format_args!("stopping; a second signal ends it at once"));
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            std::process::exit(130);
+        }
+    });
     node.stop();
     Ok(())
 }
@@ -199,6 +205,7 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
         min_bytes: u64::from(shards) * MIN_MEMORY_PER_SHARD,
         given_bytes: config.memory_bytes,
     })?;
+    listen::allow_descriptors(config.max_connections, watch);
     let sockets = listen::bind(config.listen, shards)?;
     let mailboxes = make_mailboxes(shards)?;
     let (events_in, events) = channel();

@@ -61,6 +61,7 @@ pub fn start_shard(start: ShardStart<'_>) -> Result<JoinHandle<()>, String> {
         max_connections: config.max_connections,
         connections,
         max_partial_bytes: memory.partial_bytes as usize,
+        max_reply_bytes: memory.reply_bytes as usize,
         writes_need_flush: drive.writes_need_flush(),
         map: Arc::new(NodeMap::empty()),
     };
