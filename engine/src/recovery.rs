@@ -212,6 +212,13 @@ impl Shard {
                 recovery.reader = self.recovery_reader(CHUNK_BYTES, CHUNKS_AHEAD);
                 recovery.stage = Stage::Root;
                 for root in self.superblock.roots.into_iter().flatten() {
+                    let end = u64::from(root.offset) + u64::from(root.len);
+                    let is_placed = root.offset.is_multiple_of(BLOCK_BYTES as u32)
+                        && root.segment.0 < geometry.segments_per_shard
+                        && end <= u64::from(geometry.segment_bytes);
+                    if !is_placed {
+                        return Err(OpenError::RootDamaged);
+                    }
                     let begin = geometry.segment_at(root.segment) + u64::from(root.offset);
                     let end = begin + u64::from(root.len);
                     self.walk(recovery, root.segment, root.generation, begin, end);
