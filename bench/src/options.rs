@@ -22,6 +22,8 @@ pub enum Command {
     /// The bare device with nothing of lode on top: random reads, durable 4 KiB appends, or both.
     Floor(FloorOptions),
     /// The node against the bare device, in turns on one file, with the ratios that matter.
+    // A script's options may be overridden by those that are added at its end.
+    #[command(args_override_self = true)]
     VersusFloor(VersusOptions),
 }
 
