@@ -4,6 +4,8 @@
 //! `LODE_SEEDS=1000 LODE_SEED_START=1 cargo test --release -p lode-engine --test model` runs more.
 #![allow(missing_docs)]
 
+mod checks;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::BTreeMap;
@@ -33,6 +35,8 @@ struct Key {
     seq: Option<Seq>,
     /// Writes sent and not answered.
     pending: Vec<(RequestId, Option<Vec<u8>>)>,
+    /// Writes that took place since the last look: version, whether a put, condition.
+    wins: Vec<(Seq, bool, Condition)>,
 }
 
 impl Key {
@@ -42,7 +46,7 @@ impl Key {
 }
 
 enum Sent {
-    Write { keys: Vec<(u32, Vec<u8>)>, conditional: bool },
+    Write { keys: Vec<(u32, Vec<u8>)>, condition: Condition },
     Get { partition: u32, key: Vec<u8>, known: usize, might: Vec<Option<Vec<u8>>> },
     Scan { partition: u32 },
     Create,
@@ -210,7 +214,7 @@ impl Model {
         &mut self,
         body: RequestBody<'_>,
         keys: Vec<(u32, Vec<u8>, Option<Vec<u8>>)>,
-        conditional: bool,
+        condition: Condition,
     ) {
         let id = self.sim.next_id();
         let mut names = Vec::new();
@@ -218,7 +222,7 @@ impl Model {
             self.keys.entry((partition, key.clone())).or_default().pending.push((id, value));
             names.push((partition, key));
         }
-        self.sent.insert(id, Sent::Write { keys: names, conditional });
+        self.sent.insert(id, Sent::Write { keys: names, condition });
         self.step(&mut vec![Request { id, body }]);
     }
 
@@ -230,13 +234,13 @@ impl Model {
             value: &value,
             condition: Condition::Always,
         };
-        self.send_write(body, vec![(partition, key.clone(), Some(value.clone()))], false);
+        self.send_write(body, vec![(partition, key.clone(), Some(value.clone()))], Condition::Always);
     }
 
     fn delete(&mut self) {
         let (partition, key) = self.key();
         let body = RequestBody::Delete { target: target(partition), key: &key, condition: Condition::Always };
-        self.send_write(body, vec![(partition, key.clone(), None)], false);
+        self.send_write(body, vec![(partition, key.clone(), None)], Condition::Always);
     }
 
     /// All keys of a group get the same value, so that half a batch shows.
@@ -248,20 +252,23 @@ impl Model {
         let put = |key| BatchWrite::Put { key, value: &value };
         let writes = names.iter().map(|key| put(key.as_slice())).collect();
         let keys = names.iter().map(|key| (1, key.clone(), Some(value.clone()))).collect();
-        self.send_write(RequestBody::Batch { target: target(1), writes }, keys, false);
+        self.send_write(RequestBody::Batch { target: target(1), writes }, keys, Condition::Always);
     }
 
-    /// A conditional write of a key that has no other write under way.
+    /// Conditional writes of one key, of which at most one can win, while others of it may be under way.
     fn conditional(&mut self) {
-        let ((partition, key), value) = (self.key(), self.value());
-        let known = self.keys.get(&(partition, key.clone())).cloned().unwrap_or_default();
-        let condition = match (known.last(), known.seq) {
-            (None, _) => Condition::IfAbsent,
-            (Some(_), Some(seq)) if self.sim.random.percent(80) => Condition::IfSeq(seq),
-            (Some(_), _) => Condition::IfSeq(Seq { wall_ns: 1, ..Seq::default() }),
-        };
-        let body = RequestBody::Put { target: target(partition), key: &key, value: &value, condition };
-        self.send_write(body, vec![(partition, key.clone(), Some(value.clone()))], true);
+        let (partition, key) = self.key();
+        for _ in 0..1 + self.sim.random.below(3) {
+            let value = self.value();
+            let known = self.keys.get(&(partition, key.clone())).cloned().unwrap_or_default();
+            let condition = match (known.last(), known.seq) {
+                (None, _) => Condition::IfAbsent,
+                (Some(_), Some(seq)) if self.sim.random.percent(80) => Condition::IfSeq(seq),
+                (Some(_), _) => Condition::IfSeq(Seq { wall_ns: 1, ..Seq::default() }),
+            };
+            let body = RequestBody::Put { target: target(partition), key: &key, value: &value, condition };
+            self.send_write(body, vec![(partition, key.clone(), Some(value.clone()))], condition);
+        }
     }
 
     fn get(&mut self) {
@@ -297,8 +304,8 @@ impl Model {
     fn take(&mut self, reply: Reply) {
         let sent = self.sent.remove(&reply.id).expect("one reply per request");
         match (sent, reply.body) {
-            (Sent::Write { keys, conditional }, ReplyBody::Write(result)) => {
-                self.written(reply.id, &keys, conditional, result);
+            (Sent::Write { keys, condition }, ReplyBody::Write(result)) => {
+                self.written(reply.id, &keys, condition, result);
             }
             (Sent::Get { partition, key, known, might }, ReplyBody::Get(result)) => {
                 if matches!(result, Err(ReadError::UnknownPartition(_))) {
@@ -344,13 +351,13 @@ impl Model {
         &mut self,
         id: RequestId,
         keys: &[(u32, Vec<u8>)],
-        conditional: bool,
+        condition: Condition,
         result: Result<lode_engine::Written, WriteError>,
     ) {
         if let Err(error) = &result {
             match error {
                 WriteError::Full { .. } | WriteError::Busy => self.tally.full += 1,
-                WriteError::ConditionFailed { .. } => assert!(conditional),
+                WriteError::ConditionFailed { .. } => assert_ne!(condition, Condition::Always),
                 // It may survive or not, as if the process had died.
                 WriteError::Poisoned if self.sim.drive.fail_writes.is_some() => return,
                 WriteError::UnknownPartition(partition) => assert!(partition.0 >= 1000),
@@ -364,6 +371,10 @@ impl Model {
             let (_, value) = key.pending.remove(at);
             if let Ok(written) = &result {
                 key.seq = value.is_some().then_some(written.seq);
+                // The delete of an absent key writes nothing, and has no version.
+                if written.seq != Seq::default() {
+                    key.wins.push((written.seq, value.is_some(), condition));
+                }
                 key.acknowledged.push(value);
             }
         }
@@ -372,7 +383,7 @@ impl Model {
     fn quiesce(&mut self) {
         for _ in 0..200_000 {
             if self.sent.is_empty() {
-                return;
+                return self.check_conditions();
             }
             assert!(!self.sim.is_stuck(), "{} requests wait for nothing", self.sent.len());
             self.step(&mut Vec::new());
@@ -406,115 +417,6 @@ impl Model {
         }
         self.quiesce();
         self.crash();
-    }
-
-    fn check_churn(&mut self) {
-        let listed = self.sim.tables();
-        let found = listed.iter().find(|(table, _)| *table >= 10);
-        let all: Vec<u32> = self.churn_partitions().collect();
-        if let Some((table, partitions)) = found {
-            assert_eq!((*table, partitions), (self.churn_table, &all), "a part of a table");
-        }
-        match (self.churn, found.is_some()) {
-            (Churn::Absent, false) | (Churn::Live, true) => {}
-            (Churn::Absent, true) => panic!("a dropped table is back"),
-            (Churn::Live, false) => panic!("a table is lost"),
-            (Churn::Creating | Churn::Dropping, true) => self.churn = Churn::Live,
-            (Churn::Creating, false) => self.churned(true),
-            (Churn::Dropping, false) => self.churned(false),
-        }
-    }
-
-    /// Every key has its last acknowledged value, or that of a write that was on its way; from now on,
-    /// what it has is what it has.
-    fn check_after_crash(&mut self) {
-        self.sent.clear();
-        self.check_churn();
-        for ((partition, name), key) in std::mem::take(&mut self.keys) {
-            let value = self.read(partition, &name);
-            if partition == MEMORY {
-                assert_eq!(value, None, "memory does not survive");
-                continue;
-            }
-            let legal = value == key.last() || key.pending.iter().any(|(_, pending)| *pending == value);
-            assert!(legal, "{} of partition {partition} after a crash", String::from_utf8_lossy(&name));
-            let kept = Key { acknowledged: vec![value], ..Key::default() };
-            self.keys.insert((partition, name), kept);
-        }
-        for group in 0..GROUPS {
-            let value =
-                |i: u64| self.keys.get(&(1, format!("group/{group}/{i}").into_bytes())).and_then(Key::last);
-            let first = value(0);
-            assert!((1..GROUP_KEYS).all(|i| value(i) == first), "half of a batch in group {group}");
-        }
-    }
-
-    fn read(&mut self, partition: u32, key: &[u8]) -> Option<Vec<u8>> {
-        match self.sim.ask(RequestBody::Get { target: target(partition), key }) {
-            ReplyBody::Get(Ok(found)) => found.map(|found| self.sim.value(found.value)),
-            other => panic!("{} of {partition}: {other:?}", String::from_utf8_lossy(key)),
-        }
-    }
-
-    /// With nothing under way, the shard is the map.
-    fn check_whole(&mut self) {
-        self.quiesce();
-        let churn = if self.churn == Churn::Live { self.churn_partitions() } else { 0..0 };
-        for partition in (1..=PARTITIONS).chain([MEMORY]).chain(churn) {
-            let expected: Vec<_> = self
-                .keys
-                .range((partition, Vec::new())..(partition + 1, Vec::new()))
-                .filter_map(|((_, name), key)| key.last().map(|value| (name.clone(), value)))
-                .collect();
-            let mut seen = self.scan_all(partition, false);
-            assert_eq!(seen, expected, "scan of partition {partition}");
-            seen = self.scan_all(partition, true);
-            seen.reverse();
-            assert_eq!(seen, expected, "reverse scan of partition {partition}");
-            let body = RequestBody::Count { target: target(partition), range: KeyRange::default() };
-            let count = self.sim.ask(body);
-            assert!(matches!(count, ReplyBody::Count(Ok(n)) if n == expected.len() as u64), "{count:?}");
-        }
-        self.sim.settle();
-        let bytes = |((partition, name), key): (&(u32, Vec<u8>), &Key)| {
-            let value = key.last().filter(|_| *partition != MEMORY)?;
-            Some(30 + name.len() as u64 + value.len() as u64)
-        };
-        let live: u64 = self.keys.iter().filter_map(bytes).sum();
-        let stats = self.sim.shard.stats();
-        assert_eq!(stats.live_bytes, live, "live bytes are those of the live records");
-        assert_eq!(self.sim.buffers.in_use(), 0, "every buffer was given back");
-        assert_eq!((stats.corrupt_records, stats.quarantined_frames), (0, 0));
-    }
-
-    fn scan_all(&mut self, partition: u32, reverse: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut seen: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-        loop {
-            let last = seen.last().map(|(key, _)| key.clone());
-            let after = last.clone().map(|mut key| {
-                key.push(0);
-                key
-            });
-            let range = if reverse {
-                KeyRange { start: b"", end: last.as_deref() }
-            } else {
-                KeyRange { start: after.as_deref().unwrap_or(b""), end: None }
-            };
-            let target = target(partition);
-            let body = RequestBody::Scan {
-                target,
-                range,
-                reverse,
-                limit: 37,
-                byte_budget: 32 << 10,
-                keys_only: false,
-            };
-            let ReplyBody::Scan(Ok(page)) = self.sim.ask(body) else { panic!("scan of {partition}") };
-            seen.extend(page.records.iter().map(|record| (record.key.to_vec(), record.value.to_vec())));
-            if !page.more {
-                return seen;
-            }
-        }
     }
 }
 

@@ -1,0 +1,136 @@
+//! What a shard must be at rest and after a crash, as far as the plain map knows.
+
+use lode_engine::{Condition, KeyRange, ReplyBody, RequestBody};
+
+use crate::support::ask::target;
+use crate::{Churn, GROUP_KEYS, GROUPS, Key, MEMORY, Model, PARTITIONS};
+
+impl Model {
+    pub(crate) fn check_churn(&mut self) {
+        let listed = self.sim.tables();
+        let found = listed.iter().find(|(table, _)| *table >= 10);
+        let all: Vec<u32> = self.churn_partitions().collect();
+        if let Some((table, partitions)) = found {
+            assert_eq!((*table, partitions), (self.churn_table, &all), "a part of a table");
+        }
+        match (self.churn, found.is_some()) {
+            (Churn::Absent, false) | (Churn::Live, true) => {}
+            (Churn::Absent, true) => panic!("a dropped table is back"),
+            (Churn::Live, false) => panic!("a table is lost"),
+            (Churn::Creating | Churn::Dropping, true) => self.churn = Churn::Live,
+            (Churn::Creating, false) => self.churned(true),
+            (Churn::Dropping, false) => self.churned(false),
+        }
+    }
+
+    /// In the order of their versions, each conditional write of a key that took place follows the very
+    /// write that its condition names.
+    pub(crate) fn check_conditions(&mut self) {
+        for ((partition, name), key) in &mut self.keys {
+            key.wins.sort_by_key(|(seq, ..)| *seq);
+            for pair in key.wins.windows(2) {
+                let ((before, was_put, _), (after, _, condition)) = (pair[0], pair[1]);
+                let held = match condition {
+                    Condition::Always => true,
+                    Condition::IfAbsent => !was_put,
+                    Condition::IfSeq(seq) => was_put && seq == before,
+                };
+                let name = String::from_utf8_lossy(name);
+                assert!(held, "{name} of {partition}: {condition:?} won at {after}, after {before}");
+            }
+            key.wins.clear();
+        }
+    }
+
+    /// Every key has its last acknowledged value, or that of a write that was on its way; from now on,
+    /// what it has is what it has.
+    pub(crate) fn check_after_crash(&mut self) {
+        self.sent.clear();
+        self.check_churn();
+        for ((partition, name), key) in std::mem::take(&mut self.keys) {
+            let value = self.read(partition, &name);
+            if partition == MEMORY {
+                assert_eq!(value, None, "memory does not survive");
+                continue;
+            }
+            let legal = value == key.last() || key.pending.iter().any(|(_, pending)| *pending == value);
+            assert!(legal, "{} of partition {partition} after a crash", String::from_utf8_lossy(&name));
+            let kept = Key { acknowledged: vec![value], ..Key::default() };
+            self.keys.insert((partition, name), kept);
+        }
+        for group in 0..GROUPS {
+            let value =
+                |i: u64| self.keys.get(&(1, format!("group/{group}/{i}").into_bytes())).and_then(Key::last);
+            let first = value(0);
+            assert!((1..GROUP_KEYS).all(|i| value(i) == first), "half of a batch in group {group}");
+        }
+    }
+
+    fn read(&mut self, partition: u32, key: &[u8]) -> Option<Vec<u8>> {
+        match self.sim.ask(RequestBody::Get { target: target(partition), key }) {
+            ReplyBody::Get(Ok(found)) => found.map(|found| self.sim.value(found.value)),
+            other => panic!("{} of {partition}: {other:?}", String::from_utf8_lossy(key)),
+        }
+    }
+
+    /// With nothing under way, the shard is the map.
+    pub(crate) fn check_whole(&mut self) {
+        self.quiesce();
+        let churn = if self.churn == Churn::Live { self.churn_partitions() } else { 0..0 };
+        for partition in (1..=PARTITIONS).chain([MEMORY]).chain(churn) {
+            let expected: Vec<_> = self
+                .keys
+                .range((partition, Vec::new())..(partition + 1, Vec::new()))
+                .filter_map(|((_, name), key)| key.last().map(|value| (name.clone(), value)))
+                .collect();
+            let mut seen = self.scan_all(partition, false);
+            assert_eq!(seen, expected, "scan of partition {partition}");
+            seen = self.scan_all(partition, true);
+            seen.reverse();
+            assert_eq!(seen, expected, "reverse scan of partition {partition}");
+            let body = RequestBody::Count { target: target(partition), range: KeyRange::default() };
+            let count = self.sim.ask(body);
+            assert!(matches!(count, ReplyBody::Count(Ok(n)) if n == expected.len() as u64), "{count:?}");
+        }
+        self.sim.settle();
+        let bytes = |((partition, name), key): (&(u32, Vec<u8>), &Key)| {
+            let value = key.last().filter(|_| *partition != MEMORY)?;
+            Some(30 + name.len() as u64 + value.len() as u64)
+        };
+        let live: u64 = self.keys.iter().filter_map(bytes).sum();
+        let stats = self.sim.shard.stats();
+        assert_eq!(stats.live_bytes, live, "live bytes are those of the live records");
+        assert_eq!(self.sim.buffers.in_use(), 0, "every buffer was given back");
+        assert_eq!((stats.corrupt_records, stats.quarantined_frames), (0, 0));
+    }
+
+    fn scan_all(&mut self, partition: u32, reverse: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut seen: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        loop {
+            let last = seen.last().map(|(key, _)| key.clone());
+            let after = last.clone().map(|mut key| {
+                key.push(0);
+                key
+            });
+            let range = if reverse {
+                KeyRange { start: b"", end: last.as_deref() }
+            } else {
+                KeyRange { start: after.as_deref().unwrap_or(b""), end: None }
+            };
+            let target = target(partition);
+            let body = RequestBody::Scan {
+                target,
+                range,
+                reverse,
+                limit: 37,
+                byte_budget: 32 << 10,
+                keys_only: false,
+            };
+            let ReplyBody::Scan(Ok(page)) = self.sim.ask(body) else { panic!("scan of {partition}") };
+            seen.extend(page.records.iter().map(|record| (record.key.to_vec(), record.value.to_vec())));
+            if !page.more {
+                return seen;
+            }
+        }
+    }
+}
