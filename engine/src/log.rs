@@ -126,7 +126,8 @@ impl Log {
         &mut self.head
     }
 
-    fn hash(&self, partition: PartitionId, key: &[u8]) -> u64 {
+    /// Stands for a key.
+    pub fn hash(&self, partition: PartitionId, key: &[u8]) -> u64 {
         self.hasher.hash_one((partition.0, key))
     }
 

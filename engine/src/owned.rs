@@ -77,6 +77,16 @@ impl OwnedWrite {
         (self.target.partition, key)
     }
 
+    /// Partition and key of each of its writes.
+    pub fn places(&self) -> impl Iterator<Item = (PartitionId, &[u8])> {
+        let (one, many) = match &self.body {
+            OwnedBody::Put { key, .. } | OwnedBody::Delete { key, .. } => (Some(&**key), &[][..]),
+            OwnedBody::Batch { writes } => (None, writes.as_slice()),
+        };
+        let keys = one.into_iter().chain(many.iter().map(|(key, _)| &**key));
+        keys.map(|key| (self.target.partition, key))
+    }
+
     /// Bytes that it holds.
     pub fn bytes(&self) -> usize {
         match &self.body {

@@ -1,6 +1,8 @@
 //! Put, delete, batch and their conditions: from the request to the open frame, and from the durable
 //! frame to the reply.
 
+use std::collections::HashSet;
+
 use crate::apply::Effects;
 use crate::format::frame::FRAME_HEADER_BYTES;
 use crate::format::record::{Record, RecordKind, record_len};
@@ -76,16 +78,21 @@ impl Shard {
         }
     }
 
+    /// A delete does not pass an earlier write of the same key.
     fn pass_deletes(&mut self, io: &mut Io<'_>) {
+        let mut passed = HashSet::new();
         let mut at = 0;
         while at < self.parked.len() {
-            if self.parked[at].is_delete() {
+            let hashes: Vec<u64> = self.parked[at].places().map(|(p, key)| self.log.hash(p, key)).collect();
+            let may_pass = hashes.iter().all(|hash| !passed.contains(hash));
+            if self.parked[at].is_delete() && may_pass {
                 let Some(owned) = self.parked.remove(at) else { return };
                 if self.write(owned.id, &owned.body(), io) == Outcome::Stalled {
                     return self.parked.insert(at, owned);
                 }
                 self.parked_bytes -= owned.bytes();
             } else {
+                passed.extend(hashes);
                 at += 1;
             }
         }

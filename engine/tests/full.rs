@@ -203,3 +203,27 @@ fn a_checkpoint_without_room_says_so_or_works() {
     sim.reopen();
     assert_eq!(sim.get(1, &0u32.to_be_bytes()), Ok(Some(Vec::new())));
 }
+
+#[test]
+fn a_delete_does_not_pass_the_put_before_it() {
+    let mut sim = sim(10, MIN_SEGMENTS);
+    let taken = fill(&mut sim, 1, 3000);
+    for round in 0..200u32 {
+        let key = (round % taken).to_be_bytes();
+        let (target, condition) = (target(1), Condition::Always);
+        let value = vec![1; 3000];
+        let ids = [sim.next_id(), sim.next_id(), sim.next_id()];
+        let other =
+            RequestBody::Put { target, key: &(round * 7 % taken).to_be_bytes(), value: &value, condition };
+        let put = RequestBody::Put { target, key: &key, value: &value, condition };
+        let delete = RequestBody::Delete { target, key: &key, condition };
+        let bodies = [other, put, delete];
+        sim.step(&mut ids.into_iter().zip(bodies).map(|(id, body)| Request { id, body }).collect());
+        for id in ids {
+            let reply = sim.reply_to(id);
+            assert!(matches!(reply, ReplyBody::Write(Ok(_) | Err(WriteError::Full { .. }))), "{reply:?}");
+        }
+        assert_eq!(sim.get(1, &key), Ok(None), "round {round}");
+        let _ = sim.put(1, &key, &value);
+    }
+}

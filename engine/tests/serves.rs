@@ -82,6 +82,32 @@ fn conditions_hold_by_version() {
 }
 
 #[test]
+fn writes_of_one_key_that_arrive_together_take_place_in_order() {
+    for (first_is_put, batched) in [(true, false), (false, false), (true, true)] {
+        let mut sim = Sim::format(7, small(), |_| {});
+        table(&mut sim, 1, StoreKind::Durable, 1);
+        let condition = Condition::Always;
+        let delete = RequestBody::Delete { target: TARGET, key: b"k", condition };
+        let put = if batched {
+            let writes = vec![BatchWrite::Put { key: b"k", value: b"v" }];
+            RequestBody::Batch { target: TARGET, writes }
+        } else {
+            RequestBody::Put { target: TARGET, key: b"k", value: b"v", condition }
+        };
+        let bodies = if first_is_put { [put, delete] } else { [delete, put] };
+        let ids = [sim.next_id(), sim.next_id()];
+        let requests = ids.into_iter().zip(bodies).map(|(id, body)| lode_engine::Request { id, body });
+        sim.step(&mut requests.collect());
+        let existed = ids.map(|id| match sim.reply_to(id) {
+            ReplyBody::Write(Ok(written)) => written.existed,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(existed, [false, first_is_put]);
+        assert_eq!(get(&mut sim, b"k").is_some(), !first_is_put);
+    }
+}
+
+#[test]
 fn scans_page_both_ways() {
     for store in [StoreKind::Durable, StoreKind::Memory] {
         let mut sim = Sim::format(3, small(), |_| {});
