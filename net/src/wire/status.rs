@@ -69,7 +69,7 @@ statuses! {
     /// Client and node share no protocol version (`aux`: the node's oldest, and its newest << 16).
     VersionUnsupported = 21, "client and node share no protocol version; update the older one";
     /// The node is still recovering its drive.
-    NotReady = 22, "the node is still recovering; try again in a moment";
+    NotReady = 22, "the node recovers its drive, or has no memory for the answer; try again in a moment";
     /// The node has as many connections as it takes; it closes this one.
     TooManyConnections = 23, "the node has as many connections as it takes";
     /// The node is stopping; nothing was done.

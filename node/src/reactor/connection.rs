@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use lode_engine::Payload;
 use lode_net::ring::{Outgoing, Slab, SocketId};
-use lode_net::wire::{ServerConnection, encode_reply_header};
+use lode_net::wire::{Opcode, ServerConnection, Status, encode_reply_header};
 
 use super::counters::ReactorStats;
+use super::sockets::is_short_of_buffers;
 use crate::buffers::slab_buffer;
 use crate::dispatch::{Answer, AnswerBody};
 use crate::mailbox::NodeMap;
@@ -16,8 +17,10 @@ use crate::mailbox::NodeMap;
 const MAX_SEND_BYTES: usize = 512 * 1024;
 /// Up to this many bytes are cheaper copied than sent as a piece of their own.
 const COPY_BYTES: usize = 1024;
-/// While buffers are short, a peer that takes nothing for this long loses its connection.
+/// While memory is short, a peer that takes nothing for this long loses its connection.
 const STALL_NS: u64 = 1_000_000_000;
+/// While memory is short, so does one that has not taken all of one send in this long.
+const SLOW_NS: u64 = 10_000_000_000;
 /// Boxes for sends that are kept for reuse, and the most memory that each may keep.
 const MAX_SPARE_BOXES: usize = 256;
 const MAX_SPARE_BYTES: usize = 64 * 1024;
@@ -69,7 +72,17 @@ pub struct Connection {
     pub progress_ns: u64,
     /// Whether it is in the list of those to look at before the turn ends.
     pub touched: bool,
-    queue: VecDeque<Outgoing>,
+    begun_ns: u64,
+    sending_own_bytes: usize,
+    queue: VecDeque<Queued>,
+}
+
+/// A send that waits for the one before it.
+#[derive(Debug, Default)]
+struct Queued {
+    outgoing: Outgoing,
+    /// Bytes of it that lie in no buffer of the slab.
+    own_bytes: usize,
 }
 
 impl Connection {
@@ -87,6 +100,8 @@ impl Connection {
             answers: 0,
             held: false,
             touched: false,
+            begun_ns: 0,
+            sending_own_bytes: 0,
             queue: VecDeque::new(),
         }
     }
@@ -101,11 +116,19 @@ impl Connection {
         if self.sending || self.phase == Phase::Closing {
             return None;
         }
-        let next = self.queue.pop_front()?;
+        let Queued { outgoing, own_bytes } = self.queue.pop_front()?;
         self.sending = true;
+        self.sending_own_bytes = own_bytes;
+        self.begun_ns = now_ns;
         self.progress_ns = now_ns;
         self.answers = 0;
-        Some(next)
+        Some(outgoing)
+    }
+
+    /// The send under way is over, and its memory free.
+    pub fn end_send(&mut self, spares: &mut Spares) {
+        self.sending = false;
+        spares.waiting_bytes -= std::mem::take(&mut self.sending_own_bytes);
     }
 
     /// Whether its answers are better held back until the next turn, to go out with those that come then:
@@ -117,15 +140,35 @@ impl Connection {
         hold
     }
 
-    /// Whether its peer has taken nothing of the send under way for too long when buffers are short.
+    /// Whether its peer takes the send under way too slowly for a node that is short of memory.
     pub fn is_stalled(&self, now_ns: u64) -> bool {
-        self.sending && now_ns.saturating_sub(self.progress_ns) > STALL_NS
+        let nothing = now_ns.saturating_sub(self.progress_ns) > STALL_NS;
+        self.sending && (nothing || now_ns.saturating_sub(self.begun_ns) > SLOW_NS)
+    }
+
+    /// Whether an answer would take memory that others need more: what waits for their readers has all
+    /// of it, or half and this peer has not taken its share. Only of answers that may be asked for again.
+    pub fn is_too_much(&self, answer: &Answer, slab: &Slab, spares: &Spares) -> bool {
+        let takes_memory = match &answer.body {
+            AnswerBody::Empty => false,
+            AnswerBody::Map { .. } => true,
+            AnswerBody::Value(Payload::Buffer { .. }) => self.must_copy(slab),
+            AnswerBody::Bytes(_) | AnswerBody::Value(Payload::Shared(_)) => answer.head.status == Status::Ok,
+        };
+        let again = answer.head.opcode != Opcode::CreateTable as u8;
+        takes_memory && again && spares.is_crowded(self.server.queued_bytes())
+    }
+
+    /// A peer that is slow to read must not keep the buffers that others read with; and the last quarter of
+    /// them no peer may keep, for nobody knows yet how fast it will read.
+    fn must_copy(&self, slab: &Slab) -> bool {
+        is_short_of_buffers(slab) || (self.sending && slab.free_bytes() < slab.total_bytes() / 2)
     }
 
     /// Queues bytes that are a whole reply.
     pub fn push_reply(&mut self, reply: &[u8], spares: &mut Spares, now_ns: u64) {
         self.server.reply_queued(reply.len(), now_ns);
-        self.tail(spares).push_copy(reply);
+        self.push_copy(reply, spares);
     }
 
     /// Queues an answer, its value where it lies.
@@ -150,8 +193,7 @@ impl Connection {
             AnswerBody::Value(Payload::Buffer { buffer, start, len }) => {
                 let buffer = slab_buffer(buffer);
                 let value = &slab.bytes(buffer)[start as usize..][..len as usize];
-                // A peer that is slow to read must not keep the buffers that others read with.
-                if self.sending && slab.free_bytes() < slab.total_bytes() / 2 {
+                if self.must_copy(slab) {
                     stats.value_bytes_copied += u64::from(len);
                     let copy = Bytes::copy_from_slice(value);
                     slab.release(buffer);
@@ -161,16 +203,16 @@ impl Connection {
                 stats.value_bytes_from_drive_buffers += u64::from(len);
                 let header = encode_reply_header(&head, &[value]);
                 self.server.reply_queued(header.len() + len as usize, *now_ns);
-                let tail = self.tail(spares);
-                tail.push_copy(&header);
-                tail.push_buffer(buffer, start, len);
+                self.push_copy(&header, spares);
+                self.tail(spares).outgoing.push_buffer(buffer, start, len);
             }
         }
     }
 
     /// Gives up everything that waits to be sent.
     pub fn clear_queue(&mut self, slab: &mut Slab, spares: &mut Spares) {
-        for mut outgoing in self.queue.drain(..) {
+        for Queued { mut outgoing, own_bytes } in self.queue.drain(..) {
+            spares.waiting_bytes -= own_bytes;
             outgoing.clear(slab);
             spares.put(outgoing);
         }
@@ -184,23 +226,33 @@ impl Connection {
         };
         let header = encode_reply_header(head, &[body]);
         self.server.reply_queued(header.len() + body.len(), now_ns);
-        let tail = self.tail(spares);
-        tail.push_copy(&header);
+        self.push_copy(&header, spares);
         if body.len() <= COPY_BYTES {
-            return tail.push_copy(body);
+            return self.push_copy(body, spares);
         }
-        match part {
-            Part::None => {}
-            Part::Owned(bytes) => tail.push_shared(bytes.into()),
-            Part::Shared(bytes) => tail.push_shared(bytes),
-        }
+        let bytes = match part {
+            Part::None => return,
+            Part::Owned(bytes) => bytes.into(),
+            Part::Shared(bytes) => bytes,
+        };
+        spares.waiting_bytes += bytes.len();
+        let tail = self.tail(spares);
+        tail.own_bytes += bytes.len();
+        tail.outgoing.push_shared(bytes);
+    }
+
+    fn push_copy(&mut self, bytes: &[u8], spares: &mut Spares) {
+        spares.waiting_bytes += bytes.len();
+        let tail = self.tail(spares);
+        tail.own_bytes += bytes.len();
+        tail.outgoing.push_copy(bytes);
     }
 
     /// The box that the next reply goes into.
-    fn tail(&mut self, spares: &mut Spares) -> &mut Outgoing {
-        let fits = self.queue.back().is_some_and(|tail| tail.has_room() && tail.len() < MAX_SEND_BYTES);
-        if !fits {
-            self.queue.push_back(spares.take());
+    fn tail(&mut self, spares: &mut Spares) -> &mut Queued {
+        let fits = |tail: &Queued| tail.outgoing.has_room() && tail.outgoing.len() < MAX_SEND_BYTES;
+        if !self.queue.back().is_some_and(fits) {
+            self.queue.push_back(Queued { outgoing: spares.take(), own_bytes: 0 });
         }
         self.queue.back_mut().expect("a box was just put there")
     }
@@ -226,20 +278,46 @@ pub struct Surroundings<'a> {
     pub now_ns: u64,
 }
 
-/// Emptied boxes, kept for the next sends.
-#[derive(Debug, Default)]
-pub struct Spares(Vec<Outgoing>);
+/// Emptied boxes, kept for the next sends; and what the full ones, of all connections, hold.
+#[derive(Debug)]
+pub struct Spares {
+    boxes: Vec<Outgoing>,
+    /// Bytes of replies that wait for their readers outside the slab.
+    waiting_bytes: usize,
+    max_waiting_bytes: usize,
+}
 
 impl Spares {
+    /// None yet, for a shard that holds so many bytes of replies outside its slab.
+    pub fn new(max_waiting_bytes: usize) -> Spares {
+        Spares { boxes: Vec::new(), waiting_bytes: 0, max_waiting_bytes }
+    }
+
+    /// Bytes of replies that wait for their readers outside the slab.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// Whether readers have left so much lying that those who take nothing must go.
+    pub fn is_short(&self) -> bool {
+        self.waiting_bytes >= self.max_waiting_bytes / 2
+    }
+
+    /// Whether there is no room for another reply to a peer that has left so many bytes lying.
+    pub fn is_crowded(&self, queued_bytes: usize) -> bool {
+        let limit = if queued_bytes > 0 { self.max_waiting_bytes / 2 } else { self.max_waiting_bytes };
+        self.waiting_bytes >= limit
+    }
+
     fn take(&mut self) -> Outgoing {
-        self.0.pop().unwrap_or_default()
+        self.boxes.pop().unwrap_or_default()
     }
 
     /// Keeps an emptied box, unless there are enough or it is large.
     pub fn put(&mut self, outgoing: Outgoing) {
         debug_assert!(outgoing.is_empty(), "a spare box is empty");
-        if self.0.len() < MAX_SPARE_BOXES && outgoing.capacity() <= MAX_SPARE_BYTES {
-            self.0.push(outgoing);
+        if self.boxes.len() < MAX_SPARE_BOXES && outgoing.capacity() <= MAX_SPARE_BYTES {
+            self.boxes.push(outgoing);
         }
     }
 }

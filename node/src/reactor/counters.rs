@@ -82,6 +82,10 @@ pub struct ReactorStats {
     pub value_bytes_shared: u64,
     /// Bytes of values of drive buffers that were copied first, for a slow reader or another shard.
     pub value_bytes_copied: u64,
+    /// Answers that were given up as `Busy`, because too many others wait for their readers.
+    pub answers_given_up: u64,
+    /// Bytes of replies that wait for their readers now, outside the buffers.
+    pub reply_bytes: u64,
     /// Requests sent on to another shard.
     pub hops_out: u64,
     /// Requests taken from another shard.

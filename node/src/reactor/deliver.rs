@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use lode_engine::{Completion, Op, Payload, Reply, ReplyBody, ShardId};
 use lode_net::ring::{Ring, Slab};
+use lode_net::wire::Status;
 
 use super::Reactor;
 use super::connection::Phase;
@@ -62,6 +63,12 @@ impl Reactor {
                 connection.server.request_done();
                 if connection.phase == Phase::Closing {
                     return give_up(answer, self.ring.slab_mut());
+                }
+                let mut answer = answer;
+                if connection.is_too_much(&answer, self.ring.slab(), &self.spares) {
+                    self.stats.answers_given_up += 1;
+                    give_up(answer, self.ring.slab_mut());
+                    answer = pending.asked.plain(Status::Busy);
                 }
                 let mut surroundings = Surroundings {
                     slab: self.ring.slab_mut(),

@@ -14,6 +14,10 @@ use crate::control::ControlSender;
 use crate::dispatch::{Answer, Asked, Question, failed, question, stale_answer};
 use crate::mailbox::{Mail, NodeMap};
 
+/// While buffers are short, a connection may have so many requests in flight and still ask to read: those
+/// of others wait in the same queue.
+const FEW_IN_FLIGHT: u32 = 8;
+
 /// The parts of a reactor that received bytes touch.
 pub struct Intake<'r, 'b> {
     pub config: &'r ReactorConfig,
@@ -26,6 +30,8 @@ pub struct Intake<'r, 'b> {
     pub node: Option<&'r NodeInfo>,
     pub partial_bytes: &'r mut usize,
     pub refusing: bool,
+    /// Whether most of the slab is in use.
+    pub short_of_buffers: bool,
     pub now_ns: u64,
     /// Requests for this shard, in order of arrival.
     pub frames: Vec<(RequestId, Frame<'b>)>,
@@ -42,15 +48,23 @@ impl<'b> Intake<'_, 'b> {
         let key = connection.key;
         let partial_before = connection.server.partial_bytes();
         let mut input = bytes;
-        let context = Context { node: self.node, map: &self.map.published, now_ns: self.now_ns };
         loop {
             let Some(connection) = self.connections.get(socket) else { return };
+            let crowded = self.spares.is_crowded(connection.server.queued_bytes());
+            let (node, map) = (self.node, &self.map.published);
+            let context = Context { node, map, crowded, now_ns: self.now_ns };
             match connection.server.receive(&mut input, &context) {
                 Incoming::Request(frame) => {
                     self.stats.requests += 1;
                     let asked = Asked::of(&frame.header);
                     let id = self.pending.insert(Pending { origin: Origin::Connection(key), asked });
-                    self.route(id, asked, frame);
+                    let greedy = self.short_of_buffers && connection.server.in_flight() > FEW_IN_FLIGHT;
+                    if (crowded || greedy) && has_long_answer(&frame) {
+                        self.stats.answers_given_up += 1;
+                        self.answers.push((id, asked.plain(Status::Busy)));
+                    } else {
+                        self.route(id, asked, frame);
+                    }
                 }
                 Incoming::Reply(reply) => connection.push_reply(&reply, self.spares, self.now_ns),
                 Incoming::Close { reply, violation } => {
@@ -100,6 +114,13 @@ impl<'b> Intake<'_, 'b> {
             Err(_) => self.answers.push((id, asked.plain(Status::Busy))),
         }
     }
+}
+
+/// Whether the answer may be longer than what the request itself took.
+fn has_long_answer(frame: &Frame<'_>) -> bool {
+    use Opcode::{Get, ListTables, Max, Min, Scan, Stats};
+    let opcode = Opcode::from_u8(frame.header.opcode);
+    opcode.is_some_and(|opcode| matches!(opcode, Get | Scan | Min | Max | ListTables | Stats))
 }
 
 /// Turns frames into requests of the shard or questions of the control thread.

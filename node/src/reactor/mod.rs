@@ -66,6 +66,8 @@ pub struct ReactorConfig {
     pub connections: Arc<AtomicUsize>,
     /// Most bytes of unfinished requests of this shard.
     pub max_partial_bytes: usize,
+    /// Most bytes of replies of this shard that wait for their readers outside the slab.
+    pub max_reply_bytes: usize,
     /// Whether durable writes must say so to the device.
     pub writes_need_flush: bool,
     /// The map before the first is published.
@@ -110,12 +112,12 @@ impl Reactor {
     pub fn new(config: ReactorConfig, ring: Ring, engine: Shard) -> Reactor {
         Reactor {
             map: Arc::clone(&config.map),
+            spares: Spares::new(config.max_reply_bytes),
             config,
             ring,
             engine,
             connections: Connections::default(),
             pending: PendingTable::default(),
-            spares: Spares::default(),
             stats: ReactorStats::default(),
             node: None,
             listeners: Vec::new(),
@@ -178,6 +180,7 @@ impl Reactor {
         let mut received = std::mem::take(&mut self.received);
         let mailed = std::mem::take(&mut self.mailed);
         {
+            let short_of_buffers = sockets::is_short_of_buffers(self.ring.slab());
             let (slab, chunks) = self.ring.memory();
             let mut intake = intake::Intake {
                 config: &self.config,
@@ -190,6 +193,7 @@ impl Reactor {
                 node: self.node.as_deref(),
                 partial_bytes: &mut self.partial_bytes,
                 refusing: self.refusing,
+                short_of_buffers,
                 now_ns: now.monotonic_ns,
                 frames: Vec::new(),
             };
@@ -394,6 +398,7 @@ impl Reactor {
         ReactorStats {
             connections: self.connections.len() as u64,
             pending: self.pending.len() as u64,
+            reply_bytes: self.spares.waiting_bytes() as u64,
             buffer_bytes: self.ring.slab().total_bytes() as u64,
             buffer_bytes_free: self.ring.slab().free_bytes() as u64,
             buffers_refused: self.ring.slab().refused(),

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use lode_net::ring::SocketId;
+use lode_net::ring::{Slab, SocketId};
 use lode_net::wire::server::{Context, Incoming, unsolicited};
 use lode_net::wire::{ServerConnection, ShardId, Status};
 
@@ -14,6 +14,11 @@ use super::{Reactor, SWEEP_INTERVAL};
 const HOLD_OPERATIONS: usize = 32;
 /// How long a peer may take for its last answers, and to close its side, before the socket is closed.
 pub const FINISH_NS: u64 = 1_000_000_000;
+
+/// Whether so much of the slab is in use that who asks for much must wait.
+pub fn is_short_of_buffers(slab: &Slab) -> bool {
+    slab.free_bytes() < slab.total_bytes() / 4
+}
 
 impl Reactor {
     /// A new connection: taken, or refused with a reason where there are too many.
@@ -66,7 +71,7 @@ impl Reactor {
     /// A send ended.
     pub(super) fn sent(&mut self, socket: SocketId, bytes: usize, whole: bool, now_ns: u64) {
         let Some(connection) = self.connections.get(socket) else { return };
-        connection.sending = false;
+        connection.end_send(&mut self.spares);
         connection.server.reply_sent(bytes, now_ns);
         if !whole {
             self.close(socket, Some(CloseReason::Peer));
@@ -130,7 +135,10 @@ impl Reactor {
             }
             return;
         }
-        let wanted = connection.server.wants_input();
+        // What it asks for while memory is short waits until it has taken what it asked for before.
+        let queued_bytes = connection.server.queued_bytes();
+        let held_up = queued_bytes > 0 && self.spares.is_crowded(queued_bytes);
+        let wanted = connection.server.wants_input() && !held_up;
         if wanted && !connection.receiving {
             connection.receiving = true;
             self.ring.receive(socket);
@@ -161,16 +169,15 @@ impl Reactor {
         for listener in &self.listeners {
             self.ring.listen_again(*listener);
         }
-        // When buffers run short, a peer that holds some and takes nothing has a second, not thirty.
-        let slab = self.ring.slab();
-        let short_of_buffers = slab.free_bytes() < slab.total_bytes() / 4;
+        // When memory runs short, a peer that holds some and takes nothing has a second, not thirty.
+        let short_of_memory = is_short_of_buffers(self.ring.slab()) || self.spares.is_short();
         for socket in self.connections.sockets() {
             let Some(connection) = self.connections.get(socket) else { continue };
             match connection.phase {
                 Phase::Closing => {}
                 Phase::Finishing { deadline_ns } if now_ns >= deadline_ns => self.close(socket, None),
                 Phase::Finishing { .. } => {}
-                Phase::Open if short_of_buffers && connection.is_stalled(now_ns) => {
+                Phase::Open if short_of_memory && connection.is_stalled(now_ns) => {
                     self.close(socket, Some(CloseReason::Deaf));
                 }
                 Phase::Open => self.check_deadlines(socket, now_ns),
@@ -179,7 +186,8 @@ impl Reactor {
     }
 
     fn check_deadlines(&mut self, socket: SocketId, now_ns: u64) {
-        let context = Context { node: self.node.as_deref(), map: &self.map.published, now_ns };
+        let (node, map) = (self.node.as_deref(), &self.map.published);
+        let context = Context { node, map, crowded: false, now_ns };
         let Some(connection) = self.connections.get(socket) else { return };
         let Some(Incoming::Close { reply, violation }) = connection.server.check_deadlines(&context) else {
             return;

@@ -81,6 +81,8 @@ pub struct Context<'a> {
     pub node: Option<&'a NodeInfo>,
     /// The map as of now.
     pub map: &'a PublishedMap,
+    /// Whether there is no memory for replies now: a Hello is answered `NotReady`, a Map or Ping `Busy`.
+    pub crowded: bool,
     /// A clock that never goes back, in nanoseconds.
     pub now_ns: u64,
 }
@@ -200,6 +202,9 @@ impl ServerConnection {
                 let header = frame.header;
                 self.close(Violation::HelloFirst, header.request_id, header.opcode, context)
             }
+            Some(Opcode::Ping | Opcode::Map) if context.crowded => {
+                Incoming::Reply(self.simple(&frame.header, Status::Busy, &[], context))
+            }
             Some(Opcode::Ping) => {
                 Incoming::Reply(self.simple(&frame.header, Status::Ok, frame.body(), context))
             }
@@ -226,7 +231,7 @@ impl ServerConnection {
         let Ok(RequestView::Hello(view)) = frame.view() else {
             return self.close(Violation::HelloFirst, id, opcode, context);
         };
-        let Some(node) = context.node else {
+        let Some(node) = context.node.filter(|_| !context.crowded) else {
             return Incoming::Reply(self.simple(&frame.header, Status::NotReady, &[], context));
         };
         let map_version = context.map.map.version();
