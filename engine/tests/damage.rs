@@ -6,8 +6,10 @@ mod support;
 
 use lode_engine::format::ChecksumSeed;
 use lode_engine::format::frame::{FrameHeader, Stream};
-use lode_engine::format::superblock::Superblock;
-use lode_engine::{Condition, Geometry, OpenError, Phase, ReadError, ShardId, StoreKind, WriteError};
+use lode_engine::format::superblock::{RootLocation, Superblock};
+use lode_engine::{
+    Condition, Geometry, OpenError, Phase, ReadError, SegmentId, ShardId, StoreKind, WriteError,
+};
 use support::{Sim, UUID};
 
 const BLOCK: usize = 4096;
@@ -260,6 +262,28 @@ fn without_any_superblock_the_shard_says_so() {
 }
 
 /// Image frames of the present checkpoint, by their payload's first byte.
+#[test]
+fn a_root_that_the_superblock_puts_outside_its_segment_is_said_to_be_damaged() {
+    let mut sim = sim(9);
+    sim.put(1, b"k", &value("k")).unwrap();
+    sim.checkpoint().unwrap();
+    let slots = newest_slots(&sim);
+    let whole = superblock(&sim, slots[0]).expect("the newest superblock is whole");
+    let break_root: [fn(&mut RootLocation); 3] =
+        [|root| root.segment = SegmentId(1 << 20), |root| root.len = u32::MAX, |root| root.offset += 1];
+    for break_root in break_root {
+        let mut broken = whole.clone();
+        break_root(&mut broken.roots.as_mut().expect("there was a checkpoint")[0]);
+        for slot in slots {
+            let mut block = vec![0; BLOCK];
+            broken.encode(seed(), slot as u64, &mut block);
+            sim.drive.put(slot, &block);
+        }
+        sim.restart();
+        assert_eq!(sim.run_recovery(), Phase::Failed(OpenError::RootDamaged));
+    }
+}
+
 fn image_frames(sim: &Sim, kind: u8) -> Vec<usize> {
     let checkpoint = superblock(sim, newest_slots(sim)[0]).expect("it is whole").checkpoint;
     let all = frames(sim, Stream::Image).into_iter();
