@@ -95,9 +95,7 @@ impl CheckReport {
 impl ShardReport {
     /// Whether everything is as it should be.
     pub fn is_clean(&self) -> bool {
-        self.open_error.is_none()
-            && self.quarantined_frames == 0
-            && self.damaged_records == 0
+        self.open_error.is_none() && self.quarantined_frames == 0 && self.damaged_records == 0
     }
 }
 

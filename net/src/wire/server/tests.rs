@@ -250,7 +250,9 @@ fn a_crowded_node_makes_no_long_answers() {
     let mut connection = opened(ConnectionLimits::default(), &node, &map);
     for request in [RequestView::Map, RequestView::Ping { payload: b"12345678" }] {
         let bytes = bytes_of(2, 0, &request);
-        let Incoming::Reply(reply) = connection.receive(&mut &bytes[..], &crowded) else { panic!("an answer") };
+        let Incoming::Reply(reply) = connection.receive(&mut &bytes[..], &crowded) else {
+            panic!("an answer")
+        };
         assert_eq!((status_of(&reply), reply.len()), ((Status::Busy, 2), REPLY_HEADER_BYTES));
     }
 }
