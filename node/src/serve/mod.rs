@@ -47,7 +47,7 @@ pub struct ServeConfig {
     /// The most memory, in bytes, that all shards together take for cache, index, memory tables and
     /// buffers.
     pub memory_bytes: u64,
-    /// How long a write may wait for company in its frame.
+    /// How long a write may wait for company in its frame while other frames are being written.
     pub commit_window: Duration,
     /// What the node calls itself.
     pub name: String,
@@ -70,7 +70,8 @@ impl Default for ServeConfig {
             may_format: true,
             listen: SocketAddr::from(([127, 0, 0, 1], 7411)),
             memory_bytes: 1 << 30,
-            commit_window: Duration::ZERO,
+            // With 64 clients 0.09 device writes per PUT instead of 0.13 to 0.23, at the same latency.
+            commit_window: Duration::from_micros(50),
             name: "lode".into(),
             max_connections: 4096,
             pin: true,
