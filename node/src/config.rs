@@ -40,7 +40,7 @@ pub struct ServeOptions {
     /// What a new table is like where its maker leaves it open, as store=durable,placement=hash,partitions=64
     #[arg(long, value_name = "NAME=VALUE,...")]
     pub table_defaults: Option<TableDefaults>,
-    /// How long a write may wait for company in its frame, beyond the wait for frames in flight [default: 0us]
+    /// How long a write may wait for company while other frames are being written [default: 50us]
     #[arg(long, value_name = "TIME")]
     pub commit_window: Option<Span>,
     /// What the node calls itself [default: lode]
