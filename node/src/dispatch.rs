@@ -75,6 +75,24 @@ pub struct Answer {
     pub body: AnswerBody,
 }
 
+impl Answer {
+    /// Bytes of it that lie in memory of their own, or in a buffer.
+    pub fn value_bytes(&self) -> usize {
+        match &self.body {
+            AnswerBody::Empty | AnswerBody::Map { .. } => 0,
+            AnswerBody::Bytes(bytes) => bytes.len(),
+            AnswerBody::Value(Payload::Shared(bytes)) => bytes.len(),
+            AnswerBody::Value(Payload::Buffer { len, .. }) => *len as usize,
+        }
+    }
+
+    /// Whether it may be given up for `Busy`: it changed nothing, and is longer than that.
+    pub fn may_be_given_up(&self) -> bool {
+        let is_read = self.head.status == Status::Ok && self.head.opcode != Opcode::CreateTable as u8;
+        matches!(self.body, AnswerBody::Map { .. }) || (is_read && self.value_bytes() > 0)
+    }
+}
+
 /// The body of an answer.
 #[derive(Debug)]
 pub enum AnswerBody {

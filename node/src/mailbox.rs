@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 use lode_engine::{RequestBody, RequestId, ShardId};
@@ -95,29 +96,53 @@ pub enum Mail {
     Exit,
 }
 
+impl Mail {
+    fn value_bytes(&self) -> usize {
+        match self {
+            Mail::Answer { answer, .. } => answer.value_bytes(),
+            _ => 0,
+        }
+    }
+}
+
 /// One shard's mailbox.
 #[derive(Debug)]
 pub struct Mailbox {
     queue: ArrayQueue<Mail>,
+    /// See [`Mailbox::value_bytes`].
+    value_bytes: AtomicUsize,
     waker: Arc<Waker>,
 }
 
 impl Mailbox {
     /// An empty one.
     pub fn new(waker: Arc<Waker>) -> Mailbox {
-        Mailbox { queue: ArrayQueue::new(MAILBOX_CAPACITY), waker }
+        Mailbox { queue: ArrayQueue::new(MAILBOX_CAPACITY), value_bytes: AtomicUsize::new(0), waker }
     }
 
     /// Leaves mail, and wakes the shard if it sleeps. Gives the mail back where the box is full.
     pub fn post(&self, mail: Mail) -> Result<(), Mail> {
-        self.queue.push(mail)?;
+        // Counted before it is there, so that whoever takes it never subtracts first.
+        let bytes = mail.value_bytes();
+        self.value_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Err(mail) = self.queue.push(mail) {
+            self.value_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(mail);
+        }
         self.waker.wake();
         Ok(())
     }
 
     /// Takes the oldest mail.
     pub fn take(&self) -> Option<Mail> {
-        self.queue.pop()
+        let mail = self.queue.pop()?;
+        self.value_bytes.fetch_sub(mail.value_bytes(), Ordering::Relaxed);
+        Some(mail)
+    }
+
+    /// Bytes of values and pages in the answers that wait in it.
+    pub fn value_bytes(&self) -> usize {
+        self.value_bytes.load(Ordering::Relaxed)
     }
 
     /// Whether there is none.

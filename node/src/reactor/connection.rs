@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use lode_engine::Payload;
 use lode_net::ring::{Outgoing, Slab, SocketId};
-use lode_net::wire::{Opcode, ServerConnection, Status, encode_reply_header};
+use lode_net::wire::{ServerConnection, encode_reply_header};
 
 use super::counters::ReactorStats;
 use super::sockets::is_short_of_buffers;
@@ -149,14 +149,9 @@ impl Connection {
     /// Whether an answer would take memory that others need more: what waits for their readers has all
     /// of it, or half and this peer has not taken its share. Only of answers that may be asked for again.
     pub fn is_too_much(&self, answer: &Answer, slab: &Slab, spares: &Spares) -> bool {
-        let takes_memory = match &answer.body {
-            AnswerBody::Empty => false,
-            AnswerBody::Map { .. } => true,
-            AnswerBody::Value(Payload::Buffer { .. }) => self.must_copy(slab),
-            AnswerBody::Bytes(_) | AnswerBody::Value(Payload::Shared(_)) => answer.head.status == Status::Ok,
-        };
-        let again = answer.head.opcode != Opcode::CreateTable as u8;
-        takes_memory && again && spares.is_crowded(self.server.queued_bytes())
+        let in_slab = matches!(answer.body, AnswerBody::Value(Payload::Buffer { .. }));
+        let takes_memory = answer.may_be_given_up() && (!in_slab || self.must_copy(slab));
+        takes_memory && spares.is_crowded(self.server.queued_bytes())
     }
 
     /// A peer that is slow to read must not keep the buffers that others read with; and the last quarter of

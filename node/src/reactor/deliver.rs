@@ -42,6 +42,11 @@ impl Reactor {
                     let reply = self.control_reply(body);
                     self.config.control.reply(job, self.config.shard, reply);
                 }
+                // A page that would be given up is not even put together.
+                origin if matches!(body, ReplyBody::Scan(Ok(_))) && self.is_crowded(origin) => {
+                    self.stats.answers_given_up += 1;
+                    self.deliver(pending, pending.asked.plain(Status::Busy), now_ns);
+                }
                 _ => self.deliver(pending, answer(pending.asked, body), now_ns),
             }
         }
@@ -81,8 +86,14 @@ impl Reactor {
                 self.connections.touch(key.socket);
             }
             Origin::Hop { shard, ticket } => {
-                let answer = Box::new(detach(answer, self.ring.slab_mut(), &mut self.stats));
-                self.post(shard, Mail::Answer { ticket, answer });
+                let answer = if answer.may_be_given_up() && self.is_mail_crowded(shard) {
+                    self.stats.answers_given_up += 1;
+                    give_up(answer, self.ring.slab_mut());
+                    pending.asked.plain(Status::Busy)
+                } else {
+                    detach(answer, self.ring.slab_mut(), &mut self.stats)
+                };
+                self.post(shard, Mail::Answer { ticket, answer: Box::new(answer) });
             }
             Origin::Control(_) => unreachable!("the control thread gets engine's replies, not answers"),
         }
@@ -98,6 +109,25 @@ impl Reactor {
                 unreachable!("the control thread asks for no records")
             }
         }
+    }
+
+    /// Whether there is no room for a long answer on the way to who asked.
+    fn is_crowded(&mut self, origin: Origin) -> bool {
+        match origin {
+            Origin::Connection(key) => {
+                let queued_bytes =
+                    self.connections.find(key).map(|connection| connection.server.queued_bytes());
+                queued_bytes.is_none_or(|queued_bytes| self.spares.is_crowded(queued_bytes))
+            }
+            Origin::Hop { shard, .. } => self.is_mail_crowded(shard),
+            Origin::Control(_) => false,
+        }
+    }
+
+    /// Whether so much waits for a shard that a long answer had better be asked for again.
+    fn is_mail_crowded(&self, shard: ShardId) -> bool {
+        let waiting_bytes = self.config.mailboxes[usize::from(shard.0)].value_bytes();
+        !self.backlog.is_empty() || waiting_bytes >= self.config.max_reply_bytes / 2
     }
 
     /// Posts mail that must arrive: where the box is full it waits here.
