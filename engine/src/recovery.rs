@@ -513,6 +513,7 @@ impl Shard {
     fn settle_superblock(&mut self, void: Option<VoidRange>, io: &mut Io<'_>) {
         if void.is_some() && self.superblock.void.len() == MAX_VOID_RANGES {
             // No room to remember one more: a checkpoint puts them all behind us.
+            self.has_more = true;
             return self.begin_checkpoint();
         }
         let mut next = self.superblock.clone();

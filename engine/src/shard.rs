@@ -87,7 +87,7 @@ pub struct Shard {
     /// The first of them waits for a segment.
     pub(crate) parked_for_segment: bool,
     /// Something came free at the end of the step for which something else waits.
-    has_more: bool,
+    pub(crate) has_more: bool,
     /// Conditional writes that wait for a frame to be durable.
     pub(crate) waiters: Vec<(FrameNumber, OwnedWrite)>,
 }

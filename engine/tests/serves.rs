@@ -164,3 +164,21 @@ fn overwriting_for_ever_never_fills_the_drive() {
         assert_eq!(get(&mut sim, &i.to_be_bytes()).as_deref(), Some(&value[..]), "key {i}");
     }
 }
+
+#[test]
+fn restarts_do_not_let_the_tail_of_the_log_grow() {
+    let mut sim = Sim::format(6, small(), |config| config.checkpoint_interval_bytes = 400 << 10);
+    table(&mut sim, 1, StoreKind::Durable, 1);
+    let mut checkpoints = 0;
+    for round in 0..40u32 {
+        // A quarter of what makes a checkpoint due.
+        for i in 0..25u32 {
+            put(&mut sim, &(i % 20).to_be_bytes(), &round.to_be_bytes(), Condition::Always).unwrap();
+        }
+        checkpoints += sim.shard.stats().checkpoints;
+        sim.reopen();
+        let replayed = sim.shard.stats().recovered_frames;
+        assert!(replayed <= 200, "round {round}: {replayed} frames");
+    }
+    assert!(checkpoints >= 5, "{checkpoints}");
+}

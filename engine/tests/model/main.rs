@@ -84,6 +84,9 @@ struct Model {
     longest: u64,
     churn: Churn,
     churn_table: u32,
+    /// The highest version acknowledged of a durable record, and that before the last crash.
+    highest: Seq,
+    floor: Seq,
     tally: Tally,
 }
 
@@ -117,6 +120,8 @@ impl Model {
             longest,
             churn: Churn::Absent,
             churn_table: 10,
+            highest: Seq::default(),
+            floor: Seq::default(),
             tally: Tally::default(),
         }
     }
@@ -373,6 +378,10 @@ impl Model {
                 key.seq = value.is_some().then_some(written.seq);
                 // The delete of an absent key writes nothing, and has no version.
                 if written.seq != Seq::default() {
+                    if name.0 != MEMORY {
+                        assert!(written.seq > self.floor, "a version from before the crash");
+                        self.highest = self.highest.max(written.seq);
+                    }
                     key.wins.push((written.seq, value.is_some(), condition));
                 }
                 key.acknowledged.push(value);

@@ -74,6 +74,10 @@ impl Sim {
     pub fn restart(&mut self) {
         self.buffers = PoolBuffers::new(self.pool_bytes);
         self.replies.clear();
+        if self.random.percent(30) {
+            // The clock is set back.
+            self.wall_ns = self.wall_ns.saturating_sub(self.random.below(3_000_000));
+        }
         self.shard = Shard::new(self.config.clone());
         self.poked = true;
     }
