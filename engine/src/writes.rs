@@ -1,7 +1,7 @@
 //! Put, delete, batch and their conditions: from the request to the open frame, and from the durable
 //! frame to the reply.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use crate::apply::Effects;
 use crate::format::frame::FRAME_HEADER_BYTES;
@@ -80,7 +80,7 @@ impl Shard {
 
     /// A delete does not pass an earlier write of the same key.
     fn pass_deletes(&mut self, io: &mut Io<'_>) {
-        let mut passed = HashSet::new();
+        let mut passed = BTreeSet::new();
         let mut at = 0;
         while at < self.parked.len() {
             let hashes: Vec<u64> = self.parked[at].places().map(|(p, key)| self.log.hash(p, key)).collect();

@@ -478,7 +478,7 @@ fn run(seed: u64) -> Tally {
 fn random_operations_crashes_and_restarts_agree_with_a_plain_map() {
     let number =
         |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
-    let (seeds, start): (u64, u64) = (number("LODE_SEEDS", 40), number("LODE_SEED_START", 1));
+    let (seeds, start): (u64, u64) = (number("LODE_SEEDS", 120), number("LODE_SEED_START", 1));
     let mut all = Tally::default();
     for seed in start..start + seeds {
         let outcome = std::panic::catch_unwind(|| run(seed));
