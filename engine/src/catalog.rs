@@ -233,7 +233,7 @@ impl Catalog {
         }
     }
 
-    /// The log has ended: tables that were never finished are forgotten.
+    /// No more is to come of tables that were begun: they are forgotten.
     pub fn forget_unfinished(&mut self) {
         let tables: Vec<_> = self.waiting.keys().copied().collect();
         tables.into_iter().for_each(|table| drop(self.take_waiting(table)));

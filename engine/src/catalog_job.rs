@@ -80,6 +80,10 @@ impl Shard {
         if self.catalog_jobs.settling.is_some() {
             return;
         }
+        if self.catalog_jobs.writing.is_none() && self.log.pending_writes() == 0 {
+            // Of a change that found no room, when all that it wrote has been applied.
+            self.catalog.forget_unfinished();
+        }
         while self.catalog_jobs.writing.is_none() {
             let Some((id, wish)) = self.catalog_jobs.queue.pop_front() else { return };
             match self.checked_changes(wish) {

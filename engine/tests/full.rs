@@ -4,11 +4,11 @@
 mod support;
 
 use lode_engine::{
-    BatchWrite, CheckpointError, Condition, Geometry, MIN_SEGMENTS, Phase, ReplyBody, Request, RequestBody,
-    StoreKind, WriteError,
+    BatchWrite, CatalogError, CheckpointError, Condition, Geometry, MIN_SEGMENTS, PartitionSpec, Phase,
+    ReplyBody, Request, RequestBody, StoreKind, WriteError,
 };
 use support::Sim;
-use support::ask::target;
+use support::ask::{partition_spec, table_spec, target};
 
 const SEGMENT: u32 = 64 << 10;
 
@@ -206,22 +206,66 @@ fn a_checkpoint_without_room_says_so_or_works() {
 fn a_delete_does_not_pass_the_put_before_it() {
     let mut sim = sim(10, MIN_SEGMENTS);
     let taken = fill(&mut sim, 1, 3000);
-    for round in 0..200u32 {
-        let key = (round % taken).to_be_bytes();
+    let value = vec![1; 3000];
+    for round in 0..60u32 {
+        // More than what is open takes: the last ones wait for a segment.
+        let keys: Vec<_> = (0..taken).map(|i| ((i + round) % taken).to_be_bytes()).collect();
+        let last = keys[keys.len() - 1];
         let (target, condition) = (target(1), Condition::Always);
-        let value = vec![1; 3000];
-        let ids = [sim.next_id(), sim.next_id(), sim.next_id()];
-        let other =
-            RequestBody::Put { target, key: &(round * 7 % taken).to_be_bytes(), value: &value, condition };
-        let put = RequestBody::Put { target, key: &key, value: &value, condition };
-        let delete = RequestBody::Delete { target, key: &key, condition };
-        let bodies = [other, put, delete];
-        sim.step(&mut ids.into_iter().zip(bodies).map(|(id, body)| Request { id, body }).collect());
+        let put = |key| RequestBody::Put { target, key, value: &value, condition };
+        let mut bodies: Vec<_> = keys.iter().map(|key| put(key.as_slice())).collect();
+        bodies.push(RequestBody::Delete { target, key: &last, condition });
+        let ids: Vec<_> = bodies.iter().map(|_| sim.next_id()).collect();
+        sim.step(&mut ids.iter().zip(bodies).map(|(id, body)| Request { id: *id, body }).collect());
         for id in ids {
             let reply = sim.reply_to(id);
             assert!(matches!(reply, ReplyBody::Write(Ok(_) | Err(WriteError::Full { .. }))), "{reply:?}");
         }
-        assert_eq!(sim.get(1, &key), Ok(None), "round {round}");
-        let _ = sim.put(1, &key, &value);
+        assert!(sim.get(1, &last) == Ok(None), "round {round}");
+        let _ = sim.put(1, &last, &value);
     }
+}
+
+#[test]
+fn room_for_a_large_catalog_is_kept_back() {
+    let mut sim = sim(11, 40);
+    let bound = |first: u8| [&[first][..], &[7; 4000]].concat();
+    let spec = |i: u32| PartitionSpec {
+        start: bound(i as u8),
+        end: Some(bound(i as u8 + 1)),
+        ..partition_spec(2, 100 + i)
+    };
+    let partitions = (0..20).map(spec).collect();
+    sim.catalog(RequestBody::CreateTable { table: table_spec(2, StoreKind::Durable), partitions })
+        .expect("there is room");
+    let taken = fill(&mut sim, 1, 2000);
+    for round in 0..500u32 {
+        let key = (round * 7 % taken).to_be_bytes();
+        sim.put(1, &key, &[round as u8; 2000]).expect("what takes the place of another is always taken");
+        if round % 50 == 0 {
+            sim.checkpoint().expect("there is room");
+        }
+    }
+    assert!(sim.shard.stats().image_bytes > 5 * u64::from(SEGMENT), "a large image");
+    sim.crash();
+    sim.run_until_serving();
+    assert_eq!(sim.tables().iter().map(|(_, partitions)| partitions.len()).sum::<usize>(), 22);
+}
+
+#[test]
+fn a_table_too_large_for_the_drive_is_refused_and_leaves_nothing() {
+    let mut sim = sim(12, MIN_SEGMENTS);
+    sim.put(1, b"k", b"v").expect("there is room");
+    for _ in 0..3 {
+        let partitions: Vec<u32> = (1000..31_000).collect();
+        assert_eq!(sim.create(2, StoreKind::Durable, &partitions), Err(CatalogError::Full));
+        sim.settle();
+        sim.put(1, b"k", b"v").expect("there is room");
+        assert_eq!(sim.tables().len(), 1);
+    }
+    sim.create(2, StoreKind::Durable, &[1500]).expect("a small one");
+    sim.crash();
+    sim.run_until_serving();
+    assert_eq!(sim.tables(), [(1, vec![1, 2]), (2, vec![1500])]);
+    assert!(fill(&mut sim, 1500, 1000) > 50);
 }
