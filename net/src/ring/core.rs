@@ -188,7 +188,8 @@ pub struct Ring {
     waker: Arc<Waker>,
     /// The kernel writes the eventfd's counter here; boxed so that it does not move.
     wake_word: ManuallyDrop<Box<u64>>,
-    scratch: Vec<Completed>,
+    /// Taken out of the queue, not yet turned into events: always in the kernel's order.
+    taken: VecDeque<Completed>,
     ending: bool,
 }
 
@@ -233,7 +234,7 @@ impl Ring {
             allowed: config.allowed,
             waker,
             wake_word: ManuallyDrop::new(Box::new(0)),
-            scratch: Vec::new(),
+            taken: VecDeque::new(),
             ending: false,
         };
         ring.arm_wake();
@@ -288,10 +289,14 @@ impl Ring {
     /// Whether anything is ready, without a call into the kernel: completions in the queue, or task
     /// work that will make some.
     pub fn is_ready(&mut self) -> bool {
-        if !self.events.is_empty() || !self.uring.completion().is_empty() {
+        if self.has_completions() {
             return true;
         }
         self.uring.submission().taskrun()
+    }
+
+    fn has_completions(&mut self) -> bool {
+        !self.events.is_empty() || !self.taken.is_empty() || !self.uring.completion().is_empty()
     }
 
     /// Submits everything that was prepared, and runs task work that is due.
@@ -315,7 +320,7 @@ impl Ring {
     /// before 6.12 wake at the first completion.
     pub fn submit_and_wait_for(&mut self, want: usize, patience: Duration, timeout: Duration) {
         self.rearm_starved();
-        if !self.events.is_empty() || !self.uring.completion().is_empty() {
+        if self.has_completions() {
             return self.submit();
         }
         self.counters.sleeps += 1;
@@ -340,8 +345,9 @@ impl Ring {
         self.counters.submitted += 1;
         // SAFETY: the caller's promise.
         while unsafe { self.uring.submission().push(&entry) }.is_err() {
+            // Not more than taken: whoever is turning completions into events must see them in order.
             self.enter(0, None);
-            self.reap();
+            self.take_completions();
         }
     }
 
@@ -380,24 +386,27 @@ impl Ring {
             // Out of time, interrupted, or out of memory for a moment: the loop comes again.
             Some(libc::ETIME | libc::EINTR | libc::EAGAIN) => {}
             // Completions must be taken first.
-            Some(libc::EBUSY) => self.reap(),
+            Some(libc::EBUSY) => self.take_completions(),
             _ => panic!("io_uring_enter failed, which no argument of ours explains: {error}"),
         }
     }
 
     /// Takes completions out of the queue and turns them into events.
     fn reap(&mut self) {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.extend(self.uring.completion().map(|entry| Completed {
+        self.take_completions();
+        while let Some(completed) = self.taken.pop_front() {
+            self.complete(completed);
+        }
+    }
+
+    fn take_completions(&mut self) {
+        let before = self.taken.len();
+        self.taken.extend(self.uring.completion().map(|entry| Completed {
             user_data: entry.user_data(),
             result: entry.result(),
             flags: entry.flags(),
         }));
-        self.counters.completed += scratch.len() as u64;
-        for completed in scratch.drain(..) {
-            self.complete(completed);
-        }
-        self.scratch = scratch;
+        self.counters.completed += (self.taken.len() - before) as u64;
     }
 
     fn complete(&mut self, completed: Completed) {

@@ -170,35 +170,58 @@ fn echo(ring: &mut Ring, connections: usize) {
     });
 }
 
+/// Clients of a ring that echoes: each must get back what it sent, in order.
+fn echo_to_clients(ring: &mut Ring, clients: u32, words: u32) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    ring.listen(listener.into());
+    // More bytes in flight than the ring has chunks for: receives starve, and go on.
+    let clients: Vec<_> = (0..clients)
+        .map(|client| {
+            std::thread::spawn(move || {
+                let mut stream = TcpStream::connect(address).expect("connected");
+                let sent: Vec<u8> =
+                    (0..words).flat_map(|n| (n.wrapping_mul(client | 1)).to_le_bytes()).collect();
+                let mut writer = stream.try_clone().expect("cloned");
+                let copy = sent.clone();
+                let writing = std::thread::spawn(move || {
+                    writer.write_all(&copy).expect("sent");
+                    writer.shutdown(Shutdown::Write).expect("ended");
+                });
+                // What comes back piles up first, so that sends are done in part.
+                std::thread::sleep(Duration::from_millis(50));
+                let mut got = Vec::new();
+                stream.read_to_end(&mut got).expect("received");
+                writing.join().expect("written");
+                assert!(got == sent, "client {client} got other bytes than it sent");
+            })
+        })
+        .collect();
+    echo(ring, clients.len());
+    clients.into_iter().for_each(|client| client.join().expect("a client"));
+}
+
 #[test]
 fn an_echo_server_returns_every_byte_to_every_client() {
     for allowed in ALL {
         let mut ring = ring(allowed);
         assert_eq!(ring.features().multishot_receive, allowed.multishot);
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
-        ring.listen(listener.into());
-        // More bytes in flight than the ring has chunks for: receives starve, and go on.
-        let clients: Vec<_> = (0..6u8)
-            .map(|client| {
-                std::thread::spawn(move || {
-                    let mut stream = TcpStream::connect(address).expect("connected");
-                    let sent: Vec<u8> = (0..200_000u32).map(|n| (n as u8).wrapping_mul(client)).collect();
-                    let mut writer = stream.try_clone().expect("cloned");
-                    let copy = sent.clone();
-                    let writing = std::thread::spawn(move || {
-                        writer.write_all(&copy).expect("sent");
-                        writer.shutdown(Shutdown::Write).expect("ended");
-                    });
-                    let mut got = Vec::new();
-                    stream.read_to_end(&mut got).expect("received");
-                    writing.join().expect("written");
-                    assert!(got == sent, "client {client} got other bytes than it sent");
-                })
-            })
-            .collect();
-        echo(&mut ring, clients.len());
-        clients.into_iter().for_each(|client| client.join().expect("a client"));
+        echo_to_clients(&mut ring, 6, 50_000);
+    }
+}
+
+#[test]
+fn with_a_full_submission_queue_events_still_come_in_order() {
+    for allowed in ALL {
+        let config = RingConfig {
+            entries: 1,
+            slab_bytes: 4 << 20,
+            chunks: 64,
+            chunk_bytes: 4096,
+            allowed,
+            ..RingConfig::default()
+        };
+        echo_to_clients(&mut Ring::new(config).expect("a ring"), 12, 2_000_000);
     }
 }
 
