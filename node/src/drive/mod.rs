@@ -40,6 +40,8 @@ pub struct Drive {
     pub kind: DriveKind,
     /// Whether reads and writes pass the page cache by.
     pub direct: bool,
+    /// Whether the header in the first block is damaged, and its copy was read.
+    pub by_copy: bool,
     /// Whether writes must say that they are to be durable.
     pub write_cache: WriteCache,
     /// How it is divided.
@@ -100,7 +102,7 @@ impl Drive {
             return Err(OpenDriveError::InUse(path.to_owned()));
         }
         let bytes = length(&file).map_err(refused)?;
-        let (geometry, identity) = read_header(&file, bytes)
+        let ((geometry, identity), by_copy) = read_header(&file, bytes)
             .map_err(refused)?
             .map_err(|error| OpenDriveError::Header { path: path.to_owned(), error })?;
         if bytes < geometry.drive_bytes {
@@ -109,7 +111,7 @@ impl Drive {
         }
         let kind = kind_of(&file).map_err(refused)?;
         let write_cache = WriteCache::of(&file);
-        Ok(Drive { path: path.to_owned(), kind, direct, write_cache, geometry, identity, file })
+        Ok(Drive { path: path.to_owned(), kind, direct, by_copy, write_cache, geometry, identity, file })
     }
 
     /// Another descriptor of the same open file, for a shard's ring.
@@ -175,19 +177,22 @@ fn kind_of(file: &File) -> io::Result<DriveKind> {
     Ok(if block_device { DriveKind::BlockDevice } else { DriveKind::File })
 }
 
+/// What a header says, and whether its first block is damaged and its copy said so.
+type FoundHeader = ((Geometry, DriveIdentity), bool);
+
 /// The header from the first block, or, where that is damaged, its copy from the last.
-fn read_header(file: &File, bytes: u64) -> io::Result<Result<(Geometry, DriveIdentity), DriveHeaderError>> {
+fn read_header(file: &File, bytes: u64) -> io::Result<Result<FoundHeader, DriveHeaderError>> {
     if bytes < BLOCK_BYTES as u64 {
         return Ok(Err(DriveHeaderError::NotADrive));
     }
     let mut block = AlignedBytes::new(BLOCK_BYTES);
     file.read_exact_at(block.get_mut(), 0)?;
-    let first = read_drive_header(block.get());
-    if first.is_ok() {
-        return Ok(first);
-    }
+    let first = match read_drive_header(block.get()) {
+        Ok(header) => return Ok(Ok((header, false))),
+        Err(error) => error,
+    };
     file.read_exact_at(block.get_mut(), Geometry::header_mirror_at(bytes).0)?;
-    Ok(read_drive_header(block.get()).or(first))
+    Ok(read_drive_header(block.get()).map(|header| (header, true)).map_err(|_| first))
 }
 
 /// Bytes at an address that direct I/O takes.
@@ -268,7 +273,7 @@ mod tests {
         format(&path, &options(80 << 20), &mut |_| {}).expect("formatted");
         let file = File::options().write(true).open(&path).expect("opened");
         file.write_all_at(&[0; 4096], 0).expect("damaged");
-        Drive::open(&path).expect("opened by the copy");
+        assert!(Drive::open(&path).expect("opened").by_copy);
         format(&path, &FormatOptions { overwrite: true, ..options(80 << 20) }, &mut |_| {}).expect("again");
         let file = File::options().write(true).open(&path).expect("opened");
         file.set_len(40 << 20).expect("cut");

@@ -308,6 +308,13 @@ fn open_drive(config: &ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result
             drive.path.display()
         )));
     }
+    if drive.by_copy {
+        watch(StartEvent::Warning(format!(
+            "the header in the first block of {} is damaged; its copy in the last block is used, and is the only \
+             one left: find out what wrote there, and move the data to another drive (lode check tells more)",
+            drive.path.display()
+        )));
+    }
     if config.shards.is_some_and(|shards| shards != drive.geometry.shards) {
         let shards = drive.geometry.shards;
         watch(StartEvent::Warning(format!("the drive was formatted with {shards} shards, and keeps them")));
