@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use lode_net::client::{Batch, ScanOptions, ScanRecord};
+use lode_net::client::{Batch, ScanOptions, ScanRecord, Written};
 use lode_net::wire::BatchWrite;
 use serde_json::Value;
 
@@ -88,19 +88,31 @@ fn put(args: &PutArgs, session: &Session, words: Words, out: &mut Output) -> Res
     };
     let client = &session.client;
     let written = match args.if_seq {
-        _ if args.if_absent => session.wait(client.put_if_absent(&args.table, &key, &value))?,
-        Some(expected) => session.wait(client.compare_and_set(&args.table, &key, &value, expected))?,
-        None => session.wait(client.put(&args.table, &key, &value))?,
+        _ if args.if_absent => session.wait(client.put_if_absent(&args.table, &key, &value)),
+        Some(expected) => session.wait(client.compare_and_set(&args.table, &key, &value, expected)),
+        None => session.wait(client.put(&args.table, &key, &value)),
     };
+    let written = unless_refused(written, out)?;
     out.written(written.seq, written.existed)
+}
+
+/// A condition that does not hold is an answer, too.
+fn unless_refused(written: Result<Written, Failure>, out: &mut Output) -> Result<Written, Failure> {
+    if let Err(failure) = &written
+        && failure.exit == Exit::NotFound
+    {
+        out.not_written(&failure.message)?;
+    }
+    written
 }
 
 fn del(args: &DelArgs, session: &Session, words: Words, out: &mut Output) -> Result<(), Failure> {
     let key = words.bytes(&args.key)?;
     let written = match args.if_seq {
-        Some(expected) => session.wait(session.client.delete_if(&args.table, &key, expected))?,
-        None => session.wait(session.client.delete(&args.table, &key))?,
+        Some(expected) => session.wait(session.client.delete_if(&args.table, &key, expected)),
+        None => session.wait(session.client.delete(&args.table, &key)),
     };
+    let written = unless_refused(written, out)?;
     if written.existed {
         return out.written(written.seq, true);
     }

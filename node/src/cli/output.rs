@@ -156,6 +156,14 @@ impl Output {
         }
     }
 
+    /// A write whose condition does not hold; people read of it on standard error.
+    pub fn not_written(&mut self, why: &str) -> Result<(), Failure> {
+        match self.style {
+            Style::Plain | Style::Shell => Ok(()),
+            Style::Json => self.json(&json!({ "ok": false, "message": why })),
+        }
+    }
+
     /// A number under a name.
     pub fn integer(&mut self, name: &str, number: u64) -> Result<(), Failure> {
         match self.style {
