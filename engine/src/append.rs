@@ -111,6 +111,11 @@ impl AppendHead {
         })
     }
 
+    /// A frame waits for which the present segment has no room.
+    pub fn want_next(&mut self) {
+        self.is_wanted = true;
+    }
+
     /// A frame of `len` bytes was placed where `place_for` said.
     pub fn advance(&mut self, len: u64) {
         let current = self.current.as_mut().expect("a frame was placed in an open segment");

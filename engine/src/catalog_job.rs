@@ -141,7 +141,7 @@ impl Shard {
             log.append(&Record { kind: RecordKind::Catalog, seq, partition, key: &[], value: change }, io);
             writing.changes.pop_front();
             let kind = if writing.changes.is_empty() { AckKind::Catalog } else { AckKind::Silent };
-            log.acknowledge(Ack { id: writing.id, records: 1, user_bytes: 0, seq, kind });
+            log.acknowledge(Ack { id: writing.id, records: 1, user_bytes: 0, seq, kind, number: None });
         }
         catalog_jobs.settling = Some(writing.id);
         catalog_jobs.writing = None;

@@ -74,6 +74,12 @@ impl FrameBuilder {
         Location::new(at, written as u32)
     }
 
+    /// A whole record of the frame, as it lies in the buffer.
+    pub fn record_bytes<'b>(&self, buffers: &'b dyn Buffers, location: Location) -> &'b [u8] {
+        let begin = (location.offset() - self.place.at) as usize;
+        &buffers.bytes(self.buffer)[begin..begin + location.len() as usize]
+    }
+
     /// Raw payload, for images.
     pub fn push_raw(&mut self, buffers: &mut dyn Buffers, payload: &[u8]) {
         assert!(self.fits(payload.len()));

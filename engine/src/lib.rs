@@ -21,6 +21,7 @@ mod io;
 pub mod limits;
 mod location;
 mod log;
+mod modify;
 mod owned;
 mod partition;
 mod reader;

@@ -22,6 +22,8 @@ pub enum AckKind {
     Delete,
     /// A batch.
     Batch,
+    /// A record read and written anew.
+    Modify,
     /// A change of the catalog, complete with its last record.
     Catalog,
     /// A change of the catalog of which more is to come.
@@ -41,6 +43,17 @@ pub struct Ack {
     pub seq: Seq,
     /// Its kind.
     pub kind: AckKind,
+    /// Of an increment, the number that it wrote.
+    pub number: Option<i64>,
+}
+
+/// A number that an increment wrote and that is not yet applied: the next increment goes on from here, in
+/// the same frame or the next, without waiting for the drive.
+#[derive(Debug)]
+struct PendingNumber {
+    partition: PartitionId,
+    key: Box<[u8]>,
+    number: i64,
 }
 
 /// A frame that is open, being written, or durable and not yet applied.
@@ -65,8 +78,11 @@ pub struct Log {
     next_number: FrameNumber,
     /// All frames up to this one are durable. Set in `take_durable` alone.
     durable: FrameNumber,
-    /// Keys written and not yet applied, by hash: the last frame that writes them.
-    pending: HashMap<u64, FrameNumber, ahash::RandomState>,
+    /// Keys written and not yet applied, by hash: the last frame that writes them, and how many of its
+    /// records do.
+    pending: HashMap<u64, (FrameNumber, u32), ahash::RandomState>,
+    /// Of those, the ones whose last write is an increment's, by the same hash.
+    numbers: HashMap<u64, PendingNumber, ahash::RandomState>,
     hasher: ahash::RandomState,
     /// Bytes of records appended and not yet applied.
     pending_bytes: u64,
@@ -91,6 +107,7 @@ impl Log {
             next_number,
             durable: FrameNumber(next_number.0 - 1),
             pending: HashMap::with_hasher(hasher.clone()),
+            numbers: HashMap::with_hasher(hasher.clone()),
             hasher,
             pending_bytes: 0,
             pending_writes: 0,
@@ -133,7 +150,20 @@ impl Log {
 
     /// The last frame that writes a key (or one of the same hash) and is not yet applied.
     pub fn pending_frame(&self, partition: PartitionId, key: &[u8]) -> Option<FrameNumber> {
-        self.pending.get(&self.hash(partition, key)).copied()
+        self.pending.get(&self.hash(partition, key)).map(|(frame, _)| *frame)
+    }
+
+    /// The number of a key whose last write is an increment that is not yet applied.
+    pub fn pending_number(&self, partition: PartitionId, key: &[u8]) -> Option<i64> {
+        let pending = self.numbers.get(&self.hash(partition, key))?;
+        (pending.partition == partition && *pending.key == *key).then_some(pending.number)
+    }
+
+    /// The record just appended is an increment's and holds this number.
+    pub fn note_number(&mut self, partition: PartitionId, key: &[u8], number: i64) {
+        let hash = self.hash(partition, key);
+        assert!(self.pending.contains_key(&hash), "a pending number is of a pending record");
+        self.numbers.insert(hash, PendingNumber { partition, key: key.into(), number });
     }
 
     /// The first frame whose effects a checkpoint that begins now may lack, and the generation of the
@@ -144,6 +174,23 @@ impl Log {
         let placed = first.map(|frame| frame.builder.place.generation);
         let beyond = Generation(space.highest_generation().0 + 1);
         (number, placed.or(self.head.generation()).unwrap_or(beyond))
+    }
+
+    /// Whether a record of so many bytes would find no segment: then there is no use in reading for it.
+    pub fn would_lack_segment(&mut self, record_bytes: usize, claim: Claim, space: &Space) -> bool {
+        self.lacks_segment = false;
+        if self.open.as_ref().is_some_and(|open| open.builder.fits(record_bytes)) {
+            return false;
+        }
+        let open_bytes = self.open.as_ref().map_or(0, |open| open.builder.frame_len());
+        let claimed = self.head.claim_for((open_bytes + frame_len(record_bytes)) as u64);
+        let kept_for_deletes = claimed == Some(Claim::Delete);
+        self.lacks_segment =
+            claimed.is_none() || (claim == Claim::Put && kept_for_deletes && !space.may_take(Claim::Put));
+        if claimed.is_none() {
+            self.head.want_next();
+        }
+        self.lacks_segment
     }
 
     /// Makes sure that the open frame takes `record_bytes` more. False where that needs something that
@@ -194,7 +241,11 @@ impl Log {
         let hash = self.hash(record.partition, record.key);
         let open = self.open.as_mut().expect("make_room opened a frame");
         open.builder.push(&self.place, io.buffers, record);
-        self.pending.insert(hash, open.builder.number);
+        let pending = self.pending.entry(hash).or_default();
+        let records = if pending.0 == open.builder.number { pending.1 + 1 } else { 1 };
+        *pending = (open.builder.number, records);
+        // Whatever was known of the key, or of another of its hash, is now behind another write.
+        self.numbers.remove(&hash);
         self.pending_bytes += record.len() as u64;
     }
 
@@ -286,12 +337,19 @@ impl Log {
         Some(frame)
     }
 
-    /// A record of a durable frame was applied.
-    pub fn applied(&mut self, frame: FrameNumber, record: &Record<'_>) {
+    /// A record of a durable frame was applied. Says whether it is an increment's and the last that was
+    /// written of its key.
+    pub fn applied(&mut self, frame: FrameNumber, record: &Record<'_>) -> bool {
         self.pending_bytes -= record.len() as u64;
         let hash = self.hash(record.partition, record.key);
-        if self.pending.get(&hash) == Some(&frame) {
-            self.pending.remove(&hash);
+        let Some(pending) = self.pending.get_mut(&hash).filter(|pending| pending.0 == frame) else {
+            return false;
+        };
+        pending.1 -= 1;
+        if pending.1 > 0 {
+            return false;
         }
+        self.pending.remove(&hash);
+        self.numbers.remove(&hash).is_some()
     }
 }

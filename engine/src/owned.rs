@@ -1,7 +1,7 @@
 //! Write requests that have to wait, with bytes of their own.
 
 use crate::ids::{PartitionId, RequestId};
-use crate::request::{BatchWrite, Condition, RequestBody, Target};
+use crate::request::{BatchWrite, Change, Condition, RequestBody, Target};
 
 /// A write request that outlives the caller's buffer.
 #[derive(Debug, Clone)]
@@ -19,11 +19,12 @@ type OwnedBatchWrite = (Box<[u8]>, Option<Box<[u8]>>);
 enum OwnedBody {
     Put { key: Box<[u8]>, value: Box<[u8]>, condition: Condition },
     Delete { key: Box<[u8]>, condition: Condition },
+    Modify { key: Box<[u8]>, change: Change },
     Batch { writes: Vec<OwnedBatchWrite> },
 }
 
 impl OwnedWrite {
-    /// A copy of a put, delete or batch; `None` for anything else.
+    /// A copy of a put, delete, modify or batch; `None` for anything else.
     pub fn copy_of(id: RequestId, body: &RequestBody<'_>) -> Option<OwnedWrite> {
         let (target, body) = match body {
             RequestBody::Put { target, key, value, condition } => {
@@ -32,6 +33,9 @@ impl OwnedWrite {
             }
             RequestBody::Delete { target, key, condition } => {
                 (*target, OwnedBody::Delete { key: (*key).into(), condition: *condition })
+            }
+            RequestBody::Modify { target, key, change } => {
+                (*target, OwnedBody::Modify { key: (*key).into(), change: *change })
             }
             RequestBody::Batch { target, writes } => {
                 let copy = |write: &BatchWrite<'_>| match write {
@@ -55,6 +59,7 @@ impl OwnedWrite {
             OwnedBody::Delete { key, condition } => {
                 RequestBody::Delete { target, key, condition: *condition }
             }
+            OwnedBody::Modify { key, change } => RequestBody::Modify { target, key, change: *change },
             OwnedBody::Batch { writes } => {
                 let mut out = Vec::with_capacity(writes.len());
                 for (key, value) in writes {
@@ -71,7 +76,7 @@ impl OwnedWrite {
     /// Partition and key of a single write; of a batch, its first key.
     pub fn place(&self) -> (PartitionId, &[u8]) {
         let key: &[u8] = match &self.body {
-            OwnedBody::Put { key, .. } | OwnedBody::Delete { key, .. } => key,
+            OwnedBody::Put { key, .. } | OwnedBody::Delete { key, .. } | OwnedBody::Modify { key, .. } => key,
             OwnedBody::Batch { writes } => writes.first().map_or(&[], |(key, _)| key),
         };
         (self.target.partition, key)
@@ -80,7 +85,9 @@ impl OwnedWrite {
     /// Partition and key of each of its writes.
     pub fn places(&self) -> impl Iterator<Item = (PartitionId, &[u8])> {
         let (one, many) = match &self.body {
-            OwnedBody::Put { key, .. } | OwnedBody::Delete { key, .. } => (Some(&**key), &[][..]),
+            OwnedBody::Put { key, .. } | OwnedBody::Delete { key, .. } | OwnedBody::Modify { key, .. } => {
+                (Some(&**key), &[][..])
+            }
             OwnedBody::Batch { writes } => (None, writes.as_slice()),
         };
         let keys = one.into_iter().chain(many.iter().map(|(key, _)| &**key));
@@ -91,7 +98,7 @@ impl OwnedWrite {
     pub fn bytes(&self) -> usize {
         match &self.body {
             OwnedBody::Put { key, value, .. } => key.len() + value.len(),
-            OwnedBody::Delete { key, .. } => key.len(),
+            OwnedBody::Delete { key, .. } | OwnedBody::Modify { key, .. } => key.len(),
             OwnedBody::Batch { writes } => {
                 writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, |v| v.len())).sum()
             }
@@ -101,7 +108,7 @@ impl OwnedWrite {
     /// Whether it only frees space.
     pub fn is_delete(&self) -> bool {
         match &self.body {
-            OwnedBody::Put { .. } => false,
+            OwnedBody::Put { .. } | OwnedBody::Modify { .. } => false,
             OwnedBody::Delete { .. } => true,
             OwnedBody::Batch { writes } => writes.iter().all(|(_, value)| value.is_none()),
         }

@@ -166,13 +166,6 @@ impl Shard {
         })
     }
 
-    /// The version of a record that is in the cache.
-    pub(crate) fn cached_seq(&self, location: Location) -> Option<Seq> {
-        let generation = self.space.of(location).1.generation;
-        let bytes = self.cache.get(location, generation)?;
-        Record::decode_unchecked(&bytes).ok().map(|record| record.seq)
-    }
-
     /// A whole record that is in the cache.
     pub(crate) fn cached_record(&self, location: Location) -> Option<Bytes> {
         self.cache.get(location, self.space.of(location).1.generation)
@@ -260,12 +253,16 @@ impl Shard {
                         && record.key == key
                         && !is_quarantined(quarantine, record.seq)
                 };
-                let outcome = outcome.and_then(|record| {
-                    if trusted(&record) { Ok(record.seq) } else { Err(ReadError::Corrupt { at }) }
-                });
+                let outcome =
+                    outcome.and_then(
+                        |record| {
+                            if trusted(&record) { Ok(()) } else { Err(ReadError::Corrupt { at }) }
+                        },
+                    );
                 if outcome.is_ok() {
                     self.cache.insert(read.location, generation, whole);
                 }
+                let outcome = outcome.map(|()| Bytes::copy_from_slice(whole));
                 io.buffers.release(read.buffer);
                 self.condition_read(&write, read.location, outcome, io);
             }
@@ -307,20 +304,26 @@ impl Shard {
         &mut self,
         write: &OwnedWrite,
         location: Location,
-        outcome: Result<Seq, ReadError>,
+        outcome: Result<Bytes, ReadError>,
         io: &mut Io<'_>,
     ) {
         let (partition, key) = write.place();
+        let behind = self.deciding.remove(&self.log.hash(partition, key)).unwrap_or_default();
         let unchanged = self.catalog.locate(partition, key) == Some(location)
             && self.log.pending_frame(partition, key).is_none()
             && !self.log.is_poisoned();
         match outcome {
-            Ok(seq) if unchanged => self.decide_with(write, seq, io),
+            Ok(bytes) if unchanged => {
+                let record =
+                    Record::decode_unchecked(&bytes).expect("the record was checked when it was read");
+                self.decide_with(write, &record, io);
+            }
             Err(ReadError::Corrupt { at } | ReadError::Device { at, .. }) if unchanged => {
                 io.reply(write.id, ReplyBody::Write(Err(WriteError::Corrupt { at })));
             }
             _ => self.write_or_park(write.id, &write.body(), io),
         }
+        self.take_up(behind, io);
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Reply {
 pub enum ReplyBody {
     /// To `Get`; `None` where there is no such record.
     Get(Result<Option<Found>, ReadError>),
-    /// To `Put`, `Delete` and `Batch`.
+    /// To `Put`, `Delete`, `Modify` and `Batch`.
     Write(Result<Written, WriteError>),
     /// To `Scan`.
     Scan(Result<ScanPage, ReadError>),
@@ -70,6 +70,8 @@ pub struct Written {
     pub seq: Seq,
     /// Whether there was such a record before; of a batch, before its first write.
     pub existed: bool,
+    /// Of an increment, the number that the record holds now.
+    pub number: Option<i64>,
 }
 
 /// One page of a scan.
@@ -146,7 +148,7 @@ pub enum ReadError {
     },
 }
 
-/// Why a `Put`, `Delete` or `Batch` failed. Unless it is `Poisoned`, nothing was written.
+/// Why a `Put`, `Delete`, `Modify` or `Batch` failed. Unless it is `Poisoned`, nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum WriteError {
     /// No such partition in this shard.
@@ -190,6 +192,17 @@ pub enum WriteError {
     ConditionFailed {
         /// The record's version, where there is a record.
         current: Option<Seq>,
+    },
+    /// An increment of a value that is no number.
+    #[error("the present value is no decimal number of 64 bits; overwrite it, or increment another key")]
+    NotANumber,
+    /// An increment beyond what 64 bits hold.
+    #[error("the number would not fit 64 bits: it is {present}, and {by} was to be added")]
+    NumberOverflow {
+        /// The number that stays.
+        present: i64,
+        /// What was to be added.
+        by: i64,
     },
     /// Too much is queued; nothing was done.
     #[error("the shard is busy; try again in a moment")]

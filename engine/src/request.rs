@@ -50,6 +50,15 @@ pub enum RequestBody<'a> {
         /// When to delete.
         condition: Condition,
     },
+    /// Read a record and write it anew in one step: nobody else's write of the key comes between.
+    Modify {
+        /// Which partition.
+        target: Target,
+        /// The key.
+        key: &'a [u8],
+        /// What is to become of it.
+        change: Change,
+    },
     /// All of these writes, or none; later ones of the same key win.
     Batch {
         /// Which partition.
@@ -120,6 +129,18 @@ pub enum Condition {
     IfAbsent,
     /// Only if the record is there and has this version.
     IfSeq(Seq),
+}
+
+/// What a [`Modify`](RequestBody::Modify) makes of the present record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Add to a number: a value of decimal digits, perhaps behind a minus, that fits an `i64`.
+    Increment {
+        /// What is added; may be negative.
+        by: i64,
+        /// What it is added to where there is no record.
+        initial: i64,
+    },
 }
 
 /// One write of a batch.

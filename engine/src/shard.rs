@@ -4,7 +4,7 @@
 //! `writes` (put, delete, batch, conditions), `reads` (get, scan, count), `catalog_job` (tables and
 //! partitions), `cleaning`, `checkpoint`, `recovery`.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use thiserror::Error;
 
@@ -90,6 +90,11 @@ pub struct Shard {
     pub(crate) has_more: bool,
     /// Conditional writes that wait for a frame to be durable.
     pub(crate) waiters: Vec<(FrameNumber, OwnedWrite)>,
+    /// Keys, by hash, that are being read for a write that depends on them, and the writes behind it.
+    pub(crate) deciding: HashMap<u64, Vec<OwnedWrite>, ahash::RandomState>,
+    /// How many writes wait for a frame or a read of their key, and their bytes.
+    pub(crate) waiting_writes: usize,
+    pub(crate) waiting_bytes: usize,
 }
 
 impl Shard {
@@ -119,6 +124,9 @@ impl Shard {
             parked_for_segment: false,
             has_more: false,
             waiters: Vec::new(),
+            deciding: HashMap::with_hasher(ahash::RandomState::with_seeds(21, 22, 23, 24)),
+            waiting_writes: 0,
+            waiting_bytes: 0,
             place,
             config,
         }
@@ -184,9 +192,10 @@ impl Shard {
     fn handle(&mut self, request: &Request<'_>, io: &mut Io<'_>) {
         match &request.body {
             RequestBody::Get { target, key } => self.get(request.id, target, key, io),
-            RequestBody::Put { .. } | RequestBody::Delete { .. } | RequestBody::Batch { .. } => {
-                self.write_or_park(request.id, &request.body, io);
-            }
+            RequestBody::Put { .. }
+            | RequestBody::Delete { .. }
+            | RequestBody::Modify { .. }
+            | RequestBody::Batch { .. } => self.write_or_park(request.id, &request.body, io),
             RequestBody::Scan { .. } => self.scan(request.id, &request.body, io),
             RequestBody::Count { target, range } => {
                 let result = self.count(target, range);
@@ -257,10 +266,7 @@ impl Shard {
         if self.log.is_poisoned() {
             self.cleaner.close(io);
             self.fail_all_parked(&WriteError::Poisoned, io);
-            let waiters = std::mem::take(&mut self.waiters);
-            for (_, write) in waiters {
-                io.reply(write.id, ReplyBody::Write(Err(WriteError::Poisoned)));
-            }
+            self.fail_waiters(io);
             self.fail_catalog_jobs(&CatalogError::Poisoned, io);
             self.fail_checkpoint(&CheckpointError::Poisoned, io);
         }
@@ -322,7 +328,7 @@ impl Shard {
             cache_bytes,
             cache_limit_bytes,
             writes_in_flight: self.log.pending_writes(),
-            requests_parked: (self.parked.len() + self.waiters.len() + self.reads.queued()) as u64,
+            requests_parked: (self.parked.len() + self.waiting_writes + self.reads.queued()) as u64,
             poisoned: u64::from(self.log.is_poisoned()),
             highest_table: u64::from(self.catalog.highest_table.0),
             highest_partition: u64::from(self.catalog.highest_partition.0),
@@ -341,9 +347,10 @@ fn busy(body: &RequestBody<'_>) -> ReplyBody {
         RequestBody::Get { .. } => ReplyBody::Get(Err(ReadError::Busy)),
         RequestBody::Scan { .. } => ReplyBody::Scan(Err(ReadError::Busy)),
         RequestBody::Count { .. } => ReplyBody::Count(Err(ReadError::Busy)),
-        RequestBody::Put { .. } | RequestBody::Delete { .. } | RequestBody::Batch { .. } => {
-            ReplyBody::Write(Err(WriteError::Busy))
-        }
+        RequestBody::Put { .. }
+        | RequestBody::Delete { .. }
+        | RequestBody::Modify { .. }
+        | RequestBody::Batch { .. } => ReplyBody::Write(Err(WriteError::Busy)),
         RequestBody::ListTables => ReplyBody::Tables(Vec::new()),
         RequestBody::Stats => ReplyBody::Stats(Box::default()),
         RequestBody::Checkpoint => ReplyBody::Checkpoint(Err(CheckpointError::NoSpace)),

@@ -15,6 +15,8 @@ pub struct ShardStats {
     pub deletes: u64,
     /// Batches acknowledged.
     pub batches: u64,
+    /// Increments acknowledged.
+    pub modifies: u64,
     /// Scan pages answered.
     pub scans: u64,
     /// Requests refused with an error, by no fault of the drive.

@@ -10,9 +10,9 @@ use crate::ids::{RequestId, Seq};
 use crate::io::Io;
 use crate::limits::{MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES};
 use crate::log::{Ack, AckKind, LogFrame};
+use crate::modify::{Dependent, Modify, Present};
 use crate::owned::OwnedWrite;
 use crate::partition::{Partition, Store};
-use crate::reads::{ReadFor, is_quarantined};
 use crate::reply::{CatalogError, ReplyBody, WriteError, Written};
 use crate::request::{BatchWrite, Condition, RequestBody, Target};
 use crate::shard::Shard;
@@ -31,12 +31,14 @@ pub enum Outcome {
 }
 
 /// A write, checked.
-struct Checked<'a> {
-    id: RequestId,
-    target: Target,
-    kind: AckKind,
-    writes: &'a [BatchWrite<'a>],
-    condition: Condition,
+pub(crate) struct Checked<'a> {
+    pub(crate) id: RequestId,
+    pub(crate) target: Target,
+    pub(crate) kind: AckKind,
+    pub(crate) writes: &'a [BatchWrite<'a>],
+    pub(crate) condition: Condition,
+    /// The number that an increment writes.
+    pub(crate) number: Option<i64>,
 }
 
 impl Shard {
@@ -134,6 +136,9 @@ impl Shard {
     fn write(&mut self, id: RequestId, body: &RequestBody<'_>, io: &mut Io<'_>) -> Outcome {
         let one;
         let (target, kind, writes, condition) = match body {
+            RequestBody::Modify { target, key, change } => {
+                return self.modify(&Modify { id, target: *target, key, change: *change }, io);
+            }
             RequestBody::Put { target, key, value, condition } => {
                 one = [BatchWrite::Put { key, value }];
                 (target, AckKind::Put, &one[..], *condition)
@@ -147,19 +152,25 @@ impl Shard {
             }
             _ => unreachable!("only writes come here"),
         };
-        let checked = Checked { id, target: *target, kind, writes, condition };
+        let checked = Checked { id, target: *target, kind, writes, condition, number: None };
         match self.admit(&checked) {
             Ok(()) => self.write_checked(&checked, io),
-            Err(error) => {
-                self.stats.refused += 1;
-                io.reply(id, ReplyBody::Write(Err(error)));
-                Outcome::Taken
-            }
+            Err(error) => self.refuse_write(id, error, io),
         }
     }
 
+    pub(crate) fn refuse_write(&mut self, id: RequestId, error: WriteError, io: &mut Io<'_>) -> Outcome {
+        match error {
+            WriteError::Busy => self.stats.busy += 1,
+            WriteError::Corrupt { .. } | WriteError::Poisoned => {}
+            _ => self.stats.refused += 1,
+        }
+        io.reply(id, ReplyBody::Write(Err(error)));
+        Outcome::Taken
+    }
+
     /// Everything that can be refused at once.
-    fn admit(&self, write: &Checked<'_>) -> Result<(), WriteError> {
+    pub(crate) fn admit(&self, write: &Checked<'_>) -> Result<(), WriteError> {
         let target = write.target;
         let partition = self.catalog.get(target.partition);
         let partition = partition.ok_or(WriteError::UnknownPartition(target.partition))?;
@@ -240,8 +251,7 @@ impl Shard {
             return Outcome::Taken;
         }
         if self.log.is_poisoned() {
-            io.reply(write.id, ReplyBody::Write(Err(WriteError::Poisoned)));
-            return Outcome::Taken;
+            return self.refuse_write(write.id, WriteError::Poisoned, io);
         }
         if write.condition != Condition::Always {
             return self.write_if(write, io);
@@ -249,7 +259,7 @@ impl Shard {
         if let (AckKind::Delete, [BatchWrite::Delete { key }]) = (write.kind, write.writes) {
             let absent = self.catalog.locate(write.target.partition, key).is_none();
             if absent && self.log.pending_frame(write.target.partition, key).is_none() {
-                let nothing = Written { seq: Seq::default(), existed: false };
+                let nothing = Written { seq: Seq::default(), existed: false, number: None };
                 self.stats.deletes += 1;
                 io.reply(write.id, ReplyBody::Write(Ok(nothing)));
                 return Outcome::Taken;
@@ -259,7 +269,7 @@ impl Shard {
     }
 
     /// Appends to the log what was decided.
-    fn append(&mut self, write: &Checked<'_>, io: &mut Io<'_>) -> Outcome {
+    pub(crate) fn append(&mut self, write: &Checked<'_>, io: &mut Io<'_>) -> Outcome {
         let sizes = write.writes.iter().map(|one| {
             let (key, value) = parts(one);
             record_len(key.len(), value.map_or(0, <[u8]>::len))
@@ -282,55 +292,41 @@ impl Shard {
         let records = write.writes.len() as u32;
         let headers = write.writes.len() * record_len(0, 0);
         let user_bytes = (total - headers) as u64;
-        log.acknowledge(Ack { id: write.id, records, user_bytes, seq, kind: write.kind });
+        let Checked { id, kind, number, .. } = *write;
+        if let (Some(number), [one]) = (number, write.writes) {
+            log.note_number(write.target.partition, parts(one).0, number);
+        }
+        log.acknowledge(Ack { id, records, user_bytes, seq, kind, number });
         Outcome::Taken
     }
 
-    /// A conditional write of one key: waits for writes of the key that are on their way, learns the
-    /// present version (from the cache or the drive), decides.
+    /// A conditional write of one key: learns the present version, decides.
     fn write_if(&mut self, write: &Checked<'_>, io: &mut Io<'_>) -> Outcome {
-        let (key, _) = parts(&write.writes[0]);
-        let partition = write.target.partition;
-        if let Some(frame) = self.log.pending_frame(partition, key) {
-            if self.waiters.len() >= self.config.max_queued_requests {
-                self.stats.busy += 1;
-                io.reply(write.id, ReplyBody::Write(Err(WriteError::Busy)));
-            } else {
-                self.waiters.push((frame, write.to_owned()));
+        let (key, value) = parts(&write.writes[0]);
+        let record_bytes = record_len(key.len(), value.map_or(0, <[u8]>::len));
+        let claim = if value.is_some() { Claim::Put } else { Claim::Delete };
+        let (id, partition) = (write.id, write.target.partition);
+        let dependent = Dependent { id, partition, key, record_bytes, claim };
+        match self.present(&dependent, &|| write.to_owned(), io) {
+            Present::Stalled => Outcome::Stalled,
+            Present::Absent => self.decide(write, None, io),
+            Present::Record(bytes) => {
+                let record = Record::decode_unchecked(&bytes);
+                let record = record.expect("the cache holds records that were checked");
+                self.decide(write, Some(record.seq), io)
             }
-            return Outcome::Taken;
+            Present::Later => Outcome::Taken,
         }
-        let quarantine = self.catalog.get(partition).and_then(|p| p.quarantine);
-        let Some(location) = self.catalog.locate(partition, key) else {
-            if quarantine.is_some() {
-                // Absence may be the damage's doing.
-                io.reply(write.id, ReplyBody::Write(Err(WriteError::Corrupt { at: 0 })));
-                return Outcome::Taken;
-            }
-            return self.decide(write, None, io);
-        };
-        if let Some(seq) = self.cached_seq(location).filter(|seq| !is_quarantined(quarantine, *seq)) {
-            return self.decide(write, Some(seq), io);
-        }
-        if self.reads.queued() >= self.config.max_queued_requests {
-            self.stats.busy += 1;
-            io.reply(write.id, ReplyBody::Write(Err(WriteError::Busy)));
-        } else {
-            self.start_read(ReadFor::Condition(Box::new(write.to_owned())), location, io);
-        }
-        Outcome::Taken
     }
 
     fn decide(&mut self, write: &Checked<'_>, current: Option<Seq>, io: &mut Io<'_>) -> Outcome {
         if holds(write.condition, current) {
             return self.append(write, io);
         }
-        self.stats.refused += 1;
-        io.reply(write.id, ReplyBody::Write(Err(WriteError::ConditionFailed { current })));
-        Outcome::Taken
+        self.refuse_write(write.id, WriteError::ConditionFailed { current }, io)
     }
 
-    fn write_memory(&mut self, write: &Checked<'_>, io: &mut Io<'_>) {
+    pub(crate) fn write_memory(&mut self, write: &Checked<'_>, io: &mut Io<'_>) {
         let Shard { catalog, sequencer, .. } = self;
         let Some(partition) = catalog.get_mut(write.target.partition) else { return };
         let Store::Memory(memory) = &mut partition.store else { return };
@@ -359,7 +355,7 @@ impl Shard {
         let after = memory.memory_bytes();
         catalog.memory_table_bytes = catalog.memory_table_bytes + after - before;
         self.count_written(write.kind, user_bytes);
-        let written = Written { seq, existed: current.is_some() };
+        let written = Written { seq, existed: current.is_some(), number: write.number };
         io.reply(write.id, ReplyBody::Write(Ok(written)));
     }
 
@@ -369,6 +365,7 @@ impl Shard {
             AckKind::Put => self.stats.puts += 1,
             AckKind::Delete => self.stats.deletes += 1,
             AckKind::Batch => self.stats.batches += 1,
+            AckKind::Modify => self.stats.modifies += 1,
             AckKind::Catalog | AckKind::Silent => {}
         }
     }
@@ -383,9 +380,7 @@ impl Shard {
                 std::mem::take(&mut self.waiters).into_iter().partition(|(frame, _)| *frame <= number);
             self.waiters = waiting;
             let ready: Vec<(_, OwnedWrite)> = ready;
-            for (_, owned) in ready {
-                self.write_or_park(owned.id, &owned.body(), io);
-            }
+            self.take_up(ready.into_iter().map(|(_, owned)| owned).collect(), io);
             self.space_may_have_changed();
         }
     }
@@ -395,9 +390,17 @@ impl Shard {
         let mut existed = Vec::with_capacity(frame.builder.records() as usize);
         let Shard { catalog, space, cache, log, .. } = self;
         let mut effects = Effects { catalog, space, cache };
-        frame.builder.for_each_record(io.buffers, |record, location| {
+        frame.builder.for_each_record(&*io.buffers, |record, location| {
             existed.push(effects.user(&record, location));
-            log.applied(number, &record);
+            if log.applied(number, &record) {
+                // The next increment of a counter that is in use shall not have to read it.
+                let generation = frame.builder.place.generation;
+                effects.cache.insert(
+                    location,
+                    generation,
+                    frame.builder.record_bytes(&*io.buffers, location),
+                );
+            }
         });
         let mut first = 0;
         for ack in &frame.acks {
@@ -410,14 +413,17 @@ impl Shard {
                     self.catalog_settled(ack.id);
                     io.reply(ack.id, ReplyBody::Catalog(Ok(())));
                 }
-                _ => io.reply(ack.id, ReplyBody::Write(Ok(Written { seq: ack.seq, existed }))),
+                _ => {
+                    let written = Written { seq: ack.seq, existed, number: ack.number };
+                    io.reply(ack.id, ReplyBody::Write(Ok(written)));
+                }
             }
         }
         assert_eq!(first, frame.builder.records() as usize, "every record of a frame is somebody's");
     }
 
-    /// A read for a condition has ended with the record's version, which nothing has changed since.
-    pub(crate) fn decide_with(&mut self, owned: &OwnedWrite, seq: Seq, io: &mut Io<'_>) {
+    /// A read for a condition has ended with the present record, which nothing has changed since.
+    pub(crate) fn decide_with(&mut self, owned: &OwnedWrite, record: &Record<'_>, io: &mut Io<'_>) {
         let body = owned.body();
         let one;
         let (target, kind, condition) = match &body {
@@ -429,10 +435,17 @@ impl Shard {
                 one = [BatchWrite::Delete { key }];
                 (*target, AckKind::Delete, *condition)
             }
+            RequestBody::Modify { target, key, change } => {
+                let ask = Modify { id: owned.id, target: *target, key, change: *change };
+                if self.modify_present(&ask, Some(record), io) == Outcome::Stalled {
+                    self.park(owned.clone(), io);
+                }
+                return;
+            }
             _ => unreachable!("only single writes have conditions"),
         };
-        let write = Checked { id: owned.id, target, kind, writes: &one, condition };
-        if self.decide(&write, Some(seq), io) == Outcome::Stalled {
+        let write = Checked { id: owned.id, target, kind, writes: &one, condition, number: None };
+        if self.decide(&write, Some(record.seq), io) == Outcome::Stalled {
             self.park(owned.clone(), io);
         }
     }
@@ -451,7 +464,7 @@ impl Checked<'_> {
     }
 }
 
-fn parts<'a>(write: &BatchWrite<'a>) -> (&'a [u8], Option<&'a [u8]>) {
+pub(crate) fn parts<'a>(write: &BatchWrite<'a>) -> (&'a [u8], Option<&'a [u8]>) {
     match *write {
         BatchWrite::Put { key, value } => (key, Some(value)),
         BatchWrite::Delete { key } => (key, None),

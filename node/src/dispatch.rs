@@ -5,8 +5,8 @@
 
 use lode_engine::limits::MAX_SCAN_BYTES;
 use lode_engine::{
-    BatchWrite, CatalogError, CheckpointError, Condition, Epoch, KeyRange, PartitionId, Payload, ReadError,
-    ReplyBody, RequestBody, ScanPage, Seq, Target, WriteError, Written,
+    BatchWrite, CatalogError, Change, CheckpointError, Condition, Epoch, KeyRange, PartitionId, Payload,
+    ReadError, ReplyBody, RequestBody, ScanPage, Seq, Target, WriteError, Written,
 };
 use lode_net::wire;
 use lode_net::wire::opcode::reply_flags;
@@ -119,6 +119,10 @@ pub fn question<'a>(view: RequestView<'a>) -> Question<'a> {
         RequestView::Delete { target, key, condition } => {
             RequestBody::Delete { target: to_target(target), key, condition: to_condition(condition) }
         }
+        RequestView::Increment { target, key, by, initial } => {
+            let change = Change::Increment { by, initial };
+            RequestBody::Modify { target: to_target(target), key, change }
+        }
         RequestView::Batch { target, batch } => {
             let writes = batch.writes().map(to_batch_write).collect();
             RequestBody::Batch { target: to_target(target), writes }
@@ -153,8 +157,9 @@ pub fn answer(asked: Asked, body: ReplyBody) -> Answer {
             let head = ReplyHead { seq: from_seq(found.seq), ..asked.head(Status::Ok) };
             Answer { head, body: AnswerBody::Value(found.value) }
         }
-        ReplyBody::Write(Ok(Written { seq, existed })) => {
-            let head = ReplyHead { seq: from_seq(seq), aux: u64::from(existed), ..asked.head(Status::Ok) };
+        ReplyBody::Write(Ok(Written { seq, existed, number })) => {
+            let aux = number.map_or(u64::from(existed), i64::cast_unsigned);
+            let head = ReplyHead { seq: from_seq(seq), aux, ..asked.head(Status::Ok) };
             Answer { head, body: AnswerBody::Empty }
         }
         ReplyBody::Scan(Ok(page)) => scan_answer(asked, &page),
@@ -236,6 +241,8 @@ fn write_error_answer(asked: Asked, error: &WriteError) -> Answer {
         WriteError::KeyLength { len } => (Status::KeyLength, *len as u64),
         WriteError::ValueLength { len, .. } => (Status::ValueLength, *len as u64),
         WriteError::BatchSize { writes, .. } => (Status::BatchSize, *writes as u64),
+        WriteError::NotANumber => (Status::NotANumber, 0),
+        WriteError::NumberOverflow { present, .. } => (Status::NumberOverflow, present.cast_unsigned()),
         WriteError::Busy => (Status::Busy, 0),
         WriteError::Full { live_bytes, .. } => (Status::Full, *live_bytes),
         WriteError::MemoryFull { used_bytes, .. } => (Status::MemoryFull, *used_bytes),

@@ -113,6 +113,16 @@ fn data_commands_answer_and_tell_by_exit_code() {
     assert_eq!(node.code(&["put", "t", &"k".repeat(4097), "v"]), Some(4));
     assert_eq!(node.code(&["put", "t"]), Some(2));
 
+    assert_eq!(node.ok(&["incr", "t", "hits"]), "1\n");
+    assert_eq!(node.ok(&["incr", "t", "hits", "-12"]), "-11\n");
+    assert_eq!(json(&node.ok(&["incr", "t", "hits", "--json"]))["number"], -10);
+    assert_eq!(node.ok(&["get", "t", "hits"]), "-10");
+    assert_eq!(node.ok(&["incr", "t", "from", "1", "--initial", "41"]), "42\n");
+    assert_eq!(node.code(&["incr", "t", "k"]), Some(4), "no number");
+    assert_eq!(node.code(&["incr", "t", "hits", "9223372036854775807"]), Some(0));
+    assert_eq!(node.code(&["incr", "t", "hits", "11"]), Some(4), "beyond 64 bits");
+    assert_eq!(node.code(&["incr", "t", "hits", "x"]), Some(2));
+
     let batch = b"# three writes\nput a 1\nput b 'two words'\ndel c\n";
     assert_eq!(node.run_with_input(&["batch", "r"], batch).status.code(), Some(0));
     assert_eq!(node.run_with_input(&["batch", "r"], b"put a 1\nput z 2\n").status.code(), Some(4));

@@ -2,6 +2,7 @@
 
 use lode_engine::{Condition, KeyRange, ReplyBody, RequestBody};
 
+use crate::counters::is_counter;
 use crate::support::ask::target;
 use crate::{Churn, GROUP_KEYS, GROUPS, Key, MEMORY, Model, PARTITIONS};
 
@@ -51,7 +52,14 @@ impl Model {
         for ((partition, name), key) in std::mem::take(&mut self.keys) {
             let value = self.read(partition, &name);
             if partition == MEMORY {
+                self.counters.remove(&(partition, name));
                 assert_eq!(value, None, "memory does not survive");
+                continue;
+            }
+            if is_counter(&name) {
+                let name = (partition, name);
+                self.check_counter_after_crash(&name, value.as_deref());
+                self.keys.insert(name, Key { acknowledged: vec![value], ..Key::default() });
                 continue;
             }
             let legal = value == key.last() || key.pending.iter().any(|(_, pending)| *pending == value);

@@ -5,6 +5,7 @@
 #![allow(missing_docs)]
 
 mod checks;
+mod counters;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -49,6 +50,7 @@ enum Sent {
     Write { keys: Vec<(u32, Vec<u8>)>, condition: Condition },
     Get { partition: u32, key: Vec<u8>, known: usize, might: Vec<Option<Vec<u8>>> },
     Scan { partition: u32 },
+    Increment { name: (u32, Vec<u8>), by: i64 },
     Create,
     Drop,
     Other,
@@ -73,11 +75,13 @@ struct Tally {
     crashes: u64,
     poisoned: u64,
     churned: u64,
+    increments: u64,
 }
 
 struct Model {
     sim: Sim,
     keys: BTreeMap<(u32, Vec<u8>), Key>,
+    counters: BTreeMap<(u32, Vec<u8>), counters::Counter>,
     sent: BTreeMap<RequestId, Sent>,
     groups: u64,
     seed: u64,
@@ -114,6 +118,7 @@ impl Model {
         Model {
             sim,
             keys: BTreeMap::new(),
+            counters: BTreeMap::new(),
             sent: BTreeMap::new(),
             groups: 0,
             seed,
@@ -167,7 +172,8 @@ impl Model {
                 40..=49 => self.delete(),
                 50..=54 => self.batch(),
                 55..=64 => self.conditional(),
-                65..=93 => self.get(),
+                65..=69 => self.increment(),
+                70..=93 => self.get(),
                 94..=96 => self.scan(),
                 97 => self.checkpoint(),
                 _ => self.churn(),
@@ -312,6 +318,9 @@ impl Model {
             (Sent::Write { keys, condition }, ReplyBody::Write(result)) => {
                 self.written(reply.id, &keys, condition, result);
             }
+            (Sent::Increment { name, by }, ReplyBody::Write(result)) => {
+                self.incremented(reply.id, &name, by, result);
+            }
             (Sent::Get { partition, key, known, might }, ReplyBody::Get(result)) => {
                 if matches!(result, Err(ReadError::UnknownPartition(_))) {
                     assert!(partition >= 1000, "partition {partition} is gone");
@@ -392,6 +401,7 @@ impl Model {
     fn quiesce(&mut self) {
         for _ in 0..200_000 {
             if self.sent.is_empty() {
+                self.check_counters();
                 return self.check_conditions();
             }
             assert!(!self.sim.is_stuck(), "{} requests wait for nothing", self.sent.len());
@@ -492,6 +502,7 @@ fn random_operations_crashes_and_restarts_agree_with_a_plain_map() {
         all.crashes += tally.crashes;
         all.poisoned += tally.poisoned;
         all.churned += tally.churned;
+        all.increments += tally.increments;
     }
     println!("{seeds} seeds from {start}: {all:?}");
 }

@@ -1,9 +1,9 @@
 //! Requests in short words, and what they are answered.
 
 use lode_engine::{
-    BatchWrite, CatalogError, CheckpointError, Condition, Epoch, KeyRange, PartitionId, PartitionSpec,
-    Placement, ReadError, ReplyBody, RequestBody, ScanPage, StoreKind, TableId, TableSpec, Target,
-    WriteError, Written,
+    BatchWrite, CatalogError, Change, CheckpointError, Condition, Epoch, KeyRange, PartitionId,
+    PartitionSpec, Placement, ReadError, ReplyBody, RequestBody, ScanPage, StoreKind, TableId, TableSpec,
+    Target, WriteError, Written,
 };
 
 use super::Sim;
@@ -67,6 +67,12 @@ impl Sim {
 
     pub fn delete(&mut self, partition: u32, key: &[u8]) -> Result<Written, WriteError> {
         self.write(RequestBody::Delete { target: target(partition), key, condition: Condition::Always })
+    }
+
+    pub fn increment(&mut self, partition: u32, key: &[u8], by: i64) -> Result<Option<i64>, WriteError> {
+        let change = Change::Increment { by, initial: 0 };
+        let written = self.write(RequestBody::Modify { target: target(partition), key, change });
+        written.map(|written| written.number)
     }
 
     pub fn batch(&mut self, partition: u32, writes: Vec<BatchWrite<'_>>) -> Result<Written, WriteError> {

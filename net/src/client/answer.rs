@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::client::connection::OwnedReply;
 use crate::client::error::{Failure, StatsError};
-use crate::client::options::{Record, ScanRecord, TableInfo, Written};
+use crate::client::options::{Counted, Record, ScanRecord, TableInfo, Written};
 use crate::wire::Status;
 use crate::wire::control::TableList;
 
@@ -24,6 +24,10 @@ pub(crate) fn of_get(reply: OwnedReply) -> Result<Option<Record>, Failure> {
 
 pub(crate) fn of_write(reply: &OwnedReply) -> Result<Written, Failure> {
     of_done(reply).map(|()| Written { seq: reply.header.seq, existed: reply.header.aux == 1 })
+}
+
+pub(crate) fn of_increment(reply: &OwnedReply) -> Result<Counted, Failure> {
+    of_done(reply).map(|()| Counted { seq: reply.header.seq, number: reply.header.aux.cast_signed() })
 }
 
 pub(crate) fn of_count(reply: &OwnedReply) -> Result<u64, Failure> {

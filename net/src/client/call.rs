@@ -29,6 +29,11 @@ pub(crate) enum Ask<'a> {
         key: &'a [u8],
         condition: Condition,
     },
+    Increment {
+        key: &'a [u8],
+        by: i64,
+        initial: i64,
+    },
     Batch(BatchView<'a>),
     Scan(ScanView<'a>),
     Min,
@@ -83,7 +88,7 @@ impl<'a> Call<'a> {
     pub(crate) fn is_read(&self) -> bool {
         match &self.ask {
             Ask::Get { .. } | Ask::Scan(_) | Ask::Min | Ask::Max | Ask::Count(_) => true,
-            Ask::Put { .. } | Ask::Delete { .. } | Ask::Batch(_) => false,
+            Ask::Put { .. } | Ask::Delete { .. } | Ask::Increment { .. } | Ask::Batch(_) => false,
             Ask::Node(request) => !matches!(
                 request,
                 RequestView::CreateTable(_) | RequestView::DropTable(_) | RequestView::Checkpoint
@@ -95,7 +100,7 @@ impl<'a> Call<'a> {
     pub(crate) fn check(&self, view: &NodeView) -> Result<(), Failure> {
         let limits = view.limits();
         let (key, value) = match &self.ask {
-            Ask::Get { key } | Ask::Delete { key, .. } => (*key, &[][..]),
+            Ask::Get { key } | Ask::Delete { key, .. } | Ask::Increment { key, .. } => (*key, &[][..]),
             Ask::Put { key, value, .. } => (*key, *value),
             _ => return Ok(()),
         };
@@ -136,6 +141,9 @@ impl<'a> Call<'a> {
                 RequestView::Put { target, key, value, condition: *condition }
             }
             Ask::Delete { key, condition } => RequestView::Delete { target, key, condition: *condition },
+            Ask::Increment { key, by, initial } => {
+                RequestView::Increment { target, key, by: *by, initial: *initial }
+            }
             Ask::Batch(batch) => RequestView::Batch { target, batch: *batch },
             Ask::Scan(scan) => RequestView::Scan { target, scan: *scan },
             Ask::Min => RequestView::Min { target },

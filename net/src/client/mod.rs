@@ -25,12 +25,12 @@ mod view;
 use std::sync::Arc;
 
 pub use self::error::{
-    BatchError, CheckpointError, ConnectError, CountError, GetError, ScanError, StatsError, TableError,
-    WriteError,
+    BatchError, CheckpointError, ConnectError, CountError, GetError, IncrementError, ScanError, StatsError,
+    TableError, WriteError,
 };
 pub use self::options::{
-    Batch, ClientOptions, Placement, PlacementKind, Record, ScanOptions, ScanRecord, Store, TableInfo,
-    TableOptions, Written,
+    Batch, ClientOptions, Counted, Placement, PlacementKind, Record, ScanOptions, ScanRecord, Store,
+    TableInfo, TableOptions, Written,
 };
 pub use self::scanner::Scanner;
 pub use crate::wire::{BatchWrite, Condition, PartitionMap, Seq};
@@ -110,6 +110,25 @@ impl Client {
         let ask = Ask::Delete { key, condition: Condition::IfSeq(expected) };
         let reply = self.pool.call(&Call::on_key(table, key, ask)).await?;
         Ok(answer::of_write(&reply)?)
+    }
+
+    /// Adds to a number, kept as decimal text; where there is no record, to 0. Atomic: of any number of
+    /// increments at once, each counts once. One whose answer was lost is never sent again.
+    pub async fn increment(&self, table: &str, key: &[u8], by: i64) -> Result<Counted, IncrementError> {
+        self.increment_from(table, key, by, 0).await
+    }
+
+    /// As [`increment`](Client::increment); where there is no record, adds to `initial`.
+    pub async fn increment_from(
+        &self,
+        table: &str,
+        key: &[u8],
+        by: i64,
+        initial: i64,
+    ) -> Result<Counted, IncrementError> {
+        let ask = Ask::Increment { key, by, initial };
+        let reply = self.pool.call(&Call::on_key(table, key, ask)).await?;
+        Ok(answer::of_increment(&reply)?)
     }
 
     /// All of these writes, or none. Their keys must fall in one partition.

@@ -68,6 +68,15 @@ pub struct Written {
     pub existed: bool,
 }
 
+/// An increment that took place, and is durable in a durable table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The record's version now.
+    pub seq: Seq,
+    /// Its number now.
+    pub number: i64,
+}
+
 /// One record of a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScanRecord {

@@ -36,11 +36,13 @@ pub enum Opcode {
     Ping = 15,
     /// Write a checkpoint on every shard.
     Checkpoint = 16,
+    /// Add to a number.
+    Increment = 17,
 }
 
 impl Opcode {
     /// Every opcode, in order of its number.
-    pub const ALL: [Opcode; 16] = [
+    pub const ALL: [Opcode; 17] = [
         Opcode::Hello,
         Opcode::Get,
         Opcode::Put,
@@ -57,6 +59,7 @@ impl Opcode {
         Opcode::Stats,
         Opcode::Ping,
         Opcode::Checkpoint,
+        Opcode::Increment,
     ];
 
     /// The opcode of a header's byte.
@@ -77,7 +80,7 @@ impl Opcode {
 
     /// Whether a request of this opcode names a partition.
     pub fn is_for_partition(self) -> bool {
-        (Opcode::Get as u8..=Opcode::Count as u8).contains(&(self as u8))
+        (Opcode::Get as u8..=Opcode::Count as u8).contains(&(self as u8)) || self == Opcode::Increment
     }
 }
 

@@ -86,6 +86,10 @@ statuses! {
     HelloFirst = 29, "the first request of a connection must be a Hello";
     /// Violation: no Hello, or half a request, for too long. The connection closes.
     Timeout = 30, "the connection was silent in the middle of a request for too long";
+    /// An increment of a value that is no decimal number of 64 bits. Nothing was written.
+    NotANumber = 31, "the present value is no decimal number of 64 bits";
+    /// An increment beyond 64 bits (`aux`: the present number, signed). Nothing was written.
+    NumberOverflow = 32, "the number would not fit 64 bits";
 }
 
 impl Status {

@@ -72,6 +72,8 @@ pub enum DataCommand {
     Put(PutArgs),
     /// Delete a key
     Del(DelArgs),
+    /// Add to a number and print what it is then; where there is no such key, it begins at 0
+    Incr(IncrArgs),
     /// Print records in key order
     Scan(ScanArgs),
     /// Print the first record of a table
@@ -143,6 +145,22 @@ pub struct DelArgs {
     /// Only if the present record has this version
     #[arg(long, value_name = "SEQ")]
     pub if_seq: Option<Seq>,
+}
+
+/// `incr`.
+#[derive(Debug, Args)]
+pub struct IncrArgs {
+    /// The table
+    pub table: String,
+    /// The key
+    #[arg(allow_hyphen_values = true)]
+    pub key: OsString,
+    /// What is added; may be negative
+    #[arg(allow_negative_numbers = true, default_value_t = 1)]
+    pub by: i64,
+    /// What it is added to where there is no such key
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 0)]
+    pub initial: i64,
 }
 
 /// A table and a range of keys.

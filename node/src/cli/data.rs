@@ -6,11 +6,11 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use lode_net::client::{Batch, ScanOptions, ScanRecord, Written};
+use lode_net::client::{Batch, Counted, ScanOptions, ScanRecord, Written};
 use lode_net::wire::BatchWrite;
 use serde_json::Value;
 
-use super::args::{BatchArgs, DataCommand, DelArgs, KeyArgs, PutArgs, RangeArgs, ScanArgs};
+use super::args::{BatchArgs, DataCommand, DelArgs, IncrArgs, KeyArgs, PutArgs, RangeArgs, ScanArgs};
 use super::escape::unescape;
 use super::exit::{Exit, Failure};
 use super::output::{Output, Row, Style};
@@ -43,6 +43,7 @@ pub fn run(command: &DataCommand, session: &Session, words: Words, out: &mut Out
         DataCommand::Get(args) => get(args, session, words, out),
         DataCommand::Put(args) => put(args, session, words, out),
         DataCommand::Del(args) => del(args, session, words, out),
+        DataCommand::Incr(args) => incr(args, session, words, out),
         DataCommand::Scan(args) => scan(args, session, words, out),
         DataCommand::Min(args) => {
             let found = session.wait(session.client.min(&args.table))?;
@@ -118,6 +119,17 @@ fn del(args: &DelArgs, session: &Session, words: Words, out: &mut Output) -> Res
     }
     out.not_deleted()?;
     Err(Failure::new(Exit::NotFound, format_args!("no such key in table {:?}", args.table)))
+}
+
+fn incr(args: &IncrArgs, session: &Session, words: Words, out: &mut Output) -> Result<(), Failure> {
+    let key = words.bytes(&args.key)?;
+    let call = session.client.increment_from(&args.table, &key, args.by, args.initial);
+    let Counted { seq, number } = session.wait(call)?;
+    match out.style() {
+        Style::Plain => out.line(&number.to_string()),
+        Style::Shell => out.line(&format!("(integer) {number}")),
+        Style::Json => out.json(&serde_json::json!({ "number": number, "seq": seq.to_string() })),
+    }
 }
 
 /// First key, and first key beyond.

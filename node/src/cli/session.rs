@@ -3,8 +3,8 @@
 use std::future::Future;
 
 use lode_net::client::{
-    BatchError, CheckpointError, Client, ClientOptions, ConnectError, CountError, GetError, ScanError,
-    StatsError, TableError, WriteError,
+    BatchError, CheckpointError, Client, ClientOptions, ConnectError, CountError, GetError, IncrementError,
+    ScanError, StatsError, TableError, WriteError,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -117,6 +117,15 @@ impl From<WriteError> for Failure {
             _ => Exit::Refused,
         };
         Failure::new(exit, error)
+    }
+}
+
+impl From<IncrementError> for Failure {
+    fn from(error: IncrementError) -> Failure {
+        match error {
+            IncrementError::Write(error) => error.into(),
+            other => Failure::new(Exit::Refused, other),
+        }
     }
 }
 

@@ -13,9 +13,9 @@ pub use self::scanner::Scanner;
 use crate::client::call::{self, Ask, Call};
 use crate::client::error::Failure;
 use crate::client::{
-    Batch, BatchError, CheckpointError, ClientOptions, Condition, ConnectError, CountError, FAN_OUT,
-    GetError, PartitionMap, Record, ScanError, ScanOptions, ScanRecord, Seq, StatsError, TableError,
-    TableInfo, TableOf, TableOptions, WriteError, Written, answer,
+    Batch, BatchError, CheckpointError, ClientOptions, Condition, ConnectError, CountError, Counted, FAN_OUT,
+    GetError, IncrementError, PartitionMap, Record, ScanError, ScanOptions, ScanRecord, Seq, StatsError,
+    TableError, TableInfo, TableOf, TableOptions, WriteError, Written, answer,
 };
 use crate::wire::control::{CreateTable, DropTable};
 use crate::wire::{RangeView, RequestView};
@@ -81,6 +81,25 @@ impl Client {
         let ask = Ask::Delete { key, condition: Condition::IfSeq(expected) };
         let reply = self.runner.call(&Call::on_key(table, key, ask))?;
         Ok(answer::of_write(&reply)?)
+    }
+
+    /// Adds to a number, kept as decimal text; where there is no record, to 0. Atomic: of any number of
+    /// increments at once, each counts once. One whose answer was lost is never sent again.
+    pub fn increment(&mut self, table: &str, key: &[u8], by: i64) -> Result<Counted, IncrementError> {
+        self.increment_from(table, key, by, 0)
+    }
+
+    /// As [`increment`](Client::increment); where there is no record, adds to `initial`.
+    pub fn increment_from(
+        &mut self,
+        table: &str,
+        key: &[u8],
+        by: i64,
+        initial: i64,
+    ) -> Result<Counted, IncrementError> {
+        let ask = Ask::Increment { key, by, initial };
+        let reply = self.runner.call(&Call::on_key(table, key, ask))?;
+        Ok(answer::of_increment(&reply)?)
     }
 
     /// All of these writes, or none. Their keys must fall in one partition.

@@ -3,8 +3,8 @@
 use crate::client::answer;
 use crate::client::blocking::Client;
 use crate::client::call::{Ask, Call};
-use crate::client::error::{GetError, WriteError};
-use crate::client::options::{Record, Written};
+use crate::client::error::{GetError, IncrementError, WriteError};
+use crate::client::options::{Counted, Record, Written};
 use crate::wire::Condition;
 
 /// The answer to one operation of a pipeline.
@@ -14,12 +14,15 @@ pub enum Answer {
     Get(Result<Option<Record>, GetError>),
     /// To a put or a delete.
     Write(Result<Written, WriteError>),
+    /// To an increment.
+    Increment(Result<Counted, IncrementError>),
 }
 
 enum Kind {
     Get,
     Put { value: Vec<u8>, condition: Condition },
     Delete { condition: Condition },
+    Increment { by: i64 },
 }
 
 struct Queued {
@@ -60,6 +63,11 @@ impl<'c> Pipeline<'c> {
         self.push(table, key, Kind::Delete { condition: Condition::Always })
     }
 
+    /// Queues an increment.
+    pub fn increment(&mut self, table: &str, key: &[u8], by: i64) -> &mut Self {
+        self.push(table, key, Kind::Increment { by })
+    }
+
     fn push(&mut self, table: &str, key: &[u8], kind: Kind) -> &mut Self {
         self.queued.push(Queued { table: table.to_owned(), key: key.to_vec(), kind });
         self
@@ -82,6 +90,9 @@ impl<'c> Pipeline<'c> {
         let replies = self.client.runner.run(&calls);
         let answers = queued.iter().zip(replies).map(|(queued, reply)| match queued.kind {
             Kind::Get => Answer::Get(reply.and_then(answer::of_get).map_err(GetError::from)),
+            Kind::Increment { .. } => {
+                Answer::Increment(reply.and_then(|r| answer::of_increment(&r)).map_err(IncrementError::from))
+            }
             Kind::Put { .. } | Kind::Delete { .. } => {
                 Answer::Write(reply.and_then(|r| answer::of_write(&r)).map_err(WriteError::from))
             }
@@ -96,6 +107,7 @@ impl Queued {
         let ask = match &self.kind {
             Kind::Get => Ask::Get { key },
             Kind::Put { value, condition } => Ask::Put { key, value, condition: *condition },
+            Kind::Increment { by } => Ask::Increment { key, by: *by, initial: 0 },
             Kind::Delete { condition } => Ask::Delete { key, condition: *condition },
         };
         Call::on_key(&self.table, key, ask)

@@ -74,6 +74,35 @@ fn a_pipeline_keeps_the_order_of_its_answers() {
 }
 
 #[test]
+fn increments_count_once_each_and_are_told_apart_when_they_cannot() {
+    let node = FakeNode::start(2);
+    hash_table(&node, 5);
+    let mut client = client_of(&node, quick());
+    assert_eq!(client.increment("t", b"n", 5).expect("counted").number, 5);
+    assert_eq!(client.increment_from("t", b"m", -1, 43).expect("counted").number, 42);
+    let mut pipeline = client.pipeline();
+    for _ in 0..100 {
+        pipeline.increment("t", b"n", 1);
+    }
+    let numbers = pipeline.run().into_iter().map(|answer| match answer {
+        Answer::Increment(Ok(counted)) => counted.number,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(numbers.collect::<Vec<_>>(), (6..106).collect::<Vec<_>>());
+    client.put("t", b"text", b"x").expect("written");
+    assert_eq!(client.increment("t", b"text", 1), Err(IncrementError::NotANumber));
+    let present = i64::MAX;
+    client.put("t", b"most", present.to_string().as_bytes()).expect("written");
+    assert_eq!(client.increment("t", b"most", 1), Err(IncrementError::Overflow { present }));
+    let short = Err(IncrementError::Write(WriteError::KeyLength { len: 0 }));
+    assert_eq!(client.increment("t", b"", 1), short);
+    node.state().trick(Opcode::Increment, Trick::ServeAndHangUp);
+    let lost = client.increment("t", b"n", 1);
+    assert!(matches!(lost, Err(IncrementError::Write(WriteError::Unknown { .. }))), "{lost:?}");
+    assert_eq!(client.get("t", b"n").expect("read").expect("there").value, "106", "not sent again");
+}
+
+#[test]
 fn large_values_go_both_ways_at_once() {
     let node = FakeNode::start(1);
     hash_table(&node, 1);
@@ -89,6 +118,7 @@ fn large_values_go_both_ways_at_once() {
         match answer {
             Answer::Get(read) => assert_eq!(read.expect("read").expect("there").value, value),
             Answer::Write(written) => drop(written.expect("written")),
+            Answer::Increment(counted) => panic!("{counted:?} is no answer to what was asked"),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use self::control::{CheckpointError, StatsError, TableError};
-pub use self::records::{BatchError, CountError, GetError, ScanError, WriteError};
+pub use self::records::{BatchError, CountError, GetError, IncrementError, ScanError, WriteError};
 use crate::client::connection::{ConnectionError, OwnedReply};
 use crate::wire::{Seq, Status};
 

@@ -228,6 +228,36 @@ pub enum BatchError {
     Write(#[from] WriteError),
 }
 
+/// Why an increment failed. Unless it is `Unknown` or `Poisoned`, nothing was counted; then it was counted
+/// once or not at all, and is not tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum IncrementError {
+    /// The present value is no number.
+    #[error("the present value is no decimal number of 64 bits; overwrite it, or increment another key")]
+    NotANumber,
+    /// The sum does not fit.
+    #[error("the number would not fit 64 bits: it is {present}")]
+    Overflow {
+        /// The number that stays.
+        present: i64,
+    },
+    /// It failed as any write may.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl From<Failure> for IncrementError {
+    fn from(failure: Failure) -> IncrementError {
+        match failure {
+            Failure::Status { status: Status::NotANumber, .. } => IncrementError::NotANumber,
+            Failure::Status { status: Status::NumberOverflow, aux, .. } => {
+                IncrementError::Overflow { present: aux.cast_signed() }
+            }
+            other => IncrementError::Write(other.into()),
+        }
+    }
+}
+
 impl From<Misfit> for Failure {
     fn from(misfit: Misfit) -> Failure {
         match misfit {

@@ -175,6 +175,25 @@ fn answer_records(
         RequestView::Delete { key, condition, .. } => {
             write(state, frame, (table.id, key.to_vec()), None, condition)
         }
+        RequestView::Increment { key, by, initial, .. } => {
+            let name = (table.id, key.to_vec());
+            let present = state.records.get(&name).map(|(_, value)| std::str::from_utf8(value));
+            let number = match present {
+                None => Some(initial),
+                Some(text) => text.ok().and_then(|text| text.parse().ok()),
+            };
+            let Some(number) = number else {
+                return reply(frame, Status::NotANumber, version, &[], |_| {});
+            };
+            let Some(sum) = i64::checked_add(number, by) else {
+                return reply(frame, Status::NumberOverflow, version, &[], |h| {
+                    h.aux = number.cast_unsigned()
+                });
+            };
+            let seq = state.next_seq();
+            state.records.insert(name, (seq, sum.to_string().into_bytes()));
+            done(seq, sum.cast_unsigned())
+        }
         RequestView::Batch { batch, .. } => {
             let mut seq = Seq::default();
             for write in batch.writes() {

@@ -13,6 +13,8 @@ use crate::wire::{MAGIC, limits};
 
 /// Bytes of a Hello's body that are the same in every version: magic, oldest and newest version.
 pub const HELLO_PREFIX_BYTES: usize = 8;
+/// Bytes of an Increment's body behind its key: what is added, and to what where there is no record.
+pub const INCREMENT_BYTES: usize = 16;
 
 /// Which partition, as the client knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -66,6 +68,17 @@ pub enum RequestView<'a> {
         key: &'a [u8],
         /// When to delete.
         condition: Condition,
+    },
+    /// Add to a number, in decimal digits; where there is no record, to `initial`.
+    Increment {
+        /// Which partition.
+        target: Target,
+        /// The key.
+        key: &'a [u8],
+        /// What is added; may be negative.
+        by: i64,
+        /// What it is added to where there is no record.
+        initial: i64,
     },
     /// All of these writes, or none.
     Batch {
@@ -178,7 +191,7 @@ impl<'a> RequestView<'a> {
             return Err(DecodeError::Malformed("a partition where the operation is for none"));
         }
         match opcode {
-            Opcode::Get | Opcode::Put | Opcode::Delete | Opcode::Scan | Opcode::Count => {
+            Opcode::Get | Opcode::Put | Opcode::Delete | Opcode::Scan | Opcode::Count | Opcode::Increment => {
                 Self::decode_keyed(opcode, header, target, body)
             }
             _ if header.key_len != 0 => Err(DecodeError::Malformed("a key where the operation has none")),
@@ -220,6 +233,13 @@ impl<'a> RequestView<'a> {
                 (condition, []) => Ok(RequestView::Delete { target, key, condition }),
                 _ => Err(DecodeError::Malformed("bytes after the key of a delete")),
             },
+            Opcode::Increment => match rest.len() {
+                INCREMENT_BYTES => {
+                    let number = |at| i64::from_le_bytes(array_at(rest, at));
+                    Ok(RequestView::Increment { target, key, by: number(0), initial: number(8) })
+                }
+                _ => Err(DecodeError::Malformed("an increment has two numbers behind its key")),
+            },
             Opcode::Scan => {
                 let scan = ScanView {
                     range: decode_range(header.flags, key, rest)?,
@@ -242,6 +262,7 @@ impl<'a> RequestView<'a> {
             RequestView::Get { .. } => Opcode::Get,
             RequestView::Put { .. } => Opcode::Put,
             RequestView::Delete { .. } => Opcode::Delete,
+            RequestView::Increment { .. } => Opcode::Increment,
             RequestView::Batch { .. } => Opcode::Batch,
             RequestView::Scan { .. } => Opcode::Scan,
             RequestView::Min { .. } => Opcode::Min,
@@ -269,6 +290,7 @@ impl<'a> RequestView<'a> {
         // At most three parts, each copied once, from where it lies into the output.
         let seq_bytes;
         let scan_prefix;
+        let numbers;
         let parts: [&[u8]; 3] = match self {
             RequestView::Get { target, key } => {
                 fields = Fields::keyed(*target, key)?;
@@ -283,6 +305,11 @@ impl<'a> RequestView<'a> {
                 fields = Fields::keyed(*target, key)?;
                 (fields.flags, seq_bytes) = condition_parts(*condition);
                 [key, &seq_bytes[..seq_len(*condition)], &[]]
+            }
+            RequestView::Increment { target, key, by, initial } => {
+                fields = Fields::keyed(*target, key)?;
+                numbers = [by.to_le_bytes(), initial.to_le_bytes()].concat();
+                [key, &numbers, &[]]
             }
             RequestView::Batch { target, batch } => {
                 fields.target = *target;

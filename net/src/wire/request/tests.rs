@@ -31,6 +31,9 @@ fn with_every_request(mut see: impl FnMut(RequestView<'_>)) {
     for condition in [Condition::Always, Condition::IfSeq(seq)] {
         see(RequestView::Delete { target: TARGET, key: b"key", condition });
     }
+    for (by, initial) in [(1, 0), (-1, i64::MAX), (i64::MIN, -1)] {
+        see(RequestView::Increment { target: TARGET, key: b"key", by, initial });
+    }
     see(RequestView::Batch { target: TARGET, batch: batch.view() });
     see(RequestView::Scan { target: TARGET, scan });
     see(RequestView::Scan { target: TARGET, scan: open });

@@ -12,6 +12,7 @@ pub const COMMANDS: &[&str] = &[
     "exit",
     "get",
     "help",
+    "incr",
     "max",
     "min",
     "ping",
@@ -53,13 +54,14 @@ impl Completions {
 
 /// Whether the command's first word is a table.
 pub fn takes_table(command: &str) -> bool {
-    matches!(command, "get" | "put" | "del" | "scan" | "min" | "max" | "count" | "batch")
+    matches!(command, "get" | "put" | "del" | "incr" | "scan" | "min" | "max" | "count" | "batch")
 }
 
 fn options_of(command: &str) -> &'static [&'static str] {
     match command {
         "put" => &["--file", "--if-absent", "--if-seq"],
         "del" => &["--if-seq"],
+        "incr" => &["--initial"],
         "scan" => &["--keys-only", "--limit", "--prefix", "--reverse"],
         "count" => &["--prefix"],
         "table" => &["--partitions", "--placement", "--split", "--store"],

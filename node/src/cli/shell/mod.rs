@@ -22,7 +22,8 @@ use super::output::{Output, Style};
 use super::session::Session;
 
 const HELP: &str = "  get KEY                 put KEY VALUE           del KEY
-  scan [START [END]]      min    max              count [START [END]]
+  incr KEY [BY]           min    max              count [START [END]]
+  scan [START [END]]
   use TABLE               table create|drop|list  batch FILE
   stats [PATH]            ping                    checkpoint
   help COMMAND            exit
