@@ -9,6 +9,7 @@ mod counters;
 mod deliver;
 mod idle;
 mod intake;
+mod pace;
 mod pending;
 mod sockets;
 
@@ -31,6 +32,7 @@ use crate::mailbox::{Mail, Mailbox, NodeMap};
 use connection::{Connections, Spares};
 pub use counters::{Closed, ReactorStats};
 use idle::Idle;
+use pace::{Batch, Pace};
 use pending::{Origin, Pending, PendingTable};
 
 /// How often connections are looked over for deadlines.
@@ -41,12 +43,6 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 const BACKLOG_SLEEP: Duration = Duration::from_millis(1);
 /// Most pieces of mail taken in one turn.
 const MAX_MAIL_PER_TURN: usize = 256;
-/// With many drive operations in flight a sleeping reactor waits for several to end, for a moment: each
-/// wake costs a switch of threads, and answers that go out together cost one send. It waits for one in
-/// this many of them, up to a limit, and for so long.
-const OPERATIONS_PER_WAKE: usize = 4;
-const MAX_BATCH: usize = 64;
-const BATCH_PATIENCE: Duration = Duration::from_micros(300);
 /// How often a spinning reactor looks before it lets another thread have the core.
 const LOOKS_PER_YIELD: u32 = 64;
 
@@ -87,6 +83,7 @@ pub struct Reactor {
     node: Option<Arc<NodeInfo>>,
     listeners: Vec<SocketId>,
     idle: Idle,
+    pace: Pace,
     clock: Clock,
     /// Mail that found the box of its shard full.
     backlog: VecDeque<(ShardId, Mail)>,
@@ -122,6 +119,7 @@ impl Reactor {
             node: None,
             listeners: Vec::new(),
             idle: Idle::new(),
+            pace: Pace::default(),
             clock: Clock::new(),
             backlog: VecDeque::new(),
             events: Vec::new(),
@@ -155,7 +153,9 @@ impl Reactor {
     fn turn(&mut self, now: Now) {
         self.stats.turns += 1;
         let mut events = std::mem::take(&mut self.events);
+        let in_flight = self.ring.drive_operations();
         self.ring.take_events(&mut events);
+        self.pace.observe(now.monotonic_ns, in_flight, (in_flight - self.ring.drive_operations()) as u64);
         let mut worked = !events.is_empty() || !self.completions.is_empty() || !self.begun;
         for event in events.drain(..) {
             self.on_event(event, now.monotonic_ns);
@@ -354,8 +354,8 @@ impl Reactor {
         waker.announce_sleep();
         // Mail that came before the announcement woke nobody.
         if self.mailbox().is_empty() && !longest.is_zero() {
-            let want = (self.ring.drive_operations() / OPERATIONS_PER_WAKE).clamp(1, MAX_BATCH);
-            self.ring.submit_and_wait_for(want, BATCH_PATIENCE, longest);
+            let Batch { want, patience } = self.pace.batch(self.ring.drive_operations());
+            self.ring.submit_and_wait_for(want, patience, longest);
         } else {
             self.ring.submit();
         }
@@ -376,7 +376,7 @@ impl Reactor {
             sleep = sleep.min(BACKLOG_SLEEP);
         }
         if !self.held.is_empty() {
-            sleep = sleep.min(BATCH_PATIENCE);
+            sleep = sleep.min(self.pace.batch(self.ring.drive_operations()).patience);
         }
         sleep
     }

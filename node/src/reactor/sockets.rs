@@ -103,7 +103,8 @@ impl Reactor {
 
     /// Sends what waits, receives or stops receiving, and ends connections that are finished.
     pub(super) fn look_at_touched(&mut self, now_ns: u64) {
-        let may_hold = self.ring.drive_operations() >= HOLD_OPERATIONS;
+        let operations = self.ring.drive_operations();
+        let may_hold = operations >= HOLD_OPERATIONS && self.pace.batch(operations).want > 1;
         let mut held = std::mem::take(&mut self.held);
         for socket in held.drain(..) {
             self.connections.touch(socket);
