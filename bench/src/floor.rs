@@ -39,7 +39,7 @@ pub enum FloorError {
 pub struct FloorSummary {
     /// Operations per second.
     pub per_second: f64,
-    /// CPU microseconds per operation, of the one thread that does it.
+    /// CPU microseconds per operation, of all threads that do it.
     pub cpu_us_per_operation: f64,
     /// Median latency in microseconds.
     pub p50_us: f64,
@@ -61,11 +61,25 @@ impl From<FloorReport> for FloorSummary {
     }
 }
 
-/// Random 4 KiB reads of a file or block device, `depth` in flight.
-pub fn reads(path: &Path, depth: u16, duration: Duration) -> Result<FloorSummary, FloorError> {
+/// Random 4 KiB reads of a file or block device, `depth` in flight, by so many threads at once, each with
+/// a ring of its own and its part of the depth.
+pub fn reads(path: &Path, depth: u16, threads: u16, duration: Duration) -> Result<FloorSummary, FloorError> {
     let (file, bytes) = open_drive(path).map_err(|error| FloorError::File { path: path.into(), error })?;
-    let measured = floor::random_reads(file, bytes, usize::from(depth), duration);
-    measured.map(FloorSummary::from).map_err(|error| FloorError::Measure { path: path.into(), error })
+    let one = |thread: u16| -> Result<FloorReport, FloorError> {
+        let file = file.try_clone().map_err(|error| FloorError::File { path: path.into(), error })?;
+        let share = depth / threads + u16::from(thread < depth % threads);
+        let measured = floor::random_reads(file, bytes, usize::from(share), thread.into(), duration);
+        measured.map_err(|error| FloorError::Measure { path: path.into(), error })
+    };
+    let mut whole = FloorReport::default();
+    std::thread::scope(|scope| {
+        let running: Vec<_> =
+            (0..threads.min(depth)).map(|thread| scope.spawn(move || one(thread))).collect();
+        for thread in running {
+            whole.merge(thread.join().expect("a measuring thread does not panic")?);
+        }
+        Ok(whole.into())
+    })
 }
 
 fn open_drive(path: &Path) -> io::Result<(File, u64)> {
@@ -126,6 +140,8 @@ impl Drop for Scratch {
 pub struct FloorOutput {
     /// Reads in flight.
     pub depth: u16,
+    /// Threads that read.
+    pub threads: u16,
     /// Random 4 KiB reads.
     pub reads: FloorSummary,
     /// Durable 4 KiB appends, where a scratch directory was given.
@@ -137,11 +153,15 @@ impl FloorOutput {
     pub fn to_text(&self) -> String {
         let line = |name: &str, s: &FloorSummary| {
             format!(
-                "{name:<34} {:>9.0}/s  {:>6.2} us CPU each  p50 {:.0} us  p99 {:.0} us  p99.9 {:.0} us\n",
+                "{name:<45} {:>9.0}/s  {:>6.2} us CPU each  p50 {:.0} us  p99 {:.0} us  p99.9 {:.0} us\n",
                 s.per_second, s.cpu_us_per_operation, s.p50_us, s.p99_us, s.p999_us
             )
         };
-        let mut text = line(&format!("random 4 KiB reads, {} in flight", self.depth), &self.reads);
+        let reads = match self.threads {
+            1 => format!("random 4 KiB reads, {} in flight", self.depth),
+            threads => format!("random 4 KiB reads, {} in flight, {threads} threads", self.depth),
+        };
+        let mut text = line(&reads, &self.reads);
         if let Some(appends) = &self.durable_appends {
             text += &line("durable 4 KiB appends, one at a time", appends);
         }
@@ -166,7 +186,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_opened_is_named() {
-        let error = reads(Path::new("/nowhere/drive"), 1, Duration::from_millis(1)).unwrap_err();
+        let error = reads(Path::new("/nowhere/drive"), 1, 1, Duration::from_millis(1)).unwrap_err();
         assert!(error.to_string().starts_with("/nowhere/drive: "), "{error}");
     }
 }

@@ -42,6 +42,11 @@ impl NodeStats {
         NodeStats { json }
     }
 
+    /// Shards of the node; each has a thread of its own.
+    pub fn shards(&self) -> u16 {
+        self.json["shards"].as_array().map_or(1, |shards| shards.len().max(1) as u16)
+    }
+
     fn total(&self, name: &str) -> u64 {
         self.json["totals"][name].as_u64().unwrap_or(0)
     }

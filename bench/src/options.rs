@@ -128,9 +128,12 @@ pub struct FloorOptions {
     /// File or block device to read blocks of; never written to.
     #[arg(long)]
     pub file: PathBuf,
-    /// Reads in flight.
+    /// Reads in flight, over all threads.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub depth: u16,
+    /// Threads that read, each with a ring of its own.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: u16,
     /// How long each part runs.
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub duration: Duration,

@@ -6,6 +6,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::floor::{self, FloorError, FloorSummary, Scratch};
+use crate::node_stats::NodeStats;
 use crate::options::{Distribution, Mode, RunOptions, VersusOptions, Workload};
 use crate::report::RunReport;
 use crate::run::{self, PrepareError, Ready, RunError};
@@ -55,6 +56,10 @@ pub struct VersusReport {
     pub all_hold: bool,
     /// Answers that were missing, wrong or refused, over all rounds; 0 in a sound run.
     pub unsound: u64,
+    /// The node's CPU per GET over that of one bare thread alone on the machine: the median of the rounds.
+    /// Not a claim: a core whose neighbours work costs more for the same reads, and the node has a thread
+    /// on each.
+    pub cpu_over_one_bare_thread: f64,
     /// Every turn, for those who look closer.
     pub rounds: Vec<Round>,
 }
@@ -62,8 +67,10 @@ pub struct VersusReport {
 /// One round: the floor and the node, one after the other.
 #[derive(Debug, Serialize)]
 pub struct Round {
-    /// Bare random reads.
+    /// Bare random reads, by as many threads as the node has shards.
     pub floor_reads: FloorSummary,
+    /// The same by one thread, while the other cores idle.
+    pub floor_reads_of_one: FloorSummary,
     /// GETs with as many in flight.
     pub gets: RunReport,
     /// Bare durable appends of 4 KiB, one at a time.
@@ -94,6 +101,7 @@ pub fn versus(options: &VersusOptions) -> Result<VersusReport, VersusError> {
 
 fn round(options: &VersusOptions, ready: &mut Ready, scratch: &Scratch) -> Result<Round, VersusError> {
     let in_flight = options.connections * options.depth;
+    let shards = NodeStats::new(ready.client.stats().map_err(RunError::from)?).shards();
     let mut load = |workload, connections, depth| {
         let load = RunOptions {
             data: options.data.clone(),
@@ -111,7 +119,8 @@ fn round(options: &VersusOptions, ready: &mut Ready, scratch: &Scratch) -> Resul
         run::measure(ready, &load)
     };
     Ok(Round {
-        floor_reads: floor::reads(&options.drive, in_flight, options.duration)?,
+        floor_reads: floor::reads(&options.drive, in_flight, shards, options.duration)?,
+        floor_reads_of_one: floor::reads(&options.drive, in_flight, 1, options.duration)?,
         gets: load(Workload::Get, options.connections, options.depth)?,
         floor_appends: scratch.appends(options.duration)?,
         puts_of_one: load(Workload::Put, 1, 1)?,
@@ -140,10 +149,12 @@ impl VersusReport {
                 (r.puts_of_many.node.device_writes_per_put.unwrap_or(f64::INFINITY), None)
             }),
         ];
+        let over_one = rounds.iter().map(|r| server_cpu(&r.gets) / r.floor_reads_of_one.cpu_us_per_operation);
+        let cpu_over_one_bare_thread = median(over_one.collect());
         let runs = rounds.iter().flat_map(|r| [&r.gets, &r.puts_of_one, &r.puts_of_many]);
         let unsound = runs.map(|run| run.missing + run.wrong + run.refused).sum();
         let all_hold = unsound == 0 && claims.iter().all(|claim| claim.holds);
-        VersusReport { claims, all_hold, unsound, rounds }
+        VersusReport { claims, all_hold, unsound, cpu_over_one_bare_thread, rounds }
     }
 
     /// For people.
@@ -159,6 +170,10 @@ impl VersusReport {
             let Claim { name, ratio, bound, .. } = claim;
             text += &format!("{holds}  {name:<50} {ratio:.3} {sign} {bound}{figures}\n");
         }
+        text += &format!(
+            "(over one bare thread with the other cores idle, the node's CPU per GET is {:.2} times as much)\n",
+            self.cpu_over_one_bare_thread
+        );
         if self.unsound > 0 {
             text += &format!("{} answers were missing, wrong or refused\n", self.unsound);
         }

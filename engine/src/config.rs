@@ -19,7 +19,8 @@ pub struct ShardConfig {
     pub cache_bytes: u64,
     /// The most bytes that index and memory tables may take.
     pub memory_bytes: u64,
-    /// How long a frame waits for more writes while others are in flight, in nanoseconds.
+    /// How long a frame waits for more writes while others are in flight, in nanoseconds. Longer than one
+    /// durable write usually takes, or the drive gets many small ones at once.
     pub commit_window_ns: u64,
     /// Size at which a frame is closed.
     pub frame_bytes: u32,
@@ -50,7 +51,7 @@ impl ShardConfig {
             node,
             cache_bytes: 64 << 20,
             memory_bytes: 256 << 20,
-            commit_window_ns: 50_000,
+            commit_window_ns: 500_000,
             frame_bytes: 256 << 10,
             frames_in_flight: 4,
             checkpoint_interval_bytes: (area / 8).clamp(u64::from(geometry.segment_bytes), 1 << 30),

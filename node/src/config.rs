@@ -40,7 +40,7 @@ pub struct ServeOptions {
     /// What a new table is like where its maker leaves it open, as store=durable,placement=hash,partitions=64
     #[arg(long, value_name = "NAME=VALUE,...")]
     pub table_defaults: Option<TableDefaults>,
-    /// How long a write may wait for company while other frames are being written [default: 50us]
+    /// How long a write may wait for company while other frames are being written [default: 500us]
     #[arg(long, value_name = "TIME")]
     pub commit_window: Option<Span>,
     /// What the node calls itself [default: lode]

@@ -45,7 +45,7 @@ pub struct FloorReport {
     pub operations: u64,
     /// Wall time, in seconds.
     pub seconds: f64,
-    /// CPU time of the measuring thread, in microseconds.
+    /// CPU time of the measuring threads, in microseconds.
     pub cpu_us: f64,
     /// Latencies in nanoseconds, ascending.
     pub latencies_ns: Vec<u64>,
@@ -62,6 +62,15 @@ impl FloorReport {
         self.cpu_us / self.operations.max(1) as f64
     }
 
+    /// Together with what another thread found in the same time.
+    pub fn merge(&mut self, other: FloorReport) {
+        self.operations += other.operations;
+        self.seconds = self.seconds.max(other.seconds);
+        self.cpu_us += other.cpu_us;
+        self.latencies_ns.extend(other.latencies_ns);
+        self.latencies_ns.sort_unstable();
+    }
+
     /// The latency below which `share` (0 to 1) of the operations lie, in microseconds.
     pub fn latency_us(&self, share: f64) -> f64 {
         let last = self.latencies_ns.len().saturating_sub(1);
@@ -71,13 +80,20 @@ impl FloorReport {
 }
 
 /// Reads blocks at random within the first `bytes` of `file` (opened with `O_DIRECT`), `depth` at a
-/// time from one thread, for `time`.
-pub fn random_reads(file: File, bytes: u64, depth: usize, time: Duration) -> Result<FloorReport, FloorError> {
+/// time from one thread, for `time`. Another `seed` reads others.
+pub fn random_reads(
+    file: File,
+    bytes: u64,
+    depth: usize,
+    seed: u32,
+    time: Duration,
+) -> Result<FloorReport, FloorError> {
     let blocks = bytes / BLOCK_BYTES as u64;
     if blocks == 0 {
         return Err(FloorError::TooShort(bytes));
     }
-    let mut dice = 0x9e37_79b9_7f4a_7c15_u64;
+    // Never zero, which would stay zero.
+    let mut dice = 0x9e37_79b9_7f4a_7c15_u64 ^ u64::from(seed) << 1;
     run(file, depth, time, move |ring, token, buffer| {
         // xorshift64: Marsaglia, "Xorshift RNGs", Journal of Statistical Software 8(14), 2003.
         dice ^= dice << 13;

@@ -367,7 +367,7 @@ fn the_floor_measures_reads_and_appends() {
     let file = drive_file();
     file.set_len(1 << 20).expect("sized");
     let time = Duration::from_millis(20);
-    let reads = floor::random_reads(file.try_clone().expect("cloned"), 1 << 20, 16, time).expect("reads");
+    let reads = floor::random_reads(file.try_clone().expect("cloned"), 1 << 20, 16, 0, time).expect("reads");
     assert!(reads.operations >= 16 && reads.latencies_ns.is_sorted());
     let appends = floor::durable_appends(file, 0, 1 << 20, time).expect("appends");
     assert_eq!(appends.operations as usize, appends.latencies_ns.len());
