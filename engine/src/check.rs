@@ -177,7 +177,7 @@ fn recover(shard: &mut Shard, read: &mut ReadDrive<'_>) {
     let mut buffers = HeapBuffers::default();
     let mut completions = Vec::new();
     while *shard.phase() == Phase::Recovering {
-        let mut inbox = Inbox { requests: Vec::new(), completions: std::mem::take(&mut completions) };
+        let mut inbox = Inbox { completions: std::mem::take(&mut completions), ..Inbox::default() };
         let mut outbox = Outbox::default();
         shard.step(Now { monotonic_ns: 0, wall_ns: 0 }, &mut inbox, &mut outbox, &mut buffers);
         for op in outbox.ops {

@@ -32,6 +32,10 @@ pub struct ShardConfig {
     pub max_queued_requests: usize,
     /// Most bytes of such requests.
     pub max_queued_bytes: usize,
+    /// Most bytes that gets and conditions which wait for a buffer will read. One may take at most half of what
+    /// is left, so that small reads still find room among large ones; beyond, `Busy`. What waits here is what
+    /// the next read waits for, so this bounds its delay.
+    pub max_queued_read_bytes: usize,
     /// Most partitions of the shard.
     pub max_partitions: usize,
     /// Most bytes of records that unfinished scans may hold.
@@ -57,6 +61,7 @@ impl ShardConfig {
             checkpoint_interval_bytes: (area / 8).clamp(u64::from(geometry.segment_bytes), 1 << 30),
             max_queued_requests: 4096,
             max_queued_bytes: 16 << 20,
+            max_queued_read_bytes: 16 << 20,
             max_partitions: MAX_PARTITIONS,
             max_scan_bytes: 4 * MAX_SCAN_BYTES,
             discard: false,

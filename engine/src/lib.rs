@@ -15,6 +15,7 @@ mod config;
 pub mod format;
 mod frame_builder;
 mod geometry;
+mod give_up;
 pub mod ids;
 pub mod index;
 mod io;

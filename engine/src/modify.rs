@@ -168,7 +168,7 @@ impl Shard {
         if self.log.would_lack_segment(ask.record_bytes, ask.claim, &self.space) {
             return Present::Stalled;
         }
-        if self.reads.queued() >= self.config.max_queued_requests {
+        if !self.reads.has_room(location, &self.config) {
             self.refuse_write(id, WriteError::Busy, io);
         } else {
             self.deciding.insert(hash, Vec::new());

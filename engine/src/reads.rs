@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::config::ShardConfig;
 use crate::format::record::{RECORD_HEADER_BYTES, Record};
 use crate::format::{align_down, align_up};
 use crate::ids::{BufferId, DriveOffset, PartitionId, RequestId, Seq};
@@ -57,6 +58,8 @@ pub struct Reads {
     free_slots: Vec<usize>,
     /// Reads that wait for a buffer, in order; their segments are pinned.
     queue: VecDeque<(ReadFor, Location)>,
+    /// What those of them that are not a scan's will read, in bytes.
+    queued_bytes: usize,
     /// The scans.
     pub scans: crate::scans::Scans,
 }
@@ -66,6 +69,38 @@ impl Reads {
     pub fn queued(&self) -> usize {
         self.queue.len()
     }
+
+    /// Whether one more read may have to wait: a scan has a limit of its own for its bytes.
+    pub fn has_room(&self, location: Location, config: &ShardConfig) -> bool {
+        let left = config.max_queued_read_bytes.saturating_sub(self.queued_bytes);
+        let fits = self.queue.is_empty() || span(location).1 as usize <= left / 2;
+        fits && self.queue.len() < config.max_queued_requests
+    }
+
+    /// Takes those out of the queue that `is_unwanted`.
+    pub fn take_unwanted(&mut self, is_unwanted: impl Fn(&ReadFor) -> bool) -> Vec<(ReadFor, Location)> {
+        let (taken, kept): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(|(why, _)| is_unwanted(why));
+        self.queue = kept.into();
+        self.queued_bytes -=
+            taken.iter().map(|(why, location)| bytes_to_count(why, *location)).sum::<usize>();
+        taken
+    }
+
+    fn push_back(&mut self, why: ReadFor, location: Location) {
+        self.queued_bytes += bytes_to_count(&why, location);
+        self.queue.push_back((why, location));
+    }
+}
+
+/// The first byte of the blocks in which a record lies, and how many bytes they have.
+fn span(location: Location) -> (u64, u32) {
+    let from = align_down(location.offset(), BLOCK_BYTES as u64);
+    let to = align_up(location.offset() + u64::from(location.len()), BLOCK_BYTES as u64);
+    (from, (to - from) as u32)
+}
+
+fn bytes_to_count(why: &ReadFor, location: Location) -> usize {
+    if matches!(why, ReadFor::Scan { .. }) { 0 } else { span(location).1 as usize }
 }
 
 impl Shard {
@@ -143,7 +178,7 @@ impl Shard {
                 return Ok(Some(Some(Found { seq, value: Payload::Shared(bytes.slice(value_at..)) })));
             }
         }
-        if self.reads.queue.len() >= self.config.max_queued_requests {
+        if !self.reads.has_room(location, &self.config) {
             return Err(ReadError::Busy);
         }
         let why = ReadFor::Get { id, partition: target.partition, key: key.into() };
@@ -176,17 +211,15 @@ impl Shard {
     pub(crate) fn start_read(&mut self, why: ReadFor, location: Location, io: &mut Io<'_>) {
         self.space.pin(self.space.of(location).0);
         if !self.reads.queue.is_empty() {
-            return self.reads.queue.push_back((why, location));
+            return self.reads.push_back(why, location);
         }
         if let Some(why) = self.try_read(why, location, io) {
-            self.reads.queue.push_back((why, location));
+            self.reads.push_back(why, location);
         }
     }
 
     fn try_read(&mut self, why: ReadFor, location: Location, io: &mut Io<'_>) -> Option<ReadFor> {
-        let from = align_down(location.offset(), BLOCK_BYTES as u64);
-        let to = align_up(location.offset() + u64::from(location.len()), BLOCK_BYTES as u64);
-        let len = (to - from) as u32;
+        let (from, len) = span(location);
         let Some(buffer) = io.buffers.acquire(len as usize) else { return Some(why) };
         self.stats.device_reads += 1;
         self.stats.device_read_bytes += u64::from(len);
@@ -204,9 +237,11 @@ impl Shard {
     /// Starts queued reads for which there are buffers now.
     pub(crate) fn pump_reads(&mut self, io: &mut Io<'_>) {
         while let Some((why, location)) = self.reads.queue.pop_front() {
+            let bytes = bytes_to_count(&why, location);
             if let Some(why) = self.try_read(why, location, io) {
                 return self.reads.queue.push_front((why, location));
             }
+            self.reads.queued_bytes -= bytes;
         }
     }
 

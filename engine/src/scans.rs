@@ -152,7 +152,7 @@ impl Shard {
 
     /// Takes entries from the cache and starts reads until enough are under way; answers when all is
     /// there.
-    fn scan_go_on(&mut self, slot: usize, io: &mut Io<'_>) {
+    pub(crate) fn scan_go_on(&mut self, slot: usize, io: &mut Io<'_>) {
         loop {
             let Some(job) = self.reads.scans.jobs[slot].as_mut() else { return };
             if job.next >= job.entries.len() || job.error.is_some() {
@@ -209,6 +209,24 @@ impl Shard {
             Err(error) => job.error = Some(error),
         }
         self.scan_go_on(slot, io);
+    }
+
+    /// Ends the scans whose pages nobody wants: no more reads of theirs begin. Those that wait for a buffer are the
+    /// caller's to take out of the queue.
+    pub(crate) fn scans_give_up(&mut self, is_unwanted: impl Fn(RequestId) -> bool) -> Vec<usize> {
+        let jobs = self.reads.scans.jobs.iter_mut().enumerate();
+        let unwanted = jobs.filter_map(|(slot, job)| {
+            let job = job.as_mut().filter(|job| is_unwanted(job.id))?;
+            job.error.get_or_insert(ReadError::Busy);
+            Some(slot)
+        });
+        unwanted.collect()
+    }
+
+    /// A read of a scan was given up before it began.
+    pub(crate) fn scan_read_given_up(&mut self, slot: usize) {
+        let job = self.reads.scans.jobs[slot].as_mut().expect("a scan waits for the ends of its reads");
+        job.reading -= 1;
     }
 
     fn scan_finish(&mut self, slot: usize, io: &mut Io<'_>) {

@@ -3,7 +3,7 @@
 //! `Shard::step(now, &mut inbox, &mut outbox, buffers)` is all there is. The node runs it under an
 //! io_uring reactor, the tests under a simulated drive and clock.
 
-use crate::ids::{BufferId, DriveOffset, Token};
+use crate::ids::{BufferId, DriveOffset, RequestId, Token};
 use crate::reply::Reply;
 use crate::request::Request;
 
@@ -23,6 +23,9 @@ pub struct Inbox<'a> {
     pub requests: Vec<Request<'a>>,
     /// Operations that ended, in any order.
     pub completions: Vec<Completion>,
+    /// Requests given before, or with this step, whose answer nobody wants any more. Reads of theirs that have not begun
+    /// are given up and answered `Busy`; everything else goes on. Those that are answered already are passed over.
+    pub unwanted: Vec<RequestId>,
 }
 
 /// What comes out of a step. The step only adds; the caller takes everything before the next step.

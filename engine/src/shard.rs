@@ -172,6 +172,7 @@ impl Shard {
                 io.reply(request.id, body);
             }
         }
+        self.give_up_reads(&mut inbox.unwanted, &mut io);
         if serving {
             self.background(&mut io);
         }

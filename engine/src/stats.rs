@@ -23,6 +23,8 @@ pub struct ShardStats {
     pub refused: u64,
     /// Requests answered `Busy`.
     pub busy: u64,
+    /// Reads that waited for a buffer and were given up, as nobody wants the answer any more.
+    pub reads_given_up: u64,
     /// Device reads for GETs, scans and conditions.
     pub device_reads: u64,
     /// Bytes of those.

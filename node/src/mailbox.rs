@@ -74,6 +74,13 @@ pub enum Mail {
         /// The answer.
         answer: Box<Answer>,
     },
+    /// Nobody waits any more for the answers to these requests, which were sent on.
+    Gone {
+        /// The shard that sent them.
+        origin: ShardId,
+        /// That shard's names for them; some may be answered already, or be other shards'.
+        tickets: Vec<RequestId>,
+    },
     /// A question of the control thread.
     Command {
         /// Its name for it.

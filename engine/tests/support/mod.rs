@@ -6,7 +6,7 @@ pub mod drive;
 pub mod random;
 
 use lode_engine::{
-    Buffers, DriveIdentity, Geometry, Inbox, NodeId, Now, Outbox, Phase, Reply, ReplyBody, Request,
+    BufferId, Buffers, DriveIdentity, Geometry, Inbox, NodeId, Now, Outbox, Phase, Reply, ReplyBody, Request,
     RequestBody, RequestId, Shard, ShardConfig, ShardId, format_drive,
 };
 
@@ -28,6 +28,8 @@ pub struct Sim {
     pub pool_bytes: usize,
     next_id: u64,
     pub replies: Vec<Reply>,
+    /// Told to the shard at its next step.
+    pub unwanted: Vec<RequestId>,
     /// Something happened outside that a reactor would step for.
     poked: bool,
 }
@@ -53,6 +55,7 @@ impl Sim {
             pool_bytes: POOL_BYTES,
             next_id: 1,
             replies: Vec::new(),
+            unwanted: Vec::new(),
             poked: true,
         };
         sim.run_until_serving();
@@ -74,6 +77,7 @@ impl Sim {
     pub fn restart(&mut self) {
         self.buffers = PoolBuffers::new(self.pool_bytes);
         self.replies.clear();
+        self.unwanted.clear();
         if self.random.percent(30) {
             // The clock is set back.
             self.wall_ns = self.wall_ns.saturating_sub(self.random.below(3_000_000));
@@ -121,12 +125,14 @@ impl Sim {
         self.wall_ns += 1_000;
         let completions = self.drive.complete_some(&mut self.buffers, &mut self.random);
         let is_due = self.shard.next_wake_ns().is_some_and(|wake_ns| wake_ns <= self.now_ns);
-        let has_news = !requests.is_empty() || !completions.is_empty() || self.poked;
+        let has_news =
+            !requests.is_empty() || !completions.is_empty() || !self.unwanted.is_empty() || self.poked;
         if !has_news && !is_due && !self.shard.has_work() {
             return;
         }
         self.poked = false;
-        let mut inbox = Inbox { requests: std::mem::take(requests), completions };
+        let unwanted = std::mem::take(&mut self.unwanted);
+        let mut inbox = Inbox { requests: std::mem::take(requests), completions, unwanted };
         let mut outbox = Outbox::default();
         let now = Now { monotonic_ns: self.now_ns, wall_ns: self.wall_ns };
         self.shard.step(now, &mut inbox, &mut outbox, &mut self.buffers);
@@ -171,6 +177,12 @@ impl Sim {
                 bytes
             }
         }
+    }
+
+    /// Somebody else gives buffers back.
+    pub fn give_back(&mut self, held: Vec<BufferId>) {
+        held.into_iter().for_each(|buffer| self.buffers.release(buffer));
+        self.poked = true;
     }
 
     /// Steps until nothing is under way.

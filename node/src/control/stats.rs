@@ -134,6 +134,7 @@ fn engine_numbers(stats: &ShardStats) -> Vec<(&'static str, u64)> {
             scans,
             refused,
             busy,
+            reads_given_up,
             device_reads,
             device_read_bytes,
             get_device_reads,

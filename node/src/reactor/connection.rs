@@ -26,7 +26,7 @@ const MAX_SPARE_BOXES: usize = 256;
 const MAX_SPARE_BYTES: usize = 64 * 1024;
 
 /// Names a connection for ever; its socket's id is reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionKey {
     /// Its socket.
     pub socket: SocketId,

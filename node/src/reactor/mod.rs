@@ -7,6 +7,7 @@
 mod connection;
 mod counters;
 mod deliver;
+mod gone;
 mod idle;
 mod intake;
 mod pace;
@@ -87,6 +88,7 @@ pub struct Reactor {
     clock: Clock,
     /// Mail that found the box of its shard full.
     backlog: VecDeque<(ShardId, Mail)>,
+    gone: gone::Gone,
     events: Vec<Event>,
     received: Vec<(SocketId, Chunk)>,
     mailed: Vec<(RequestId, Frame<'static>)>,
@@ -122,6 +124,7 @@ impl Reactor {
             pace: Pace::default(),
             clock: Clock::new(),
             backlog: VecDeque::new(),
+            gone: gone::Gone::default(),
             events: Vec::new(),
             received: Vec::new(),
             mailed: Vec::new(),
@@ -162,7 +165,7 @@ impl Reactor {
         }
         self.events = events;
         worked |= self.take_mail();
-        worked |= self.engine.has_work() || self.is_due(now.monotonic_ns);
+        worked |= self.engine.has_work() || self.is_due(now.monotonic_ns) || !self.gone.is_empty();
         if worked {
             self.begun = true;
             self.step(now);
@@ -179,6 +182,7 @@ impl Reactor {
     fn step(&mut self, now: Now) {
         let mut received = std::mem::take(&mut self.received);
         let mailed = std::mem::take(&mut self.mailed);
+        let unwanted = self.unwanted();
         {
             let short_of_buffers = sockets::is_short_of_buffers(self.ring.slab());
             let (slab, chunks) = self.ring.memory();
@@ -205,7 +209,7 @@ impl Reactor {
             let mut requests: Vec<Request<'_>> = std::mem::take(&mut self.commands);
             let control = &self.config.control;
             intake::ask(&frames, control, self.config.shard, &mut requests, &mut self.answers);
-            let mut inbox = Inbox { requests, completions: std::mem::take(&mut self.completions) };
+            let mut inbox = Inbox { requests, completions: std::mem::take(&mut self.completions), unwanted };
             self.engine.step(now, &mut inbox, &mut self.outbox, &mut EngineBuffers(slab));
             self.completions = inbox.completions;
             assert!(self.completions.is_empty(), "a step takes all completions");
@@ -266,6 +270,9 @@ impl Reactor {
                 let id = self.pending.insert(Pending { origin: Origin::Control(job), asked });
                 self.commands.push(Request { id, body });
             }
+            Mail::Gone { origin: shard, tickets } => {
+                tickets.into_iter().for_each(|ticket| self.gone.add(Origin::Hop { shard, ticket }));
+            }
             Mail::Map(map) => self.map = map,
             Mail::Serve { node, listeners } => {
                 self.node = Some(node);
@@ -308,7 +315,10 @@ impl Reactor {
 
     /// Submits what the turn prepared, and waits for something to do: spins a little, or sleeps.
     fn wait(&mut self) {
-        let more = self.engine.has_work() || !self.completions.is_empty() || !self.mailbox().is_empty();
+        let more = self.engine.has_work()
+            || !self.completions.is_empty()
+            || !self.mailbox().is_empty()
+            || !self.gone.is_empty();
         if self.exiting || more {
             return self.ring.submit();
         }

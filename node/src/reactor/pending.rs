@@ -7,7 +7,7 @@ use crate::dispatch::Asked;
 use crate::mailbox::JobId;
 
 /// Who wants the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// A connection of this shard.
     Connection(ConnectionKey),
@@ -65,6 +65,14 @@ impl PendingTable {
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(index);
         slot.pending.take().expect("a request waits for its answer")
+    }
+
+    /// All that wait.
+    pub fn iter(&self) -> impl Iterator<Item = (RequestId, &Pending)> {
+        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let id = RequestId(u64::from(slot.generation) << 32 | index as u64);
+            Some((id, slot.pending.as_ref()?))
+        })
     }
 
     /// How many wait.

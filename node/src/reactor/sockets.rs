@@ -8,6 +8,7 @@ use lode_net::wire::{ServerConnection, ShardId, Status};
 
 use super::connection::Phase;
 use super::counters::CloseReason;
+use super::pending::Origin;
 use super::{Reactor, SWEEP_INTERVAL};
 
 /// With so many drive operations in flight answers may be held back for a turn.
@@ -98,6 +99,9 @@ impl Reactor {
         }
         connection.phase = Phase::Closing;
         connection.clear_queue(self.ring.slab_mut(), &mut self.spares);
+        if connection.server.in_flight() > 0 {
+            self.gone.add(Origin::Connection(connection.key));
+        }
         self.ring.close(socket);
     }
 

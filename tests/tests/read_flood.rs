@@ -1,0 +1,74 @@
+//! Many clients ask for much at once, and go away: the drive is kept free for those who stay.
+
+use std::io::Write;
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use lode_net::client::{ClientOptions, Placement, Store, TableOptions};
+use lode_net::wire::{PartitionMap, RequestView};
+use lode_tests::node::{Home, total};
+use lode_tests::wire::Wire;
+
+const CLIENTS: usize = 120;
+/// Large reads of each client: so many a connection may have in flight when buffers are short.
+const READS: usize = 8;
+const VALUE_BYTES: usize = 1 << 20;
+const VALUES: u8 = 64;
+
+/// Clients whose requests are sent, and whose answers nobody reads.
+fn flood(node: &lode_tests::node::Node) -> Vec<Wire> {
+    let wires: Vec<_> = (0..CLIENTS).map(|_| Wire::open(node.addr)).collect();
+    let ask = |(number, mut wire): (usize, Wire)| {
+        let map: PartitionMap = wire.map();
+        let mut asked = Vec::new();
+        for turn in 0..READS {
+            let key = [(number * READS + turn) as u8 % VALUES];
+            let target = map.table("t").expect("there is the table").route(&key).expect("covered").target;
+            asked.extend(wire.encode(&RequestView::Get { target, key: &key }));
+        }
+        wire.stream.write_all(&asked).expect("the node takes requests");
+        wire
+    };
+    wires.into_iter().enumerate().map(ask).collect()
+}
+
+#[test]
+fn a_flood_of_large_reads_is_put_off_and_forgotten_when_its_clients_go() {
+    let home = Home::with(&["--size", "1GiB", "--shards", "2", "--memory", "128MiB"]);
+    let node = home.start();
+    let patient = ClientOptions { request_timeout: Duration::from_secs(60), ..ClientOptions::default() };
+    let mut client = node.client_with(patient);
+    let placement = Placement::Hash { partitions: 16 };
+    client.create_table(TableOptions { name: "t".to_owned(), store: Store::Durable, placement }).unwrap();
+    for number in 0..VALUES {
+        client.put("t", &[number], &vec![number; VALUE_BYTES]).unwrap();
+    }
+    client.put("t", b"small", b"v").unwrap();
+
+    let before = node.stats();
+    let wires = flood(&node);
+    let longest = (0..200).map(|_| {
+        let begun = Instant::now();
+        assert_eq!(client.get("t", b"small").unwrap().expect("it was written").value, b"v"[..]);
+        begun.elapsed()
+    });
+    println!("the longest small read under the flood: {:?}", longest.max().unwrap_or_default());
+    let gone = flood(&node);
+    for wire in wires.iter().chain(&gone) {
+        // Some have been closed by the node, as they take nothing.
+        wire.stream.shutdown(Shutdown::Both).ok();
+    }
+    drop((wires, gone));
+    for number in 0..VALUES {
+        assert_eq!(client.get("t", &[number]).unwrap().expect("written").value.len(), VALUE_BYTES);
+    }
+    let until = Instant::now() + Duration::from_secs(60);
+    while node.total("requests_parked") > 0 {
+        assert!(Instant::now() < until, "something waits for those who have gone");
+    }
+    let after = node.stats();
+    let grown = |name| total(&after, name) - total(&before, name);
+    let asked = (2 * CLIENTS * READS) as u64;
+    println!("{asked} asked, {} read, {} busy", grown("get_device_reads"), grown("busy"));
+    assert!(grown("busy") + grown("answers_given_up") > 0, "nothing was put off");
+}
