@@ -53,10 +53,12 @@ pub struct Geometry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum GeometryError {
     /// No shards, or too many.
-    #[error("a drive has 1 to 256 shards, not {0}")]
+    #[error("--shards cannot be {0}; a drive has 1 to 256 shards")]
     Shards(u16),
     /// The segment size is not a power of two, or too small for the values, or too large.
-    #[error("a segment of {segment_bytes} bytes: must be a power of two from {min_bytes} bytes to 1 GiB")]
+    #[error(
+        "--segment cannot be {segment_bytes} bytes; it is a power of two from {min_bytes} bytes to 1 GiB"
+    )]
     SegmentSize {
         /// What was asked.
         segment_bytes: u32,
@@ -64,10 +66,13 @@ pub enum GeometryError {
         min_bytes: u64,
     },
     /// The value limit is out of range.
-    #[error("the longest value may be 1 byte to 1 MiB, not {0} bytes")]
+    #[error("--max-value cannot be {0} bytes; it is 1 byte to 1 MiB")]
     ValueLimit(u32),
     /// The drive is too small.
-    #[error("the drive has {drive_bytes} bytes; {shards} shards need at least {min_bytes}")]
+    #[error(
+        "{shards} shards need a drive of at least {min_bytes} bytes, not {drive_bytes}; raise --size, or lower --shards, \
+         --segment or --max-value"
+    )]
     TooSmall {
         /// What there is.
         drive_bytes: u64,

@@ -6,8 +6,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
+use lode_engine::MAX_SHARDS;
 use lode_node::serve::ServeConfig;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -157,6 +159,16 @@ pub enum ConfigError {
         /// What was given.
         given: Size,
     },
+    /// A value that no node can run with.
+    #[error("{name} cannot be {given}; it is {allowed}")]
+    OutOfRange {
+        /// The option, as on the command line.
+        name: &'static str,
+        /// What was given.
+        given: String,
+        /// What it may be.
+        allowed: &'static str,
+    },
     /// It is not TOML, or has a key or value that is no option. The text names key and line.
     #[error("the configuration {path} is wrong: {error}")]
     Toml {
@@ -197,6 +209,7 @@ impl ServeOptions {
 
     /// What the node is told; what is left out is as the node has it.
     pub fn to_config(&self) -> Result<ServeConfig, ConfigError> {
+        self.check()?;
         let narrow =
             |name, size: Size| u32::try_from(size.0).map_err(|_| ConfigError::TooLarge { name, given: size });
         let as_is = ServeConfig::default();
@@ -218,6 +231,40 @@ impl ServeOptions {
             pin: !self.no_pin.unwrap_or(false),
             table_defaults: serde_json::to_value(defaults).expect("plain data is JSON"),
         })
+    }
+}
+
+/// Most connections that may be asked for: more than one address has ports.
+const MAX_CONNECTIONS: usize = 1_000_000;
+/// A longer wait for company would only be felt as slowness.
+const MAX_COMMIT_WINDOW: Duration = Duration::from_secs(1);
+/// Longest name of a node, in bytes; it travels in every handshake.
+const MAX_NODE_NAME_BYTES: usize = 128;
+
+impl ServeOptions {
+    /// Refuses what no node can run with. What depends on the drive is checked where the drive is known.
+    fn check(&self) -> Result<(), ConfigError> {
+        let within = |name, given: Option<String>, allowed| match given {
+            Some(given) => Err(ConfigError::OutOfRange { name, given, allowed }),
+            None => Ok(()),
+        };
+        let bad_size = |size: Option<Size>| size.filter(|size| size.0 == 0).map(|_| "0".to_owned());
+        let shards = self.shards.filter(|shards| !(1..=MAX_SHARDS).contains(shards));
+        let connections = self.max_connections.filter(|most| !(1..=MAX_CONNECTIONS).contains(most));
+        let window = self.commit_window.filter(|window| window.0 > MAX_COMMIT_WINDOW);
+        let name = self.name.as_ref().filter(|name| !(1..=MAX_NODE_NAME_BYTES).contains(&name.len()));
+        let no_partitions = self.table_defaults.as_ref().filter(|defaults| defaults.partitions == 0);
+        let data = self.data.as_ref().filter(|data| data.as_os_str().is_empty());
+        within("--data", data.map(|_| "empty".to_owned()), "the path of a file or a block device")?;
+        within("--size", bad_size(self.size), "a size as 10GiB")?;
+        within("--segment", bad_size(self.segment), "a power of two of bytes as 4MiB")?;
+        within("--max-value", bad_size(self.max_value), "1 byte to 1MiB")?;
+        within("--memory", bad_size(self.memory), "at least 64MiB for each shard")?;
+        within("--shards", shards.map(|shards| shards.to_string()), "1 to 256")?;
+        within("--max-connections", connections.map(|most| most.to_string()), "1 to 1000000")?;
+        within("--commit-window", window.map(|window| format!("{:?}", window.0)), "at most 1s")?;
+        within("--name", name.map(|name| format!("{:?}", name)), "1 to 128 bytes of text")?;
+        within("--table-defaults", no_partitions.map(|_| "partitions=0".to_owned()), "partitions from 1")
     }
 }
 
@@ -297,6 +344,54 @@ mod tests {
         assert_eq!(config.table_defaults["partitions"], 64);
         let too_large = ServeOptions { segment: Some(Size(1 << 32)), ..ServeOptions::default() };
         assert!(matches!(too_large.to_config(), Err(ConfigError::TooLarge { name: "segment", .. })));
+    }
+
+    #[test]
+    fn what_no_node_can_run_with_is_refused_in_file_and_flags() {
+        for (name, text, flag) in [
+            ("--data", "data = ''", "--data="),
+            ("--size", "size = 0", "--size=0"),
+            ("--segment", "segment = 0", "--segment=0"),
+            ("--max-value", "max-value = 0", "--max-value=0"),
+            ("--memory", "memory = 0", "--memory=0"),
+            ("--shards", "shards = 0", "--shards=0"),
+            ("--shards", "shards = 257", "--shards=257"),
+            ("--max-connections", "max-connections = 0", "--max-connections=0"),
+            ("--max-connections", "max-connections = 1000001", "--max-connections=1000001"),
+            ("--commit-window", "commit-window = '2s'", "--commit-window=2s"),
+            ("--name", "name = ''", "--name="),
+            ("--table-defaults", "[table-defaults]\npartitions = 0", ""),
+        ] {
+            let refused = |options: ServeOptions| options.to_config().map(|_| ()).unwrap_err().to_string();
+            let in_file = refused(toml::from_str(text).unwrap());
+            assert!(in_file.starts_with(name) && in_file.contains(" cannot be "), "{text}: {in_file}");
+            if flag.is_empty() {
+                continue;
+            }
+            // What the grammar itself refuses names the option, too.
+            let on_line = flags(&[flag]).map_or_else(|error| error.to_string(), refused);
+            assert!(on_line.contains(name), "{flag}: {on_line}");
+        }
+        let least = "shards = 1\nmax-connections = 1\ncommit-window = '0us'\nname = 'n'\nmax-value = 1";
+        assert!(toml::from_str::<ServeOptions>(least).unwrap().to_config().is_ok());
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_named_with_its_key_and_what_may_stand_there() {
+        for (text, found) in [
+            ("size = true", "boolean `true`"),
+            ("size = 1.5", "floating point `1.5`"),
+            ("memory = [1]", "sequence"),
+            ("memory = -1", "integer `-1`"),
+            ("commit-window = 50", "integer `50`"),
+        ] {
+            let error = toml::from_str::<ServeOptions>(text).unwrap_err().to_string();
+            let key = text.split(' ').next().unwrap();
+            let allowed = if key == "commit-window" { "a time with its unit" } else { "a number of bytes" };
+            for part in [key, found, allowed] {
+                assert!(error.contains(part), "{part}: {error}");
+            }
+        }
     }
 
     #[test]

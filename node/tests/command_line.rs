@@ -220,3 +220,24 @@ fn quickstart_verifies_a_small_input_and_starts_over() {
         assert_eq!(found["device_reads_per_cold_get"], 1.0, "{found}");
     }
 }
+
+#[test]
+fn a_wrong_command_line_is_told_in_json_too() {
+    let run = |words: &[&str]| Command::new(LODE).args(words).output().expect("the binary runs");
+    for words in [
+        &["--json", "get", "t"][..],
+        &["fly", "--json"],
+        &["serve", "--shards", "many", "--json"],
+        &["serve", "--json", "--max-connections", "0"],
+    ] {
+        let output = run(words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
+        let told: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+        assert_eq!((&told["error"]["kind"], &told["error"]["exit_code"]), (&"usage".into(), &2.into()));
+        assert!(told["error"]["message"].as_str().is_some_and(|text| text.len() > 10), "{told}");
+    }
+    let plain = run(&["fly", "--", "--json"]);
+    assert_eq!((plain.status.code(), plain.stdout.len()), (Some(2), 0), "a word behind -- is no option");
+    let help = run(&["--json", "--help"]);
+    assert_eq!(help.status.code(), Some(0), "help is no error");
+}

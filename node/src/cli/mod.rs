@@ -14,6 +14,7 @@ mod shell;
 pub mod size;
 mod table;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -27,7 +28,11 @@ use self::session::{Load, Session};
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let words: Vec<_> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&words) {
+        Ok(cli) => cli,
+        Err(error) => return misread(&error, &words),
+    };
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -35,6 +40,18 @@ pub fn main() -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// The command line makes no sense, or asks for help. In JSON where `--json` was among its words.
+fn misread(error: &clap::Error, words: &[OsString]) -> ExitCode {
+    let mut options = words.iter().take_while(|word| *word != "--");
+    if error.use_stderr() && options.any(|word| word == "--json") {
+        let text = error.render().to_string();
+        let text = text.trim().strip_prefix("error: ").unwrap_or(text.trim()).to_owned();
+        tell(&Failure::new(Exit::Usage, text), true);
+        return Exit::Usage.into();
+    }
+    error.exit()
 }
 
 fn run(cli: &Cli) -> Result<(), Failure> {

@@ -85,7 +85,11 @@ impl NodeCatalog {
         }
         let limit = MAX_PARTITIONS * usize::from(self.shards);
         if create.placement.partition_count() > limit.saturating_sub(self.partition_count()) {
-            return Err(catalog_error_answer(asked, &CatalogError::TooManyPartitions { limit }));
+            let (has, wants) = (self.partition_count(), create.placement.partition_count());
+            let words = format!(
+                "the node has {has} partitions, and takes {limit} in all: {wants} more are too many; take fewer, or drop a table"
+            );
+            return Err(failed(asked, Status::TooManyPartitions, limit as u64, &words));
         }
         // Long splits make a long map, and a map must fit the answer to a Hello.
         let map_bytes = self.map_body(0).size_bound() + create.map_size_bound();
