@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lode_engine::limits::BLOCK_BYTES;
-use lode_engine::{DriveHeaderError, DriveIdentity, Geometry, read_drive_header};
+use lode_engine::{DriveHeaderError, DriveIdentity, DriveOffset, Geometry, read_drive_header};
 use rustix::fs::FlockOperation;
 use thiserror::Error;
 
@@ -31,6 +31,15 @@ pub enum DriveKind {
     BlockDevice,
 }
 
+/// One of the two places of a drive's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderCopy {
+    /// The first block.
+    First,
+    /// The last block of what was formatted.
+    Last,
+}
+
 /// An open drive. Nobody else can open it while this lives.
 #[derive(Debug)]
 pub struct Drive {
@@ -40,8 +49,8 @@ pub struct Drive {
     pub kind: DriveKind,
     /// Whether reads and writes pass the page cache by.
     pub direct: bool,
-    /// Whether the header in the first block is damaged, and its copy was read.
-    pub by_copy: bool,
+    /// Which copy of the header is damaged, if one is.
+    pub damaged_header: Option<HeaderCopy>,
     /// Whether writes must say that they are to be durable.
     pub write_cache: WriteCache,
     /// How it is divided.
@@ -102,7 +111,7 @@ impl Drive {
             return Err(OpenDriveError::InUse(path.to_owned()));
         }
         let bytes = length(&file).map_err(refused)?;
-        let ((geometry, identity), by_copy) = read_header(&file, bytes)
+        let ((geometry, identity), damaged_header) = read_header(&file, bytes)
             .map_err(refused)?
             .map_err(|error| OpenDriveError::Header { path: path.to_owned(), error })?;
         if bytes < geometry.drive_bytes {
@@ -111,7 +120,36 @@ impl Drive {
         }
         let kind = kind_of(&file).map_err(refused)?;
         let write_cache = WriteCache::of(&file);
-        Ok(Drive { path: path.to_owned(), kind, direct, by_copy, write_cache, geometry, identity, file })
+        Ok(Drive {
+            path: path.to_owned(),
+            kind,
+            direct,
+            damaged_header,
+            write_cache,
+            geometry,
+            identity,
+            file,
+        })
+    }
+
+    /// Writes the whole copy of the header over the damaged one, durably; nothing where both are whole.
+    pub fn repair_header(&mut self) -> io::Result<()> {
+        let first = DriveOffset(0);
+        let last = Geometry::header_mirror_at(self.geometry.drive_bytes);
+        let (from, to) = match self.damaged_header {
+            None => return Ok(()),
+            Some(HeaderCopy::First) => (last, first),
+            Some(HeaderCopy::Last) => (first, last),
+        };
+        let mut block = AlignedBytes::new(BLOCK_BYTES);
+        self.file.read_exact_at(block.get_mut(), from.0)?;
+        let same =
+            read_drive_header(block.get()).is_ok_and(|header| header == (self.geometry, self.identity));
+        assert!(same, "the copy at byte {} is the header that was read", from.0);
+        self.file.write_all_at(block.get(), to.0)?;
+        self.file.sync_data()?;
+        self.damaged_header = None;
+        Ok(())
     }
 
     /// Another descriptor of the same open file, for a shard's ring.
@@ -177,8 +215,8 @@ fn kind_of(file: &File) -> io::Result<DriveKind> {
     Ok(if block_device { DriveKind::BlockDevice } else { DriveKind::File })
 }
 
-/// What a header says, and whether its first block is damaged and its copy said so.
-type FoundHeader = ((Geometry, DriveIdentity), bool);
+/// What a header says, and which copy of it is damaged.
+type FoundHeader = ((Geometry, DriveIdentity), Option<HeaderCopy>);
 
 /// The header from the first block, or, where that is damaged, its copy from the last.
 fn read_header(file: &File, bytes: u64) -> io::Result<Result<FoundHeader, DriveHeaderError>> {
@@ -187,12 +225,19 @@ fn read_header(file: &File, bytes: u64) -> io::Result<Result<FoundHeader, DriveH
     }
     let mut block = AlignedBytes::new(BLOCK_BYTES);
     file.read_exact_at(block.get_mut(), 0)?;
-    let first = match read_drive_header(block.get()) {
-        Ok(header) => return Ok(Ok((header, false))),
-        Err(error) => error,
-    };
-    file.read_exact_at(block.get_mut(), Geometry::header_mirror_at(bytes).0)?;
-    Ok(read_drive_header(block.get()).map(|header| (header, true)).map_err(|_| first))
+    let first = read_drive_header(block.get());
+    // A drive that is longer now than it was formatted has its copy where it ended then; a shorter one has none.
+    let ends_at = first.as_ref().map_or(bytes, |(geometry, _)| geometry.drive_bytes);
+    if bytes < ends_at {
+        return Ok(first.map(|header| (header, None)));
+    }
+    file.read_exact_at(block.get_mut(), Geometry::header_mirror_at(ends_at).0)?;
+    Ok(match (first, read_drive_header(block.get())) {
+        (Ok(header), Ok(copy)) if copy == header => Ok((header, None)),
+        (Ok(header), _) => Ok((header, Some(HeaderCopy::Last))),
+        (Err(_), Ok(copy)) => Ok((copy, Some(HeaderCopy::First))),
+        (Err(error), Err(_)) => Err(error),
+    })
 }
 
 /// Bytes at an address that direct I/O takes.
@@ -267,13 +312,33 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_header_is_made_whole_again_from_its_copy_on_either_side() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("drive.lode");
+        format(&path, &options(80 << 20), &mut |_| {}).expect("formatted");
+        let whole = std::fs::read(&path).expect("read");
+        for (copy, at) in [(HeaderCopy::First, 0), (HeaderCopy::Last, (80 << 20) - 4096)] {
+            let file = File::options().write(true).open(&path).expect("opened");
+            file.write_all_at(&[7; 4096], at).expect("damaged");
+            let mut drive = Drive::open(&path).expect("opened");
+            assert_eq!(drive.damaged_header, Some(copy));
+            drive.repair_header().expect("repaired");
+            assert_eq!(drive.damaged_header, None);
+            drop(drive);
+            assert!(std::fs::read(&path).expect("read") == whole, "{copy:?}");
+        }
+        assert_eq!(Drive::open(&path).expect("opened").damaged_header, None);
+    }
+
+    #[test]
     fn the_header_is_found_in_its_copy_and_a_short_drive_is_named() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("drive.lode");
         format(&path, &options(80 << 20), &mut |_| {}).expect("formatted");
         let file = File::options().write(true).open(&path).expect("opened");
         file.write_all_at(&[0; 4096], 0).expect("damaged");
-        assert!(Drive::open(&path).expect("opened").by_copy);
+        let damaged = || Drive::open(&path).expect("opened").damaged_header;
+        assert_eq!((damaged(), damaged()), (Some(HeaderCopy::First), Some(HeaderCopy::First)));
         format(&path, &FormatOptions { overwrite: true, ..options(80 << 20) }, &mut |_| {}).expect("again");
         let file = File::options().write(true).open(&path).expect("opened");
         file.set_len(40 << 20).expect("cut");

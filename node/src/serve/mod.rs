@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use lode_engine::Geometry;
 use lode_engine::limits::MAX_VALUE_BYTES;
 use lode_net::ring::{Features, Waker};
 use lode_net::wire::control::{NodeLimits, ShardAddress};
@@ -21,9 +22,11 @@ use serde_json::json;
 use thiserror::Error;
 
 use crate::control::{Control, ControlConfig, ControlSender, NodeFacts, RecoverError, Recovered};
-use crate::drive::{Drive, DriveKind, FormatError, FormatOptions, FormatProgress, OpenDriveError, format};
+use crate::drive::{
+    Drive, DriveKind, FormatError, FormatOptions, FormatProgress, HeaderCopy, OpenDriveError, format,
+};
 use crate::mailbox::Mailbox;
-pub use listen::{ListenError, listen};
+pub use listen::{ListenError, NodeSockets, listen};
 pub use memory::{MIN_MEMORY_PER_SHARD, MemoryPlan};
 use shard_thread::{ShardStart, start_shard};
 
@@ -201,15 +204,9 @@ fn say(text: std::fmt::Arguments<'_>) {
 /// Starts a node in threads of this process; returns when it serves.
 pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<RunningNode, ServeError> {
     let begun = Instant::now();
-    let drive = open_drive(&config, watch)?;
-    let shards = drive.geometry.shards;
-    let memory = MemoryPlan::new(config.memory_bytes, shards).ok_or(ServeError::Memory {
-        shards,
-        min_bytes: u64::from(shards) * MIN_MEMORY_PER_SHARD,
-        given_bytes: config.memory_bytes,
-    })?;
     listen::allow_descriptors(config.max_connections, watch);
-    let sockets = listen::bind(config.listen, shards)?;
+    let (drive, memory, sockets) = take_all(&config, watch)?;
+    let shards = drive.geometry.shards;
     let mailboxes = make_mailboxes(shards)?;
     let (events_in, events) = channel();
     let control = ControlSender::new(events_in);
@@ -288,8 +285,21 @@ fn report(features: &[Features], watch: &mut dyn FnMut(StartEvent)) {
     watch(StartEvent::Rings(features.iter().map(Features::to_string).collect()));
 }
 
-fn open_drive(config: &ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<Drive, ServeError> {
-    let opened = match Drive::open(&config.data) {
+/// Drive, memory and sockets. A drive is made only where the rest is to be had: it takes long, and nobody wants
+/// one on the wrong path of a node that does not start.
+fn take_all(
+    config: &ServeConfig,
+    watch: &mut dyn FnMut(StartEvent),
+) -> Result<(Drive, MemoryPlan, NodeSockets), ServeError> {
+    let rest = |shards: u16| -> Result<(MemoryPlan, NodeSockets), ServeError> {
+        let memory = MemoryPlan::new(config.memory_bytes, shards).ok_or(ServeError::Memory {
+            shards,
+            min_bytes: u64::from(shards) * MIN_MEMORY_PER_SHARD,
+            given_bytes: config.memory_bytes,
+        })?;
+        Ok((memory, listen::bind(config.listen, shards)?))
+    };
+    match Drive::open(&config.data) {
         Err(OpenDriveError::Missing(_)) if config.may_format => {
             let options = FormatOptions {
                 bytes: Some(config.size),
@@ -298,22 +308,42 @@ fn open_drive(config: &ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result
                 max_value_bytes: config.max_value_bytes,
                 overwrite: false,
             };
+            Geometry::plan(config.size, options.shards, options.segment_bytes, options.max_value_bytes)
+                .map_err(FormatError::from)?;
+            let (memory, sockets) = rest(options.shards)?;
             format(&config.data, &options, &mut |progress| watch(StartEvent::Formatting(progress)))?;
-            Drive::open(&config.data)
+            Ok((look_over(Drive::open(&config.data)?, config, watch), memory, sockets))
         }
-        opened => opened,
-    };
-    let drive = opened?;
+        opened => {
+            let drive = look_over(opened?, config, watch);
+            let (memory, sockets) = rest(drive.geometry.shards)?;
+            Ok((drive, memory, sockets))
+        }
+    }
+}
+
+/// Says what is not as it should be, and repairs what can be.
+fn look_over(mut drive: Drive, config: &ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Drive {
     if !drive.direct {
         watch(StartEvent::Warning(format!(
             "the filesystem of {} has no direct I/O: reads and writes go through the page cache",
             drive.path.display()
         )));
     }
-    if drive.by_copy {
+    if let Some(copy) = drive.damaged_header {
+        let (bad, good) = match copy {
+            HeaderCopy::First => ("first", "last"),
+            HeaderCopy::Last => ("last", "first"),
+        };
+        let outcome = match drive.repair_header() {
+            Ok(()) => "it was written again".to_owned(),
+            Err(error) => {
+                format!("it could not be written again ({error}), so one more damage would be the end")
+            }
+        };
         watch(StartEvent::Warning(format!(
-            "the header in the first block of {} is damaged; its copy in the last block is used, and is the only \
-             one left: find out what wrote there, and move the data to another drive (lode check tells more)",
+            "the header in the {bad} block of {} was damaged, the one in the {good} block is whole: {outcome}; find out \
+             what wrote there (lode check tells more)",
             drive.path.display()
         )));
     }
@@ -321,7 +351,7 @@ fn open_drive(config: &ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result
         let shards = drive.geometry.shards;
         watch(StartEvent::Warning(format!("the drive was formatted with {shards} shards, and keeps them")));
     }
-    Ok(drive)
+    drive
 }
 
 fn make_mailboxes(shards: u16) -> Result<Arc<[Mailbox]>, ServeError> {

@@ -92,3 +92,46 @@ fn what_cannot_start_says_why() {
     let elsewhere = ServeConfig { listen: node.addr, ..config(&dir.path().join("other"), 1) };
     assert!(matches!(start(elsewhere, &mut |_| {}), Err(ServeError::Listen(ListenError::InUse(_)))));
 }
+
+#[test]
+fn no_drive_is_made_by_a_node_that_cannot_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let config = ServeConfig {
+        data: dir.path().join("new/drive.lode"),
+        listen: taken.local_addr().expect("bound"),
+        ..config(dir.path(), 1)
+    };
+    let small = ServeConfig { memory_bytes: MIN_MEMORY_PER_SHARD - 1, ..config.clone() };
+    let mut formatted = false;
+    let mut watch = |event| formatted |= matches!(event, StartEvent::Formatting(_));
+    assert!(matches!(start(small, &mut watch), Err(ServeError::Memory { .. })));
+    assert!(matches!(start(config, &mut watch), Err(ServeError::Listen(ListenError::InUse(_)))));
+    assert!(!formatted && !dir.path().join("new").exists());
+}
+
+#[test]
+fn a_header_that_was_damaged_is_repaired_at_the_start_and_that_is_said() {
+    use std::os::unix::fs::FileExt;
+    let dir = tempfile::tempdir().expect("a directory");
+    serve(dir.path(), 1).0.stop();
+    let path = dir.path().join("drive.lode");
+    let mut header = vec![0; 4096];
+    std::fs::File::open(&path).expect("there").read_exact_at(&mut header, 0).expect("read");
+    for (block, at) in [("first", 0), ("last", (64 << 20) - 4096)] {
+        let file = std::fs::File::options().read(true).write(true).open(&path).expect("there");
+        file.write_all_at(&[9; 4096], at).expect("damaged");
+        let mut warnings = Vec::new();
+        let mut watch = |event| {
+            if let StartEvent::Warning(text) = event {
+                warnings.push(text);
+            }
+        };
+        start(config(dir.path(), 1), &mut watch).expect("a node").stop();
+        let said = |text: &&String| text.contains(block) && text.contains("written again");
+        assert_eq!(warnings.iter().filter(said).count(), 1, "{warnings:?}");
+        let mut again = vec![0; 4096];
+        file.read_exact_at(&mut again, at).expect("read");
+        assert!(again == header, "the {block} block is whole again");
+    }
+}
