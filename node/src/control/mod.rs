@@ -294,6 +294,8 @@ impl Control {
     fn publish(&mut self) {
         let version = self.map.published.map.version().0 + 1;
         self.map = Arc::new(NodeMap::of_body(self.catalog.map_body(version)));
+        // Made here, so that no shard has to: with many partitions that takes long.
+        self.map.published.hello(&self.node);
         let map = Arc::clone(&self.map);
         self.post_all(|| Mail::Map(Arc::clone(&map)));
     }

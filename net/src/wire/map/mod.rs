@@ -8,6 +8,7 @@ use crate::wire::control::{MapBody, MapPartition, MapTable, Placement, Placement
 use crate::wire::ids::{Epoch, MapVersion, PartitionId, ShardId, TableId};
 use crate::wire::limits::MAX_KEY_BYTES;
 use crate::wire::request::Target;
+use crate::wire::server::{EncodedHello, HelloCell, NodeInfo};
 
 /// Bytes of a hash, as ranges of a hashed table hold it.
 pub const HASH_BYTES: usize = 4;
@@ -345,13 +346,19 @@ pub struct PublishedMap {
     pub map: PartitionMap,
     /// As it travels.
     pub body: Arc<[u8]>,
+    hello: HelloCell,
 }
 
 impl PublishedMap {
     /// Checks and encodes a map.
     pub fn new(body: MapBody) -> Result<PublishedMap, MapError> {
         let bytes = body.to_bytes().into();
-        Ok(PublishedMap { map: PartitionMap::new(body)?, body: bytes })
+        Ok(PublishedMap { map: PartitionMap::new(body)?, body: bytes, hello: HelloCell::default() })
+    }
+
+    /// The answer of a node to a Hello that wants this map; made at the first call.
+    pub fn hello(&self, node: &NodeInfo) -> Arc<EncodedHello> {
+        EncodedHello::in_cell(&self.hello, node, || self.map.to_body())
     }
 }
 

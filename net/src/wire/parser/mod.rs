@@ -24,6 +24,9 @@ pub enum Violation {
     /// The first request was not a well-formed Hello.
     #[error("the connection did not begin with a hello")]
     HelloFirst,
+    /// A request is named 0, which is the name of the node's last word.
+    #[error("a request with the id 0; number requests from 1")]
+    NoRequestId,
     /// The client shares no protocol version with the node.
     #[error("the client speaks versions {oldest} to {newest}, none of them ours")]
     VersionUnsupported {
@@ -50,6 +53,7 @@ impl Violation {
             Violation::FrameTooLarge { .. } => Status::FrameTooLarge,
             Violation::BadChecksum => Status::BadChecksum,
             Violation::HelloFirst => Status::HelloFirst,
+            Violation::NoRequestId => Status::Malformed,
             Violation::VersionUnsupported { .. } => Status::VersionUnsupported,
             Violation::HelloTimeout | Violation::FrameTimeout | Violation::SendTimeout => Status::Timeout,
         }

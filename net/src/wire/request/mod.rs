@@ -197,8 +197,16 @@ impl<'a> RequestView<'a> {
             _ if header.key_len != 0 => Err(DecodeError::Malformed("a key where the operation has none")),
             Opcode::Hello => decode_hello(body).map(RequestView::Hello),
             Opcode::Batch => Ok(RequestView::Batch { target, batch: BatchView::decode(body)? }),
-            Opcode::CreateTable => Ok(RequestView::CreateTable(CreateTable::from_bytes(body)?)),
-            Opcode::DropTable => Ok(RequestView::DropTable(DropTable::from_bytes(body)?)),
+            Opcode::CreateTable => {
+                let create = CreateTable::from_bytes(body)?;
+                check_length(&create.to_bytes(), body)?;
+                Ok(RequestView::CreateTable(create))
+            }
+            Opcode::DropTable => {
+                let drop = DropTable::from_bytes(body)?;
+                check_length(&drop.to_bytes(), body)?;
+                Ok(RequestView::DropTable(drop))
+            }
             Opcode::Ping => Ok(RequestView::Ping { payload: body }),
             _ if !body.is_empty() => Err(DecodeError::Malformed("a body where the operation has none")),
             Opcode::Min => Ok(RequestView::Min { target }),
@@ -446,7 +454,16 @@ fn decode_hello(body: &[u8]) -> Result<HelloView, DecodeError> {
     let (oldest_version, newest_version) =
         hello_versions(body).ok_or(DecodeError::Malformed("a hello begins with LODE and its versions"))?;
     let hello = Hello::from_bytes(&body[HELLO_PREFIX_BYTES..])?;
+    check_length(&hello.to_bytes(), &body[HELLO_PREFIX_BYTES..])?;
     Ok(HelloView { oldest_version, newest_version, hello })
+}
+
+/// An archive is read from its end, so that bytes before it or behind it could pass for a part of it.
+fn check_length(archive: &[u8], body: &[u8]) -> Result<(), DecodeError> {
+    match archive.len() == body.len() {
+        true => Ok(()),
+        false => Err(DecodeError::Malformed("the archive has bytes that are not its own")),
+    }
 }
 
 fn encode_hello(view: &HelloView) -> Vec<u8> {

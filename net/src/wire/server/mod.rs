@@ -1,9 +1,11 @@
 //! The node's side of one connection, without a socket or a clock: bytes and times go in, requests
 //! and ready replies come out. The reactor only moves bytes.
 
+mod hello;
+
 use std::borrow::Cow;
 
-use crate::wire::control::{HelloReply, NodeLimits, ShardAddress};
+use crate::wire::control::{NodeLimits, ShardAddress};
 use crate::wire::header::{REPLY_HEADER_BYTES, REQUEST_HEADER_BYTES, RequestHeader, array_at};
 use crate::wire::ids::{Epoch, MapVersion, RequestId, ShardId};
 use crate::wire::limits;
@@ -14,6 +16,7 @@ use crate::wire::reply::{ReplyHead, encode_reply};
 use crate::wire::request::{DecodeError, RequestView, hello_versions};
 use crate::wire::status::Status;
 use crate::wire::{OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION};
+pub use hello::{EncodedHello, HelloCell};
 
 /// What a node says of itself to every client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,19 +199,16 @@ impl ServerConnection {
     }
 
     fn frame<'a>(&mut self, frame: Frame<'a>, context: &Context<'_>) -> Incoming<'a> {
+        if frame.header.request_id == RequestId(0) {
+            return self.close(Violation::NoRequestId, RequestId(0), frame.header.opcode, context);
+        }
         match Opcode::from_u8(frame.header.opcode) {
             Some(Opcode::Hello) => self.hello(&frame, context),
             _ if self.state == State::AwaitingHello => {
                 let header = frame.header;
                 self.close(Violation::HelloFirst, header.request_id, header.opcode, context)
             }
-            Some(Opcode::Ping | Opcode::Map) if context.crowded => {
-                Incoming::Reply(self.simple(&frame.header, Status::Busy, &[], context))
-            }
-            Some(Opcode::Ping) => {
-                Incoming::Reply(self.simple(&frame.header, Status::Ok, frame.body(), context))
-            }
-            Some(Opcode::Map) => Incoming::Reply(self.map_reply(&frame.header, context)),
+            Some(Opcode::Ping | Opcode::Map) => Incoming::Reply(self.own_answer(&frame, context)),
             _ if self.in_flight >= self.limits.in_flight => {
                 Incoming::Reply(self.simple(&frame.header, Status::Busy, b"too many in flight", context))
             }
@@ -216,6 +216,16 @@ impl ServerConnection {
                 self.in_flight += 1;
                 Incoming::Request(frame)
             }
+        }
+    }
+
+    /// The answer to what the connection answers by itself.
+    fn own_answer(&mut self, frame: &Frame<'_>, context: &Context<'_>) -> Vec<u8> {
+        match frame.view() {
+            Err(error) => decode_error_reply(&frame.header, &error, context.map.map.version()),
+            Ok(_) if context.crowded => self.simple(&frame.header, Status::Busy, &[], context),
+            Ok(RequestView::Ping { payload }) => self.simple(&frame.header, Status::Ok, payload, context),
+            Ok(_) => self.map_reply(&frame.header, context),
         }
     }
 
@@ -236,20 +246,16 @@ impl ServerConnection {
         };
         let map_version = context.map.map.version();
         let has_map = view.hello.incarnation == node.incarnation && frame.header.map_version == map_version;
-        let reply = HelloReply {
-            node_name: node.name.clone(),
-            incarnation: node.incarnation,
-            shard: self.shard.0,
-            shards: node.shards.clone(),
-            limits: node.limits,
-            map: (!has_map).then(|| context.map.map.to_body()),
+        let body = match has_map {
+            true => hello::reply(node, self.shard, None).to_bytes(),
+            false => context.map.hello(node).for_shard(self.shard),
         };
         self.state = State::Open;
         self.map_given = map_version;
         let mut head = ReplyHead::new(id, opcode, Status::Ok, map_version);
         head.aux = u64::from(newest.min(PROTOCOL_VERSION));
         let mut out = Vec::new();
-        encode_reply(&head, &reply.to_bytes(), &mut out);
+        encode_reply(&head, &body, &mut out);
         Incoming::Reply(out)
     }
 

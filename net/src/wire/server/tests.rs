@@ -1,6 +1,6 @@
 use super::*;
 use crate::testing::Lcg;
-use crate::wire::control::{Hello, MapBody};
+use crate::wire::control::{Hello, HelloReply, MapBody};
 use crate::wire::reply::ReplyView;
 use crate::wire::request::{HelloView, Target};
 use crate::wire::{Epoch, PartitionId};
@@ -254,5 +254,93 @@ fn a_crowded_node_makes_no_long_answers() {
             panic!("an answer")
         };
         assert_eq!((status_of(&reply), reply.len()), ((Status::Busy, 2), REPLY_HEADER_BYTES));
+    }
+}
+
+/// A sound request of every opcode, and whether any more bytes could be part of its body.
+fn one_of_each() -> Vec<(RequestView<'static>, bool)> {
+    use crate::wire::control::{CreateTable, DropTable, Placement, Store};
+    use crate::wire::{BatchBuilder, BatchView, Condition, RangeView, ScanView};
+    let target = Target { partition: PartitionId(1), epoch: Epoch(1) };
+    let (key, value, condition) = (&b"k"[..], &b"v"[..], Condition::Always);
+    let range = RangeView { start: key, end: None };
+    let scan = ScanView { range, reverse: false, keys_only: false, limit: 1, byte_budget: 1 };
+    let mut writes = BatchBuilder::new();
+    writes.push(crate::wire::BatchWrite::Put { key, value });
+    let writes: &'static [u8] = writes.view().as_bytes().to_vec().leak();
+    let placement = Placement::Hash { partitions: 1 };
+    let hello = Hello { client_name: "test".into(), incarnation: 0 };
+    vec![
+        (RequestView::Hello(HelloView { oldest_version: 1, newest_version: 1, hello }), false),
+        (RequestView::Get { target, key }, false),
+        (RequestView::Put { target, key, value, condition }, true),
+        (RequestView::Delete { target, key, condition }, false),
+        (RequestView::Batch { target, batch: BatchView::decode(writes).expect("a batch") }, false),
+        (RequestView::Scan { target, scan }, false),
+        (RequestView::Min { target }, false),
+        (RequestView::Max { target }, false),
+        (RequestView::Count { target, range }, false),
+        (RequestView::CreateTable(CreateTable { name: "t".into(), store: Store::Durable, placement }), false),
+        (RequestView::DropTable(DropTable { name: "t".into() }), false),
+        (RequestView::ListTables, false),
+        (RequestView::Map, false),
+        (RequestView::Stats, false),
+        (RequestView::Ping { payload: b"p" }, true),
+        (RequestView::Checkpoint, false),
+    ]
+}
+
+/// The frame with other fields or body, its length and checksum right again.
+fn changed(frame: &[u8], change: impl FnOnce(&mut RequestHeader), surplus: &[u8]) -> Vec<u8> {
+    let mut header = RequestHeader::from_bytes(&array_at(frame, 0));
+    let mut body = frame[REQUEST_HEADER_BYTES..].to_vec();
+    body.extend_from_slice(surplus);
+    header.body_len = body.len() as u32;
+    header.crc = 0;
+    change(&mut header);
+    let mut bytes = header.to_bytes();
+    crate::wire::header::seal(&mut bytes, &[&body]);
+    [&bytes[..], &body].concat()
+}
+
+/// How a connection takes a frame: the status of its own answer or of the request's content, and whether it goes on.
+fn taken(connection: &mut ServerConnection, frame: &[u8], context: &Context<'_>) -> (Status, bool) {
+    match connection.receive(&mut &frame[..], context) {
+        Incoming::Request(frame) => (frame.view().map_or_else(|error| error.status(), |_| Status::Ok), true),
+        Incoming::Reply(reply) => (status_of(&reply).0, true),
+        Incoming::Close { reply, .. } => (status_of(&reply).0, false),
+        Incoming::NeedMore { .. } => panic!("the frame is whole"),
+    }
+}
+
+#[test]
+fn every_opcode_refuses_the_name_0_surplus_bytes_and_fields_that_it_does_not_have() {
+    let (node, map) = (node(), map(5));
+    let context = Context { node: Some(&node), map: &map, crowded: false, now_ns: 0 };
+    let requests = one_of_each();
+    assert_eq!(requests.iter().map(|(view, _)| view.opcode()).collect::<Vec<_>>(), Opcode::ALL);
+    for (view, is_open_ended) in requests {
+        let opcode = view.opcode();
+        let fresh = || opened(ConnectionLimits::default(), &node, &map);
+        let frame = bytes_of(7, 0, &view);
+        assert_eq!(taken(&mut fresh(), &frame, &context), (Status::Ok, true), "{opcode:?}");
+        let nameless = changed(&frame, |header| header.request_id = RequestId(0), &[]);
+        assert_eq!(taken(&mut fresh(), &nameless, &context), (Status::Malformed, false), "{opcode:?}");
+        // A Hello that makes no sense ends the connection: it may be no client of ours.
+        let senseless = match opcode {
+            Opcode::Hello => (Status::HelloFirst, false),
+            _ => (Status::Malformed, true),
+        };
+        let expected = if is_open_ended { (Status::Ok, true) } else { senseless };
+        let longer = changed(&frame, |_| {}, &[0xff]);
+        assert_eq!(taken(&mut fresh(), &longer, &context), expected, "{opcode:?} with a byte more");
+        let flagged = changed(&frame, |header| header.flags = 0x80, &[]);
+        assert_eq!(taken(&mut fresh(), &flagged, &context), senseless, "{opcode:?} with a flag");
+        if !opcode.is_for_partition() {
+            let placed = changed(&frame, |header| header.partition = PartitionId(3), &[]);
+            assert_eq!(taken(&mut fresh(), &placed, &context), senseless, "{opcode:?} with a partition");
+            let keyed = changed(&frame, |header| header.key_len = 1, &[]);
+            assert_eq!(taken(&mut fresh(), &keyed, &context), senseless, "{opcode:?} with a key");
+        }
     }
 }
