@@ -153,9 +153,9 @@ impl Shard {
         }
         let quarantine = self.catalog.get(partition).and_then(|p| p.quarantine);
         let Some(location) = self.catalog.locate(partition, key) else {
-            if quarantine.is_some() {
+            if let Some(upto) = quarantine {
                 // Absence may be the damage's doing.
-                self.refuse_write(id, WriteError::Corrupt { at: 0 }, io);
+                self.refuse_write(id, WriteError::Quarantined { upto }, io);
                 return Present::Later;
             }
             return Present::Absent;

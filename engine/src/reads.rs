@@ -115,7 +115,8 @@ impl Shard {
 
     pub(crate) fn note_read_error(&mut self, error: Option<&ReadError>) {
         match error {
-            None | Some(ReadError::Corrupt { .. } | ReadError::Device { .. }) => {}
+            None
+            | Some(ReadError::Corrupt { .. } | ReadError::Quarantined { .. } | ReadError::Device { .. }) => {}
             Some(ReadError::Busy) => self.stats.busy += 1,
             Some(_) => self.stats.refused += 1,
         }
@@ -159,8 +160,8 @@ impl Shard {
         };
         let Some(location) = location else {
             // In a quarantined partition, absence may be the damage's doing.
-            if partition.quarantine.is_some() {
-                return Err(ReadError::Corrupt { at: 0 });
+            if let Some(upto) = partition.quarantine {
+                return Err(ReadError::Quarantined { upto });
             }
             self.stats.gets += 1;
             self.stats.get_misses += 1;
@@ -188,8 +189,8 @@ impl Shard {
 
     pub(crate) fn count(&self, target: &Target, range: &KeyRange<'_>) -> Result<u64, ReadError> {
         let partition = self.target(target)?;
-        if partition.quarantine.is_some() {
-            return Err(ReadError::Corrupt { at: 0 });
+        if let Some(upto) = partition.quarantine {
+            return Err(ReadError::Quarantined { upto });
         }
         if crate::partition::is_void(range) {
             return Ok(0);
@@ -270,8 +271,7 @@ impl Shard {
                 let quarantine = self.catalog.get(partition).and_then(|p| p.quarantine);
                 let outcome = outcome.and_then(|record| {
                     let right = record.partition == partition && *record.key == *key;
-                    let trusted = right && !is_quarantined(quarantine, record.seq);
-                    if trusted { Ok(record.seq) } else { Err(ReadError::Corrupt { at }) }
+                    trusted(right, quarantine, record.seq, at)
                 });
                 if outcome.is_ok() {
                     self.cache.insert(read.location, generation, whole);
@@ -283,17 +283,10 @@ impl Shard {
             ReadFor::Condition(write) => {
                 let (partition, key) = write.place();
                 let quarantine = self.catalog.get(partition).and_then(|p| p.quarantine);
-                let trusted = |record: &Record<'_>| {
-                    record.partition == partition
-                        && record.key == key
-                        && !is_quarantined(quarantine, record.seq)
-                };
-                let outcome =
-                    outcome.and_then(
-                        |record| {
-                            if trusted(&record) { Ok(()) } else { Err(ReadError::Corrupt { at }) }
-                        },
-                    );
+                let outcome = outcome.and_then(|record| {
+                    let right = record.partition == partition && record.key == key;
+                    trusted(right, quarantine, record.seq, at).map(|_| ())
+                });
                 if outcome.is_ok() {
                     self.cache.insert(read.location, generation, whole);
                 }
@@ -356,9 +349,21 @@ impl Shard {
             Err(ReadError::Corrupt { at } | ReadError::Device { at, .. }) if unchanged => {
                 io.reply(write.id, ReplyBody::Write(Err(WriteError::Corrupt { at })));
             }
+            Err(ReadError::Quarantined { upto }) if unchanged => {
+                io.reply(write.id, ReplyBody::Write(Err(WriteError::Quarantined { upto })));
+            }
             _ => self.write_or_park(write.id, &write.body(), io),
         }
         self.take_up(behind, io);
+    }
+}
+
+/// The version of a record that was read at a byte of the drive, if it is the right one and no newer may be lost.
+fn trusted(right: bool, quarantine: Option<Seq>, seq: Seq, at: u64) -> Result<Seq, ReadError> {
+    match quarantine {
+        _ if !right => Err(ReadError::Corrupt { at }),
+        Some(upto) if is_quarantined(quarantine, seq) => Err(ReadError::Quarantined { upto }),
+        _ => Ok(seq),
     }
 }
 

@@ -132,6 +132,16 @@ pub enum ReadError {
     /// Too much is queued; nothing was done.
     #[error("the shard is busy; try again in a moment")]
     Busy,
+    /// The partition is quarantined: writes up to a version may be lost to damage, and this would need one of them.
+    #[error(
+        "the partition is quarantined: damage was found at a start, and what was written up to version {upto} may be \
+         lost; records written since are read, and writing a key again heals it: copy what is left to another table \
+         (get key by key) and drop this one, or restore it from a copy"
+    )]
+    Quarantined {
+        /// The newest version that may be lost.
+        upto: Seq,
+    },
     /// The record's bytes on the drive are damaged.
     #[error("the record is damaged on the drive at byte {at}; restore it from a copy")]
     Corrupt {
@@ -226,6 +236,16 @@ pub enum WriteError {
         used_bytes: u64,
         /// The most that are taken.
         limit_bytes: u64,
+    },
+    /// The partition is quarantined: writes up to a version may be lost to damage, and the condition would need one of them.
+    #[error(
+        "the partition is quarantined: damage was found at a start, and what was written up to version {upto} may be \
+         lost; records written since are read, and writing a key again heals it: copy what is left to another table \
+         (get key by key) and drop this one, or restore it from a copy"
+    )]
+    Quarantined {
+        /// The newest version that may be lost.
+        upto: Seq,
     },
     /// The condition could not be decided: the present record is damaged.
     #[error(

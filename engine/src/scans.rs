@@ -103,9 +103,9 @@ impl Shard {
         }
         let wish = Wish { range: *range, reverse: *reverse, limit, byte_budget, keys_only: *keys_only };
         let partition = self.target(target)?;
-        if partition.quarantine.is_some() {
+        if let Some(upto) = partition.quarantine {
             // A page with holes would pass for the whole truth.
-            return Err(ReadError::Corrupt { at: 0 });
+            return Err(ReadError::Quarantined { upto });
         }
         let chosen = match &partition.store {
             Store::Memory(memory) => return Ok(Some(memory_page(memory, &wish))),
@@ -202,6 +202,9 @@ impl Shard {
         match outcome {
             Ok((seq, value, found)) if found == *key && !is_quarantined(quarantine, seq) => {
                 job.records[entry] = Some(ScanRecord { key: found, seq, value });
+            }
+            Ok((seq, _, found)) if found == *key && is_quarantined(quarantine, seq) => {
+                job.error = quarantine.map(|upto| ReadError::Quarantined { upto });
             }
             Ok(_) => {
                 job.error = Some(ReadError::Corrupt { at: self.place.area_at.0 + location.offset() });

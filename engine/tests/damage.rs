@@ -68,6 +68,15 @@ fn is_corrupt<T: std::fmt::Debug>(result: &Result<T, ReadError>) -> bool {
     matches!(result, Err(ReadError::Corrupt { .. }))
 }
 
+/// No version is newer.
+const NEWEST: lode_engine::Seq =
+    lode_engine::Seq { wall_ns: u64::MAX, counter: u32::MAX, node: lode_engine::NodeId(u32::MAX) };
+
+/// Whether it says that writes up to some version may be lost, and to no newer one than `newest`.
+fn is_quarantined<T: std::fmt::Debug>(result: &Result<T, ReadError>, newest: lode_engine::Seq) -> bool {
+    matches!(result, Err(ReadError::Quarantined { upto }) if *upto <= newest)
+}
+
 #[test]
 fn a_rotten_value_answers_corrupt_and_its_neighbours_are_served() {
     let mut sim = sim(1);
@@ -100,8 +109,11 @@ fn a_block_that_cannot_be_read_answers_a_device_error_and_nothing_more() {
     sim.put(2, b"later", b"makes the frames before it known as durable").unwrap();
     sim.reopen();
     assert_eq!(sim.shard.stats().quarantined_frames, 1, "the one frame, not the chunk it was read in");
-    assert!(is_corrupt(&sim.get(1, b"b")));
-    assert!(is_corrupt(&sim.get(1, b"a")), "older than what was lost, of a frame whose header is lost");
+    assert!(is_quarantined(&sim.get(1, b"b"), NEWEST));
+    assert!(
+        is_quarantined(&sim.get(1, b"a"), NEWEST),
+        "older than what was lost, of a frame whose header is lost"
+    );
     assert_eq!(sim.get(1, b"c"), Ok(Some(value("c"))), "newer than what was lost");
 }
 
@@ -113,17 +125,22 @@ fn a_damaged_frame_below_the_watermark_never_lets_an_old_value_through() {
     sim.put(2, b"other", &value("other")).unwrap();
     sim.checkpoint().unwrap();
     sim.put(1, b"k", &value("new")).unwrap();
-    sim.put(1, b"after", &value("after")).unwrap();
+    let after = sim.put(1, b"after", &value("after")).unwrap().seq;
     let at = find(&sim, &value("new"));
     sim.drive.flip(at);
     for round in 0..3 {
         sim.reopen();
-        assert!(is_corrupt(&sim.get(1, b"k")), "round {round}");
-        assert!(is_corrupt(&sim.get(1, b"untouched")), "it may have been overwritten in the lost frame");
-        assert!(is_corrupt(&sim.get(1, b"absent")), "it may have been written in the lost frame");
-        assert!(is_corrupt(&sim.count(1)));
-        let refused = sim.put_if(1, b"absent", b"1", Condition::IfAbsent);
-        assert!(matches!(refused, Err(WriteError::Corrupt { .. })), "{refused:?}");
+        assert!(is_quarantined(&sim.get(1, b"k"), after), "round {round}");
+        assert!(
+            is_quarantined(&sim.get(1, b"untouched"), after),
+            "it may have been overwritten in the lost frame"
+        );
+        assert!(is_quarantined(&sim.get(1, b"absent"), after), "it may have been written in the lost frame");
+        assert!(is_quarantined(&sim.count(1), after) && is_quarantined(&sim.scan(1, 9, 9), after));
+        for key in [&b"absent"[..], b"untouched"] {
+            let refused = sim.put_if(1, key, b"1", Condition::IfAbsent);
+            assert!(matches!(refused, Err(WriteError::Quarantined { upto }) if upto <= after), "{refused:?}");
+        }
         assert_eq!(sim.get(1, b"after"), Ok(Some(value("after"))));
         assert_eq!(sim.get(2, b"other"), Ok(Some(value("other"))), "the frame held nothing of partition 2");
         if round == 1 {
@@ -148,7 +165,7 @@ fn a_frame_without_a_trace_below_the_watermark_concerns_every_partition() {
     sim.reopen();
     assert_eq!(sim.shard.stats().quarantined_frames, 1);
     for (partition, key) in [(1, &b"k"[..]), (2, b"other"), (2, b"absent")] {
-        assert!(is_corrupt(&sim.get(partition, key)));
+        assert!(is_quarantined(&sim.get(partition, key), NEWEST));
     }
     assert_eq!(sim.get(1, b"after"), Ok(Some(value("after"))));
 }
@@ -165,7 +182,7 @@ fn two_damaged_frames_in_a_row_do_not_condemn_what_is_written_later() {
     }
     sim.reopen();
     for name in ["1", "2", "3"] {
-        assert!(is_corrupt(&sim.get(1, name.as_bytes())), "{name}");
+        assert!(is_quarantined(&sim.get(1, name.as_bytes()), NEWEST), "{name}");
     }
     sim.put(1, b"2", b"new").unwrap();
     assert_eq!(sim.get(1, b"2"), Ok(Some(b"new".to_vec())));
@@ -332,8 +349,8 @@ fn a_damaged_image_frame_condemns_the_partitions_that_it_may_have_held() {
     let key = |i: u32| [&i.to_be_bytes()[..], &[7; 40]].concat();
     assert_eq!(sim.get(1, &key(3)), Ok(Some(b"v".to_vec())), "its entries were in the frames before");
     assert_eq!(sim.count(1), Ok(1000));
-    assert!(is_corrupt(&sim.get(50, &key(2999))), "not absent: damaged");
-    assert!(is_corrupt(&sim.count(50)));
+    assert!(is_quarantined(&sim.get(50, &key(2999)), NEWEST), "not absent: damaged");
+    assert!(is_quarantined(&sim.count(50), NEWEST));
     assert_eq!(sim.get(50, b"later"), Ok(Some(b"v".to_vec())));
 }
 
@@ -378,7 +395,7 @@ fn no_single_rotten_block_makes_a_key_lie() {
         for (key, value) in &last {
             match sim.get(1, &key.to_be_bytes()) {
                 Ok(found) => assert_eq!(&found, value, "key {key} with a flip at {at}"),
-                Err(ReadError::Corrupt { .. }) => errors += 1,
+                Err(ReadError::Corrupt { .. } | ReadError::Quarantined { .. }) => errors += 1,
                 Err(error) => panic!("key {key} with a flip at {at}: {error}"),
             }
         }

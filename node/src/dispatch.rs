@@ -215,6 +215,12 @@ pub fn stale_answer(asked: Asked, current_epoch: Epoch) -> Answer {
     Answer { head: asked.head(Status::StaleMap), body: AnswerBody::Map { current_epoch } }
 }
 
+fn quarantined_answer(asked: Asked, upto: Seq, words: &dyn std::fmt::Display) -> Answer {
+    let mut answer = failed(asked, Status::Quarantined, 0, words);
+    answer.head.seq = from_seq(upto);
+    answer
+}
+
 fn read_error_answer(asked: Asked, error: &ReadError) -> Answer {
     let (status, aux) = match error {
         ReadError::UnknownPartition(_) | ReadError::OutOfRange => return stale_answer(asked, Epoch(0)),
@@ -223,6 +229,7 @@ fn read_error_answer(asked: Asked, error: &ReadError) -> Answer {
         ReadError::ScanLimits => (Status::ScanLimits, 0),
         ReadError::Busy => (Status::Busy, 0),
         ReadError::Corrupt { at } => (Status::Corrupt, *at),
+        ReadError::Quarantined { upto } => return quarantined_answer(asked, *upto, error),
         ReadError::Device { os_error, .. } => (Status::DeviceError, u64::from(os_error.unsigned_abs())),
     };
     failed(asked, status, aux, error)
@@ -247,6 +254,7 @@ fn write_error_answer(asked: Asked, error: &WriteError) -> Answer {
         WriteError::Full { live_bytes, .. } => (Status::Full, *live_bytes),
         WriteError::MemoryFull { used_bytes, .. } => (Status::MemoryFull, *used_bytes),
         WriteError::Corrupt { at } => (Status::Corrupt, *at),
+        WriteError::Quarantined { upto } => return quarantined_answer(asked, *upto, error),
         WriteError::Poisoned => (Status::Poisoned, 0),
     };
     failed(asked, status, aux, error)
@@ -402,5 +410,15 @@ mod tests {
         );
         let corrupt = answer(asked(Opcode::Get), ReplyBody::Get(Err(ReadError::Corrupt { at: 77 })));
         assert_eq!((corrupt.head.status, corrupt.head.aux), (Status::Corrupt, 77));
+        let upto = Seq { wall_ns: 9, ..Seq::default() };
+        for body in [
+            ReplyBody::Get(Err(ReadError::Quarantined { upto })),
+            ReplyBody::Write(Err(WriteError::Quarantined { upto })),
+        ] {
+            let answer = answer(asked(Opcode::Get), body);
+            assert_eq!((answer.head.status, answer.head.seq.wall_ns), (Status::Quarantined, 9));
+            let AnswerBody::Bytes(words) = answer.body else { panic!("in words") };
+            assert!(String::from_utf8(words).expect("text").contains("quarantined"));
+        }
     }
 }

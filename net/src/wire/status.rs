@@ -90,6 +90,8 @@ statuses! {
     NotANumber = 31, "the present value is no decimal number of 64 bits";
     /// An increment beyond 64 bits (`aux`: the present number, signed). Nothing was written.
     NumberOverflow = 32, "the number would not fit 64 bits";
+    /// The partition is quarantined: writes up to a version (`seq`) may be lost to damage, and the answer would need them.
+    Quarantined = 33, "the partition is quarantined after damage; copy what is left to another table, or restore it";
 }
 
 impl Status {

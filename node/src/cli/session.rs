@@ -96,7 +96,7 @@ macro_rules! read_failure {
                 let exit = match &error {
                     $name::Unreachable(_) => Exit::CannotConnect,
                     $name::Timeout { .. } => Exit::Unknown,
-                    $name::Corrupt { .. } => Exit::VerificationFailed,
+                    $name::Corrupt { .. } | $name::Quarantined { .. } => Exit::VerificationFailed,
                     _ => Exit::Refused,
                 };
                 Failure::new(exit, error)
@@ -113,7 +113,7 @@ impl From<WriteError> for Failure {
             WriteError::ConditionFailed { .. } => Exit::NotFound,
             WriteError::Unreachable(_) => Exit::CannotConnect,
             WriteError::Timeout { .. } | WriteError::Unknown { .. } | WriteError::Poisoned => Exit::Unknown,
-            WriteError::Corrupt { .. } => Exit::VerificationFailed,
+            WriteError::Corrupt { .. } | WriteError::Quarantined { .. } => Exit::VerificationFailed,
             _ => Exit::Refused,
         };
         Failure::new(exit, error)

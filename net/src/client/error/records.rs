@@ -54,6 +54,16 @@ macro_rules! record_error {
                 /// Where on the drive.
                 at: u64,
             },
+            /// The partition is quarantined: writes up to a version may be lost to damage, and the answer would need them.
+            #[error(
+                "the partition is quarantined: damage was found when the node started, and what was written up to \
+                 version {upto} may be lost; records written since are read, and writing a key again heals it: copy \
+                 what is left to another table (get key by key) and drop this one, or restore it from a copy"
+            )]
+            Quarantined {
+                /// The newest version that may be lost.
+                upto: Seq,
+            },
             /// The node refused, for a reason of its own.
             #[error("the node refused: {message}")]
             Refused {
@@ -89,6 +99,7 @@ macro_rules! record_error {
                     Failure::BadReply(what) => $name::BadReply(what),
                     Failure::Status { status: Status::KeyLength, aux, .. } => $name::KeyLength { len: aux as usize },
                     Failure::Status { status: Status::Corrupt, aux, .. } => $name::Corrupt { at: aux },
+                    Failure::Status { status: Status::Quarantined, seq, .. } => $name::Quarantined { upto: seq },
                     Failure::Status { status, message, .. } => {
                         $name::Refused { status, message: in_words(status, &message) }
                     }

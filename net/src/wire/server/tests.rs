@@ -287,6 +287,7 @@ fn one_of_each() -> Vec<(RequestView<'static>, bool)> {
         (RequestView::Stats, false),
         (RequestView::Ping { payload: b"p" }, true),
         (RequestView::Checkpoint, false),
+        (RequestView::Increment { target, key, by: 1, initial: 0 }, false),
     ]
 }
 
