@@ -28,6 +28,10 @@ bench *ARGS:
 report DATA="/tmp/lode-report":
     bench/report {{DATA}}
 
+# What cleaning costs, in the engine alone on a simulated drive, beside other ways of cleaning.
+cleaning *ARGS:
+    cargo run --release -q -p lode-engine --example cleaning_bench -- {{ARGS}}
+
 # What of this machine would hold a node back.
 tune *ARGS:
     cargo run --release -q -p lode-tune -- check {{ARGS}}

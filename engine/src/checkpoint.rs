@@ -262,7 +262,6 @@ impl Shard {
             self.space.set_image_in_use(segment, true);
             let generation = self.space.get(segment).generation;
             job.root.segments.push((segment, generation));
-            self.stats.meta_bytes += BLOCK_BYTES as u64;
         }
         let Some(place) = job.head.place_for(len as u64, &mut self.space) else { return false };
         let Some(buffer) = io.buffers.acquire(len) else { return false };

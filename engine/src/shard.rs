@@ -243,6 +243,7 @@ impl Shard {
             || self.cleaner.header_written(segment, &mut self.space, io)
             || self.checkpointer.header_written(segment, &mut self.space, io);
         assert!(taken, "the header of segment {segment} is nobody's");
+        self.stats.meta_bytes += crate::limits::BLOCK_BYTES as u64;
         if result.is_err() {
             self.poison(io);
         }
@@ -280,9 +281,6 @@ impl Shard {
         let opened = self.log.head().open_ahead(crate::space::Claim::Put, &mut self.space, io);
         if opened.is_none() && self.only_deletes_can_go_on() {
             self.log.head().open_ahead(crate::space::Claim::Delete, &mut self.space, io);
-        }
-        if opened.is_some() {
-            self.stats.meta_bytes += crate::limits::BLOCK_BYTES as u64;
         }
     }
 
