@@ -269,3 +269,65 @@ fn a_table_too_large_for_the_drive_is_refused_and_leaves_nothing() {
     assert_eq!(sim.tables(), [(1, vec![1, 2]), (2, vec![1500])]);
     assert!(fill(&mut sim, 1500, 1000) > 50);
 }
+
+#[test]
+fn writes_on_their_way_count_against_the_limit() {
+    let mut sim = sim(13, 40);
+    sim.config.frame_bytes = 256 << 10;
+    let limit = sim.shard.stats().live_limit_bytes;
+    // All at once: none of them is in the index before the last one was looked at.
+    let len = 1000;
+    let count = (limit / len * 2) as u32;
+    let keys: Vec<_> = (0..count).map(u32::to_be_bytes).collect();
+    let value = vec![3; len as usize];
+    let ids: Vec<_> = keys.iter().map(|_| sim.next_id()).collect();
+    let put = |key| RequestBody::Put { target: target(1), key, value: &value, condition: Condition::Always };
+    for step in ids.chunks(200).zip(keys.chunks(200)) {
+        let requests = step.0.iter().zip(step.1);
+        sim.step(&mut requests.map(|(id, key)| Request { id: *id, body: put(key.as_slice()) }).collect());
+        assert!(sim.shard.stats().live_bytes <= limit);
+    }
+    let taken = ids.into_iter().filter(|id| match sim.reply_to(*id) {
+        ReplyBody::Write(Ok(_)) => true,
+        ReplyBody::Write(Err(WriteError::Full { .. } | WriteError::Busy)) => false,
+        other => panic!("{other:?}"),
+    });
+    let taken = taken.count() as u64;
+    let stats = sim.shard.stats();
+    assert_eq!(stats.live_bytes, taken * (30 + 4 + len));
+    assert!(stats.live_bytes <= stats.live_limit_bytes, "{} of {}", stats.live_bytes, stats.live_limit_bytes);
+    assert!(stats.live_bytes > limit * 9 / 10, "{} of {limit}", stats.live_bytes);
+}
+
+/// The highest generation in the segment headers that are on the drive.
+fn highest_generation_on_drive(sim: &Sim) -> u32 {
+    let blocks = sim.drive.now.chunks_exact(4096).filter(|block| block.starts_with(b"LSEG"));
+    blocks.map(|block| u32::from_le_bytes(block[12..16].try_into().expect("four bytes"))).max().unwrap_or(0)
+}
+
+#[test]
+fn a_generation_never_comes_again_though_its_segment_was_discarded() {
+    let mut sim = sim(14, 40);
+    sim.config.discard = true;
+    sim.reopen();
+    let mut highest = 0;
+    for round in 0..20u32 {
+        for i in 0..60 {
+            sim.put(1, &u32::to_be_bytes(i), &[round as u8; 3000]).expect("there is room");
+        }
+        highest = highest.max(highest_generation_on_drive(&sim));
+        for i in 0..60 {
+            sim.delete(1, &u32::to_be_bytes(i)).expect("a delete");
+        }
+        sim.checkpoint().expect("there is room");
+        sim.checkpoint().expect("there is room");
+        sim.settle();
+        let left = highest_generation_on_drive(&sim);
+        sim.crash();
+        sim.run_until_serving();
+        sim.put(1, b"after", b"x").expect("there is room");
+        let next = highest_generation_on_drive(&sim);
+        assert!(next > highest, "round {round}: {next} after {highest}, of which {left} was left");
+        highest = next;
+    }
+}
