@@ -68,7 +68,7 @@ impl RunReport {
         node: &NodeDelta,
     ) -> RunReport {
         let seconds = options.duration.as_secs_f64();
-        let operations = tally.operations();
+        let operations = tally.answered;
         RunReport {
             workload: match options.workload {
                 Workload::Get => "get",

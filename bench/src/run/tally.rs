@@ -56,11 +56,6 @@ impl Latencies {
         self.histogram.add(&other.histogram).expect("all have the same bounds");
     }
 
-    /// How many were counted.
-    pub fn count(&self) -> u64 {
-        self.histogram.len()
-    }
-
     /// As reports give it.
     pub fn summary(&self) -> Summary {
         if self.histogram.is_empty() {
@@ -85,6 +80,8 @@ pub struct Tally {
     pub gets: Latencies,
     /// Of PUTs that were acknowledged.
     pub puts: Latencies,
+    /// Requests that were answered well while the load was measured, whenever they were due.
+    pub answered: u64,
     /// How long after its time a request of the open loop went out.
     pub lateness: Latencies,
     /// GETs that found nothing, though the record was loaded.
@@ -107,17 +104,13 @@ impl Tally {
         self.gets.add(&other.gets);
         self.puts.add(&other.puts);
         self.lateness.add(&other.lateness);
+        self.answered += other.answered;
         self.missing += other.missing;
         self.wrong += other.wrong;
         self.busy += other.busy;
         self.refused += other.refused;
         self.unsent += other.unsent;
         self.refusal = self.refusal.take().or_else(|| other.refusal.clone());
-    }
-
-    /// Requests that ended well.
-    pub fn operations(&self) -> u64 {
-        self.gets.count() + self.puts.count()
     }
 }
 
@@ -139,12 +132,13 @@ mod tests {
 
     #[test]
     fn tallies_add_up() {
-        let mut one = Tally { missing: 1, ..Tally::default() };
+        let mut one = Tally { missing: 1, answered: 4, ..Tally::default() };
         one.gets.record(5);
-        let mut two = Tally { missing: 2, refusal: Some("no".to_owned()), ..Tally::default() };
+        let mut two = Tally { missing: 2, answered: 5, refusal: Some("no".to_owned()), ..Tally::default() };
         two.gets.record(6);
         two.puts.record(u64::MAX);
         one.add(&two);
-        assert_eq!((one.operations(), one.missing, one.refusal.as_deref()), (3, 3, Some("no")));
+        assert_eq!((one.gets.summary().count, one.puts.summary().count, one.answered), (2, 1, 9));
+        assert_eq!((one.missing, one.refusal.as_deref()), (3, Some("no")));
     }
 }
