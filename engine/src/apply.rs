@@ -29,11 +29,18 @@ impl Effects<'_> {
                     *bytes = *bytes + u64::from(location.len()) - old.map_or(0, |old| u64::from(old.len()));
                     old
                 });
-                let Some(old) = insert else { return false };
+                let Some(old) = insert else {
+                    self.space.note_replaced(location, None);
+                    return false;
+                };
                 self.space.add_live(location);
+                let replaced = old.map(|old| self.space.written_at(self.space.of(old).0));
+                self.space.note_written(location, self.space.clock.now());
+                self.space.note_replaced(location, replaced);
                 self.died(old)
             }
             RecordKind::Delete => {
+                self.space.note_replaced(location, None);
                 let remove = self.catalog.with_index(record.partition, |index, bytes| {
                     let old = index.remove(record.key);
                     *bytes -= old.map_or(0, |old| u64::from(old.len()));
@@ -42,6 +49,7 @@ impl Effects<'_> {
                 self.died(remove.flatten())
             }
             RecordKind::Catalog => {
+                self.space.note_replaced(location, None);
                 // A whole record with a change that does not decode was written by no version of ours.
                 if let Some(change) = CatalogChange::decode(record.value) {
                     self.catalog.apply(change);
@@ -65,6 +73,8 @@ impl Effects<'_> {
         });
         let Some(old) = moved.flatten() else { return false };
         self.space.add_live(location);
+        let written_at = self.space.clock.at(record.seq.wall_ns);
+        self.space.note_written(location, written_at);
         self.died(Some(old))
     }
 

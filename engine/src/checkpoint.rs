@@ -36,6 +36,13 @@ const FRAMES_IN_FLIGHT: usize = 2;
 /// Bytes that an entry of the image is expected to take beside its key's own bytes, and keys' own.
 const IMAGE_ENTRY_ESTIMATE_BYTES: u64 = 40;
 
+/// Of an image with fewer records, too much is not entries to tell what one takes.
+const LEAST_MEASURED_RECORDS: u64 = 10_000;
+/// Bytes of user frames for a byte of image.
+const FRAMES_PER_IMAGE: u64 = 2;
+/// A checkpoint is not due before this part of the area was written.
+const LEAST_INTERVAL_SHARE: u64 = 32;
+
 /// How far a checkpoint is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -69,6 +76,8 @@ struct Job {
     /// Where the copies of the root were placed.
     roots: Vec<RootLocation>,
     in_flight: Vec<FrameBuilder>,
+    /// Bytes of frames written.
+    bytes: u64,
     super_buffer: Option<crate::ids::BufferId>,
 }
 
@@ -84,6 +93,17 @@ pub struct Checkpointer {
     pub image_segments: Vec<SegmentId>,
     /// The last one found no room, and nothing has changed since.
     pub found_no_room: bool,
+    last_image: Option<LastImage>,
+}
+
+/// What the last image was like.
+#[derive(Debug, Clone, Copy)]
+struct LastImage {
+    /// Of all its frames.
+    bytes: u64,
+    /// Records and bytes of index when it was done.
+    records: u64,
+    index_bytes: u64,
 }
 
 impl Checkpointer {
@@ -110,6 +130,7 @@ impl Shard {
     /// Begins a checkpoint. Everything applied so far will be in its image.
     pub(crate) fn begin_checkpoint(&mut self) {
         assert!(self.checkpointer.job.is_none(), "one checkpoint at a time");
+        self.cleaner.seal_stale(&mut self.space);
         let (user_from, user_from_generation) = self.log.replay_from(&self.space);
         let (cleaning_from, cleaning_from_generation) = self.cleaner.replay_from(&self.space);
         let checkpoint = self.superblock.checkpoint + 1;
@@ -152,16 +173,38 @@ impl Shard {
             root_made: false,
             roots: Vec::new(),
             in_flight: Vec::new(),
+            bytes: 0,
             super_buffer: None,
         }));
     }
 
     /// Keeps back the segments that the next image will take, before users' writes fill them.
     pub(crate) fn expect_image(&mut self) {
-        let entries = self.catalog.records * IMAGE_ENTRY_ESTIMATE_BYTES;
+        self.space.expect_image(self.image_estimate_bytes());
+    }
+
+    /// Bytes that the next image may take: as the last one has turned out, for the records and the index of
+    /// now, and a quarter more.
+    fn image_estimate_bytes(&self) -> u64 {
+        let entries = match self.checkpointer.last_image {
+            Some(last) if last.records >= LEAST_MEASURED_RECORDS => {
+                let grown = |now: u64, then: u64| now as f64 / then.max(1) as f64;
+                let records = grown(self.catalog.records, last.records);
+                let index = grown(self.catalog.index_bytes, last.index_bytes);
+                (last.bytes as f64 * records.max(index) * 1.25) as u64
+            }
+            _ => (self.catalog.records * IMAGE_ENTRY_ESTIMATE_BYTES).max(self.catalog.index_bytes),
+        };
         let root = ImageRoot::most_bytes(self.place.geometry.segments_per_shard);
-        let twice = self.catalog.image_bytes + root;
-        self.space.expect_image(entries.max(self.catalog.index_bytes) + 2 * twice);
+        entries + 2 * (self.catalog.image_bytes + root)
+    }
+
+    /// A checkpoint begins when so many bytes of frames were written since the last: as soon as images cost
+    /// no more than a part of that, for what was written since can be neither cleaned nor freed.
+    pub(crate) fn checkpoint_interval_bytes(&self) -> u64 {
+        let least = self.place.geometry.area_bytes() / LEAST_INTERVAL_SHARE;
+        let worth = self.image_estimate_bytes() * FRAMES_PER_IMAGE;
+        least.max(worth).min(self.config.checkpoint_interval_bytes)
     }
 
     fn catalog_payloads(&self) -> VecDeque<Vec<u8>> {
@@ -180,7 +223,7 @@ impl Shard {
     }
 
     pub(crate) fn pump_checkpoint(&mut self, io: &mut Io<'_>) {
-        let due = self.log.bytes_since_checkpoint >= self.config.checkpoint_interval_bytes
+        let due = self.log.bytes_since_checkpoint >= self.checkpoint_interval_bytes()
             || !self.checkpointer.waiting_next.is_empty();
         if self.checkpointer.job.is_none() && due {
             self.begin_checkpoint();
@@ -273,6 +316,7 @@ impl Shard {
         let bytes = builder.write(&self.place, io, token, false, &header);
         job.head.advance(bytes as u64);
         self.stats.image_bytes += bytes as u64;
+        job.bytes += bytes as u64;
         if job.root_made {
             let begin = self.place.geometry.segment_at(place.segment);
             job.roots.push(RootLocation {
@@ -346,13 +390,15 @@ impl Shard {
     }
 
     fn checkpoint_done(&mut self, job: Job, io: &mut Io<'_>) {
-        let Job { next, root, has_image, .. } = job;
+        let Job { next, root, has_image, bytes, .. } = job;
         assert!(next.version > self.superblock.version, "superblocks only rise");
         if has_image {
             let old = std::mem::take(&mut self.checkpointer.image_segments);
             old.into_iter().for_each(|segment| self.space.set_image_in_use(segment, false));
             self.checkpointer.image_segments = root.segments.iter().map(|(segment, _)| *segment).collect();
             self.stats.checkpoints += 1;
+            let (records, index_bytes) = (self.catalog.records, self.catalog.index_bytes);
+            self.checkpointer.last_image = Some(LastImage { bytes, records, index_bytes });
         }
         self.superblock = next;
         self.space.recheck_emptied();
@@ -400,6 +446,7 @@ impl Shard {
             root_made: true,
             roots: Vec::new(),
             in_flight: Vec::new(),
+            bytes: 0,
             super_buffer: None,
         }));
         io.start(Op::Flush { token: Purpose::Superblock.token(0) });

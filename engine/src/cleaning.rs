@@ -1,39 +1,40 @@
 //! Cleaning: copies the live records out of a segment, to free it.
 //!
-//! One victim at a time: its frames are read in order, live records go to the cleaning stream's own
-//! frames, and the index follows once those are durable. Every cleaning frame names the segment that
-//! its records came from, so that a replay moves a key only if it still points there.
+//! One victim at a time: its frames are read in order, as fast as users' writes need the room, and live
+//! records go to the lane for their expected lifetime; the index follows once their frame is durable. Every
+//! cleaning frame names the segment that its records came from, so that a replay moves a key only if it
+//! still points there.
 
 use std::collections::VecDeque;
 
-use crate::append::{AppendHead, Place};
+use crate::append::Place;
 use crate::apply::Effects;
-use crate::format::frame::{Stream, frame_len};
 use crate::format::record::{Record, RecordKind};
-use crate::frame_builder::FrameBuilder;
 use crate::ids::{FrameNumber, Generation, SegmentId};
 use crate::io::{Io, Purpose};
+use crate::lanes::Lanes;
+use crate::lifetime::{from_hint, lane_of};
 use crate::limits::BLOCK_BYTES;
 use crate::location::Location;
+use crate::pace::{Need, Pace};
 use crate::reader::SequentialReader;
 use crate::scanner::{SegmentScanner, for_each_record};
 use crate::seam::DeviceError;
 use crate::shard::Shard;
-use crate::space::{Claim, Space};
+use crate::space::{Claim, ReplayFrom, Space};
 
 /// Bytes read at a time from a victim.
 const CHUNK_BYTES: u32 = 128 << 10;
 /// Chunks read ahead.
 const CHUNKS_AHEAD: usize = 2;
-/// Cleaning frames written at once.
-const FRAMES_IN_FLIGHT: usize = 2;
 /// Cleaning frames are at least so large where there is room: small ones waste too much in padding.
-const LEAST_FRAME_BYTES: usize = 128 << 10;
+const LEAST_FRAME_BYTES: usize = 256 << 10;
 /// Checkpoints that may be begun in a row to make room for writes that wait: the first makes the tail
 /// cleanable, the second what cleaning it has left.
 const MOST_STARVED_ROUNDS: u32 = 2;
-/// Cleaning begins when fewer than one segment in so many is free (beyond the reserve).
-const FREE_SHARE: u32 = 16;
+/// Cleaning begins when fewer than one segment in so many is free (beyond the reserve), within bounds.
+const FREE_SHARE: u32 = 128;
+const FREE_GOAL: std::ops::RangeInclusive<u32> = 2..=16;
 
 /// A segment being cleaned.
 #[derive(Debug)]
@@ -41,31 +42,30 @@ struct Victim {
     segment: SegmentId,
     reader: SequentialReader,
     scanner: SegmentScanner,
-    /// Live records on their way: their bytes, and where each begins and comes from.
+    /// Live records on their way: their bytes, and where each begins.
     bytes: Vec<u8>,
-    records: VecDeque<(usize, Location)>,
+    records: VecDeque<Survivor>,
+    /// Records scanned so far.
+    scanned: usize,
     /// There is no room for its records: it is left as it is once its reads have ended.
     is_abandoned: bool,
 }
 
-/// A cleaning frame being written.
-#[derive(Debug)]
-struct Moving {
-    builder: FrameBuilder,
-    source: SegmentId,
-    written: bool,
+/// A live record of a victim.
+#[derive(Debug, Clone, Copy)]
+struct Survivor {
+    /// Where it begins in the victim's bytes.
+    begin: usize,
+    from: Location,
+    lane: usize,
 }
 
 /// The cleaner of a shard.
 #[derive(Debug)]
 pub struct Cleaner {
-    place: Place,
-    head: AppendHead,
+    lanes: Lanes,
     victim: Option<Victim>,
-    open: Option<Moving>,
-    in_flight: VecDeque<Moving>,
-    next_number: FrameNumber,
-    durable: FrameNumber,
+    pace: Pace,
     /// Nothing is worth cleaning, as far as the last look went.
     exhausted: bool,
     /// Checkpoints begun to make room for writes that wait, since the last sign of a change.
@@ -74,15 +74,11 @@ pub struct Cleaner {
 
 impl Cleaner {
     /// Idle.
-    pub fn new(place: Place) -> Cleaner {
+    pub fn new(place: Place, lanes: u32) -> Cleaner {
         Cleaner {
-            place,
-            head: AppendHead::new(Stream::Cleaning, place),
+            lanes: Lanes::new(place, lanes),
             victim: None,
-            open: None,
-            in_flight: VecDeque::new(),
-            next_number: FrameNumber(1),
-            durable: FrameNumber(0),
+            pace: Pace::default(),
             exhausted: false,
             starved_rounds: 0,
         }
@@ -90,8 +86,7 @@ impl Cleaner {
 
     /// Recovery has seen cleaning frames below this number.
     pub fn resume_at(&mut self, number: FrameNumber) {
-        self.next_number = number;
-        self.durable = FrameNumber(number.0 - 1);
+        self.lanes.resume_at(number);
     }
 
     /// A checkpoint was written: another look may find a victim.
@@ -100,25 +95,20 @@ impl Cleaner {
     }
 
     /// The first frame whose effects a checkpoint that begins now may lack, and the generation of the
-    /// first segment that may hold it.
+    /// first segment that may hold it or a later one.
     pub fn replay_from(&self, space: &Space) -> (FrameNumber, Generation) {
-        let first = self.in_flight.front().or(self.open.as_ref());
-        let number = first.map_or(self.next_number, |moving| moving.builder.number);
-        let placed = first.map(|moving| moving.builder.place.generation);
-        let beyond = Generation(space.highest_generation().0 + 1);
-        (number, placed.or(self.head.generation()).unwrap_or(beyond))
+        self.lanes.replay_from(space)
+    }
+
+    /// A checkpoint begins: recovery shall not have to read all that lies behind a segment hardly used.
+    pub fn seal_stale(&mut self, space: &mut Space) {
+        self.lanes.seal_stale(space);
     }
 
     /// The log is poisoned: gives back what no operation of the drive uses. What one does use goes back
     /// when that has ended.
     pub fn close(&mut self, io: &mut Io<'_>) {
-        if let Some(open) = self.open.take() {
-            io.buffers.release(open.builder.buffer);
-        }
-        while let Some(at) = self.in_flight.iter().position(|moving| moving.written) {
-            let moving = self.in_flight.remove(at).expect("the position was just found");
-            io.buffers.release(moving.builder.buffer);
-        }
+        self.lanes.release(io);
         if let Some(victim) = &mut self.victim {
             victim.reader.stop();
             while let Some(chunk) = victim.reader.take(io) {
@@ -129,7 +119,7 @@ impl Cleaner {
 
     /// A segment's header was written; says whether it is the cleaner's.
     pub fn header_written(&mut self, segment: SegmentId, space: &mut Space, io: &mut Io<'_>) -> bool {
-        self.head.header_written(segment, space, io)
+        self.lanes.header_written(segment, space, io)
     }
 
     /// A read of the victim has ended.
@@ -140,19 +130,34 @@ impl Cleaner {
 }
 
 impl Shard {
-    /// Free segments below which cleaning works.
-    fn cleaning_begins_at(&self) -> u32 {
+    /// Free segments beyond the reserve that cleaning keeps: few, for what is free serves no separation; and
+    /// fewer where little is dead at all.
+    fn free_goal(&self) -> u32 {
         let (segments, _) = self.space.counts();
-        self.space.reserve() + (segments / FREE_SHARE).max(2)
+        let payload = self.place.geometry.segment_payload_bytes();
+        let full = (self.space.live_bytes() / payload) as u32 + 2 * self.space.reserve();
+        let goal = (segments / FREE_SHARE).min(segments.saturating_sub(full) / 4);
+        goal.clamp(*FREE_GOAL.start(), *FREE_GOAL.end())
+    }
+
+    /// Where the durable checkpoint has a replay begin.
+    pub(crate) fn durable_replay_from(&self) -> ReplayFrom {
+        ReplayFrom {
+            user: self.superblock.user_from_generation,
+            cleaning: self.superblock.cleaning_from_generation,
+            cleaning_frame: self.superblock.cleaning_from,
+        }
     }
 
     pub(crate) fn pump_cleaning(&mut self, io: &mut Io<'_>) {
         self.apply_moved(io);
-        if self.cleaner.victim.is_none() && self.cleaner.in_flight.is_empty() {
+        // Before anything is thought to be missing.
+        self.free_emptied(io);
+        self.earn();
+        if self.cleaner.victim.is_none() && self.cleaner.lanes.is_settled() {
             self.choose_victim(io);
         }
         if self.cleaner.victim.is_some() {
-            self.cleaner.head.open_ahead(Claim::Cleaning, &mut self.space, io);
             self.move_records(io);
             // Every chunk that is there: nothing else may be under way to bring us here again.
             while self.read_victim(io) {
@@ -166,17 +171,28 @@ impl Shard {
         }
     }
 
+    fn earn(&mut self) {
+        let (_, free) = self.space.counts();
+        let victim = self.cleaner.victim.as_ref();
+        let gain = victim.and_then(|victim| self.space.gain_bytes(victim.segment));
+        let payload = self.place.geometry.segment_payload_bytes();
+        let need = Need {
+            user_frame_bytes: self.stats.user_frame_bytes,
+            free: free.saturating_sub(self.space.reserve()),
+            goal: self.free_goal(),
+            work_per_byte: payload as f64 / gain.unwrap_or(payload) as f64,
+            is_quiet: self.log.pending_writes() == 0,
+        };
+        self.cleaner.pace.earn(need, CHUNK_BYTES);
+    }
+
     /// Leaves a victim for whose records there is no segment: it may not hold up everything else.
     fn abandon_stuck_victim(&mut self, io: &mut Io<'_>) {
         let no_segment = !self.space.may_take(Claim::Cleaning);
-        let Cleaner { victim, open, in_flight, head, .. } = &mut self.cleaner;
+        let Cleaner { victim, lanes, .. } = &mut self.cleaner;
         let Some(victim) = victim else { return };
-        let placeless = |(_, from): &(usize, Location)| {
-            head.claim_for(frame_len(from.len() as usize) as u64).is_none() && no_segment
-        };
-        let is_stuck =
-            open.is_none() && in_flight.is_empty() && victim.records.front().is_some_and(placeless);
-        if is_stuck {
+        let placeless = |survivor: &Survivor| !lanes.any_takes(survivor.from.len() as usize) && no_segment;
+        if lanes.is_idle() && victim.records.front().is_some_and(placeless) {
             victim.is_abandoned = true;
             victim.reader.stop();
             victim.records.clear();
@@ -204,12 +220,13 @@ impl Shard {
     fn choose_victim(&mut self, io: &mut Io<'_>) {
         let (_, free) = self.space.counts();
         let starved = self.is_starved();
-        if free >= self.cleaning_begins_at() || (self.cleaner.exhausted && !starved) {
+        let enough = free >= self.space.reserve() + self.free_goal();
+        if enough || (self.cleaner.exhausted && !starved) {
             return;
         }
-        let durable = (self.superblock.user_from_generation, self.superblock.cleaning_from_generation);
-        let has_room = self.cleaner.head.has_room() || self.space.may_take(Claim::Cleaning);
-        if let Some(segment) = self.space.victim(durable.0, durable.1).filter(|_| has_room) {
+        let durable = self.durable_replay_from();
+        let has_room = self.cleaner.lanes.has_room() || self.space.may_take(Claim::Cleaning);
+        if let Some(segment) = self.space.victim(durable).filter(|_| has_room) {
             self.cleaner.victim = Some(self.victim(segment));
             return;
         }
@@ -219,8 +236,9 @@ impl Shard {
         // What was written since the last checkpoint may not be cleaned before the next.
         let tail = self.log.bytes_since_checkpoint;
         let may_retry = starved && self.cleaner.starved_rounds < MOST_STARVED_ROUNDS;
-        let worth_it = tail >= self.config.checkpoint_interval_bytes / 4 || may_retry;
-        let next = (self.log.replay_from(&self.space).1, self.cleaner.replay_from(&self.space).1);
+        let worth_it = tail >= self.checkpoint_interval_bytes() / 4 || may_retry;
+        let (cleaning_frame, cleaning) = self.cleaner.replay_from(&self.space);
+        let next = ReplayFrom { user: self.log.replay_from(&self.space).1, cleaning, cleaning_frame };
         if worth_it && !self.checkpointer.found_no_room && self.space.checkpoint_would_help(durable, next) {
             self.cleaner.starved_rounds += u32::from(starved);
             self.begin_checkpoint();
@@ -243,13 +261,23 @@ impl Shard {
         reader.push(begin + block, known.consumed_bytes);
         let end = begin + u64::from(geometry.segment_bytes);
         let scanner = SegmentScanner::new(self.place.seed, segment, known.generation, begin + block, end);
-        Victim { segment, reader, scanner, bytes: Vec::new(), records: VecDeque::new(), is_abandoned: false }
+        let (bytes, records) = (Vec::new(), VecDeque::new());
+        Victim { segment, reader, scanner, bytes, records, scanned: 0, is_abandoned: false }
+    }
+
+    /// Reads on in the victim, as far as the pace allows.
+    fn read_ahead(&mut self, io: &mut Io<'_>) {
+        let Cleaner { victim, pace, .. } = &mut self.cleaner;
+        let Some(victim) = victim.as_mut().filter(|_| pace.may_read()) else { return };
+        let before = victim.reader.bytes_read;
+        victim.reader.pump(io);
+        pace.spend(victim.reader.bytes_read - before);
     }
 
     /// Takes the next chunk, if the records of the last are on their way. Says whether it did.
     fn read_victim(&mut self, io: &mut Io<'_>) -> bool {
+        self.read_ahead(io);
         let Some(victim) = &mut self.cleaner.victim else { return false };
-        victim.reader.pump(io);
         if !victim.records.is_empty() || victim.is_abandoned {
             return false;
         }
@@ -263,97 +291,69 @@ impl Shard {
                 &unreadable
             }
         };
-        let (catalog, seed) = (&self.catalog, self.place.seed);
-        let (out, records) = (&mut victim.bytes, &mut victim.records);
+        let (catalog, space, seed) = (&self.catalog, &self.space, self.place.seed);
+        let (out, records, scanned) = (&mut victim.bytes, &mut victim.records, &mut victim.scanned);
+        let hints = &space.get(victim.segment).hints;
+        let (now, live, lanes) = (space.clock.now(), space.live_bytes(), self.cleaner.lanes.count());
         victim.scanner.feed(bytes, |frame| {
             for_each_record(seed, &frame.header, frame.at, frame.bytes, |record, at, len| {
-                let location = Location::new(at, len);
+                let from = Location::new(at, len);
+                let hint = hints.get(*scanned).copied().unwrap_or(0);
+                *scanned += 1;
                 let is_live = record.kind == RecordKind::Put
-                    && catalog.locate(record.partition, record.key) == Some(location);
+                    && catalog.locate(record.partition, record.key) == Some(from);
                 if is_live {
-                    records.push_back((out.len(), location));
+                    // It has lived so long; and what it replaced tells how long it may yet.
+                    let age = now - space.clock.at(record.seq.wall_ns);
+                    let lane = lane_of(age.max(from_hint(hint)), live, lanes);
+                    records.push_back(Survivor { begin: out.len(), from, lane });
                     let offset = (at - frame.at) as usize;
                     out.extend_from_slice(&frame.bytes[offset..offset + len as usize]);
                 }
             });
         });
         io.buffers.release(chunk.buffer);
-        victim.reader.pump(io);
+        self.read_ahead(io);
         true
     }
 
     /// Encodes waiting records into cleaning frames, while there is room.
     fn move_records(&mut self, io: &mut Io<'_>) {
-        while let Some((begin, from)) = self.next_to_move() {
-            if !self.make_cleaning_room(from.len() as usize, io) {
+        let full = LEAST_FRAME_BYTES.max(self.config.frame_bytes as usize);
+        while let Some(survivor) = self.next_to_move() {
+            let len = survivor.from.len() as usize;
+            let Shard { cleaner, space, stats, .. } = self;
+            let Cleaner { victim: Some(victim), lanes, .. } = cleaner else { return };
+            let lane = lanes.choose(survivor.lane, len, space);
+            let (has_room, closed_bytes) = lanes.make_room(lane, len, victim.segment, full, space, io);
+            stats.cleaning_frame_bytes += closed_bytes;
+            if !has_room {
+                if !lanes.is_opening() {
+                    // What is closed gives its segment's room, its buffer and its place in flight back.
+                    stats.cleaning_frame_bytes += lanes.close_all(space, io);
+                }
                 return;
             }
-            let Cleaner { victim, open, place, .. } = &mut self.cleaner;
-            let (Some(victim), Some(open)) = (victim.as_mut(), open.as_mut()) else { return };
-            let record = Record::decode_unchecked(&victim.bytes[begin..])
+            let record = Record::decode_unchecked(&victim.bytes[survivor.begin..])
                 .expect("records on their way were checked when they were read");
-            open.builder.push(place, io.buffers, &record);
-            self.stats.relocated_bytes += u64::from(from.len());
+            lanes.push(lane, &record, io);
+            stats.relocated_bytes += u64::from(survivor.from.len());
             victim.records.pop_front();
         }
     }
 
     /// The next waiting record that is still live.
-    fn next_to_move(&mut self) -> Option<(usize, Location)> {
+    fn next_to_move(&mut self) -> Option<Survivor> {
         let victim = self.cleaner.victim.as_mut()?;
-        while let Some(&(begin, from)) = victim.records.front() {
-            let record = Record::decode_unchecked(&victim.bytes[begin..]).ok();
-            let is_live = record.is_some_and(|r| self.catalog.locate(r.partition, r.key) == Some(from));
-            if is_live {
-                return Some((begin, from));
+        while let Some(&survivor) = victim.records.front() {
+            let record = Record::decode_unchecked(&victim.bytes[survivor.begin..]).ok();
+            let place = record.and_then(|record| self.catalog.locate(record.partition, record.key));
+            if place == Some(survivor.from) {
+                return Some(survivor);
             }
             victim.records.pop_front();
         }
         None
-    }
-
-    fn make_cleaning_room(&mut self, record_bytes: usize, io: &mut Io<'_>) -> bool {
-        let cleaner = &mut self.cleaner;
-        let Some(source) = cleaner.victim.as_ref().map(|victim| victim.segment) else { return false };
-        if cleaner.open.as_ref().is_some_and(|open| open.builder.fits(record_bytes)) {
-            return true;
-        }
-        if cleaner.open.is_some() && !self.close_cleaning_frame(io) {
-            return false;
-        }
-        let cleaner = &mut self.cleaner;
-        let least = frame_len(record_bytes);
-        let place = cleaner.head.place_for(least as u64, &mut self.space);
-        let Some(place) = place else {
-            cleaner.head.open_ahead(Claim::Cleaning, &mut self.space, io);
-            return false;
-        };
-        let full = LEAST_FRAME_BYTES.max(self.config.frame_bytes as usize);
-        let wanted = least.max(full).min(place.room as usize);
-        let full = io.buffers.acquire(wanted).map(|buffer| (buffer, wanted));
-        let Some((buffer, capacity)) = full.or_else(|| io.buffers.acquire(least).map(|b| (b, least))) else {
-            return false;
-        };
-        let builder = FrameBuilder::new(Stream::Cleaning, cleaner.next_number, place, buffer, capacity);
-        cleaner.next_number = cleaner.next_number.next();
-        cleaner.open = Some(Moving { builder, source, written: false });
-        true
-    }
-
-    fn close_cleaning_frame(&mut self, io: &mut Io<'_>) -> bool {
-        let cleaner = &mut self.cleaner;
-        if cleaner.in_flight.len() >= FRAMES_IN_FLIGHT {
-            return false;
-        }
-        let Some(moving) = cleaner.open.take() else { return true };
-        let number = moving.builder.number;
-        let header = moving.builder.header(cleaner.durable, moving.source.0);
-        let token = Purpose::CleaningFrame.token(number.0);
-        let bytes = moving.builder.write(&cleaner.place, io, token, true, &header) as u64;
-        cleaner.head.advance(bytes);
-        self.stats.cleaning_frame_bytes += bytes;
-        cleaner.in_flight.push_back(moving);
-        true
     }
 
     pub(crate) fn cleaning_frame_written(
@@ -362,27 +362,18 @@ impl Shard {
         result: Result<(), DeviceError>,
         io: &mut Io<'_>,
     ) {
-        let in_flight = &mut self.cleaner.in_flight;
-        let moving = in_flight.iter_mut().find(|moving| moving.builder.number.0 == number);
-        moving.expect("a cleaning frame that was written is in flight").written = true;
+        self.cleaner.lanes.written(number);
         if result.is_err() {
             self.poison(io);
         }
         if self.log.is_poisoned() {
-            let at = self.cleaner.in_flight.iter().position(|moving| moving.builder.number.0 == number);
-            let moving = at.and_then(|at| self.cleaner.in_flight.remove(at));
-            if let Some(moving) = moving {
-                io.buffers.release(moving.builder.buffer);
-            }
+            self.cleaner.lanes.release(io);
         }
     }
 
     /// Lets the index follow the frames that became durable, in order.
     fn apply_moved(&mut self, io: &mut Io<'_>) {
-        while self.cleaner.in_flight.front().is_some_and(|moving| moving.written) {
-            let Some(moving) = self.cleaner.in_flight.pop_front() else { return };
-            assert_eq!(self.cleaner.durable.next(), moving.builder.number, "in order");
-            self.cleaner.durable = moving.builder.number;
+        while let Some(moving) = self.cleaner.lanes.take_durable() {
             let Shard { catalog, space, cache, .. } = self;
             let mut effects = Effects { catalog, space, cache };
             moving.builder.for_each_record(io.buffers, |record, location| {
@@ -395,10 +386,11 @@ impl Shard {
     /// Says whether the victim is done with.
     fn finish_victim(&mut self, io: &mut Io<'_>) -> bool {
         let done = |victim: &Victim| victim.reader.is_done() && victim.records.is_empty();
-        if !self.cleaner.victim.as_ref().is_some_and(done) || !self.close_cleaning_frame(io) {
+        if !self.cleaner.victim.as_ref().is_some_and(done) {
             return false;
         }
-        if !self.cleaner.in_flight.is_empty() {
+        self.stats.cleaning_frame_bytes += self.cleaner.lanes.close_all(&mut self.space, io);
+        if !self.cleaner.lanes.is_idle() {
             return false;
         }
         let Some(victim) = self.cleaner.victim.take() else { return false };

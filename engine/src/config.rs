@@ -4,6 +4,13 @@ use crate::geometry::Geometry;
 use crate::ids::{NodeId, ShardId};
 use crate::limits::{MAX_PARTITIONS, MAX_SCAN_BYTES};
 
+/// Most lanes of cleaning.
+const MAX_LANES: u32 = 3;
+/// Segments that there are for each lane, and bytes of a segment: on smaller drives, what is open and what is
+/// padded would cost more than separation gives.
+const SEGMENTS_PER_LANE: u32 = 32;
+const SEGMENT_BYTES_PER_LANE: u32 = 128 << 10;
+
 /// A shard's configuration. All limits of its memory and queues are here.
 #[derive(Debug, Clone)]
 pub struct ShardConfig {
@@ -40,6 +47,8 @@ pub struct ShardConfig {
     pub max_partitions: usize,
     /// Most bytes of records that unfinished scans may hold.
     pub max_scan_bytes: usize,
+    /// Logs among which cleaning divides what it moves, by expected lifetime.
+    pub lanes: u32,
     /// Whether freed segments are discarded on the drive.
     pub discard: bool,
 }
@@ -64,7 +73,14 @@ impl ShardConfig {
             max_queued_read_bytes: 16 << 20,
             max_partitions: MAX_PARTITIONS,
             max_scan_bytes: 4 * MAX_SCAN_BYTES,
+            lanes: lanes_for(&geometry),
             discard: false,
         }
     }
+}
+
+fn lanes_for(geometry: &Geometry) -> u32 {
+    let by_count = geometry.segments_per_shard / SEGMENTS_PER_LANE;
+    let by_size = geometry.segment_bytes / SEGMENT_BYTES_PER_LANE;
+    by_count.min(by_size).clamp(1, MAX_LANES)
 }

@@ -477,10 +477,13 @@ impl Shard {
     fn replay_frame(&mut self, header: &FrameHeader, at: u64, bytes: &[u8]) {
         let Shard { catalog, space, cache, sequencer, stats, .. } = self;
         let mut effects = Effects { catalog, space, cache };
+        let mut wall_ns = 0;
         for_each_record(self.place.seed, header, at, bytes, |record, at, len| {
             sequencer.observe(record.seq);
+            wall_ns = record.seq.wall_ns;
             effects.user(&record, Location::new(at, len));
         });
+        effects.space.clock.advance(header.frame_len() as u64, wall_ns);
         stats.recovered_frames += 1;
     }
 

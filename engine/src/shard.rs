@@ -109,12 +109,12 @@ impl Shard {
             phase: Phase::Recovering,
             stats: ShardStats::default(),
             catalog: Catalog::new(),
-            space: Space::new(config.geometry),
+            space: Space::new(config.geometry, config.lanes),
             log: Log::new(place, FrameNumber(1)),
             cache: ReadCache::new(config.cache_bytes),
             reads: Reads::default(),
             catalog_jobs: CatalogJobs::default(),
-            cleaner: Cleaner::new(place),
+            cleaner: Cleaner::new(place, config.lanes),
             checkpointer: Checkpointer::default(),
             sequencer: Sequencer::new(config.shard, config.node),
             superblock: Superblock::fresh(NodeId(0)),
@@ -290,9 +290,7 @@ impl Shard {
     }
 
     pub(crate) fn free_emptied(&mut self, io: &mut Io<'_>) {
-        let (user_from, cleaning_from) =
-            (self.superblock.user_from_generation, self.superblock.cleaning_from_generation);
-        let emptied = self.space.take_emptied(user_from, cleaning_from);
+        let emptied = self.space.take_emptied(self.durable_replay_from());
         self.has_more |= !emptied.is_empty() && (!self.parked.is_empty() || self.catalog_jobs.is_stalled());
         for segment in emptied {
             self.space.free(segment, self.config.discard);

@@ -1,9 +1,11 @@
 //! The segments of a shard: who is free, who holds what, and what may be taken by whom.
 
 use crate::format::frame::Stream;
+use crate::format::record::RECORD_HEADER_BYTES;
 use crate::geometry::Geometry;
-use crate::ids::{Generation, SegmentId};
-use crate::limits::BLOCK_BYTES;
+use crate::ids::{FrameNumber, Generation, SegmentId};
+use crate::lifetime::{WriteClock, to_hint};
+use crate::limits::{BLOCK_BYTES, MAX_KEY_BYTES};
 use crate::location::Location;
 
 /// Segments that only cleaning may take from the last free ones.
@@ -12,9 +14,22 @@ const CLEANING_RESERVE: u32 = 2;
 const DELETE_RESERVE: u32 = 2;
 /// Most of the usable payload that live records may fill, in percent: the rest is what cleaning needs
 /// to find segments worth cleaning.
-const LIVE_PERCENT: u64 = 92;
-/// Segments that are open at most: two of the user stream, two of the cleaning stream.
-const OPEN_SEGMENTS: u32 = 4;
+const LIVE_PERCENT: u64 = 97;
+/// A segment is worth cleaning only if this part of it comes free beyond what moving may waste: about the
+/// padding of its cleaning frames.
+const GAIN_SHARE: u64 = 64;
+/// Lengths of live records are counted by power of two and these bits below it.
+const LENGTH_BITS: u32 = 3;
+const LENGTHS: usize = 32 << LENGTH_BITS;
+/// Segments that are open at most beside one of each lane of cleaning: two of the user stream, and the
+/// next of a lane.
+const OPEN_SEGMENTS: u32 = 3;
+/// What is taken for granted of a segment's death rate weighs as much as so small a part of it dead.
+const PRIOR_SHARE: f64 = 50.0;
+/// A look at a segment is worth noting when so small a part of it has died since the last.
+const LOOK_SHARE: u64 = 25;
+/// Lifetimes that a segment remembers, for its records: one a KiB.
+const BYTES_PER_HINT: u64 = 1 << 10;
 
 /// What a segment is doing. Legal transitions: Free -> Opening -> Open -> Sealed -> (Discarding ->)
 /// Free, and Opening -> Free when its header could not be written.
@@ -49,8 +64,34 @@ pub struct Segment {
     pub pins: u32,
     /// Cleaning could not move all its live records.
     pub damaged: bool,
-    /// The shard's count of openings when it was sealed: its age.
-    pub sealed_at: u32,
+    /// The highest number of a cleaning frame in it; the largest of all where not known.
+    pub last_frame: FrameNumber,
+    /// Lifetimes of what its records replaced, in the order of the records; of user segments.
+    pub hints: Vec<u8>,
+    /// Records' bytes, and the sum over them of when each was written.
+    written: (u64, u128),
+    /// How it fades.
+    fade: Fade,
+}
+
+/// Two looks at a sealed segment's live bytes: how fast its records die.
+#[derive(Debug, Clone, Copy, Default)]
+struct Fade {
+    sealed_at: u64,
+    /// When, and live bytes then.
+    before: (u64, u64),
+    last: (u64, u64),
+}
+
+/// Where a replay begins: what lies before may be freed and cleaned.
+#[derive(Debug, Clone, Copy)]
+pub struct ReplayFrom {
+    /// No user segment below holds a frame that is replayed.
+    pub user: Generation,
+    /// No cleaning segment below holds a frame that is replayed.
+    pub cleaning: Generation,
+    /// No cleaning frame below is replayed.
+    pub cleaning_frame: FrameNumber,
 }
 
 /// Who wants a segment.
@@ -75,17 +116,20 @@ pub struct Space {
     /// Sealed segments whose live bytes fell to zero and that were not freed yet.
     emptied: Vec<SegmentId>,
     live_bytes: u64,
-    /// The largest record that was live since the start.
-    largest_record_bytes: u64,
+    /// Live records by length.
+    lengths: Box<[u64; LENGTHS]>,
     highest_generation: Generation,
     image_segments_wanted: u32,
     /// Segments that records point to may not be known yet.
     recovering: bool,
+    lanes: u32,
+    /// What ages are measured by.
+    pub clock: WriteClock,
 }
 
 impl Space {
-    /// All free, none ever opened.
-    pub fn new(geometry: Geometry) -> Space {
+    /// All free, none ever opened; cleaning has so many lanes.
+    pub fn new(geometry: Geometry, lanes: u32) -> Space {
         let segment = Segment {
             state: SegmentState::Free,
             generation: Generation(0),
@@ -94,7 +138,10 @@ impl Space {
             consumed_bytes: 0,
             pins: 0,
             damaged: false,
-            sealed_at: 0,
+            last_frame: FrameNumber(0),
+            hints: Vec::new(),
+            written: (0, 0),
+            fade: Fade::default(),
         };
         let count = geometry.segments_per_shard;
         Space {
@@ -104,10 +151,12 @@ impl Space {
             free: (0..count).rev().map(SegmentId).collect(),
             emptied: Vec::new(),
             live_bytes: 0,
-            largest_record_bytes: 0,
+            lengths: Box::new([0; LENGTHS]),
             highest_generation: Generation(0),
             image_segments_wanted: 1,
             recovering: true,
+            lanes,
+            clock: WriteClock::new(geometry.area_bytes()),
         }
     }
 
@@ -119,7 +168,7 @@ impl Space {
         segment.generation = generation;
         segment.stream = stream;
         segment.consumed_bytes = self.geometry.segment_payload_bytes();
-        segment.sealed_at = generation.0;
+        segment.last_frame = FrameNumber(u64::MAX);
         self.saw_generation(generation);
     }
 
@@ -199,30 +248,45 @@ impl Space {
     /// The most bytes of live records that are taken, records of `record_bytes` among them.
     pub fn live_limit_bytes(&self, record_bytes: u64) -> u64 {
         // The image in use, the reserve for the next, and the open segments of the two streams.
-        let kept_back = self.reserve() + self.image_segments_wanted + OPEN_SEGMENTS;
+        let kept_back = self.reserve() + self.image_segments_wanted + OPEN_SEGMENTS + self.lanes;
         let usable = u64::from((self.segments.len() as u32).saturating_sub(kept_back));
         let payload = self.geometry.segment_payload_bytes();
         // So full on average, some segment is still worth cleaning.
-        let fullest = payload.saturating_sub(self.least_gain_bytes(record_bytes)) * 31 / 32;
+        let fullest = payload.saturating_sub(self.least_gain_bytes(record_bytes));
+        let fullest = fullest - fullest / GAIN_SHARE;
         usable * fullest.min(payload * LIVE_PERCENT / 100)
     }
 
     /// A segment is worth cleaning when it holds so many bytes fewer than it could: what moving its
     /// records may waste behind the last one of a segment and of its frames, and then some.
     fn least_gain_bytes(&self, record_bytes: u64) -> u64 {
-        let largest = self.largest_record_bytes.max(record_bytes);
-        largest + self.geometry.segment_payload_bytes() / 32 + 2 * BLOCK_BYTES as u64
+        let class = self.lengths.iter().rposition(|count| *count > 0);
+        let most = (RECORD_HEADER_BYTES + MAX_KEY_BYTES) as u64 + u64::from(self.geometry.max_value_bytes);
+        let longest = class.map_or(0, |class| longest_of(class).min(most));
+        let largest = longest.max(record_bytes);
+        largest
+            + self.geometry.segment_payload_bytes() / GAIN_SHARE
+            + u64::from(self.lanes + 1) * BLOCK_BYTES as u64
     }
 
     /// Whether there is a free segment for the claim.
     pub fn may_take(&self, claim: Claim) -> bool {
-        let floor = match claim {
+        self.free.len() as u32 > self.floor(claim)
+    }
+
+    /// Free segments that the claim leaves alone.
+    fn floor(&self, claim: Claim) -> u32 {
+        match claim {
             Claim::Put => self.reserve(),
             Claim::Delete => self.image_segments_wanted + CLEANING_RESERVE,
             Claim::Cleaning => self.image_segments_wanted,
             Claim::Image => 0,
-        };
-        self.free.len() as u32 > floor
+        }
+    }
+
+    /// Whether there are two free segments for the claim, or more.
+    pub fn has_more_than_one(&self, claim: Claim) -> bool {
+        self.free.len() as u32 > self.floor(claim) + 1
     }
 
     /// Takes a free segment for a stream, if the claim may have one. It gets its new generation here.
@@ -241,6 +305,9 @@ impl Space {
         segment.stream = stream;
         segment.consumed_bytes = 0;
         segment.damaged = false;
+        segment.last_frame = FrameNumber(0);
+        segment.hints = Vec::new();
+        segment.written = (0, 0);
         Some((id, generation))
     }
 
@@ -252,10 +319,11 @@ impl Space {
     /// Nothing more is appended; it holds `consumed_bytes` of frames.
     pub fn seal(&mut self, id: SegmentId, consumed_bytes: u64) {
         self.transition(id, SegmentState::Open, SegmentState::Sealed);
-        let age = self.highest_generation.0;
+        let now = self.clock.now();
         let segment = &mut self.segments[id.0 as usize];
         segment.consumed_bytes = consumed_bytes;
-        segment.sealed_at = age;
+        let look = (now, segment.live_bytes);
+        segment.fade = Fade { sealed_at: now, before: look, last: look };
         if segment.live_bytes == 0 {
             self.emptied.push(id);
         }
@@ -276,7 +344,40 @@ impl Space {
         let len = u64::from(location.len());
         segment.live_bytes += len;
         self.live_bytes += len;
-        self.largest_record_bytes = self.largest_record_bytes.max(len);
+        self.lengths[length_class(len)] += 1;
+    }
+
+    /// The record at `location` was written when the clock showed `written_at`.
+    pub fn note_written(&mut self, location: Location, written_at: u64) {
+        let id = self.geometry.segment_of(location.offset());
+        let segment = &mut self.segments[id.0 as usize];
+        segment.written.0 += u64::from(location.len());
+        segment.written.1 += u128::from(location.len()) * u128::from(written_at);
+    }
+
+    /// The next record of a user segment replaced one that was written when the clock showed `written_at`, or
+    /// none.
+    pub fn note_replaced(&mut self, location: Location, written_at: Option<u64>) {
+        let id = self.geometry.segment_of(location.offset());
+        let most = (self.geometry.segment_payload_bytes() / BYTES_PER_HINT) as usize;
+        let now = self.clock.now();
+        let segment = &mut self.segments[id.0 as usize];
+        if segment.hints.len() < most {
+            segment.hints.push(written_at.map_or(0, |at| to_hint(now.saturating_sub(at).max(1))));
+        }
+    }
+
+    /// When the records of a segment were written, on average.
+    pub fn written_at(&self, id: SegmentId) -> u64 {
+        let (bytes, sum) = self.get(id).written;
+        (sum / u128::from(bytes.max(1))) as u64
+    }
+
+    /// A cleaning frame goes to this segment.
+    pub fn saw_cleaning_frame(&mut self, id: SegmentId, number: FrameNumber) {
+        let segment = &mut self.segments[id.0 as usize];
+        assert!(segment.last_frame < number, "cleaning frames of a segment are numbered in order");
+        segment.last_frame = number;
     }
 
     /// A record died.
@@ -287,6 +388,7 @@ impl Space {
         assert!(segment.live_bytes >= len, "segment {id} has {} live bytes, not {len}", segment.live_bytes);
         segment.live_bytes -= len;
         self.live_bytes -= len;
+        self.lengths[length_class(len)] -= 1;
         if segment.live_bytes == 0 && segment.state == SegmentState::Sealed {
             self.emptied.push(id);
         }
@@ -327,24 +429,27 @@ impl Space {
         segment.state == SegmentState::Sealed && segment.live_bytes == 0
     }
 
-    /// Whether a log replay could still need the segment's frames, given the durable checkpoint.
-    pub fn is_before(&self, id: SegmentId, user_from: Generation, cleaning_from: Generation) -> bool {
+    /// Whether a replay from there needs none of the segment's frames.
+    pub fn is_before(&self, id: SegmentId, from: ReplayFrom) -> bool {
         let segment = self.get(id);
         match segment.stream {
-            Stream::User => segment.generation < user_from,
-            Stream::Cleaning => segment.generation < cleaning_from,
+            Stream::User => segment.generation < from.user,
+            // A lane may keep its segment open for long, and so hold the generation back.
+            Stream::Cleaning => {
+                segment.generation < from.cleaning || segment.last_frame < from.cleaning_frame
+            }
             Stream::Image => true,
         }
     }
 
     /// Takes the emptied segments that may be freed: not read, not needed by a replay. The others
     /// are looked at again when that changes.
-    pub fn take_emptied(&mut self, user_from: Generation, cleaning_from: Generation) -> Vec<SegmentId> {
+    pub fn take_emptied(&mut self, from: ReplayFrom) -> Vec<SegmentId> {
         let candidates = std::mem::take(&mut self.emptied);
         let mut taken = Vec::new();
         for id in candidates {
             let fit = self.is_empty_and_sealed(id) && self.get(id).pins == 0;
-            if fit && self.is_before(id, user_from, cleaning_from) && !taken.contains(&id) {
+            if fit && self.is_before(id, from) && !taken.contains(&id) {
                 taken.push(id);
             }
         }
@@ -360,6 +465,7 @@ impl Space {
     pub fn free(&mut self, id: SegmentId, discard: bool) {
         let to = if discard { SegmentState::Discarding } else { SegmentState::Free };
         self.transition(id, SegmentState::Sealed, to);
+        self.segments[id.0 as usize].hints = Vec::new();
         if !discard {
             self.free.insert(0, id);
         }
@@ -372,23 +478,19 @@ impl Space {
     }
 
     /// Bytes that cleaning this segment gives back, if it is worth it.
-    fn gain_bytes(&self, id: SegmentId) -> Option<u64> {
+    pub fn gain_bytes(&self, id: SegmentId) -> Option<u64> {
         let segment = self.get(id);
         let sealed = segment.state == SegmentState::Sealed && segment.stream != Stream::Image;
         let gain = self.geometry.segment_payload_bytes().saturating_sub(segment.live_bytes);
         (sealed && !segment.damaged && gain >= self.least_gain_bytes(0)).then_some(gain)
     }
 
-    /// Whether a checkpoint from which a replay begins at these generations would let segments be freed
-    /// or cleaned that the durable one, with its own, does not.
-    pub fn checkpoint_would_help(
-        &self,
-        durable: (Generation, Generation),
-        next: (Generation, Generation),
-    ) -> bool {
+    /// Whether a checkpoint from which a replay begins at `next` would let segments be freed or cleaned that
+    /// the durable one does not.
+    pub fn checkpoint_would_help(&self, durable: ReplayFrom, next: ReplayFrom) -> bool {
         self.ids().any(|id| {
             let gains = self.is_empty_and_sealed(id) || self.gain_bytes(id).is_some();
-            gains && !self.is_before(id, durable.0, durable.1) && self.is_before(id, next.0, next.1)
+            gains && !self.is_before(id, durable) && self.is_before(id, next)
         })
     }
 
@@ -401,24 +503,89 @@ impl Space {
     }
 
     /// The segment whose cleaning gains most for what it costs, among those that no replay needs.
-    /// Cost-benefit of Rosenblum and Ousterhout (LFS, 1992): (1 - u) * age / (1 + u).
-    pub fn victim(&self, user_from: Generation, cleaning_from: Generation) -> Option<SegmentId> {
-        let payload = self.geometry.segment_payload_bytes();
-        let now = self.highest_generation.0;
+    ///
+    /// Where records die at rate `h` and a segment is cleaned again and again when a part `u` of it is live, the
+    /// division of space among segments is best when `((1 - u) / u + ln u) / h` is the same everywhere
+    /// (from Desnoyers' model of a log cleaned in turn, SYSTOR 2012, by Lagrange): so the victim is the segment
+    /// where it is largest. It is cost-benefit (LFS, 1992) with the measured rate in place of the age.
+    pub fn victim(&mut self, from: ReplayFrom) -> Option<SegmentId> {
         let mut best = None;
         for id in self.ids() {
-            let segment = self.get(id);
-            let Some(gain) = self.gain_bytes(id) else { continue };
-            if segment.live_bytes == 0 || !self.is_before(id, user_from, cleaning_from) {
+            if self.gain_bytes(id).is_none() || self.get(id).live_bytes == 0 || !self.is_before(id, from) {
                 continue;
             }
-            let age = u64::from(now.saturating_sub(segment.sealed_at)) + 1;
-            // In whole numbers: gain * age * 1024 / (payload + live).
-            let score = u128::from(gain) * u128::from(age) * 1024 / u128::from(payload + segment.live_bytes);
+            self.look(id);
+            let score = self.worth(id);
             if best.is_none_or(|(top, _)| score > top) {
                 best = Some((score, id));
             }
         }
         best.map(|(_, id)| id)
+    }
+
+    fn worth(&self, id: SegmentId) -> f64 {
+        let segment = self.get(id);
+        let (live, payload) = (segment.live_bytes as f64, self.geometry.segment_payload_bytes() as f64);
+        let u = (live / payload).clamp(1e-6, 1.0);
+        ((1.0 - u) / u + u.ln()) / self.death_rate(id)
+    }
+
+    /// Bytes that die per live byte and per byte that users write: as measured since the look before the last,
+    /// and, as far as too few have died to tell, as records of this age do under a skewed load, where rates
+    /// are spread evenly over all powers of two.
+    fn death_rate(&self, id: SegmentId) -> f64 {
+        let segment = self.get(id);
+        let (since, live_then) = segment.fade.before;
+        let died = live_then.saturating_sub(segment.live_bytes) as f64;
+        let exposed = (self.clock.now() - since) as f64 * segment.live_bytes as f64;
+        let age = (self.clock.now() - self.written_at(id).min(self.clock.now())) as f64 + 1.0;
+        let lifetime = age * (2.0 * self.live_bytes as f64 / age).ln_1p();
+        let weight = self.geometry.segment_payload_bytes() as f64 / PRIOR_SHARE;
+        (died + weight) / (exposed + weight * lifetime)
+    }
+
+    /// Notes a segment's live bytes, if enough have died and enough was written since the last look.
+    fn look(&mut self, id: SegmentId) {
+        let least = self.geometry.segment_payload_bytes() / LOOK_SHARE;
+        let now = self.clock.now();
+        let segment = &mut self.segments[id.0 as usize];
+        let (live, fade) = (segment.live_bytes, &mut segment.fade);
+        let is_later = now - fade.last.0 > (now - fade.sealed_at) / 3;
+        if is_later && fade.last.1.saturating_sub(live) >= least {
+            fade.before = fade.last;
+            fade.last = (now, live);
+        }
+    }
+}
+
+/// Which count a record's length comes into.
+fn length_class(len: u64) -> usize {
+    let power = len.max(1 << LENGTH_BITS).ilog2();
+    let below = (len >> (power - LENGTH_BITS)) & ((1 << LENGTH_BITS) - 1);
+    (((power - LENGTH_BITS) << LENGTH_BITS) as usize) + below as usize
+}
+
+/// The longest length of a count.
+fn longest_of(class: usize) -> u64 {
+    let (power, below) = (class >> LENGTH_BITS, class as u64 & ((1 << LENGTH_BITS) - 1));
+    (((1 << LENGTH_BITS) + below + 1) << power) - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_known_within_an_eighth() {
+        let mut last = 0;
+        for len in (8..5000u64).chain([1 << 20, (1 << 20) + 4126, (1 << 21) - 1]) {
+            let class = length_class(len);
+            assert!(class >= last && class < LENGTHS, "length {len}");
+            assert!(
+                longest_of(class) >= len && longest_of(class) < len + len.div_ceil(8) + 1,
+                "length {len}"
+            );
+            last = class;
+        }
     }
 }

@@ -375,6 +375,7 @@ impl Shard {
         while let Some(frame) = self.log.take_durable() {
             let number = frame.builder.number;
             self.apply_frame(&frame, io);
+            self.space.clock.advance(frame.builder.frame_len() as u64, io.now.wall_ns);
             io.buffers.release(frame.builder.buffer);
             let (ready, waiting) =
                 std::mem::take(&mut self.waiters).into_iter().partition(|(frame, _)| *frame <= number);

@@ -90,6 +90,64 @@ fn deletes_and_drops_work_on_a_full_drive_and_then_writes_again() {
 }
 
 #[test]
+fn small_records_may_fill_nearly_all_but_the_reserve_and_are_overwritten_there() {
+    let geometry = Geometry::plan(65 << 20, 1, Some(256 << 10), 12 << 10).expect("the drive is large enough");
+    let mut sim = Sim::format(13, geometry, |_| {});
+    sim.create(1, StoreKind::Durable, &[1, 2]).expect("the drive is empty");
+    let mut taken = 0u32;
+    while puts(&mut sim, 1, taken, 5).is_ok() {
+        taken += 200;
+    }
+    sim.settle();
+    let stats = sim.shard.stats();
+    // Reserves, images and open segments: not more than thirty segments of 256.
+    let usable = (stats.segments - 30) * (252 << 10);
+    assert!(stats.live_bytes * 100 > usable * 93, "{} of {usable}", stats.live_bytes);
+    let before = stats.relocated_bytes;
+    for round in 0..200u32 {
+        let first = sim.random.below(u64::from(taken / 200)) as u32 * 200;
+        puts(&mut sim, 1, first, round as u8).expect("what takes the place of others");
+    }
+    assert!(sim.shard.stats().relocated_bytes > before, "cleaning went on");
+    assert!(matches!(puts(&mut sim, 2, 0, 1), Err(WriteError::Full { .. })));
+    for key in 0..taken / 10 {
+        sim.delete(1, &key.to_be_bytes()).expect("a delete");
+    }
+    puts(&mut sim, 2, 0, 1).expect("room again");
+    sim.reopen();
+    assert_eq!(sim.count(1), Ok(u64::from(taken - taken / 10)));
+}
+
+/// Two hundred records from this key on, in one batch.
+fn puts(sim: &mut Sim, partition: u32, first: u32, byte: u8) -> Result<lode_engine::Written, WriteError> {
+    let keys: Vec<_> = (first..first + 200).map(u32::to_be_bytes).collect();
+    let value = [byte; 1000];
+    let writes = keys.iter().map(|key| BatchWrite::Put { key, value: &value }).collect();
+    sim.batch(partition, writes)
+}
+
+#[test]
+fn deleting_large_records_gives_small_ones_their_room() {
+    let geometry = Geometry::plan(33 << 20, 1, Some(256 << 10), 64 << 10).expect("the drive is large enough");
+    let mut sim = Sim::format(14, geometry, |_| {});
+    sim.create(1, StoreKind::Durable, &[1]).expect("the drive is empty");
+    sim.put(1, b"small", b"v").expect("there is room");
+    let small = sim.shard.stats().live_limit_bytes;
+    sim.put(1, b"large", &vec![1; 64 << 10]).expect("there is room");
+    let large = sim.shard.stats().live_limit_bytes;
+    assert!(large < small * 4 / 5, "{large} of {small}: behind large records more is wasted");
+    for round in 0..2000u32 {
+        let key = (round % 100).to_be_bytes();
+        sim.put(1, &key, &vec![round as u8; 64 << 10]).expect("large records are overwritten for ever");
+    }
+    for key in 0..100u32 {
+        sim.delete(1, &key.to_be_bytes()).expect("a delete");
+    }
+    sim.delete(1, b"large").expect("a delete");
+    assert_eq!(sim.shard.stats().live_limit_bytes, small);
+}
+
+#[test]
 fn every_request_on_a_full_drive_ends() {
     let mut sim = sim(5, MIN_SEGMENTS);
     let value = vec![7u8; 3000];

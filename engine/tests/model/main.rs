@@ -109,6 +109,9 @@ impl Model {
             config.frames_in_flight = 1 + (seed / 6 % 4) as usize;
             config.commit_window_ns = [0, 50_000, 1_000_000][(seed / 5 % 3) as usize];
             config.discard = seed.is_multiple_of(2);
+            if drive_kib > 6000 {
+                config.lanes = 1 + (seed % 3) as u32;
+            }
             if seed.is_multiple_of(7) {
                 config.checkpoint_interval_bytes = 64 << 10;
             }
