@@ -40,6 +40,14 @@ impl Ring {
         self.submit_drive(DriveWork { token, kind, buffer, registered, at: 0, len: 0, done: 0, retries: 0 });
     }
 
+    /// Tells the device that these bytes are not needed. Only for a block device: in a file it would leave a
+    /// hole, which later writes would have to allocate again.
+    pub fn discard(&mut self, token: u64, at: u64, len: u32) {
+        let (kind, buffer, registered) = (DriveKind::Discard, None, false);
+        self.drive_operations += 1;
+        self.submit_drive(DriveWork { token, kind, buffer, registered, at, len, done: 0, retries: 0 });
+    }
+
     fn start_transfer(&mut self, token: u64, kind: DriveKind, buffer: SlabBuffer, len: u32, at: u64) {
         assert!(len > 0, "an empty transfer at byte {at}");
         let (_, registered) = self.slab.lend(buffer, 0, len as usize);
@@ -79,6 +87,11 @@ impl Ring {
             (DriveKind::Write { durable }, false) => {
                 opcode::Write::new(file, address, len).offset(at).rw_flags(write_flags(durable)).build()
             }
+            (DriveKind::Discard, _) => {
+                // On a block device this unmaps, or fails where the device cannot.
+                let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+                opcode::Fallocate::new(file, u64::from(len)).offset(at).mode(mode).build()
+            }
             (DriveKind::Flush, _) => opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build(),
         };
         entry.flags(flags)
@@ -88,7 +101,12 @@ impl Ring {
         let Work::Drive(mut work) = self.in_flight.remove(id) else {
             unreachable!("the caller looked at the slot");
         };
-        let outcome = advance(&mut work, completed.result);
+        let outcome = match work.kind {
+            // It does all or fails, and says 0 for all.
+            DriveKind::Discard if completed.result >= 0 => Progress::Done,
+            DriveKind::Discard => Progress::Failed(-completed.result),
+            _ => advance(&mut work, completed.result),
+        };
         if let Progress::Continue = outcome
             && !self.is_ending()
         {

@@ -27,6 +27,7 @@ pub(super) enum DriveKind {
     Read,
     Write { durable: bool },
     Flush,
+    Discard,
 }
 
 /// A drive operation, and how far it has come.

@@ -1,5 +1,6 @@
 //! The drive: one preallocated file, or one block device, opened for direct I/O by one process only.
 
+mod discard;
 mod format;
 mod write_cache;
 
@@ -53,6 +54,8 @@ pub struct Drive {
     pub damaged_header: Option<HeaderCopy>,
     /// Whether writes must say that they are to be durable.
     pub write_cache: WriteCache,
+    /// Whether freed segments are told to the device.
+    pub discard: bool,
     /// How it is divided.
     pub geometry: Geometry,
     /// Which drive it is.
@@ -120,12 +123,14 @@ impl Drive {
         }
         let kind = kind_of(&file).map_err(refused)?;
         let write_cache = WriteCache::of(&file);
+        let discard = discard::takes_discard(&file);
         Ok(Drive {
             path: path.to_owned(),
             kind,
             direct,
             damaged_header,
             write_cache,
+            discard,
             geometry,
             identity,
             file,

@@ -26,8 +26,11 @@ pub fn start(ring: &mut Ring, op: Op, writes_need_flush: bool, completions: &mut
         Op::Flush { token } if writes_need_flush => ring.flush(token.0),
         // Nothing to flush: what has been written is durable.
         Op::Flush { token } => completions.push(Completion { token, result: Ok(()) }),
-        // A hole in a drive file would have to be allocated again, so nothing is punched.
-        Op::Discard { token, .. } => completions.push(Completion { token, result: Ok(()) }),
+        // Only on a block device that takes it, or the engine is not told to.
+        Op::Discard { token, at, len } => {
+            let len = u32::try_from(len).expect("a segment has at most 1 GiB");
+            ring.discard(token.0, at.0, len);
+        }
     }
 }
 
