@@ -8,7 +8,7 @@ use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use lode_engine::Location;
-use lode_engine::index::PartitionIndex;
+use lode_engine::index::{IndexArena, PartitionIndex, look_up as look_up_together};
 
 struct Rng(u64);
 
@@ -63,9 +63,8 @@ fn resident_bytes() -> u64 {
     pages.unwrap_or(0) * 4096
 }
 
-fn memory(indexes: &[PartitionIndex]) -> (u64, u64) {
-    let keys = indexes.iter().map(PartitionIndex::len).sum();
-    (keys, indexes.iter().map(|index| index.memory_bytes() as u64).sum())
+fn keys_in(indexes: &[PartitionIndex]) -> u64 {
+    indexes.iter().map(PartitionIndex::len).sum()
 }
 
 fn main() {
@@ -90,29 +89,33 @@ fn main() {
 
     let resident = resident_bytes();
     let mut indexes: Vec<PartitionIndex> = (0..partitions).map(|_| PartitionIndex::new()).collect();
+    let mut arena = IndexArena::new();
     let begin = Instant::now();
     for n in 0..keys {
         shape.key(n, &mut key);
-        indexes[(n % partitions) as usize].insert(&key, Location::new(n * 4096 % (1 << 40), 1024));
+        indexes[(n % partitions) as usize].insert(
+            &mut arena,
+            &key,
+            Location::new(n * 4096 % (1 << 40), 1024),
+        );
     }
     report("insert", keys, begin.elapsed().saturating_sub(overhead));
-    let (held, bytes) = memory(&indexes);
-    let per_key = |bytes: u64| bytes as f64 / held as f64;
-    println!(
-        "{held} keys: {:.1} bytes of key, {:.2} bytes of memory a key ({:.2} resident)",
-        key_bytes as f64 / keys as f64,
-        per_key(bytes),
-        per_key(resident_bytes().saturating_sub(resident)),
-    );
+    let held = keys_in(&indexes);
+    println!("{held} keys: {:.2} bytes of key", key_bytes as f64 / keys as f64);
+    report_memory(&arena, held, resident);
 
-    look_up(&indexes, keys, shape);
-    walk(&indexes, held);
-    load(&indexes, held);
-    take_out(indexes, keys, shape, overhead);
+    look_up(&arena, &indexes, keys, shape, 1);
+    look_up(&arena, &indexes, keys, shape, 16);
+    look_up(&arena, &indexes, keys, shape, 32);
+    look_up(&arena, &indexes, keys, shape, 64);
+    walk(&arena, &indexes, held);
+    load(&arena, &indexes, held);
+    take_out(arena, indexes, keys, shape, overhead, resident);
 }
 
-/// Lookups in an order of no meaning, the making of keys not counted.
-fn look_up(indexes: &[PartitionIndex], keys: u64, shape: Shape) {
+/// Lookups in an order of no meaning, the making of keys not counted; several prefetched together as a
+/// shard's step does with those that it finds in its inbox.
+fn look_up(arena: &IndexArena, indexes: &[PartitionIndex], keys: u64, shape: Shape, at_once: usize) {
     let mut rng = Rng(42);
     let mut took = Duration::ZERO;
     let mut batch: Vec<(usize, Vec<u8>)> = vec![(0, Vec::new()); 1_000];
@@ -124,18 +127,28 @@ fn look_up(indexes: &[PartitionIndex], keys: u64, shape: Shape) {
             shape.key(n, key);
         }
         let begin = Instant::now();
-        let found = batch.iter().filter(|(partition, key)| indexes[*partition].get(key).is_some()).count();
+        let (mut found, mut lookups) = (0, Vec::new());
+        for group in batch.chunks(at_once) {
+            if at_once > 1 {
+                lookups.clear();
+                lookups.extend(group.iter().map(|(partition, key)| indexes[*partition].lookup(key)));
+                look_up_together(arena, &mut lookups);
+                found += lookups.iter().filter(|lookup| lookup.found().is_some()).count();
+            } else {
+                found += usize::from(indexes[group[0].0].get(arena, &group[0].1).is_some());
+            }
+        }
         took += begin.elapsed();
         assert_eq!(found, batch.len(), "every key is there");
     }
-    report("lookup", rounds * 1_000, took);
+    report(&format!("lookup, {at_once} at once"), rounds * 1_000, took);
 }
 
-fn walk(indexes: &[PartitionIndex], held: u64) {
+fn walk(arena: &IndexArena, indexes: &[PartitionIndex], held: u64) {
     let begin = Instant::now();
     let mut walked = 0;
     for index in indexes {
-        let mut iter = index.iter(Bound::Unbounded, Bound::Unbounded);
+        let mut iter = index.iter(arena, Bound::Unbounded, Bound::Unbounded);
         while let Some(entry) = iter.next() {
             std::hint::black_box(entry);
             walked += 1;
@@ -146,28 +159,34 @@ fn walk(indexes: &[PartitionIndex], held: u64) {
 }
 
 /// Builds every index anew from its keys in order, as at a start from an image.
-fn load(indexes: &[PartitionIndex], held: u64) {
+fn load(arena: &IndexArena, indexes: &[PartitionIndex], held: u64) {
     let mut took = Duration::ZERO;
-    let mut bytes = 0;
+    let mut loaded_arena = IndexArena::new();
     for index in indexes {
         let mut entries = Vec::new();
-        let mut iter = index.iter(Bound::Unbounded, Bound::Unbounded);
+        let mut iter = index.iter(arena, Bound::Unbounded, Bound::Unbounded);
         while let Some((key, location)) = iter.next() {
             entries.push((key.to_vec(), location));
         }
         let begin = Instant::now();
         let mut loaded = PartitionIndex::new();
         for (key, location) in &entries {
-            loaded.append(key, *location);
+            loaded.insert(&mut loaded_arena, key, *location);
         }
         took += begin.elapsed();
-        bytes += loaded.memory_bytes() as u64;
     }
-    report("append", held, took);
-    println!("loaded in order: {:.2} bytes of memory a key", bytes as f64 / held as f64);
+    report("insert in order", held, took);
+    println!("loaded in order: {:.2} bytes a key in nodes", loaded_arena.used_bytes() as f64 / held as f64);
 }
 
-fn take_out(mut indexes: Vec<PartitionIndex>, keys: u64, shape: Shape, overhead: Duration) {
+fn take_out(
+    mut arena: IndexArena,
+    mut indexes: Vec<PartitionIndex>,
+    keys: u64,
+    shape: Shape,
+    overhead: Duration,
+    resident: u64,
+) {
     let mut key = Vec::new();
     let per_round = indexes.len() as u64;
     let mut removed = 0;
@@ -176,19 +195,32 @@ fn take_out(mut indexes: Vec<PartitionIndex>, keys: u64, shape: Shape, overhead:
         removed += 1;
         shape.key(n, &mut key);
         let partition = (n % indexes.len() as u64) as usize;
-        indexes[partition].remove(&key);
+        indexes[partition].remove(&mut arena, &key);
     }
     report("remove half", removed, begin.elapsed().saturating_sub(overhead / 2));
-    let (held, bytes) = memory(&indexes);
+    let held = keys_in(&indexes);
     if held > 0 {
-        println!("{held} keys left: {:.2} bytes of memory a key", bytes as f64 / held as f64);
+        println!("{held} keys left");
+        report_memory(&arena, held, resident);
     }
     let begin = Instant::now();
     for index in &mut indexes {
-        while !index.drain_some(1_000, &mut |location| {
+        while !index.drain_some(&mut arena, 1_000, &mut |location| {
             std::hint::black_box(location);
         }) {}
     }
     report("drain", held.max(1), begin.elapsed());
-    assert_eq!(memory(&indexes), (0, 0), "nothing left");
+    assert_eq!((keys_in(&indexes), arena.used_bytes()), (0, 0), "nothing left");
+    println!("{} bytes left, {} resident", arena.held_bytes(), resident_bytes().saturating_sub(resident));
+}
+
+/// Bytes a key: in nodes, in the arena with what is free between them, and resident in the process.
+fn report_memory(arena: &IndexArena, held: u64, resident: u64) {
+    let per_key = |bytes: u64| bytes as f64 / held as f64;
+    println!(
+        "bytes of memory a key: {:.2} in nodes, {:.2} held, {:.2} resident",
+        per_key(arena.used_bytes() as u64),
+        per_key(arena.held_bytes() as u64),
+        per_key(resident_bytes().saturating_sub(resident)),
+    );
 }

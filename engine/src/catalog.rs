@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::format::catalog::CatalogChange;
 use crate::ids::{PartitionId, TableId};
-use crate::index::PartitionIndex;
+use crate::index::{IndexArena, PartitionIndex};
 use crate::limits::{MAX_KEY_BYTES, MAX_TABLE_NAME_BYTES};
 use crate::location::Location;
 use crate::partition::{Partition, Store};
@@ -13,6 +13,29 @@ use crate::request::{PartitionSpec, TableSpec};
 
 /// A map by partition with fixed seeds: ids are not the clients' to choose.
 type PartitionMap = HashMap<PartitionId, Partition, ahash::RandomState>;
+
+/// A partition's index and the arena of its nodes, to be changed.
+pub struct IndexChange<'a> {
+    index: &'a mut PartitionIndex,
+    arena: &'a mut IndexArena,
+}
+
+impl IndexChange<'_> {
+    /// The location of `key`.
+    pub fn get(&self, key: &[u8]) -> Option<Location> {
+        self.index.get(self.arena, key)
+    }
+
+    /// Sets the location of `key`, and returns the one that it had.
+    pub fn insert(&mut self, key: &[u8], location: Location) -> Option<Location> {
+        self.index.insert(self.arena, key, location)
+    }
+
+    /// Takes `key` out, and returns the location that it had.
+    pub fn remove(&mut self, key: &[u8]) -> Option<Location> {
+        self.index.remove(self.arena, key)
+    }
+}
 
 /// The catalog, and with it all that the partitions hold.
 pub struct Catalog {
@@ -26,8 +49,8 @@ pub struct Catalog {
     pub highest_table: TableId,
     /// Highest ids ever seen.
     pub highest_partition: PartitionId,
-    /// Bytes of memory of all indexes.
-    pub index_bytes: u64,
+    /// The memory of all indexes.
+    pub arena: IndexArena,
     /// Bytes of memory of all memory tables.
     pub memory_table_bytes: u64,
     /// Records of all durable partitions.
@@ -46,7 +69,7 @@ impl Catalog {
             dropping: Vec::new(),
             highest_table: TableId(0),
             highest_partition: PartitionId(0),
-            index_bytes: 0,
+            arena: IndexArena::new(),
             memory_table_bytes: 0,
             records: 0,
             image_bytes: 0,
@@ -68,13 +91,14 @@ impl Catalog {
     pub fn with_index<T>(
         &mut self,
         id: PartitionId,
-        change: impl FnOnce(&mut PartitionIndex, &mut u64) -> T,
+        change: impl FnOnce(&mut IndexChange<'_>, &mut u64) -> T,
     ) -> Option<T> {
         let partition = self.partitions.get_mut(&id)?;
         let Store::Durable(index) = &mut partition.store else { return None };
-        let (memory, records) = (index.memory_bytes() as u64, index.len());
-        let result = change(index, &mut partition.bytes);
-        self.index_bytes = self.index_bytes + index.memory_bytes() as u64 - memory;
+        let records = index.len();
+        let mut index = IndexChange { index, arena: &mut self.arena };
+        let result = change(&mut index, &mut partition.bytes);
+        let IndexChange { index, .. } = index;
         self.records = self.records + index.len() - records;
         Some(result)
     }
@@ -82,7 +106,7 @@ impl Catalog {
     /// Where a durable record lies.
     pub fn locate(&self, id: PartitionId, key: &[u8]) -> Option<Location> {
         match &self.partitions.get(&id)?.store {
-            Store::Durable(index) => index.get(key),
+            Store::Durable(index) => index.get(&self.arena, key),
             Store::Memory(_) => None,
         }
     }
@@ -105,9 +129,14 @@ impl Catalog {
         self.partitions.values().filter(memory).map(Partition::records).sum()
     }
 
+    /// Bytes of memory of all indexes: of their nodes, for what is free between them is for the next ones.
+    pub fn index_bytes(&self) -> u64 {
+        self.arena.used_bytes() as u64
+    }
+
     /// Bytes of memory that count against the limit.
     pub fn memory_bytes(&self) -> u64 {
-        self.index_bytes + self.memory_table_bytes
+        self.index_bytes() + self.memory_table_bytes
     }
 
     /// Whether a table can be made.

@@ -165,16 +165,14 @@ impl Shard {
     /// Frees a part of what dropped partitions held.
     pub(crate) fn drain_dropped(&mut self) {
         let Some(mut index) = self.catalog.dropping.pop() else { return };
-        let before = index.memory_bytes() as u64;
-        let Shard { space, cache, .. } = self;
+        let Shard { space, cache, catalog, .. } = self;
         let mut each = |location: Location| {
             cache.remove(location, space.of(location).1.generation);
             space.remove_live(location);
         };
-        let empty = index.drain_some(DROPS_PER_STEP, &mut each);
-        self.catalog.index_bytes = self.catalog.index_bytes + index.memory_bytes() as u64 - before;
+        let empty = index.drain_some(&mut catalog.arena, DROPS_PER_STEP, &mut each);
         if !empty {
-            self.catalog.dropping.push(index);
+            catalog.dropping.push(index);
         }
         self.space_may_have_changed();
     }

@@ -253,7 +253,7 @@ fn for_each_entry(shard: &Shard, mut each: impl FnMut(PartitionId, &[u8], Locati
     for id in shard.catalog.partition_ids() {
         let Some(partition) = shard.catalog.get(id) else { continue };
         let Store::Durable(index) = &partition.store else { continue };
-        let mut entries = index.iter(Unbounded, Unbounded);
+        let mut entries = index.iter(&shard.catalog.arena, Unbounded, Unbounded);
         while let Some((key, location)) = entries.next() {
             each(id, key, location);
         }

@@ -190,10 +190,10 @@ impl Shard {
             Some(last) if last.records >= LEAST_MEASURED_RECORDS => {
                 let grown = |now: u64, then: u64| now as f64 / then.max(1) as f64;
                 let records = grown(self.catalog.records, last.records);
-                let index = grown(self.catalog.index_bytes, last.index_bytes);
+                let index = grown(self.catalog.index_bytes(), last.index_bytes);
                 (last.bytes as f64 * records.max(index) * 1.25) as u64
             }
-            _ => (self.catalog.records * IMAGE_ENTRY_ESTIMATE_BYTES).max(self.catalog.index_bytes),
+            _ => (self.catalog.records * IMAGE_ENTRY_ESTIMATE_BYTES).max(self.catalog.index_bytes()),
         };
         let root = ImageRoot::most_bytes(self.place.geometry.segments_per_shard);
         entries + 2 * (self.catalog.image_bytes + root)
@@ -266,7 +266,7 @@ impl Shard {
                 } else {
                     Bound::Excluded(job.last_key.as_slice())
                 };
-                let mut entries = index.iter(from, Bound::Unbounded);
+                let mut entries = index.iter(&self.catalog.arena, from, Bound::Unbounded);
                 let mut last = None;
                 let mut full = false;
                 while let Some((key, location)) = entries.next() {
@@ -397,7 +397,7 @@ impl Shard {
             old.into_iter().for_each(|segment| self.space.set_image_in_use(segment, false));
             self.checkpointer.image_segments = root.segments.iter().map(|(segment, _)| *segment).collect();
             self.stats.checkpoints += 1;
-            let (records, index_bytes) = (self.catalog.records, self.catalog.index_bytes);
+            let (records, index_bytes) = (self.catalog.records, self.catalog.index_bytes());
             self.checkpointer.last_image = Some(LastImage { bytes, records, index_bytes });
         }
         self.superblock = next;

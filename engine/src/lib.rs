@@ -24,6 +24,7 @@ mod lifetime;
 pub mod limits;
 mod location;
 mod log;
+mod lookups;
 mod modify;
 mod owned;
 mod pace;

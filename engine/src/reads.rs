@@ -11,6 +11,7 @@ use crate::ids::{BufferId, DriveOffset, PartitionId, RequestId, Seq};
 use crate::io::{Io, Purpose};
 use crate::limits::{BLOCK_BYTES, MAX_KEY_BYTES};
 use crate::location::Location;
+use crate::lookups::Located;
 use crate::owned::OwnedWrite;
 use crate::partition::{Partition, Store};
 use crate::reply::{Found, Payload, ReadError, ReplyBody, WriteError};
@@ -122,8 +123,15 @@ impl Shard {
         }
     }
 
-    pub(crate) fn get(&mut self, id: RequestId, target: &Target, key: &[u8], io: &mut Io<'_>) {
-        match self.get_now(id, target, key, io) {
+    pub(crate) fn get(
+        &mut self,
+        id: RequestId,
+        target: &Target,
+        key: &[u8],
+        located: Located,
+        io: &mut Io<'_>,
+    ) {
+        match self.get_now(id, target, key, located, io) {
             Ok(None) => {}
             Ok(Some(found)) => io.reply(id, ReplyBody::Get(Ok(found))),
             Err(error) => {
@@ -139,6 +147,7 @@ impl Shard {
         id: RequestId,
         target: &Target,
         key: &[u8],
+        located: Located,
         io: &mut Io<'_>,
     ) -> Result<Option<Option<Found>>, ReadError> {
         let partition = self.target(target)?;
@@ -156,7 +165,10 @@ impl Shard {
                 self.stats.get_misses += u64::from(found.is_none());
                 return Ok(Some(found));
             }
-            Store::Durable(index) => index.get(key),
+            Store::Durable(index) => match located {
+                Located::At(location) => location,
+                Located::Unknown => index.get(&self.catalog.arena, key),
+            },
         };
         let Some(location) = location else {
             // In a quarantined partition, absence may be the damage's doing.
@@ -198,7 +210,7 @@ impl Shard {
         let (start, end) = crate::partition::bounds(range);
         Ok(match &partition.store {
             Store::Memory(memory) => memory.count(range),
-            Store::Durable(index) => index.count(start, end),
+            Store::Durable(index) => index.count(&self.catalog.arena, start, end),
         })
     }
 

@@ -340,7 +340,7 @@ impl Shard {
             load.last_partition = partition;
             let known = catalog.with_index(partition, |index, bytes| {
                 *bytes += u64::from(location.len());
-                index.append(key, location)
+                index.insert(key, location)
             });
             if let Some(old) = known {
                 space.add_live(location);

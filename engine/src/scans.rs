@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use crate::format::record::{RECORD_HEADER_BYTES, Record};
 use crate::ids::{PartitionId, RequestId, Seq};
+use crate::index::{IndexArena, PartitionIndex};
 use crate::io::Io;
 use crate::limits::{MAX_SCAN_BYTES, MAX_SCAN_RECORDS};
 use crate::location::Location;
@@ -109,7 +110,7 @@ impl Shard {
         }
         let chosen = match &partition.store {
             Store::Memory(memory) => return Ok(Some(memory_page(memory, &wish))),
-            Store::Durable(index) => choose(index, &wish),
+            Store::Durable(index) => choose(&self.catalog.arena, index, &wish),
         };
         if wish.keys_only {
             let key_only = |(key, _)| ScanRecord { key, seq: Seq::default(), value: Bytes::new() };
@@ -252,7 +253,7 @@ impl Shard {
 }
 
 /// The entries of a page, from the index.
-fn choose(index: &crate::index::PartitionIndex, wish: &Wish<'_>) -> Chosen {
+fn choose(arena: &IndexArena, index: &PartitionIndex, wish: &Wish<'_>) -> Chosen {
     let mut chosen = Chosen::default();
     if is_void(&wish.range) {
         return chosen;
@@ -264,14 +265,14 @@ fn choose(index: &crate::index::PartitionIndex, wish: &Wish<'_>) -> Chosen {
         chosen.take(wish, bytes, || (Bytes::copy_from_slice(key), location))
     };
     if wish.reverse {
-        let mut entries = index.iter_rev(start, end);
+        let mut entries = index.iter_rev(arena, start, end);
         while let Some((key, location)) = entries.next() {
             if !take(key, location) {
                 break;
             }
         }
     } else {
-        let mut entries = index.iter(start, end);
+        let mut entries = index.iter(arena, start, end);
         while let Some((key, location)) = entries.next() {
             if !take(key, location) {
                 break;

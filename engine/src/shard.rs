@@ -20,6 +20,7 @@ use crate::format::superblock::Superblock;
 use crate::ids::{FrameNumber, NodeId, SegmentId, Token};
 use crate::io::{Io, Purpose};
 use crate::log::Log;
+use crate::lookups::Located;
 use crate::owned::OwnedWrite;
 use crate::reads::Reads;
 use crate::recovery::Recovery;
@@ -164,12 +165,11 @@ impl Shard {
             self.apply_durable(&mut io);
             self.retry_parked(&mut io);
         }
-        for request in inbox.requests.drain(..) {
-            if serving {
-                self.handle(&request, &mut io);
-            } else {
-                let body = busy(&request.body);
-                io.reply(request.id, body);
+        if serving {
+            self.handle_all(&mut inbox.requests, &mut io);
+        } else {
+            for request in inbox.requests.drain(..) {
+                io.reply(request.id, busy(&request.body));
             }
         }
         self.give_up_reads(&mut inbox.unwanted, &mut io);
@@ -190,9 +190,9 @@ impl Shard {
         }
     }
 
-    fn handle(&mut self, request: &Request<'_>, io: &mut Io<'_>) {
+    pub(crate) fn handle(&mut self, request: &Request<'_>, located: Located, io: &mut Io<'_>) {
         match &request.body {
-            RequestBody::Get { target, key } => self.get(request.id, target, key, io),
+            RequestBody::Get { target, key } => self.get(request.id, target, key, located, io),
             RequestBody::Put { .. }
             | RequestBody::Delete { .. }
             | RequestBody::Modify { .. }
@@ -319,7 +319,7 @@ impl Shard {
             live_limit_bytes: self.space.live_limit_bytes(0),
             segments: u64::from(segments),
             segments_free: u64::from(free),
-            index_bytes: self.catalog.index_bytes,
+            index_bytes: self.catalog.index_bytes(),
             memory_table_bytes: self.catalog.memory_table_bytes,
             memory_limit_bytes: self.config.memory_bytes,
             cache_bytes,

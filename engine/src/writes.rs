@@ -7,6 +7,7 @@ use crate::apply::Effects;
 use crate::format::frame::FRAME_HEADER_BYTES;
 use crate::format::record::{Record, RecordKind, record_len};
 use crate::ids::{RequestId, Seq};
+use crate::index::IndexArena;
 use crate::io::Io;
 use crate::limits::{MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES};
 use crate::log::{Ack, AckKind, LogFrame};
@@ -202,7 +203,7 @@ impl Shard {
             let (mut growth, mut memory_growth) = (0u64, 0u64);
             for one in write.writes {
                 let (key, Some(value)) = parts(one) else { continue };
-                let (old_bytes, memory) = growth_of(partition, key, value, exact);
+                let (old_bytes, memory) = growth_of(&self.catalog.arena, partition, key, value, exact);
                 growth += (record_len(key.len(), value.len()) as u64).saturating_sub(old_bytes);
                 memory_growth += memory;
             }
@@ -482,10 +483,10 @@ fn holds(condition: Condition, current: Option<Seq>) -> bool {
 
 /// Bytes on the drive of the record that a put replaces, and bytes of memory that it needs more; taken
 /// for a new key unless `exact`.
-fn growth_of(partition: &Partition, key: &[u8], value: &[u8], exact: bool) -> (u64, u64) {
+fn growth_of(arena: &IndexArena, partition: &Partition, key: &[u8], value: &[u8], exact: bool) -> (u64, u64) {
     let new_key = key.len() as u64 + INDEX_ENTRY_ESTIMATE_BYTES;
     match &partition.store {
-        Store::Durable(index) => match if exact { index.get(key) } else { None } {
+        Store::Durable(index) => match if exact { index.get(arena, key) } else { None } {
             Some(old) => (u64::from(old.len()), 0),
             None => (0, new_key),
         },

@@ -5,7 +5,7 @@ mod support;
 
 use lode_engine::{
     BatchWrite, Condition, Epoch, Geometry, KeyRange, PartitionId, PartitionSpec, Placement, ReplyBody,
-    RequestBody, StoreKind, TableId, TableSpec, Target, WriteError,
+    Request, RequestBody, StoreKind, TableId, TableSpec, Target, WriteError,
 };
 use support::Sim;
 
@@ -63,6 +63,33 @@ fn put_get_delete_and_restart() {
     assert_eq!(get(&mut sim, b"a"), None);
     sim.reopen();
     assert_eq!(get(&mut sim, b"a"), None);
+}
+
+#[test]
+fn gets_that_arrive_together_find_what_each_would_find() {
+    let mut sim = Sim::format(12, small(), |_| {});
+    table(&mut sim, 1, StoreKind::Durable, 1);
+    let key = |n: u32| format!("key {n:04}").into_bytes();
+    for n in (0..400).step_by(2) {
+        put(&mut sim, &key(n), &n.to_be_bytes(), Condition::Always).expect("written");
+    }
+    let keys: Vec<_> = (0..400).map(key).collect();
+    let unknown = Target { partition: PartitionId(9), epoch: Epoch(1) };
+    let ids: Vec<_> = keys.iter().map(|_| sim.next_id()).collect();
+    let mut requests: Vec<_> = ids
+        .iter()
+        .zip(&keys)
+        .map(|(id, key)| Request { id: *id, body: RequestBody::Get { target: TARGET, key } })
+        .collect();
+    requests[101].body = RequestBody::Get { target: unknown, key: b"k" };
+    sim.step(&mut requests);
+    for (n, id) in (0u32..).zip(ids) {
+        match sim.reply_to(id) {
+            ReplyBody::Get(Ok(Some(found))) => assert_eq!(sim.value(found.value), n.to_be_bytes()),
+            ReplyBody::Get(Ok(None)) => assert_eq!(n % 2, 1, "key {n} is there"),
+            other => assert_eq!(n, 101, "{other:?}"),
+        }
+    }
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 use std::ops::Bound;
 
-use super::leaf::Leaf;
-use super::node::{Inner, Node};
+use super::arena::{Handle, IndexArena};
+use super::leaf::{Leaf, leaf};
+use super::packed::Chopped;
+use super::tree::{Inner, inner};
 use crate::Location;
 
 /// A position between keys.
@@ -39,83 +41,95 @@ impl<'k> Cut<'k> {
     }
 
     /// How many keys of `leaf` lie before.
-    fn rank_in_leaf(self, leaf: &Leaf) -> usize {
+    fn rank_in_leaf(self, leaf: Leaf<'_>) -> usize {
         match self {
             Cut::First => 0,
             Cut::Before(key) => leaf.search(key).unwrap_or_else(|at| at),
-            Cut::After(key) => leaf.search(key).map_or_else(|at| at, |at| at + 1),
+            Cut::After(key) => leaf.rank(key),
             Cut::Last => leaf.len(),
         }
     }
 
     /// The child in whose range the position lies.
-    fn child(self, inner: &Inner) -> usize {
+    fn child(self, inner: Inner<'_>) -> usize {
         match self {
             Cut::First => 0,
             Cut::Before(key) | Cut::After(key) => inner.child_of(key),
-            Cut::Last => inner.children().len() - 1,
+            Cut::Last => inner.len() - 1,
         }
     }
 
-    /// How many keys below `node` lie before: a look at one node a level and the counts of its children.
-    pub fn rank(self, mut node: &Node) -> u64 {
+    /// How many keys of a tree lie before: a look at one node a level, which counts the keys of its children.
+    pub fn rank(self, top: Top<'_>) -> u64 {
+        let Some(mut block) = top.root else { return 0 };
         let mut before = 0;
-        loop {
-            match node {
-                Node::Leaf(leaf) => return before + self.rank_in_leaf(leaf) as u64,
-                Node::Inner(inner) => {
-                    let i = self.child(inner);
-                    before += inner.children()[..i].iter().map(Node::records).sum::<u64>();
-                    node = &inner.children()[i];
-                }
-            }
+        for _ in 0..top.levels {
+            let inner = inner(top.arena, block);
+            let i = self.child(inner);
+            before += inner.records_before(i);
+            block = inner.child(i).block;
         }
+        before + self.rank_in_leaf(leaf(top.arena, block)) as u64
     }
+}
+
+/// A whole tree.
+#[derive(Clone, Copy)]
+pub(super) struct Top<'a> {
+    pub arena: &'a IndexArena,
+    /// Its topmost node, if it has any.
+    pub root: Option<Handle>,
+    /// Levels of inner nodes.
+    pub levels: u8,
 }
 
 /// A place in the tree: a leaf, how many of its keys lie before, and the way to it.
 struct Cursor<'a> {
-    root: &'a Node,
-    path: Vec<(&'a Inner, usize)>,
-    leaf: &'a Leaf,
+    top: Top<'a>,
+    path: Vec<(Inner<'a>, usize)>,
+    leaf: Option<Leaf<'a>>,
     at: usize,
+    /// Where the tail of key `at` begins.
+    tail_start: usize,
     /// The current key; its first bytes are the leaf's prefix.
     key: Vec<u8>,
 }
 
 impl<'a> Cursor<'a> {
-    fn new(root: &'a Node, cut: Cut<'_>) -> Cursor<'a> {
-        const EMPTY: &Leaf = &Leaf::new();
-        let mut cursor = Cursor { root, path: Vec::new(), leaf: EMPTY, at: 0, key: Vec::new() };
+    fn new(top: Top<'a>, cut: Cut<'_>) -> Cursor<'a> {
+        let mut cursor = Cursor { top, path: Vec::new(), leaf: None, at: 0, tail_start: 0, key: Vec::new() };
         cursor.seek(cut);
         cursor
     }
 
     fn seek(&mut self, cut: Cut<'_>) {
         self.path.clear();
-        self.descend(self.root, cut);
+        if let Some(root) = self.top.root {
+            self.descend(root, cut);
+        }
     }
 
-    fn descend(&mut self, mut node: &'a Node, cut: Cut<'_>) {
-        while let Node::Inner(inner) = node {
+    fn descend(&mut self, mut block: Handle, cut: Cut<'_>) {
+        for _ in self.path.len()..usize::from(self.top.levels) {
+            let inner = inner(self.top.arena, block);
             let i = cut.child(inner);
             self.path.push((inner, i));
-            node = &inner.children()[i];
+            block = inner.child(i).block;
         }
-        if let Node::Leaf(leaf) = node {
-            self.leaf = leaf;
-            self.at = cut.rank_in_leaf(leaf);
-            self.key.clear();
-            self.key.extend_from_slice(leaf.prefix());
-        }
+        let leaf = leaf(self.top.arena, block);
+        self.at = cut.rank_in_leaf(leaf);
+        self.tail_start = leaf.tail_start(self.at);
+        self.key.clear();
+        self.key.extend_from_slice(leaf.prefix());
+        self.leaf = Some(leaf);
     }
 
     /// Goes to the beginning of the next leaf; `false` if there is none.
     fn next_leaf(&mut self) -> bool {
         while let Some((inner, i)) = self.path.pop() {
-            if let Some(child) = inner.children().get(i + 1) {
+            if i + 1 < inner.len() {
                 self.path.push((inner, i + 1));
-                self.descend(child, Cut::First);
+                self.descend(inner.child(i + 1).block, Cut::First);
                 return true;
             }
         }
@@ -127,17 +141,44 @@ impl<'a> Cursor<'a> {
         while let Some((inner, i)) = self.path.pop() {
             if i > 0 {
                 self.path.push((inner, i - 1));
-                self.descend(&inner.children()[i - 1], Cut::Last);
+                self.descend(inner.child(i - 1).block, Cut::Last);
                 return true;
             }
         }
         false
     }
 
-    fn entry(&mut self, i: usize) -> (&[u8], Location) {
-        self.key.truncate(self.leaf.prefix().len());
-        self.leaf.suffix_into(i, &mut self.key);
-        (&self.key, self.leaf.location(i))
+    /// Keys of the current leaf that lie before `cut`.
+    fn rank(&self, cut: Cut<'_>) -> usize {
+        self.leaf.map_or(0, |leaf| cut.rank_in_leaf(leaf))
+    }
+
+    fn leaf_len(&self) -> usize {
+        self.leaf.map_or(0, Leaf::len)
+    }
+
+    /// The key at the place, and goes behind it.
+    fn take_next(&mut self) -> Option<(&[u8], Location)> {
+        let leaf = self.leaf?;
+        let suffix = leaf.chopped_at(self.at, self.tail_start);
+        self.tail_start += suffix.tail.len();
+        self.at += 1;
+        Some(self.entry(leaf, self.at - 1, suffix))
+    }
+
+    /// The key before the place, and goes before it.
+    fn take_previous(&mut self) -> Option<(&[u8], Location)> {
+        let leaf = self.leaf?;
+        self.at -= 1;
+        self.tail_start -= leaf.tail_len(self.at);
+        let suffix = leaf.chopped_at(self.at, self.tail_start);
+        Some(self.entry(leaf, self.at, suffix))
+    }
+
+    fn entry(&mut self, leaf: Leaf<'a>, i: usize, suffix: Chopped<'a>) -> (&[u8], Location) {
+        self.key.truncate(leaf.prefix().len());
+        suffix.append_to(&mut self.key);
+        (&self.key, leaf.location(i))
     }
 }
 
@@ -150,17 +191,17 @@ pub struct Iter<'a> {
 }
 
 impl<'a> Iter<'a> {
-    pub(super) fn new(root: &'a Node, start: Bound<&[u8]>, end: Bound<&'a [u8]>) -> Iter<'a> {
-        let cursor = Cursor::new(root, Cut::lower(start));
+    pub(super) fn new(top: Top<'a>, start: Bound<&[u8]>, end: Bound<&'a [u8]>) -> Iter<'a> {
+        let cursor = Cursor::new(top, Cut::lower(start));
         let end = Cut::upper(end);
-        let stop = end.rank_in_leaf(cursor.leaf);
+        let stop = cursor.rank(end);
         Iter { cursor, end, stop }
     }
 
     /// Goes on with the first key from `start` on, forwards or backwards; the end stays.
     pub fn seek(&mut self, start: Bound<&[u8]>) {
         self.cursor.seek(Cut::lower(start));
-        self.stop = self.end.rank_in_leaf(self.cursor.leaf);
+        self.stop = self.cursor.rank(self.end);
     }
 
     /// The next key and its location.
@@ -170,14 +211,12 @@ impl<'a> Iter<'a> {
     )]
     pub fn next(&mut self) -> Option<(&[u8], Location)> {
         while self.cursor.at >= self.stop {
-            if self.stop < self.cursor.leaf.len() || !self.cursor.next_leaf() {
+            if self.stop < self.cursor.leaf_len() || !self.cursor.next_leaf() {
                 return None;
             }
-            self.stop = self.end.rank_in_leaf(self.cursor.leaf);
+            self.stop = self.cursor.rank(self.end);
         }
-        let i = self.cursor.at;
-        self.cursor.at += 1;
-        Some(self.cursor.entry(i))
+        self.cursor.take_next()
     }
 }
 
@@ -190,17 +229,17 @@ pub struct IterRev<'a> {
 }
 
 impl<'a> IterRev<'a> {
-    pub(super) fn new(root: &'a Node, start: Bound<&'a [u8]>, end: Bound<&[u8]>) -> IterRev<'a> {
-        let cursor = Cursor::new(root, Cut::upper(end));
+    pub(super) fn new(top: Top<'a>, start: Bound<&'a [u8]>, end: Bound<&[u8]>) -> IterRev<'a> {
+        let cursor = Cursor::new(top, Cut::upper(end));
         let start = Cut::lower(start);
-        let stop = start.rank_in_leaf(cursor.leaf);
+        let stop = cursor.rank(start);
         IterRev { cursor, start, stop }
     }
 
     /// Goes on with the last key up to `end`, forwards or backwards; the start stays.
     pub fn seek(&mut self, end: Bound<&[u8]>) {
         self.cursor.seek(Cut::upper(end));
-        self.stop = self.start.rank_in_leaf(self.cursor.leaf);
+        self.stop = self.cursor.rank(self.start);
     }
 
     /// The next key downwards and its location.
@@ -213,11 +252,9 @@ impl<'a> IterRev<'a> {
             if self.stop > 0 || !self.cursor.previous_leaf() {
                 return None;
             }
-            self.stop = self.start.rank_in_leaf(self.cursor.leaf);
+            self.stop = self.cursor.rank(self.start);
         }
-        self.cursor.at -= 1;
-        let i = self.cursor.at;
-        Some(self.cursor.entry(i))
+        self.cursor.take_previous()
     }
 }
 
@@ -228,19 +265,20 @@ mod tests {
 
     #[test]
     fn a_walk_does_not_wander_beyond_its_end() {
-        let mut index = PartitionIndex::new();
+        let (mut arena, mut index) = (IndexArena::new(), PartitionIndex::new());
         for n in 0..5_000u32 {
-            index.insert(&n.to_be_bytes(), Location::new(u64::from(n), 31));
+            index.insert(&mut arena, &n.to_be_bytes(), Location::new(u64::from(n), 31));
         }
         let (low, high) = (2_000u32.to_be_bytes(), 2_001u32.to_be_bytes());
-        let mut iter = index.iter(Bound::Included(&low), Bound::Included(&high));
-        let begin = std::ptr::from_ref(iter.cursor.leaf);
+        let place = |cursor: &Cursor<'_>| cursor.leaf.map(|leaf| leaf.prefix().as_ptr());
+        let mut iter = index.iter(&arena, Bound::Included(&low), Bound::Included(&high));
+        let begin = place(&iter.cursor);
         while iter.next().is_some() {}
-        assert!(std::ptr::eq(begin, iter.cursor.leaf));
+        assert_eq!(begin, place(&iter.cursor));
 
-        let mut iter = index.iter_rev(Bound::Included(&low), Bound::Included(&high));
-        let begin = std::ptr::from_ref(iter.cursor.leaf);
+        let mut iter = index.iter_rev(&arena, Bound::Included(&low), Bound::Included(&high));
+        let begin = place(&iter.cursor);
         while iter.next().is_some() {}
-        assert!(std::ptr::eq(begin, iter.cursor.leaf));
+        assert_eq!(begin, place(&iter.cursor));
     }
 }

@@ -1,12 +1,14 @@
 //! A leaf: a sorted run of keys and their locations.
 
-use super::node::Split;
+use super::arena::{Handle, IndexArena};
+use super::edit::{Builder, Run, merged_body_bytes};
 use super::packed::{Packed, common_prefix};
+use super::tree::Split;
 use crate::Location;
 use crate::limits::MAX_KEY_BYTES;
 
 /// Bytes of a location in a leaf.
-const LOCATION_BYTES: usize = 8;
+pub(super) const LOCATION_BYTES: usize = 8;
 /// Most keys in a leaf: a search looks at the heads of all of them.
 const MAX_KEYS: usize = 128;
 /// Size at which a leaf splits, its prefix not counted; long keys may take it to twice that.
@@ -18,125 +20,60 @@ const SMALL_BODY_BYTES: usize = MAX_BODY_BYTES / 2;
 const MERGED_KEYS: usize = MAX_KEYS * 3 / 4;
 const MERGED_BODY_BYTES: usize = MAX_BODY_BYTES * 3 / 4;
 
-type Run = Packed<2, LOCATION_BYTES>;
-
 /// What one key can take.
-const MAX_ENTRY_BYTES: usize = MAX_KEY_BYTES + Run::ENTRY_BYTES;
+const MAX_ENTRY_BYTES: usize = MAX_KEY_BYTES + 4 + LOCATION_BYTES;
 
 // A leaf of b bytes splits into halves of at most (b + one entry) / 2, so leaves of long keys settle at two
-// entries, and hold three while they split.
-const _: () = assert!(MAX_BODY_BYTES <= 2 * MAX_ENTRY_BYTES && 3 * MAX_ENTRY_BYTES <= Run::MAX_TAIL_BYTES);
+// entries, and hold three while they split, and a prefix.
+const _: () = assert!(MAX_BODY_BYTES <= 2 * MAX_ENTRY_BYTES);
+const _: () = assert!(4 * MAX_ENTRY_BYTES + MAX_KEY_BYTES < super::arena::MAX_BLOCK_BYTES);
 
-/// A sorted run of keys and their locations.
-pub(super) struct Leaf {
-    run: Run,
+/// A leaf, to be read.
+pub(super) type Leaf<'a> = Packed<'a, LOCATION_BYTES>;
+
+/// The leaf in this block.
+pub(super) fn leaf(arena: &IndexArena, block: Handle) -> Leaf<'_> {
+    Packed::new(arena.bytes(block))
 }
 
-impl Leaf {
-    /// No keys, no allocation.
-    pub const fn new() -> Leaf {
-        Leaf { run: Run::new() }
-    }
+fn encode(location: Location) -> [u8; LOCATION_BYTES] {
+    location.to_raw().to_le_bytes()
+}
 
-    /// How many keys there are.
-    pub fn len(&self) -> usize {
-        self.run.len()
-    }
-
-    /// What the leaf's allocation takes.
-    pub fn memory_bytes(&self) -> usize {
-        self.run.memory_bytes()
-    }
-
-    /// What all keys begin with.
-    pub fn prefix(&self) -> &[u8] {
-        self.run.prefix()
-    }
-
-    /// Appends what follows the prefix in key `i` to `out`.
-    pub fn suffix_into(&self, i: usize, out: &mut Vec<u8>) {
-        self.run.suffix_into(i, out);
-    }
-
-    /// The place of `key`, or the place where it would go.
-    pub fn search(&self, key: &[u8]) -> Result<usize, usize> {
-        self.run.search(key)
-    }
-
+impl Leaf<'_> {
     /// The location of key `i`.
-    pub fn location(&self, i: usize) -> Location {
-        let raw = u64::from_le_bytes(self.run.value(i));
+    pub fn location(self, i: usize) -> Location {
+        let raw = u64::from_le_bytes(self.value(i));
         Location::from_raw(raw).expect("a leaf holds nothing but encoded locations")
     }
 
-    /// Replaces the location of key `i`.
-    pub fn set_location(&mut self, i: usize, location: Location) {
-        self.run.set_value(i, location.to_raw().to_le_bytes());
+    /// Whether the leaf should look for a neighbour to merge with.
+    pub fn is_small(self) -> bool {
+        self.len() < SMALL_KEYS && self.body_bytes() < SMALL_BODY_BYTES
     }
 
-    /// Puts `key` in place `at`, where [`search`](Self::search) said it would go. What does not fit
-    /// comes back as the leaf to the right. `rightmost`: this is the partition's last leaf, so a key
-    /// at its end is likely one of an ascending series, and the leaf is left full.
-    pub fn insert_at(&mut self, at: usize, key: &[u8], location: Location, rightmost: bool) -> Option<Split> {
-        let value = location.to_raw().to_le_bytes();
-        if self.len() > 0 && self.wants_leaf_of_its_own(at, key, rightmost) {
-            let mut run = Run::new();
-            run.insert_at(0, key, value);
-            if at > 0 {
-                assert_eq!(at, self.len(), "a key without the prefix lies at an end");
-                if rightmost {
-                    self.run.shrink_to_fit();
-                }
-                return Some(self.split_off(Leaf { run }));
-            }
-            let right = std::mem::replace(self, Leaf { run });
-            return Some(self.split_off(right));
+    /// Whether `key`, which would go to place `at`, would spoil the leaf: shorten the prefix so much that
+    /// the keys no longer fit, or be the first of an ascending series beyond a full leaf.
+    fn should_end_before(self, at: usize, key: &[u8], rightmost: bool) -> bool {
+        let entry = self.shape().entry_bytes();
+        let full = self.len() == MAX_KEYS || self.body_bytes() + entry + key.len() > MAX_BODY_BYTES;
+        if rightmost && at == self.len() && full {
+            return true;
         }
-        self.run.insert_at(at, key, value);
-        if self.len() <= MAX_KEYS && self.run.body_bytes() <= MAX_BODY_BYTES || self.len() == 1 {
-            return None;
-        }
-        let middle = self.middle();
-        let right = Leaf { run: self.run.slice(middle..self.len()) };
-        self.run = self.run.slice(0..middle);
-        Some(self.split_off(right))
-    }
-
-    /// Puts `key` behind all others if it belongs there and there is room; `false`, and nothing done, if not.
-    pub fn append(&mut self, key: &[u8], location: Location) -> bool {
-        let at = self.len();
-        let fits = at > 0 && key.starts_with(self.prefix()) && !self.wants_leaf_of_its_own(at, key, true);
-        if !fits || !self.run.ends_before(key) {
+        let shared = common_prefix(self.prefix(), key);
+        if shared == self.prefix().len() {
             return false;
         }
-        self.run.insert_at(at, key, location.to_raw().to_le_bytes());
-        true
-    }
-
-    /// Whether `key` would spoil the leaf: shorten the prefix so much that the keys no longer fit,
-    /// or be the first of an ascending series beyond a full leaf.
-    fn wants_leaf_of_its_own(&self, at: usize, key: &[u8], rightmost: bool) -> bool {
-        let keeps_prefix = key.starts_with(self.prefix());
-        let full =
-            self.len() == MAX_KEYS || self.run.body_bytes() + Run::ENTRY_BYTES + key.len() > MAX_BODY_BYTES;
-        rightmost && at == self.len() && full
-            || !keeps_prefix && self.run.body_bytes_with(key) > MAX_BODY_BYTES
-    }
-
-    /// Names the border between this leaf and `right` by as few bytes as will do.
-    fn split_off(&self, right: Leaf) -> Split {
-        let last = self.run.key(self.len() - 1);
-        let mut separator = right.run.key(0);
-        separator.truncate(common_prefix(&last, &separator) + 1);
-        Split { separator, right: right.into() }
+        let (tails, _) = self.under_prefix(0..self.len(), shared);
+        (self.len() + 1) * (entry + 1) + tails + key.len() - shared > MAX_BODY_BYTES
     }
 
     /// The place that cuts the body into halves, neither of them empty.
-    fn middle(&self) -> usize {
-        let half = self.run.body_bytes() / 2;
+    fn middle(self) -> usize {
+        let half = self.body_bytes() / 2;
         let mut left = 0;
         for i in 0..self.len() {
-            let entry = self.run.entry_bytes(i);
+            let entry = self.entry_bytes(i);
             if left + entry / 2 >= half {
                 assert!(i > 0, "a key among several takes less than all of them");
                 return i;
@@ -145,27 +82,92 @@ impl Leaf {
         }
         self.len() - 1
     }
+}
 
-    /// Takes key `at` out.
-    pub fn remove_at(&mut self, at: usize) {
-        self.run.remove_at(at);
-    }
+/// A leaf of one key.
+pub(super) fn new_leaf(arena: &mut IndexArena, key: &[u8], location: Location) -> Handle {
+    Builder::one(key, encode(location)).store(arena)
+}
 
-    /// Takes all keys from place `len` out.
-    pub fn truncate(&mut self, len: usize) {
-        assert!(len <= self.len(), "truncate to {len} of {}", self.len());
-        self.run = self.run.slice(0..len);
-    }
+/// Replaces the location of key `i`.
+pub(super) fn set_location(arena: &mut IndexArena, block: Handle, i: usize, location: Location) {
+    Run::at(arena, block).set_value(i, encode(location));
+}
 
-    /// Whether the leaf should look for a neighbour to merge with.
-    pub fn is_small(&self) -> bool {
-        self.len() < SMALL_KEYS && self.run.body_bytes() < SMALL_BODY_BYTES
+/// Puts `key` in place `at`, where a search said it would go. What does not fit comes back as the leaf to
+/// the right. `rightmost`: this is the partition's last leaf, so a key at its end is likely one of an
+/// ascending series, and the leaf is left full.
+pub(super) fn insert_at(
+    arena: &mut IndexArena,
+    block: Handle,
+    at: usize,
+    key: &[u8],
+    location: Location,
+    rightmost: bool,
+) -> (Handle, Option<Split>) {
+    let before = leaf(arena, block);
+    if before.should_end_before(at, key, rightmost) {
+        let alone = new_leaf(arena, key, location);
+        if at > 0 {
+            assert_eq!(at, leaf(arena, block).len(), "a key without the prefix lies at an end");
+            return (block, Some(split(arena, block, alone)));
+        }
+        return (alone, Some(split(arena, alone, block)));
     }
+    let mut run = Run::at(arena, block);
+    run.insert_at(at, key, encode(location));
+    let after = run.read();
+    if after.len() <= MAX_KEYS && after.body_bytes() <= MAX_BODY_BYTES || after.len() == 1 {
+        return (run.block, None);
+    }
+    let middle = after.middle();
+    let right = run.split_off(middle);
+    let left = run.block;
+    (left, Some(split(arena, left, right)))
+}
 
-    /// This leaf and `right` in one, if they fit.
-    pub fn merged(&self, right: &Leaf) -> Option<Leaf> {
-        let fits = self.len() + right.len() <= MERGED_KEYS
-            && self.run.merged_body_bytes(None, &right.run) <= MERGED_BODY_BYTES;
-        fits.then(|| Leaf { run: self.run.merged(None, &right.run) })
+/// Names the border between two leaves by as few bytes as will do.
+fn split(arena: &IndexArena, left: Handle, right: Handle) -> Split {
+    let (left, right_leaf) = (leaf(arena, left), leaf(arena, right));
+    let last = left.key(left.len() - 1);
+    let mut separator = right_leaf.key(0);
+    separator.truncate(common_prefix(&last, &separator) + 1);
+    Split { separator, right, records: right_leaf.len() as u32 }
+}
+
+/// Makes one leaf of two neighbours, if they fit.
+pub(super) fn merge(arena: &mut IndexArena, left: Handle, right: Handle) -> Option<Handle> {
+    let (a, b) = (leaf(arena, left), leaf(arena, right));
+    let fits = a.len() + b.len() <= MERGED_KEYS && merged_body_bytes(a, b) <= MERGED_BODY_BYTES;
+    if !fits {
+        return None;
     }
+    let merged = Builder::merged(a, b);
+    Run::<LOCATION_BYTES>::at(arena, right).free();
+    let mut run = Run::at(arena, left);
+    run.replace(merged);
+    Some(run.block)
+}
+
+/// Takes all keys from place `keep` on out; gives no block when nothing is left.
+pub(super) fn truncate(arena: &mut IndexArena, block: Handle, keep: usize) -> Option<Handle> {
+    let mut run = Run::<LOCATION_BYTES>::at(arena, block);
+    if keep == 0 {
+        run.free();
+        return None;
+    }
+    let kept = Builder::slice(run.read(), 0..keep);
+    run.replace(kept);
+    Some(run.block)
+}
+
+/// Takes key `at` out; gives no block when nothing is left.
+pub(super) fn remove_at(arena: &mut IndexArena, block: Handle, at: usize) -> Option<Handle> {
+    let mut run = Run::<LOCATION_BYTES>::at(arena, block);
+    if run.read().len() == 1 {
+        run.free();
+        return None;
+    }
+    run.remove_at(at);
+    Some(run.block)
 }

@@ -1,36 +1,44 @@
 //! The ordered index of a partition: keys to locations, in memory.
 //!
-//! A tree of packed nodes. Its leaves (`leaf.rs`) hold up to 128 keys in 2 to 4 KiB, each leaf one
-//! allocation with hardly any slack; its inner nodes (`node.rs`) hold separators as short as will
-//! tell two leaves apart, in the same codec (`packed.rs`), and count the keys below, so that a range
-//! is counted without a walk.
+//! A tree of packed nodes in the shard's [`IndexArena`]. Its leaves (`leaf.rs`) hold up to 128 keys in
+//! 2 to 4 KiB; its inner nodes (`tree.rs`) hold separators as short as will tell two leaves apart, in the
+//! same codec (`packed.rs`, `edit.rs`), and count the keys below, so that a range is counted without a walk.
 
+mod arena;
+mod edit;
 mod iter;
 mod leaf;
-mod memory;
-mod node;
+mod lookup;
 mod packed;
+mod tree;
 
 use std::ops::Bound;
 
+pub use arena::IndexArena;
 pub use iter::{Iter, IterRev};
+pub use lookup::{Lookup, look_up};
 
 use crate::Location;
 use crate::limits::MAX_KEY_BYTES;
+use arena::Handle;
 use iter::Cut;
-use leaf::Leaf;
-use node::{Inserted, Node};
+use leaf::leaf;
+use tree::{Child, inner};
 
 /// The keys of one partition, in order, and where their records lie.
 ///
-/// Keys are 1 to [`MAX_KEY_BYTES`] long. An empty index allocates nothing.
+/// Keys are 1 to [`MAX_KEY_BYTES`] long. The nodes are in an arena, always the same one, which every call
+/// names; [`drain_some`](Self::drain_some) gives them back. An empty index has none.
 pub struct PartitionIndex {
-    root: Node,
-    memory_bytes: usize,
+    /// The topmost node, if there are keys.
+    root: Handle,
+    /// Levels of inner nodes.
+    levels: u8,
+    records: u64,
 }
 
 // A node has thousands of idle partitions.
-const _: () = assert!(size_of::<PartitionIndex>() <= 48);
+const _: () = assert!(size_of::<PartitionIndex>() <= 16);
 
 impl Default for PartitionIndex {
     fn default() -> PartitionIndex {
@@ -41,131 +49,129 @@ impl Default for PartitionIndex {
 impl PartitionIndex {
     /// An empty index.
     pub const fn new() -> PartitionIndex {
-        PartitionIndex { root: Node::Leaf(Leaf::new()), memory_bytes: 0 }
+        PartitionIndex { root: Handle::NONE, levels: 0, records: 0 }
     }
 
     /// How many keys there are.
     pub fn len(&self) -> u64 {
-        self.root.records()
+        self.records
     }
 
     /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Bytes of all allocations of the index, with their slack and the allocator's headers. The
-    /// struct itself is not in it.
-    pub fn memory_bytes(&self) -> usize {
-        self.memory_bytes
+        self.records == 0
     }
 
     /// The location of `key`.
-    pub fn get(&self, key: &[u8]) -> Option<Location> {
-        let leaf = self.leaf_of(key);
+    pub fn get(&self, arena: &IndexArena, key: &[u8]) -> Option<Location> {
+        let leaf = leaf(arena, self.leaf_of(arena, key)?);
         leaf.search(key).ok().map(|at| leaf.location(at))
     }
 
-    fn leaf_of(&self, key: &[u8]) -> &Leaf {
-        let mut node = &self.root;
-        loop {
-            match node {
-                Node::Leaf(leaf) => return leaf,
-                Node::Inner(inner) => node = &inner.children()[inner.child_of(key)],
-            }
+    /// The lookup of `key`, to be done together with others by [`look_up`].
+    pub fn lookup<'k>(&self, key: &'k [u8]) -> Lookup<'k> {
+        Lookup::new(key, self.root, self.levels)
+    }
+
+    fn leaf_of(&self, arena: &IndexArena, key: &[u8]) -> Option<Handle> {
+        if self.is_empty() {
+            return None;
         }
+        let mut block = self.root;
+        for _ in 0..self.levels {
+            let node = inner(arena, block);
+            block = node.child(node.child_of(key)).block;
+        }
+        Some(block)
     }
 
     /// Sets the location of `key`, and returns the one that it had.
-    pub fn insert(&mut self, key: &[u8], location: Location) -> Option<Location> {
-        check_length(key);
-        let Inserted { old, split } = self.root.insert(key, location, true, &mut self.memory_bytes);
-        if let Some(split) = split {
-            let left = std::mem::replace(&mut self.root, Node::Leaf(Leaf::new()));
-            self.root = Node::root_over(left, split, &mut self.memory_bytes);
+    pub fn insert(&mut self, arena: &mut IndexArena, key: &[u8], location: Location) -> Option<Location> {
+        assert!((1..=MAX_KEY_BYTES).contains(&key.len()), "key of {} bytes", key.len());
+        if self.is_empty() {
+            self.root = leaf::new_leaf(arena, key, location);
+            self.records = 1;
+            return None;
         }
-        old
-    }
-
-    /// Moves `key` from one location to another; `false`, and nothing done, if it is not at
-    /// `from` (any more).
-    pub fn replace(&mut self, key: &[u8], from: Location, to: Location) -> bool {
-        let mut node = &mut self.root;
-        loop {
-            match node {
-                Node::Leaf(leaf) => {
-                    let found = leaf.search(key).ok().filter(|at| leaf.location(*at) == from);
-                    if let Some(at) = found {
-                        leaf.set_location(at, to);
-                    }
-                    return found.is_some();
-                }
-                Node::Inner(inner) => node = inner.child_for(key),
-            }
+        let inserted = tree::insert(arena, (self.root, self.levels), key, location, true);
+        self.records += u64::from(inserted.old.is_none());
+        self.root = inserted.block;
+        if let Some(split) = inserted.split {
+            let records = self.records - u64::from(split.records);
+            let records = u32::try_from(records).expect("a node has less than 2^32 keys below");
+            self.root = tree::root_over(arena, Child { block: self.root, records }, &split);
+            self.levels += 1;
         }
+        inserted.old
     }
 
     /// Takes `key` out, and returns the location that it had.
-    pub fn remove(&mut self, key: &[u8]) -> Option<Location> {
-        let old = self.root.remove(key, &mut self.memory_bytes)?;
-        self.lower();
-        Some(old)
+    pub fn remove(&mut self, arena: &mut IndexArena, key: &[u8]) -> Option<Location> {
+        if self.is_empty() {
+            return None;
+        }
+        let removed = tree::remove(arena, (self.root, self.levels), key)?;
+        self.records -= 1;
+        self.settle(arena, removed.block);
+        Some(removed.old)
     }
 
-    /// Sets the location of a key that is likely to be larger than all others, as when an index image
-    /// is loaded; works for any key, and returns the location that it had.
-    pub fn append(&mut self, key: &[u8], location: Location) -> Option<Location> {
-        check_length(key);
-        if self.root.append(key, location, &mut self.memory_bytes) {
-            None
-        } else {
-            self.insert(key, location)
+    /// Takes the new root, and takes levels away that have but one node.
+    fn settle(&mut self, arena: &mut IndexArena, root: Option<Handle>) {
+        assert_eq!(root.is_none(), self.is_empty(), "there are nodes where there are keys");
+        self.root = root.unwrap_or(Handle::NONE);
+        if root.is_none() {
+            self.levels = 0;
+        }
+        while self.levels > 0 {
+            let Some(child) = tree::only_child(arena, self.root) else { return };
+            self.root = child;
+            self.levels -= 1;
         }
     }
 
     /// Walks the keys of a range upwards. A range that ends before it starts is empty.
-    pub fn iter<'a>(&'a self, start: Bound<&[u8]>, end: Bound<&'a [u8]>) -> Iter<'a> {
-        Iter::new(&self.root, start, end)
+    pub fn iter<'a>(&self, arena: &'a IndexArena, start: Bound<&[u8]>, end: Bound<&'a [u8]>) -> Iter<'a> {
+        Iter::new(self.top(arena), start, end)
     }
 
     /// Walks the keys of a range downwards. A range that ends before it starts is empty.
-    pub fn iter_rev<'a>(&'a self, start: Bound<&'a [u8]>, end: Bound<&[u8]>) -> IterRev<'a> {
-        IterRev::new(&self.root, start, end)
+    pub fn iter_rev<'a>(
+        &self,
+        arena: &'a IndexArena,
+        start: Bound<&'a [u8]>,
+        end: Bound<&[u8]>,
+    ) -> IterRev<'a> {
+        IterRev::new(self.top(arena), start, end)
     }
 
     /// How many keys there are in a range: a look at two nodes a level.
-    pub fn count(&self, start: Bound<&[u8]>, end: Bound<&[u8]>) -> u64 {
-        Cut::upper(end).rank(&self.root).saturating_sub(Cut::lower(start).rank(&self.root))
+    pub fn count(&self, arena: &IndexArena, start: Bound<&[u8]>, end: Bound<&[u8]>) -> u64 {
+        let top = self.top(arena);
+        Cut::upper(end).rank(top).saturating_sub(Cut::lower(start).rank(top))
+    }
+
+    fn top<'a>(&self, arena: &'a IndexArena) -> iter::Top<'a> {
+        iter::Top { arena, root: (!self.is_empty()).then_some(self.root), levels: self.levels }
     }
 
     /// Takes up to `max_entries` keys out, hands their locations to `each`, and gives their
     /// memory back. `true` when nothing is left. Work is in proportion to `max_entries`.
-    pub fn drain_some(&mut self, max_entries: usize, each: &mut dyn FnMut(Location)) -> bool {
+    pub fn drain_some(
+        &mut self,
+        arena: &mut IndexArena,
+        max_entries: usize,
+        each: &mut dyn FnMut(Location),
+    ) -> bool {
         let mut left = max_entries;
         while left > 0 && !self.is_empty() {
-            left -= self.root.drain_last(left, each, &mut self.memory_bytes);
-            self.lower();
+            let (root, drained) = tree::drain_last(arena, (self.root, self.levels), left, each);
+            self.records -= drained as u64;
+            left -= drained;
+            self.settle(arena, root);
         }
         self.is_empty()
     }
-
-    /// Takes levels away that have but one node.
-    fn lower(&mut self) {
-        loop {
-            let root = std::mem::replace(&mut self.root, Node::Leaf(Leaf::new()));
-            match root.lowered(&mut self.memory_bytes) {
-                Ok(lower) => self.root = lower,
-                Err(root) => {
-                    self.root = root;
-                    return;
-                }
-            }
-        }
-    }
-}
-
-fn check_length(key: &[u8]) {
-    assert!((1..=MAX_KEY_BYTES).contains(&key.len()), "key of {} bytes", key.len());
 }
 
 #[cfg(test)]

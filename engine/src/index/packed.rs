@@ -1,84 +1,141 @@
-//! The codec of every index node: a sorted run of keys in one allocation.
+//! The codec of every index node: a sorted run of keys in one block, to be read. `edit.rs` changes it.
 //!
 //! ```text
-//! prefix | heads, 2 bytes each | marks | values | tails
+//! header | prefix | heads, 2 bytes each | lengths, 1 or 2 bytes each | values | tails
 //! ```
 //!
 //! The prefix that all keys share is stored once. What follows it, a key's suffix, is cut into a
-//! head (its first two bytes, padded with zeros) and a tail. Heads lie side by side, so a search
-//! counts the smaller ones in a few vector instructions and two or three cache lines, and looks at
-//! tails only where heads are equal. A mark holds where the key's tail ends, and in its top two
-//! bits how many bytes of the head are real.
+//! head (its first two bytes, padded with zeros) and a tail. Header, prefix, heads and lengths are the
+//! first few cache lines: a search counts the smaller heads in a few vector instructions, and then knows
+//! where the value is and, by a sum over the lengths of the suffixes before, the tail. So it waits for
+//! memory twice: for those lines, and for value and tail together.
 
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use super::memory::allocated_bytes;
-
 /// Bytes of a suffix that its head holds.
-const HEAD_BYTES: usize = 2;
+pub(super) const HEAD_BYTES: usize = 2;
+/// len u16 | prefix_len u16 | used u16 | wide u8 | short u8: some suffix may be shorter than a head
+pub(super) const HEADER_BYTES: usize = 8;
+/// Every other byte.
+const PAIR_LANES: u64 = 0x00ff_00ff_00ff_00ff;
+/// Heads in a cache line.
+const LINE_HEADS: usize = 32;
+/// Longest suffix of a run whose lengths take one byte.
+pub(super) const NARROW_SUFFIX_BYTES: usize = u8::MAX as usize;
 
-/// A sorted run of distinct keys, each with `VALUE` bytes of its own.
-///
-/// `MARK` is the size of a mark: 2 allows tails of 16 KiB in all, 4 allows 1 GiB.
-pub(super) struct Packed<const MARK: usize, const VALUE: usize> {
-    bytes: Vec<u8>,
-    len: u16,
-    prefix_len: u16,
+/// Sizes of a run: they say where everything is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape<const VALUE: usize> {
+    /// Number of keys.
+    pub len: usize,
+    /// Bytes that all keys begin with.
+    pub prefix_len: usize,
+    /// Lengths take two bytes each.
+    pub wide: bool,
+}
+
+impl<const VALUE: usize> Shape<VALUE> {
+    pub fn length_bytes(self) -> usize {
+        1 + usize::from(self.wide)
+    }
+
+    /// What a key takes beside its tail.
+    pub fn entry_bytes(self) -> usize {
+        HEAD_BYTES + self.length_bytes() + VALUE
+    }
+
+    pub fn heads_at(self) -> usize {
+        HEADER_BYTES + self.prefix_len
+    }
+
+    pub fn lengths_at(self) -> usize {
+        self.heads_at() + self.len * HEAD_BYTES
+    }
+
+    pub fn values_at(self) -> usize {
+        self.lengths_at() + self.len * self.length_bytes()
+    }
+
+    pub fn tails_at(self) -> usize {
+        self.values_at() + self.len * VALUE
+    }
 }
 
 /// A suffix as it is stored; ordered as suffixes are, because a shorter head is padded with zeros.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Chopped<'a> {
-    head: u16,
-    head_len: usize,
-    tail: &'a [u8],
+#[derive(Clone, Copy)]
+pub(super) struct Chopped<'a> {
+    /// The first two bytes as a number.
+    pub head: u16,
+    /// Bytes of the whole suffix.
+    pub len: usize,
+    /// What follows the head.
+    pub tail: &'a [u8],
 }
 
 impl<'a> Chopped<'a> {
-    fn new(suffix: &'a [u8]) -> Chopped<'a> {
+    /// Cuts a suffix.
+    pub fn new(suffix: &'a [u8]) -> Chopped<'a> {
         match suffix {
-            [] => Chopped { head: 0, head_len: 0, tail: &[] },
-            [a] => Chopped { head: u16::from_be_bytes([*a, 0]), head_len: 1, tail: &[] },
-            [a, b, tail @ ..] => Chopped { head: u16::from_be_bytes([*a, *b]), head_len: 2, tail },
+            [] => Chopped { head: 0, len: 0, tail: &[] },
+            [a] => Chopped { head: u16::from_be_bytes([*a, 0]), len: 1, tail: &[] },
+            [a, b, tail @ ..] => Chopped { head: u16::from_be_bytes([*a, *b]), len: suffix.len(), tail },
         }
+    }
+
+    /// Compared with a suffix of the same head.
+    fn cmp_rest(&self, other: &Chopped<'_>) -> Ordering {
+        let real = |chopped: &Chopped<'_>| chopped.len.min(HEAD_BYTES);
+        real(self).cmp(&real(other)).then_with(|| self.tail.cmp(other.tail))
     }
 }
 
-impl<const MARK: usize, const VALUE: usize> Packed<MARK, VALUE> {
-    /// What a key costs beyond its tail.
-    pub const ENTRY_BYTES: usize = HEAD_BYTES + MARK + VALUE;
-    const END_BITS: u32 = MARK as u32 * 8 - 2;
-    /// Most bytes that the tails may take together.
-    pub const MAX_TAIL_BYTES: usize = (1 << Self::END_BITS) - 1;
+/// A sorted run of distinct keys, each with `VALUE` bytes of its own.
+#[derive(Clone, Copy)]
+pub(super) struct Packed<'a, const VALUE: usize> {
+    bytes: &'a [u8],
+    shape: Shape<VALUE>,
+}
 
-    /// No keys, no allocation.
-    pub const fn new() -> Self {
-        Packed { bytes: Vec::new(), len: 0, prefix_len: 0 }
+fn u16_at(bytes: &[u8], at: usize) -> usize {
+    usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
+}
+
+impl<'a, const VALUE: usize> Packed<'a, VALUE> {
+    /// The run that `bytes` begin with.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        let shape = Shape { len: u16_at(bytes, 0), prefix_len: u16_at(bytes, 2), wide: bytes[6] != 0 };
+        Packed { bytes, shape }
     }
 
-    /// How many keys there are.
-    pub fn len(&self) -> usize {
-        usize::from(self.len)
+    /// Number of keys.
+    pub fn len(self) -> usize {
+        self.shape.len
     }
 
-    /// Bytes of everything but the shared prefix.
-    pub fn body_bytes(&self) -> usize {
-        self.bytes.len() - self.prefix().len()
+    /// Where everything is.
+    pub fn shape(self) -> Shape<VALUE> {
+        self.shape
     }
 
-    /// What the allocation takes, slack included.
-    pub fn memory_bytes(&self) -> usize {
-        allocated_bytes(self.bytes.capacity())
+    /// Bytes of the whole run.
+    pub fn used_bytes(self) -> usize {
+        u16_at(self.bytes, 4)
+    }
+
+    /// Bytes of everything but the shared prefix and the header.
+    pub fn body_bytes(self) -> usize {
+        self.used_bytes() - self.shape.heads_at()
     }
 
     /// What all keys begin with; not always the longest such prefix.
-    pub fn prefix(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.prefix_len)]
+    pub fn prefix(self) -> &'a [u8] {
+        &self.bytes[HEADER_BYTES..self.shape.heads_at()]
     }
 
     /// The place of `key`, or the place where it would go.
-    pub fn search(&self, key: &[u8]) -> Result<usize, usize> {
+    #[inline]
+    pub fn search(self, key: &[u8]) -> Result<usize, usize> {
         let prefix = self.prefix();
         let Some(suffix) = key.strip_prefix(prefix) else {
             return Err(if key < prefix { 0 } else { self.len() });
@@ -87,8 +144,7 @@ impl<const MARK: usize, const VALUE: usize> Packed<MARK, VALUE> {
         let Range { start: mut low, end: mut high } = self.equal_heads(wanted.head);
         while low < high {
             let middle = low.midpoint(high);
-            let (head_len, tail) = self.rest(middle);
-            match head_len.cmp(&wanted.head_len).then_with(|| tail.cmp(wanted.tail)) {
+            match self.chopped(middle).cmp_rest(&wanted) {
                 Ordering::Less => low = middle + 1,
                 Ordering::Equal => return Ok(middle),
                 Ordering::Greater => high = middle,
@@ -97,343 +153,173 @@ impl<const MARK: usize, const VALUE: usize> Packed<MARK, VALUE> {
         Err(low)
     }
 
-    /// Whether all keys are smaller than `key`, which has the shared prefix. Looks at the last one only.
-    pub fn ends_before(&self, key: &[u8]) -> bool {
-        let Some(last) = self.len().checked_sub(1) else {
-            return true;
-        };
-        let (head_len, tail) = self.rest(last);
-        Chopped { head: self.head(last), head_len, tail } < Chopped::new(&key[self.prefix().len()..])
+    /// How many keys are not larger than `key`.
+    #[inline]
+    pub fn rank(self, key: &[u8]) -> usize {
+        match self.search(key) {
+            Ok(at) => at + 1,
+            Err(at) => at,
+        }
     }
 
-    /// The keys whose head is `head`; no branches, so that it compiles to vector instructions.
-    fn equal_heads(&self, head: u16) -> Range<usize> {
-        let (heads, _) = self.bytes[self.heads_at()..self.marks_at()].as_chunks::<HEAD_BYTES>();
-        let (mut below, mut through) = (0u16, 0u16);
-        for bytes in heads {
-            let other = u16::from_le_bytes(*bytes);
-            below += u16::from(other < head);
-            through += u16::from(other <= head);
-        }
-        usize::from(below)..usize::from(through)
+    /// Where value and tail of the first key lie that has the prefix and not a smaller head than `key`.
+    pub fn first_with_head_of(self, key: &[u8]) -> (u32, u32) {
+        let Some(suffix) = key.strip_prefix(self.prefix()) else { return (0, 0) };
+        let i = self.heads_below(Chopped::new(suffix).head);
+        let (value, tail) = (self.shape.values_at() + i * VALUE, self.shape.tails_at() + self.tail_start(i));
+        (value as u32, tail as u32)
+    }
+
+    fn heads(self) -> &'a [[u8; HEAD_BYTES]] {
+        self.bytes[self.shape.heads_at()..self.shape.lengths_at()].as_chunks().0
+    }
+
+    /// How many heads are smaller: a search without branches. Its steps depend on each other, so the
+    /// few cache lines are asked for at once before.
+    #[inline]
+    fn heads_below(self, head: u16) -> usize {
+        let heads = self.heads();
+        let last = heads.len() - 1;
+        let line = |n: usize| heads[last.min(n * LINE_HEADS)][0];
+        std::hint::black_box(line(0) ^ line(1) ^ line(2) ^ line(3));
+        heads.partition_point(|bytes| u16::from_le_bytes(*bytes) < head)
+    }
+
+    /// The keys whose head is `head`.
+    #[inline]
+    fn equal_heads(self, head: u16) -> Range<usize> {
+        let below = self.heads_below(head);
+        let equal = self.heads()[below..].iter().take_while(|bytes| u16::from_le_bytes(**bytes) == head);
+        below..below + equal.count()
     }
 
     /// The value of key `i`.
-    pub fn value(&self, i: usize) -> [u8; VALUE] {
-        assert!(i < self.len(), "value {i} of {}", self.len);
-        let at = self.values_at() + i * VALUE;
+    #[inline]
+    pub fn value(self, i: usize) -> [u8; VALUE] {
+        assert!(i < self.len(), "value {i} of {}", self.len());
+        let at = self.shape.values_at() + i * VALUE;
         let mut value = [0; VALUE];
         value.copy_from_slice(&self.bytes[at..at + VALUE]);
         value
     }
 
-    /// Replaces the value of key `i`.
-    pub fn set_value(&mut self, i: usize, value: [u8; VALUE]) {
-        assert!(i < self.len(), "value {i} of {}", self.len);
-        let at = self.values_at() + i * VALUE;
-        self.bytes[at..at + VALUE].copy_from_slice(&value);
+    /// All values, one behind the other.
+    pub fn values(self) -> &'a [[u8; VALUE]] {
+        self.bytes[self.shape.values_at()..self.shape.tails_at()].as_chunks().0
     }
 
-    /// Appends what follows the prefix in key `i` to `out`.
-    pub fn suffix_into(&self, i: usize, out: &mut Vec<u8>) {
-        let (head_len, tail) = self.rest(i);
-        out.extend_from_slice(&self.head(i).to_be_bytes()[..head_len]);
-        out.extend_from_slice(tail);
+    /// Bytes of the suffix of key `i`.
+    pub fn suffix_len(self, i: usize) -> usize {
+        let at = self.shape.lengths_at();
+        if self.shape.wide { u16_at(self.bytes, at + 2 * i) } else { usize::from(self.bytes[at + i]) }
+    }
+
+    fn head(self, i: usize) -> u16 {
+        u16::from_le_bytes(self.heads()[i])
+    }
+
+    /// Where the tail of key `i` begins, counted from the first tail.
+    #[inline]
+    pub fn tail_start(self, i: usize) -> usize {
+        self.tail_bytes(0..i)
+    }
+
+    /// Bytes of the tails of these keys.
+    #[inline]
+    fn tail_bytes(self, range: Range<usize>) -> usize {
+        if self.shape.wide || self.has_short() {
+            return range.map(|i| self.tail_len(i)).sum();
+        }
+        let at = self.shape.lengths_at();
+        let lengths = &self.bytes[at + range.start..at + range.end];
+        let (eights, rest) = lengths.as_chunks::<8>();
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        // Eight lengths at a time, in four lanes of 16 bits: a node's bytes fit into one.
+        let pairs = |eight: [u8; 8]| {
+            let eight = u64::from_le_bytes(eight);
+            (eight & PAIR_LANES) + (eight >> 8 & PAIR_LANES)
+        };
+        let lanes = eights.iter().fold(pairs(last), |sum, eight| sum + pairs(*eight));
+        (lanes.wrapping_mul(0x0001_0001_0001_0001) >> 48) as usize - range.len() * HEAD_BYTES
+    }
+
+    /// Whether there may be suffixes shorter than a head.
+    pub fn has_short(self) -> bool {
+        self.bytes[7] != 0
+    }
+
+    /// The suffix of key `i`.
+    pub fn chopped(self, i: usize) -> Chopped<'a> {
+        self.chopped_at(i, self.tail_start(i))
+    }
+
+    /// Bytes of the tail of key `i`.
+    pub fn tail_len(self, i: usize) -> usize {
+        self.suffix_len(i).saturating_sub(HEAD_BYTES)
+    }
+
+    /// The suffix of key `i`, whose tail begins at `start`.
+    #[inline]
+    pub fn chopped_at(self, i: usize, start: usize) -> Chopped<'a> {
+        let len = self.suffix_len(i);
+        let at = self.shape.tails_at() + start;
+        Chopped { head: self.head(i), len, tail: &self.bytes[at..at + len.saturating_sub(HEAD_BYTES)] }
+    }
+
+    /// The suffixes of these keys, in order.
+    pub fn suffixes(self, range: Range<usize>) -> impl Iterator<Item = Chopped<'a>> {
+        let mut start = self.tail_start(range.start);
+        range.map(move |i| {
+            let chopped = self.chopped_at(i, start);
+            start += chopped.tail.len();
+            chopped
+        })
+    }
+
+    /// The tails of these keys, as they lie.
+    pub fn tails(self, range: Range<usize>) -> &'a [u8] {
+        let start = self.shape.tails_at() + self.tail_start(range.start);
+        &self.bytes[start..start + self.tail_bytes(range)]
+    }
+
+    /// Heads, or lengths, or values of these keys, as they lie.
+    pub fn column(self, at: usize, width: usize, range: &Range<usize>) -> &'a [u8] {
+        &self.bytes[at + range.start * width..at + range.end * width]
     }
 
     /// Key `i`.
-    pub fn key(&self, i: usize) -> Vec<u8> {
+    pub fn key(self, i: usize) -> Vec<u8> {
         let mut key = self.prefix().to_vec();
-        self.suffix_into(i, &mut key);
+        self.chopped(i).append_to(&mut key);
         key
     }
 
     /// Bytes that key `i` takes in the body.
-    pub fn entry_bytes(&self, i: usize) -> usize {
-        Self::ENTRY_BYTES + self.rest(i).1.len()
+    pub fn entry_bytes(self, i: usize) -> usize {
+        self.shape.entry_bytes() + self.tail_len(i)
     }
 
-    /// Puts `key` in place `at`, which must be where [`search`](Self::search) said it would go.
-    pub fn insert_at(&mut self, at: usize, key: &[u8], value: [u8; VALUE]) {
-        assert!(at <= self.len(), "insert at {at} of {}", self.len);
-        if self.len == 0 {
-            let mut one = Builder::new(key, 1, 0);
-            one.push(&[], value);
-            *self = one.finish();
-            return;
-        }
-        let shared = common_prefix(self.prefix(), key);
-        if shared < self.prefix().len() {
-            *self = self.recoded(0..self.len(), shared);
-        }
-        self.insert_suffix(at, &key[shared..], value);
-    }
-
-    fn insert_suffix(&mut self, at: usize, suffix: &[u8], value: [u8; VALUE]) {
-        let Chopped { head, head_len, tail } = Chopped::new(suffix);
-        let old_len = self.bytes.len();
-        let (heads, marks, values, tails) =
-            (self.heads_at(), self.marks_at(), self.values_at(), self.tails_at());
-        let start = self.tail_start(at);
-        assert!(self.tail_start(self.len()) + tail.len() <= Self::MAX_TAIL_BYTES, "tails of a node overflow");
-        self.grow(Self::ENTRY_BYTES + tail.len());
-
-        // From the back, so that nothing is overwritten before it has moved.
-        let bytes = &mut self.bytes;
-        bytes.copy_within(tails + start..old_len, tails + start + Self::ENTRY_BYTES + tail.len());
-        bytes.copy_within(values + at * VALUE..tails + start, values + at * VALUE + Self::ENTRY_BYTES);
-        bytes.copy_within(marks + at * MARK..values + at * VALUE, marks + at * MARK + HEAD_BYTES + MARK);
-        bytes.copy_within(heads + at * HEAD_BYTES..marks + at * MARK, heads + (at + 1) * HEAD_BYTES);
-        self.len += 1;
-
-        let tail_at = self.tails_at() + start;
-        self.bytes[tail_at..tail_at + tail.len()].copy_from_slice(tail);
-        self.set_head(at, head);
-        self.set_mark(at, head_len, start + tail.len());
-        self.set_value(at, value);
-        self.shift_ends(at + 1, tail.len() as u32);
-    }
-
-    /// Takes key `at` out.
-    pub fn remove_at(&mut self, at: usize) {
-        assert!(at < self.len(), "remove {at} of {}", self.len);
-        if self.len == 1 {
-            *self = Self::new();
-            return;
-        }
-        let tail_len = self.rest(at).1.len();
-        let start = self.tail_start(at);
-        let (heads, marks, values, tails) =
-            (self.heads_at(), self.marks_at(), self.values_at(), self.tails_at());
-        self.shift_ends(at + 1, (tail_len as u32).wrapping_neg());
-
-        let bytes = &mut self.bytes;
-        bytes.copy_within(heads + (at + 1) * HEAD_BYTES..marks + at * MARK, heads + at * HEAD_BYTES);
-        bytes.copy_within(marks + (at + 1) * MARK..values + at * VALUE, marks + at * MARK - HEAD_BYTES);
-        bytes.copy_within(values + (at + 1) * VALUE..tails + start, values + at * VALUE - HEAD_BYTES - MARK);
-        bytes.copy_within(tails + start + tail_len.., tails + start - Self::ENTRY_BYTES);
-        bytes.truncate(bytes.len() - Self::ENTRY_BYTES - tail_len);
-        self.len -= 1;
-        // Shrinks rarely enough to be cheap, and often enough to give memory back.
-        if self.bytes.capacity() - self.bytes.len() > self.bytes.len() / 8 + 64 {
-            self.bytes.shrink_to(self.bytes.len() + slack(self.bytes.len()));
-        }
-    }
-
-    /// The keys of `range` in a run of their own, with the longest prefix that they share.
-    pub fn slice(&self, range: Range<usize>) -> Self {
-        if range.is_empty() {
-            return Self::new();
-        }
-        let shared = common_prefix(&self.key(range.start), &self.key(range.end - 1));
-        self.recoded(range, shared)
-    }
-
-    fn recoded(&self, range: Range<usize>, prefix_len: usize) -> Self {
-        let mut prefix = self.key(range.start);
-        prefix.truncate(prefix_len);
-        let mut builder = Builder::new(&prefix, range.len(), self.tail_bytes(range.clone(), prefix_len));
-        builder.extend(self, range);
-        builder.finish()
-    }
-
-    /// Bytes of the body once `key` were in, if it shortened the prefix as it must.
-    pub fn body_bytes_with(&self, key: &[u8]) -> usize {
-        let shared = common_prefix(self.prefix(), key);
-        let entries = (self.len() + 1) * Self::ENTRY_BYTES;
-        entries + self.tail_bytes(0..self.len(), shared) + (key.len() - shared).saturating_sub(HEAD_BYTES)
-    }
-
-    /// Bytes of the body of [`merged`](Self::merged).
-    pub fn merged_body_bytes(&self, between: Option<&[u8]>, right: &Self) -> usize {
-        let shared = self.shared_with(between, right);
-        let middle =
-            between.map_or(0, |key| Self::ENTRY_BYTES + (key.len() - shared).saturating_sub(HEAD_BYTES));
-        let tails = self.tail_bytes(0..self.len(), shared) + right.tail_bytes(0..right.len(), shared);
-        (self.len() + right.len()) * Self::ENTRY_BYTES + tails + middle
-    }
-
-    /// This run, `between` with a value of zeros, and `right`, all in one; the caller knows that they
-    /// are in order.
-    pub fn merged(&self, between: Option<&[u8]>, right: &Self) -> Self {
-        let count = self.len() + right.len() + usize::from(between.is_some());
-        let shared = self.shared_with(between, right);
-        let mut prefix = [self, right]
-            .into_iter()
-            .find(|run| run.len > 0)
-            .map(|run| run.key(0))
-            .or_else(|| between.map(<[u8]>::to_vec))
-            .unwrap_or_default();
-        prefix.truncate(shared);
-        let body = self.merged_body_bytes(between, right);
-        let mut builder = Builder::new(&prefix, count, body - count * Self::ENTRY_BYTES);
-        builder.extend(self, 0..self.len());
-        if let Some(key) = between {
-            builder.push(&key[shared..], [0; VALUE]);
-        }
-        builder.extend(right, 0..right.len());
-        builder.finish()
-    }
-
-    /// Length of the prefix that the first and the last key of a merger share.
-    fn shared_with(&self, between: Option<&[u8]>, right: &Self) -> usize {
-        let first = (self.len > 0).then(|| self.key(0)).or_else(|| between.map(<[u8]>::to_vec));
-        let last = right.len().checked_sub(1).map(|i| right.key(i)).or_else(|| between.map(<[u8]>::to_vec));
-        match (first, last) {
-            (Some(first), Some(last)) => common_prefix(&first, &last),
-            (Some(first), None) => common_prefix(&first, &self.key(self.len() - 1)),
-            (None, Some(last)) => common_prefix(&right.key(0), &last),
-            (None, None) => 0,
-        }
-    }
-
-    /// Gives slack back; for a run that is not expected to grow.
-    pub fn shrink_to_fit(&mut self) {
-        self.bytes.shrink_to_fit();
-    }
-
-    /// Bytes of the tails of `range` under a prefix of `prefix_len` bytes.
-    fn tail_bytes(&self, range: Range<usize>, prefix_len: usize) -> usize {
-        range
-            .map(|i| {
-                let (head_len, tail) = self.rest(i);
-                (self.prefix().len() + head_len + tail.len() - prefix_len).saturating_sub(HEAD_BYTES)
-            })
-            .sum()
-    }
-
-    fn grow(&mut self, extra: usize) {
-        let needed = self.bytes.len() + extra;
-        if needed > self.bytes.capacity() {
-            self.bytes.reserve_exact(extra + slack(needed));
-        }
-        self.bytes.resize(needed, 0);
-    }
-
-    fn heads_at(&self) -> usize {
-        usize::from(self.prefix_len)
-    }
-
-    fn marks_at(&self) -> usize {
-        self.heads_at() + self.len() * HEAD_BYTES
-    }
-
-    fn values_at(&self) -> usize {
-        self.marks_at() + self.len() * MARK
-    }
-
-    fn tails_at(&self) -> usize {
-        self.values_at() + self.len() * VALUE
-    }
-
-    fn head(&self, i: usize) -> u16 {
-        let at = self.heads_at() + i * HEAD_BYTES;
-        u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]])
-    }
-
-    fn set_head(&mut self, i: usize, head: u16) {
-        let at = self.heads_at() + i * HEAD_BYTES;
-        self.bytes[at..at + HEAD_BYTES].copy_from_slice(&head.to_le_bytes());
-    }
-
-    fn mark(&self, i: usize) -> u32 {
-        let at = self.marks_at() + i * MARK;
-        get_mark::<MARK>(&self.bytes[at..at + MARK])
-    }
-
-    fn set_mark(&mut self, i: usize, head_len: usize, end: usize) {
-        assert!(end <= Self::MAX_TAIL_BYTES, "tails of {end} bytes in a node");
-        let at = self.marks_at() + i * MARK;
-        let raw = (head_len as u32) << Self::END_BITS | end as u32;
-        self.bytes[at..at + MARK].copy_from_slice(&raw.to_le_bytes()[..MARK]);
-    }
-
-    /// Moves the ends of the tails from `from` on by `by` bytes, which may be a negative number in
-    /// two's complement: the bits above the ends come out as they were.
-    fn shift_ends(&mut self, from: usize, by: u32) {
-        let range = self.marks_at() + from * MARK..self.values_at();
-        let (marks, _) = self.bytes[range].as_chunks_mut::<MARK>();
-        for mark in marks {
-            let raw = get_mark::<MARK>(mark).wrapping_add(by);
-            mark.copy_from_slice(&raw.to_le_bytes()[..MARK]);
-        }
-    }
-
-    /// Where the tail of key `i` begins, counted from the first tail.
-    fn tail_start(&self, i: usize) -> usize {
-        if i == 0 { 0 } else { self.mark(i - 1) as usize & Self::MAX_TAIL_BYTES }
-    }
-
-    /// Bytes of the head of key `i` that are real, and the tail.
-    fn rest(&self, i: usize) -> (usize, &[u8]) {
-        let mark = self.mark(i);
-        let tails = self.tails_at();
-        let end = mark as usize & Self::MAX_TAIL_BYTES;
-        ((mark >> Self::END_BITS) as usize, &self.bytes[tails + self.tail_start(i)..tails + end])
+    /// Bytes that the tails of all keys would take, and the longest suffix, under a prefix of
+    /// `prefix_len` bytes, which is not longer than what they share.
+    pub fn under_prefix(self, range: Range<usize>, prefix_len: usize) -> (usize, usize) {
+        let own = self.shape.prefix_len;
+        range.fold((0, 0), |(tails, longest), i| {
+            let suffix = own + self.suffix_len(i) - prefix_len;
+            (tails + suffix.saturating_sub(HEAD_BYTES), longest.max(suffix))
+        })
     }
 }
 
-fn get_mark<const MARK: usize>(bytes: &[u8]) -> u32 {
-    let mut raw = [0; 4];
-    raw[..MARK].copy_from_slice(bytes);
-    u32::from_le_bytes(raw)
-}
-
-/// Room left for growth: more would waste memory, less would reallocate too often.
-fn slack(bytes: usize) -> usize {
-    bytes / 16 + 16
+impl Chopped<'_> {
+    /// Appends the suffix to `out`.
+    pub fn append_to(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head.to_be_bytes()[..self.len.min(HEAD_BYTES)]);
+        out.extend_from_slice(self.tail);
+    }
 }
 
 /// How many bytes `a` and `b` have in common from the beginning.
 pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
-}
-
-/// Fills a run whose number of keys and bytes are known, key by key.
-struct Builder<const MARK: usize, const VALUE: usize> {
-    run: Packed<MARK, VALUE>,
-    next: usize,
-    end: usize,
-    key: Vec<u8>,
-}
-
-impl<const MARK: usize, const VALUE: usize> Builder<MARK, VALUE> {
-    fn new(prefix: &[u8], count: usize, tail_bytes: usize) -> Self {
-        let total = prefix.len() + count * Packed::<MARK, VALUE>::ENTRY_BYTES + tail_bytes;
-        let mut bytes = Vec::new();
-        bytes.reserve_exact(total + slack(total));
-        bytes.extend_from_slice(prefix);
-        bytes.resize(total, 0);
-        let len = u16::try_from(count).expect("a node has few keys");
-        let prefix_len = u16::try_from(prefix.len()).expect("keys are at most 4 KiB");
-        Builder { run: Packed { bytes, len, prefix_len }, next: 0, end: 0, key: Vec::new() }
-    }
-
-    fn push(&mut self, suffix: &[u8], value: [u8; VALUE]) {
-        let Chopped { head, head_len, tail } = Chopped::new(suffix);
-        let at = self.run.tails_at() + self.end;
-        self.run.bytes[at..at + tail.len()].copy_from_slice(tail);
-        self.end += tail.len();
-        self.run.set_head(self.next, head);
-        self.run.set_mark(self.next, head_len, self.end);
-        self.run.set_value(self.next, value);
-        self.next += 1;
-    }
-
-    fn extend(&mut self, from: &Packed<MARK, VALUE>, range: Range<usize>) {
-        let mut key = std::mem::take(&mut self.key);
-        for i in range {
-            key.clear();
-            key.extend_from_slice(from.prefix());
-            from.suffix_into(i, &mut key);
-            self.push(&key[usize::from(self.run.prefix_len)..], from.value(i));
-        }
-        self.key = key;
-    }
-
-    fn finish(self) -> Packed<MARK, VALUE> {
-        assert_eq!(self.next, self.run.len(), "keys of a built node");
-        assert_eq!(self.run.tails_at() + self.end, self.run.bytes.len(), "bytes of a built node");
-        self.run
-    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::node::Node;
+use super::arena::GRANULE_BYTES;
 use super::*;
 
 /// Deterministic xorshift64*.
@@ -71,66 +71,96 @@ fn location(n: u64) -> Location {
     Location::new(n % Location::MAX_AREA_BYTES, 31)
 }
 
-/// Walks the whole tree: order, separators, depth, counts; returns the bytes it takes.
+/// An index and the arena that it alone lives in.
+#[derive(Default)]
+struct Owner {
+    arena: IndexArena,
+    index: PartitionIndex,
+}
+
+impl Owner {
+    fn insert(&mut self, key: &[u8], at: Location) -> Option<Location> {
+        self.index.insert(&mut self.arena, key, at)
+    }
+
+    fn remove(&mut self, key: &[u8]) -> Option<Location> {
+        self.index.remove(&mut self.arena, key)
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Location> {
+        self.index.get(&self.arena, key)
+    }
+
+    fn count(&self, start: Bound<&[u8]>, end: Bound<&[u8]>) -> u64 {
+        self.index.count(&self.arena, start, end)
+    }
+}
+
+/// What a walk over the nodes below one finds.
+#[derive(Default)]
+struct Found {
+    leaves: usize,
+    inner: usize,
+    records: u64,
+    bytes: usize,
+}
+
+/// Walks all nodes below one: order, separators, counts.
 fn recount(
-    node: &Node,
-    depth: usize,
-    leaf_depth: &mut Option<usize>,
+    arena: &IndexArena,
+    (block, levels): (Handle, u8),
     low: &[u8],
     high: Option<&[u8]>,
-) -> usize {
-    match node {
-        Node::Leaf(leaf) => {
-            assert_eq!(*leaf_depth.get_or_insert(depth), depth, "leaves are equally deep");
-            assert!(depth == 0 || leaf.len() > 0, "an empty leaf below the root");
-            let key = |i: usize| {
-                let mut key = leaf.prefix().to_vec();
-                leaf.suffix_into(i, &mut key);
-                key
-            };
-            for i in 0..leaf.len() {
-                assert!(key(i).as_slice() >= low, "key below its separator");
-                assert!(high.is_none_or(|high| key(i).as_slice() < high), "key above its separator");
-                assert!(i == 0 || key(i - 1) < key(i), "keys out of order");
-            }
-            leaf.memory_bytes()
+    found: &mut Found,
+) {
+    if levels == 0 {
+        let leaf = leaf(arena, block);
+        assert!(leaf.len() > 0, "an empty leaf");
+        for i in 0..leaf.len() {
+            assert!(leaf.key(i).as_slice() >= low, "key below its separator");
+            assert!(high.is_none_or(|high| leaf.key(i).as_slice() < high), "key above its separator");
+            assert!(i == 0 || leaf.key(i - 1) < leaf.key(i), "keys out of order");
         }
-        Node::Inner(inner) => {
-            let children = inner.children();
-            assert!(!children.is_empty() && (depth > 0 || children.len() > 1), "a level too many");
-            assert_eq!(children.iter().map(Node::records).sum::<u64>(), node.records(), "count of keys");
-            let mut bytes = inner.memory_bytes();
-            for (i, child) in children.iter().enumerate() {
-                let from = if i == 0 { low.to_vec() } else { inner.separator(i) };
-                let to = if i + 1 == children.len() {
-                    high.map(<[u8]>::to_vec)
-                } else {
-                    Some(inner.separator(i + 1))
-                };
-                bytes += recount(child, depth + 1, leaf_depth, &from, to.as_deref());
-            }
-            bytes
-        }
+        found.leaves += 1;
+        found.records += leaf.len() as u64;
+        found.bytes += leaf.used_bytes().next_multiple_of(GRANULE_BYTES);
+        return;
+    }
+    let node = inner(arena, block);
+    found.inner += 1;
+    found.bytes += node.used_bytes().next_multiple_of(GRANULE_BYTES);
+    assert!(node.len() > 0, "an empty inner node");
+    for i in 0..node.len() {
+        // The first separator separates nothing.
+        let from = if i == 0 { low.to_vec() } else { node.key(i) };
+        assert!(i == 0 || node.key(i - 1) < node.key(i), "separators out of order");
+        let to = if i + 1 == node.len() { high.map(<[u8]>::to_vec) } else { Some(node.key(i + 1)) };
+        let before = found.records;
+        recount(arena, (node.child(i).block, levels - 1), &from, to.as_deref(), found);
+        assert_eq!(found.records - before, u64::from(node.child(i).records), "count of keys");
     }
 }
 
-/// Leaves and inner nodes of a tree.
-fn nodes(node: &Node) -> (usize, usize) {
-    match node {
-        Node::Leaf(_) => (1, 0),
-        Node::Inner(inner) => inner.children().iter().map(nodes).fold((0, 1), |a, b| (a.0 + b.0, a.1 + b.1)),
+fn nodes(owner: &Owner) -> Found {
+    let mut found = Found::default();
+    if !owner.index.is_empty() {
+        recount(&owner.arena, (owner.index.root, owner.index.levels), &[], None, &mut found);
     }
+    found
 }
 
-fn verify(index: &PartitionIndex) {
-    assert_eq!(recount(&index.root, 0, &mut None, &[], None), index.memory_bytes(), "bytes of memory");
+fn verify(owner: &Owner) {
+    let index = &owner.index;
+    let found = nodes(owner);
+    assert_eq!((found.records, found.bytes), (index.len(), owner.arena.used_bytes()), "keys and bytes");
+    assert!(index.levels == 0 || inner(&owner.arena, index.root).len() > 1, "a level too many");
 }
 
 type Model = BTreeMap<Vec<u8>, Location>;
 
-fn forward(index: &PartitionIndex, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Vec<(Vec<u8>, Location)> {
+fn forward(index: &Owner, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Vec<(Vec<u8>, Location)> {
     let mut out = Vec::new();
-    let mut iter = index.iter(start, end);
+    let mut iter = index.index.iter(&index.arena, start, end);
     while let Some((key, location)) = iter.next() {
         out.push((key.to_vec(), location));
     }
@@ -138,9 +168,9 @@ fn forward(index: &PartitionIndex, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Ve
     out
 }
 
-fn backward(index: &PartitionIndex, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Vec<(Vec<u8>, Location)> {
+fn backward(index: &Owner, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Vec<(Vec<u8>, Location)> {
     let mut out = Vec::new();
-    let mut iter = index.iter_rev(start, end);
+    let mut iter = index.index.iter_rev(&index.arena, start, end);
     while let Some((key, location)) = iter.next() {
         out.push((key.to_vec(), location));
     }
@@ -163,7 +193,7 @@ fn expected(model: &Model, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Vec<(Vec<u
     model.iter().filter(|(key, _)| above(key) && below(key)).map(|(key, at)| (key.clone(), *at)).collect()
 }
 
-fn verify_ranges(index: &PartitionIndex, model: &Model, rng: &mut Rng, keys: Keys, rounds: usize) {
+fn verify_ranges(index: &Owner, model: &Model, rng: &mut Rng, keys: Keys, rounds: usize) {
     for _ in 0..rounds {
         let present = |rng: &mut Rng| {
             let n = rng.below(model.len().max(1) as u64) as usize;
@@ -185,6 +215,21 @@ fn verify_ranges(index: &PartitionIndex, model: &Model, rng: &mut Rng, keys: Key
     }
 }
 
+/// Lookups side by side find what lookups one by one do.
+fn verify_lookups(index: &Owner, model: &Model, rng: &mut Rng, keys: Keys) {
+    let some = model.keys().step_by(1 + rng.below(9) as usize).take(100).cloned();
+    let mut wanted: Vec<Vec<u8>> = some.collect();
+    wanted.extend((0..50).map(|_| keys(rng)));
+    let mut lookups: Vec<_> = wanted.iter().map(|key| index.index.lookup(key)).collect();
+    let nothing = PartitionIndex::new();
+    lookups.push(nothing.lookup(b"k"));
+    look_up(&index.arena, &mut lookups);
+    for (key, lookup) in wanted.iter().zip(&lookups) {
+        assert_eq!(lookup.found(), model.get(key).copied(), "look up {key:?}");
+    }
+    assert_eq!(lookups.last().and_then(Lookup::found), None);
+}
+
 fn own(bound: Bound<&[u8]>) -> Bound<Vec<u8>> {
     bound.map(<[u8]>::to_vec)
 }
@@ -194,27 +239,16 @@ fn lend(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
 }
 
 /// One random change, made to both.
-fn change(index: &mut PartitionIndex, model: &mut Model, rng: &mut Rng, keys: Keys, removals: u64) {
+fn change(index: &mut Owner, model: &mut Model, rng: &mut Rng, keys: Keys, removals: u64) {
     let key = keys(rng);
     let at = location(rng.next());
     if rng.below(100) < removals {
         assert_eq!(index.remove(&key), model.remove(&key), "remove {key:?}");
     } else {
-        match rng.below(8) {
-            0 => assert_eq!(index.append(&key, at), model.insert(key.clone(), at), "append {key:?}"),
-            1 => {
-                let held = model.get(&key).copied();
-                let from = if rng.below(2) == 0 { held.unwrap_or(at) } else { location(rng.next()) };
-                assert_eq!(index.replace(&key, from, at), held == Some(from), "replace {key:?}");
-                if held == Some(from) {
-                    model.insert(key.clone(), at);
-                }
-            }
-            _ => assert_eq!(index.insert(&key, at), model.insert(key.clone(), at), "insert {key:?}"),
-        }
+        assert_eq!(index.insert(&key, at), model.insert(key.clone(), at), "insert {key:?}");
     }
     assert_eq!(index.get(&key), model.get(&key).copied(), "get {key:?}");
-    assert_eq!(index.len(), model.len() as u64, "len");
+    assert_eq!(index.index.len(), model.len() as u64, "len");
 }
 
 #[test]
@@ -223,7 +257,7 @@ fn random_changes_agree_with_a_plain_map() {
         for seed in 1..=3u64 {
             println!("family {name}, seed {seed}");
             let mut rng = Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-            let (mut index, mut model) = (PartitionIndex::new(), Model::new());
+            let (mut index, mut model) = (Owner::default(), Model::new());
             // Grows, stays, and shrinks to nearly nothing.
             for removals in [5, 50, 97] {
                 for step in 0..4000 {
@@ -236,6 +270,7 @@ fn random_changes_agree_with_a_plain_map() {
                 verify_ranges(&index, &model, &mut rng, keys, 2);
                 let absent = keys(&mut rng);
                 assert_eq!(index.get(&absent), model.get(&absent).copied());
+                verify_lookups(&index, &model, &mut rng, keys);
             }
         }
     }
@@ -243,34 +278,28 @@ fn random_changes_agree_with_a_plain_map() {
 
 #[test]
 fn keys_in_ascending_order_fill_leaves() {
-    let mut index = PartitionIndex::new();
-    let mut appended = PartitionIndex::new();
+    let mut index = Owner::default();
     for n in 0..100_000u64 {
         let key = format!("user:{n:010}").into_bytes();
         assert_eq!(index.insert(&key, location(n + 1)), None);
-        assert_eq!(appended.append(&key, location(n + 1)), None);
     }
     verify(&index);
-    verify(&appended);
-    assert_eq!(forward(&index, Bound::Unbounded, Bound::Unbounded), {
-        forward(&appended, Bound::Unbounded, Bound::Unbounded)
-    });
     // 128 keys a leaf; inner nodes seven eighths full, under a root.
     let leaves = 100_000usize.div_ceil(128);
-    assert_eq!(nodes(&appended.root), (leaves, leaves.div_ceil(112) + 1));
-    assert_eq!(nodes(&index.root), nodes(&appended.root));
-    // 8 of location, 2 of mark, 3 of suffix, the rest for leaves and separators.
-    let bytes_per_key = appended.memory_bytes() as f64 / appended.len() as f64;
-    assert!(bytes_per_key < 14.0, "{bytes_per_key} bytes a key");
-    assert_eq!(appended.append(b"user:0000000000", location(7)), Some(location(1)), "a key out of order");
-    assert_eq!(appended.append(b"aaa", location(8)), None, "a key out of order");
-    assert_eq!(appended.get(b"aaa"), Some(location(8)));
-    verify(&appended);
+    let found = nodes(&index);
+    assert_eq!((found.leaves, found.inner), (leaves, leaves.div_ceil(112) + 1));
+    // 8 of location, 1 of length, 3 of suffix, the rest for leaves and separators.
+    let bytes_per_key = index.arena.used_bytes() as f64 / index.index.len() as f64;
+    assert!(bytes_per_key < 13.0, "{bytes_per_key} bytes a key");
+    assert_eq!(index.insert(b"user:0000000000", location(7)), Some(location(1)), "a key out of order");
+    assert_eq!(index.insert(b"aaa", location(8)), None, "a key out of order");
+    assert_eq!(index.get(b"aaa"), Some(location(8)));
+    verify(&index);
 }
 
 #[test]
 fn keys_in_descending_order_are_found() {
-    let mut index = PartitionIndex::new();
+    let mut index = Owner::default();
     for n in (0..20_000u64).rev() {
         assert_eq!(index.insert(&n.to_be_bytes(), location(n)), None);
     }
@@ -280,22 +309,22 @@ fn keys_in_descending_order_are_found() {
 
 #[test]
 fn an_empty_index_takes_nothing() {
-    let mut index = PartitionIndex::new();
+    let mut index = Owner::default();
     assert!(size_of::<PartitionIndex>() < 200);
-    assert_eq!((index.len(), index.memory_bytes()), (0, 0));
+    assert_eq!((index.index.len(), index.arena.used_bytes()), (0, 0));
     assert_eq!(index.get(b"a"), None);
     assert_eq!(index.remove(b"a"), None);
-    assert!(index.iter(Bound::Unbounded, Bound::Unbounded).next().is_none());
-    assert!(index.iter_rev(Bound::Unbounded, Bound::Unbounded).next().is_none());
+    assert!(index.index.iter(&index.arena, Bound::Unbounded, Bound::Unbounded).next().is_none());
+    assert!(index.index.iter_rev(&index.arena, Bound::Unbounded, Bound::Unbounded).next().is_none());
     assert_eq!(index.count(Bound::Unbounded, Bound::Unbounded), 0);
-    assert!(index.drain_some(1, &mut |_| panic!("nothing to drain")));
+    assert!(index.index.drain_some(&mut index.arena, 1, &mut |_| panic!("nothing to drain")));
 }
 
 #[test]
 fn removal_gives_memory_back() {
     for (name, keys) in FAMILIES {
         let mut rng = Rng(11);
-        let (mut index, mut model) = (PartitionIndex::new(), Model::new());
+        let (mut index, mut model) = (Owner::default(), Model::new());
         for _ in 0..20_000 {
             let (key, at) = (keys(&mut rng), location(rng.next()));
             index.insert(&key, at);
@@ -309,16 +338,16 @@ fn removal_gives_memory_back() {
             assert!(index.remove(&key).is_some());
         }
         verify(&index);
-        let mut fresh = PartitionIndex::new();
+        let mut fresh = Owner::default();
         for (n, key) in &order {
             fresh.insert(key, location(*n));
         }
-        let (left, fresh) = (index.memory_bytes(), fresh.memory_bytes());
+        let (left, fresh) = (index.arena.used_bytes(), fresh.arena.used_bytes());
         assert!(left < fresh * 3 / 2, "{name}: what is left takes {left} bytes, and {fresh} in a new index");
         for (_, key) in order {
             assert!(index.remove(&key).is_some());
         }
-        assert_eq!((index.len(), index.memory_bytes()), (0, 0), "{name}");
+        assert_eq!((index.index.len(), index.arena.used_bytes()), (0, 0), "{name}");
     }
 }
 
@@ -326,7 +355,7 @@ fn removal_gives_memory_back() {
 fn draining_hands_every_location_out_once_in_bounded_steps() {
     for (name, keys) in FAMILIES {
         let mut rng = Rng(5);
-        let (mut index, mut model) = (PartitionIndex::new(), Model::new());
+        let (mut index, mut model) = (Owner::default(), Model::new());
         for _ in 0..3_000 {
             let (key, at) = (keys(&mut rng), location(rng.next()));
             index.insert(&key, at);
@@ -334,13 +363,14 @@ fn draining_hands_every_location_out_once_in_bounded_steps() {
         }
         let mut drained: Vec<u64> = Vec::new();
         loop {
-            let (before, bytes, most) = (drained.len(), index.memory_bytes(), 1 + rng.below(300) as usize);
-            let done = index.drain_some(most, &mut |at| drained.push(at.to_raw()));
+            let (before, bytes, most) =
+                (drained.len(), index.arena.used_bytes(), 1 + rng.below(300) as usize);
+            let done = index.index.drain_some(&mut index.arena, most, &mut |at| drained.push(at.to_raw()));
             assert_eq!(drained.len() - before, most.min(model.len() - before), "{name}: keys in a step");
-            assert_eq!(index.len(), (model.len() - drained.len()) as u64);
-            assert!(index.memory_bytes() <= bytes, "{name}: memory comes back");
+            assert_eq!(index.index.len(), (model.len() - drained.len()) as u64);
+            assert!(index.arena.used_bytes() <= bytes, "{name}: memory comes back");
             verify(&index);
-            assert_eq!(done, index.is_empty());
+            assert_eq!(done, index.index.is_empty());
             if done {
                 break;
             }
@@ -349,25 +379,25 @@ fn draining_hands_every_location_out_once_in_bounded_steps() {
         want.sort_unstable();
         drained.sort_unstable();
         assert_eq!(drained, want, "{name}");
-        assert_eq!(index.memory_bytes(), 0, "{name}");
+        assert_eq!(index.arena.used_bytes(), 0, "{name}");
     }
 }
 
 #[test]
 fn seeking_goes_both_ways_and_keeps_the_other_end() {
-    let mut index = PartitionIndex::new();
+    let mut index = Owner::default();
     for n in 0..5_000u32 {
         index.insert(&n.to_be_bytes(), location(u64::from(n)));
     }
     let (start, end) = (10u32.to_be_bytes(), 4_000u32.to_be_bytes());
-    let mut iter = index.iter(Bound::Included(&start), Bound::Excluded(&end));
+    let mut iter = index.index.iter(&index.arena, Bound::Included(&start), Bound::Excluded(&end));
     for (to, want) in
         [(3_000u32, Some(3_000)), (20, Some(20)), (3_999, Some(3_999)), (4_000, None), (5, Some(5))]
     {
         iter.seek(Bound::Included(&to.to_be_bytes()));
         assert_eq!(iter.next().map(|(_, at)| at), want.map(location), "seek {to}");
     }
-    let mut iter = index.iter(Bound::Unbounded, Bound::Unbounded);
+    let mut iter = index.index.iter(&index.arena, Bound::Unbounded, Bound::Unbounded);
     for to in [4_990u32, 100, 4_000] {
         iter.seek(Bound::Excluded(&to.to_be_bytes()));
         let mut want = to + 1;
@@ -377,7 +407,7 @@ fn seeking_goes_both_ways_and_keeps_the_other_end() {
         }
         assert_eq!(want, 5_000, "after seek {to}");
     }
-    let mut iter = index.iter_rev(Bound::Included(&start), Bound::Unbounded);
+    let mut iter = index.index.iter_rev(&index.arena, Bound::Included(&start), Bound::Unbounded);
     for (to, want) in
         [(3_000u32, Some(2_999)), (20, Some(19)), (11, Some(10)), (10, None), (5_000, Some(4_999))]
     {
@@ -389,11 +419,11 @@ fn seeking_goes_both_ways_and_keeps_the_other_end() {
 #[test]
 #[should_panic(expected = "key of 0 bytes")]
 fn an_empty_key_is_refused() {
-    PartitionIndex::new().insert(b"", location(1));
+    Owner::default().insert(b"", location(1));
 }
 
 #[test]
 #[should_panic(expected = "key of 4097 bytes")]
 fn a_key_beyond_the_limit_is_refused() {
-    PartitionIndex::new().insert(&[1; MAX_KEY_BYTES + 1], location(1));
+    Owner::default().insert(&[1; MAX_KEY_BYTES + 1], location(1));
 }

@@ -1,0 +1,278 @@
+//! The tree above the leaves: inner nodes, and the walks down that change something.
+
+use super::arena::{Handle, IndexArena};
+use super::edit::{Builder, Run, merged_body_bytes};
+use super::leaf::{self, leaf};
+use super::packed::Packed;
+use crate::Location;
+
+/// Bytes of a child in an inner node: its block u32 | its keys u32
+const CHILD_BYTES: usize = 8;
+/// Most children of an inner node.
+const MAX_CHILDREN: usize = 128;
+/// An inner node with fewer children looks for a neighbour to merge with.
+const SMALL_CHILDREN: usize = MAX_CHILDREN / 4;
+/// A merger must leave room to grow.
+const MERGED_CHILDREN: usize = MAX_CHILDREN * 3 / 4;
+/// Size at which an inner node splits though it has few children: long separators.
+const MAX_BODY_BYTES: usize = 16 * 1024;
+const MERGED_BODY_BYTES: usize = MAX_BODY_BYTES * 3 / 4;
+
+/// An inner node, to be read: children, in order, each with a key that none of its keys is smaller than
+/// (its separator), and that all keys of the children before are smaller than. The first one's separator
+/// separates nothing: what is smaller goes there too.
+pub(super) type Inner<'a> = Packed<'a, CHILD_BYTES>;
+
+/// One child of an inner node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Child {
+    /// Where it is.
+    pub block: Handle,
+    /// Keys below it.
+    pub records: u32,
+}
+
+impl Child {
+    fn encode(self) -> [u8; CHILD_BYTES] {
+        (u64::from(self.records) << 32 | u64::from(self.block.to_raw())).to_le_bytes()
+    }
+
+    pub fn decode(raw: [u8; CHILD_BYTES]) -> Child {
+        let raw = u64::from_le_bytes(raw);
+        Child { block: Handle::from_raw(raw as u32), records: (raw >> 32) as u32 }
+    }
+}
+
+/// The inner node in this block.
+pub(super) fn inner(arena: &IndexArena, block: Handle) -> Inner<'_> {
+    Packed::new(arena.bytes(block))
+}
+
+impl Inner<'_> {
+    /// The child whose range holds `key`.
+    #[inline]
+    pub fn child_of(self, key: &[u8]) -> usize {
+        self.rank(key).saturating_sub(1)
+    }
+
+    /// Child `i`.
+    #[inline]
+    pub fn child(self, i: usize) -> Child {
+        Child::decode(self.value(i))
+    }
+
+    /// Keys below the first `children` children.
+    pub fn records_before(self, children: usize) -> u64 {
+        self.values()[..children].iter().map(|raw| u64::from(Child::decode(*raw).records)).sum()
+    }
+}
+
+/// What did not fit into a node.
+pub(super) struct Split {
+    /// No key of `right` is smaller, and every key left of it is.
+    pub separator: Vec<u8>,
+    /// The new neighbour to the right.
+    pub right: Handle,
+    /// Keys in it.
+    pub records: u32,
+}
+
+/// What an insert did to a node.
+pub(super) struct Inserted {
+    /// Where the node is now.
+    pub block: Handle,
+    /// The location that the key had before.
+    pub old: Option<Location>,
+    /// The node's new neighbour, if it had to split.
+    pub split: Option<Split>,
+}
+
+/// What a removal did to a node.
+pub(super) struct Removed {
+    /// Where the node is now; nowhere if that was its last key.
+    pub block: Option<Handle>,
+    /// The location that the key had.
+    pub old: Location,
+    /// The node should look for a neighbour to merge with.
+    small: bool,
+}
+
+/// Sets the location of `key` below the node in `block`, which has so many levels of inner nodes.
+pub(super) fn insert(
+    arena: &mut IndexArena,
+    (block, levels): (Handle, u8),
+    key: &[u8],
+    location: Location,
+    rightmost: bool,
+) -> Inserted {
+    if levels == 0 {
+        return match leaf(arena, block).search(key) {
+            Ok(at) => {
+                let old = Some(leaf(arena, block).location(at));
+                leaf::set_location(arena, block, at, location);
+                Inserted { block, old, split: None }
+            }
+            Err(at) => {
+                let (block, split) = leaf::insert_at(arena, block, at, key, location, rightmost);
+                Inserted { block, old: None, split }
+            }
+        };
+    }
+    let node = inner(arena, block);
+    let i = node.child_of(key);
+    let (child, rightmost) = (node.child(i), rightmost && i + 1 == node.len());
+    let Inserted { block: child_block, old, split } =
+        insert(arena, (child.block, levels - 1), key, location, rightmost);
+    let gone = split.as_ref().map_or(0, |split| split.records);
+    let records = child.records + u32::from(old.is_none()) - gone;
+    let now = Child { block: child_block, records };
+    let mut run = Run::at(arena, block);
+    if now != child {
+        run.set_value(i, now.encode());
+    }
+    let split = split.and_then(|split| adopt(&mut run, i, &split, rightmost));
+    Inserted { block: run.block, old, split }
+}
+
+/// Takes the new neighbour of child `i` in; what does not fit comes back.
+fn adopt(run: &mut Run<'_, CHILD_BYTES>, i: usize, split: &Split, rightmost: bool) -> Option<Split> {
+    if matches!(run.read().search(&split.separator), Ok(0) | Err(0)) {
+        // Keys below the first separator have come: a smaller one.
+        run.set_key(0, below(&split.separator));
+    }
+    run.insert_at(i + 1, &split.separator, Child { block: split.right, records: split.records }.encode());
+    let node = run.read();
+    let count = node.len();
+    if count <= MAX_CHILDREN && (node.body_bytes() <= MAX_BODY_BYTES || count <= 3) {
+        return None;
+    }
+    // Keys that come in ascending order never come back to the left half.
+    let middle = if rightmost { count - 1 - count / 8 } else { count / 2 };
+    let separator = node.key(middle);
+    let records = node.records_before(count) - node.records_before(middle);
+    let right = run.split_off(middle);
+    Some(Split { separator, right, records: records as u32 })
+}
+
+/// A key that is smaller than a separator.
+fn below(separator: &[u8]) -> &[u8] {
+    &separator[..separator.len() - 1]
+}
+
+/// A root over a node of so many keys and what did not fit into it.
+pub(super) fn root_over(arena: &mut IndexArena, left: Child, split: &Split) -> Handle {
+    let block = Builder::one(below(&split.separator), left.encode()).store(arena);
+    let mut run = Run::at(arena, block);
+    run.insert_at(1, &split.separator, Child { block: split.right, records: split.records }.encode());
+    run.block
+}
+
+/// Takes `key` out below a node.
+pub(super) fn remove(arena: &mut IndexArena, (block, levels): (Handle, u8), key: &[u8]) -> Option<Removed> {
+    if levels == 0 {
+        let at = leaf(arena, block).search(key).ok()?;
+        let old = leaf(arena, block).location(at);
+        let block = leaf::remove_at(arena, block, at);
+        let small = block.is_some_and(|block| leaf(arena, block).is_small());
+        return Some(Removed { block, old, small });
+    }
+    let i = inner(arena, block).child_of(key);
+    let child = inner(arena, block).child(i);
+    let Removed { block: child_block, old, small } = remove(arena, (child.block, levels - 1), key)?;
+    let block = child_changed(arena, block, i, child_block.map(|block| (block, child.records - 1)));
+    let block = block.map(|block| if small { mend(arena, (block, levels), i) } else { block });
+    let small = block.is_some_and(|block| inner(arena, block).len() < SMALL_CHILDREN);
+    Some(Removed { block, old, small })
+}
+
+/// Notes what has become of child `i`, block and keys. Gives no block when no child is left.
+fn child_changed(
+    arena: &mut IndexArena,
+    block: Handle,
+    i: usize,
+    child: Option<(Handle, u32)>,
+) -> Option<Handle> {
+    let mut run = Run::<CHILD_BYTES>::at(arena, block);
+    match child {
+        Some((block, records)) => run.set_value(i, Child { block, records }.encode()),
+        None if run.read().len() == 1 => {
+            run.free();
+            return None;
+        }
+        None => run.remove_at(i),
+    }
+    Some(run.block)
+}
+
+/// Merges child `i` with a neighbour, if they fit.
+fn mend(arena: &mut IndexArena, (block, levels): (Handle, u8), i: usize) -> Handle {
+    let before = i.checked_sub(1).and_then(|i| merge(arena, (block, levels), i));
+    before.or_else(|| merge(arena, (block, levels), i)).unwrap_or(block)
+}
+
+/// Makes one of child `i` and the next, if there is one and they fit. Gives the node's new place.
+fn merge(arena: &mut IndexArena, (block, levels): (Handle, u8), i: usize) -> Option<Handle> {
+    let node = inner(arena, block);
+    if i + 1 >= node.len() {
+        return None;
+    }
+    let (left, right) = (node.child(i), node.child(i + 1));
+    let merged = if levels == 1 {
+        leaf::merge(arena, left.block, right.block)?
+    } else {
+        let border = node.key(i + 1);
+        merge_inner(arena, left.block, right.block, &border)?
+    };
+    let mut run = Run::at(arena, block);
+    run.set_value(i, Child { block: merged, records: left.records + right.records }.encode());
+    run.remove_at(i + 1);
+    Some(run.block)
+}
+
+fn merge_inner(arena: &mut IndexArena, left: Handle, right: Handle, border: &[u8]) -> Option<Handle> {
+    let (a, b) = (inner(arena, left), inner(arena, right));
+    // The border may be longer than the separator whose place it takes.
+    if a.len() + b.len() > MERGED_CHILDREN || merged_body_bytes(a, b) + border.len() > MERGED_BODY_BYTES {
+        return None;
+    }
+    let mut run = Run::<CHILD_BYTES>::at(arena, right);
+    run.set_key(0, border);
+    let right = run.block;
+    let merged = Builder::merged(inner(arena, left), inner(arena, right));
+    Run::<CHILD_BYTES>::at(arena, right).free();
+    let mut run = Run::at(arena, left);
+    run.replace(merged);
+    Some(run.block)
+}
+
+/// Takes up to `most` keys out at the end of a node, and says where it is now and how many they were.
+pub(super) fn drain_last(
+    arena: &mut IndexArena,
+    (block, levels): (Handle, u8),
+    most: usize,
+    each: &mut dyn FnMut(Location),
+) -> (Option<Handle>, usize) {
+    if levels == 0 {
+        let node = leaf(arena, block);
+        let (len, keep) = (node.len(), node.len().saturating_sub(most));
+        (keep..len).for_each(|i| each(node.location(i)));
+        return (leaf::truncate(arena, block, keep), len - keep);
+    }
+    let node = inner(arena, block);
+    let last = node.len() - 1;
+    let child = node.child(last);
+    let (left, drained) = drain_last(arena, (child.block, levels - 1), most, each);
+    let left = left.map(|block| (block, child.records - drained as u32));
+    (child_changed(arena, block, last, left), drained)
+}
+
+/// The only child of an inner node that has no other; the node is freed.
+pub(super) fn only_child(arena: &mut IndexArena, block: Handle) -> Option<Handle> {
+    let node = inner(arena, block);
+    if node.len() > 1 {
+        return None;
+    }
+    let child = node.child(0).block;
+    Run::<CHILD_BYTES>::at(arena, block).free();
+    Some(child)
+}
