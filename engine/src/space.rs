@@ -68,6 +68,8 @@ pub struct Segment {
     pub last_frame: FrameNumber,
     /// Lifetimes of what its records replaced, in the order of the records; of user segments.
     pub hints: Vec<u8>,
+    /// How many were considered for that.
+    records: usize,
     /// Records' bytes, and the sum over them of when each was written.
     written: (u64, u128),
     /// How it fades.
@@ -140,6 +142,7 @@ impl Space {
             damaged: false,
             last_frame: FrameNumber(0),
             hints: Vec::new(),
+            records: 0,
             written: (0, 0),
             fade: Fade::default(),
         };
@@ -307,6 +310,7 @@ impl Space {
         segment.damaged = false;
         segment.last_frame = FrameNumber(0);
         segment.hints = Vec::new();
+        segment.records = 0;
         segment.written = (0, 0);
         Some((id, generation))
     }
@@ -362,9 +366,13 @@ impl Space {
         let most = (self.geometry.segment_payload_bytes() / BYTES_PER_HINT) as usize;
         let now = self.clock.now();
         let segment = &mut self.segments[id.0 as usize];
-        if segment.hints.len() < most {
-            segment.hints.push(written_at.map_or(0, |at| to_hint(now.saturating_sub(at).max(1))));
+        let hint = written_at.map_or(0, |at| to_hint(now.saturating_sub(at).max(1)));
+        // Nothing to remember, and no memory, where all are new.
+        if hint > 0 && segment.records < most {
+            segment.hints.resize(segment.records, 0);
+            segment.hints.push(hint);
         }
+        segment.records += 1;
     }
 
     /// When the records of a segment were written, on average.
