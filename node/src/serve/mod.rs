@@ -387,6 +387,7 @@ fn drive_json(drive: &Drive) -> serde_json::Value {
         "shards": drive.geometry.shards,
         "direct": drive.direct,
         "write_cache": drive.write_cache.text(),
+        "discard": drive.discard,
     })
 }
 

@@ -89,6 +89,7 @@ fn shard_config(shard: u16, drive: &Drive, memory: MemoryPlan, config: &ServeCon
     let node = NodeId(u32::from_le_bytes([a, b, c, d]));
     let mut shard = ShardConfig::new(drive.geometry, drive.identity.uuid, ShardId(shard), node);
     shard.commit_window_ns = config.commit_window.as_nanos() as u64;
+    shard.discard = drive.discard;
     memory.apply(&mut shard);
     shard
 }
