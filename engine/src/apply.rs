@@ -4,7 +4,7 @@ use crate::cache::ReadCache;
 use crate::catalog::Catalog;
 use crate::format::catalog::CatalogChange;
 use crate::format::record::{Record, RecordKind};
-use crate::ids::SegmentId;
+use crate::ids::{PartitionId, SegmentId, WallMs};
 use crate::location::Location;
 use crate::space::Space;
 
@@ -16,12 +16,19 @@ pub struct Effects<'a> {
     pub space: &'a mut Space,
     /// Forgets what died.
     pub cache: &'a mut ReadCache,
+    /// Records that expire by then are no more. During recovery nothing is: it all comes to light then.
+    pub now: WallMs,
 }
 
 impl Effects<'_> {
     /// Applies a user's record that lies at `location`. Says whether the key had a record before.
     /// A record of a partition that is no more has no effect.
     pub fn user(&mut self, record: &Record<'_>, location: Location) -> bool {
+        let was_expired = self.catalog.is_expired(record.partition, record.key, self.now);
+        self.put_or_delete(record, location) && !was_expired
+    }
+
+    fn put_or_delete(&mut self, record: &Record<'_>, location: Location) -> bool {
         match record.kind {
             RecordKind::Put => {
                 let insert = self.catalog.with_index(record.partition, |index, bytes| {
@@ -33,6 +40,7 @@ impl Effects<'_> {
                     self.space.note_replaced(location, None);
                     return false;
                 };
+                self.catalog.set_expiry(record.partition, record.key, record.expires);
                 self.space.add_live(location);
                 let replaced = old.map(|old| self.space.written_at(self.space.of(old).0));
                 self.space.note_written(location, self.space.clock.now());
@@ -41,12 +49,7 @@ impl Effects<'_> {
             }
             RecordKind::Delete => {
                 self.space.note_replaced(location, None);
-                let remove = self.catalog.with_index(record.partition, |index, bytes| {
-                    let old = index.remove(record.key);
-                    *bytes -= old.map_or(0, |old| u64::from(old.len()));
-                    old
-                });
-                self.died(remove.flatten())
+                self.remove(record.partition, record.key)
             }
             RecordKind::Catalog => {
                 self.space.note_replaced(location, None);
@@ -57,6 +60,23 @@ impl Effects<'_> {
                 false
             }
         }
+    }
+
+    fn remove(&mut self, partition: PartitionId, key: &[u8]) -> bool {
+        let remove = self.catalog.with_index(partition, |index, bytes| {
+            let old = index.remove(key);
+            *bytes -= old.map_or(0, |old| u64::from(old.len()));
+            old
+        });
+        self.catalog.set_expiry(partition, key, None);
+        self.died(remove.flatten())
+    }
+
+    /// Takes a record out whose time is over, of a durable or of a memory table.
+    pub fn expired(&mut self, partition: PartitionId, key: &[u8]) {
+        assert!(self.catalog.is_expired(partition, key, self.now), "only what is due is taken out");
+        self.catalog.remove_from_memory(partition, key);
+        self.remove(partition, key);
     }
 
     /// Applies a record that cleaning copied from `source`: only if the index still points there.

@@ -1,9 +1,12 @@
 //! The tables and partitions of a shard.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
+use crate::expiry::{Expiries, is_ttl};
 use crate::format::catalog::CatalogChange;
-use crate::ids::{PartitionId, TableId};
+use crate::format::record::record_len;
+use crate::ids::{PartitionId, TableId, WallMs};
 use crate::index::{IndexArena, PartitionIndex};
 use crate::limits::{MAX_KEY_BYTES, MAX_TABLE_NAME_BYTES};
 use crate::location::Location;
@@ -45,6 +48,14 @@ pub struct Catalog {
     waiting: BTreeMap<TableId, Vec<PartitionSpec>>,
     /// Indexes of dropped partitions, freed bit by bit.
     pub dropping: Vec<PartitionIndex>,
+    /// Expiries of dropped partitions, freed bit by bit.
+    pub dropping_expiries: Vec<Expiries>,
+    /// The partitions that have records that expire, by when the first does.
+    expiring: BTreeSet<(WallMs, PartitionId)>,
+    /// Records that expire, dropped ones not counted.
+    pub expiring_records: u64,
+    /// Bytes of memory of what is known of them.
+    pub expiry_bytes: u64,
     /// Highest ids ever seen.
     pub highest_table: TableId,
     /// Highest ids ever seen.
@@ -67,6 +78,10 @@ impl Catalog {
             partitions: PartitionMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)),
             waiting: BTreeMap::new(),
             dropping: Vec::new(),
+            dropping_expiries: Vec::new(),
+            expiring: BTreeSet::new(),
+            expiring_records: 0,
+            expiry_bytes: 0,
             highest_table: TableId(0),
             highest_partition: PartitionId(0),
             arena: IndexArena::new(),
@@ -103,6 +118,59 @@ impl Catalog {
         Some(result)
     }
 
+    /// A record was written that expires then, or never does, or is gone.
+    pub fn set_expiry(&mut self, id: PartitionId, key: &[u8], expires: Option<WallMs>) {
+        if expires.is_none() && self.expiring.is_empty() {
+            return;
+        }
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        if expires.is_none() && partition.expiries.is_none() {
+            return;
+        }
+        let expiries = partition.expiries.get_or_insert_default();
+        let (first, records, bytes) = (expiries.first(), expiries.len(), expiries.memory_bytes());
+        expiries.set(key, expires);
+        self.expiring_records = self.expiring_records + expiries.len() - records;
+        self.expiry_bytes = self.expiry_bytes + expiries.memory_bytes() - bytes;
+        let first_now = expiries.first();
+        if first_now.is_none() {
+            partition.expiries = None;
+        }
+        if first != first_now {
+            first.into_iter().for_each(|at| assert!(self.expiring.remove(&(at, id)), "it was first"));
+            self.expiring.extend(first_now.map(|at| (at, id)));
+        }
+    }
+
+    /// A record that is due and not taken out yet.
+    pub fn first_due(&self, now: WallMs) -> Option<(PartitionId, Arc<[u8]>)> {
+        let (_, id) = self.expiring.first().filter(|(at, _)| *at <= now)?;
+        let expiries = self.partitions.get(id)?.expiries.as_ref()?;
+        expiries.first_due(now).map(|key| (*id, key))
+    }
+
+    /// When the next record expires.
+    pub fn first_expiry(&self) -> Option<WallMs> {
+        self.expiring.first().map(|(at, _)| *at)
+    }
+
+    /// Whether a record's time is over, though it is not taken out yet.
+    pub fn is_expired(&self, id: PartitionId, key: &[u8], now: WallMs) -> bool {
+        let any_due = self.first_expiry().is_some_and(|first| first <= now);
+        any_due && self.partitions.get(&id).is_some_and(|partition| partition.is_expired(key, now))
+    }
+
+    /// Takes a record of a memory table out.
+    pub fn remove_from_memory(&mut self, id: PartitionId, key: &[u8]) {
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        let Store::Memory(memory) = &mut partition.store else { return };
+        let before = memory.memory_bytes();
+        if let Some((_, old)) = memory.remove(key) {
+            partition.bytes -= record_len(key.len(), old.len()) as u64;
+        }
+        self.memory_table_bytes = self.memory_table_bytes + memory.memory_bytes() - before;
+    }
+
     /// Where a durable record lies.
     pub fn locate(&self, id: PartitionId, key: &[u8]) -> Option<Location> {
         match &self.partitions.get(&id)?.store {
@@ -136,7 +204,7 @@ impl Catalog {
 
     /// Bytes of memory that count against the limit.
     pub fn memory_bytes(&self) -> u64 {
-        self.index_bytes() + self.memory_table_bytes
+        self.index_bytes() + self.memory_table_bytes + self.expiry_bytes
     }
 
     /// Whether a table can be made.
@@ -148,6 +216,9 @@ impl Catalog {
     ) -> Result<(), CatalogError> {
         if table.name.is_empty() || table.name.len() > MAX_TABLE_NAME_BYTES {
             return Err(CatalogError::NameLength { len: table.name.len() });
+        }
+        if let Some(ttl_ms) = table.ttl_ms.filter(|ttl_ms| !is_ttl(*ttl_ms)) {
+            return Err(CatalogError::BadTtl { ttl_ms });
         }
         if self.tables.contains_key(&table.id) || self.tables.values().any(|t| t.name == table.name) {
             return Err(CatalogError::TableExists);
@@ -205,11 +276,10 @@ impl Catalog {
                 self.highest_partition = self.highest_partition.max(spec.id);
                 match self.tables.get(&spec.table) {
                     Some(table) => {
-                        let (store, placement) = (table.store, table.placement);
                         let image_bytes = &mut self.image_bytes;
                         self.partitions.entry(spec.id).or_insert_with(|| {
                             *image_bytes += partition_image_bytes(&spec);
-                            Partition::new(spec, store, placement)
+                            Partition::new(spec, table)
                         });
                     }
                     None => {
@@ -252,6 +322,15 @@ impl Catalog {
     fn drop_partition(&mut self, id: PartitionId) {
         let Some(partition) = self.partitions.remove(&id) else { return };
         self.image_bytes -= partition_image_bytes(&partition.spec);
+        if let Some(expiries) = partition.expiries {
+            self.expiring_records -= expiries.len();
+            expiries
+                .first()
+                .into_iter()
+                .for_each(|at| assert!(self.expiring.remove(&(at, id)), "it was first"));
+            // Their memory is counted until it is given back.
+            self.dropping_expiries.push(*expiries);
+        }
         match partition.store {
             Store::Durable(index) => {
                 self.records -= index.len();
@@ -315,5 +394,5 @@ fn partition_image_bytes(spec: &PartitionSpec) -> u64 {
 
 /// Bytes that a table's change takes in an image.
 fn table_image_bytes(spec: &TableSpec) -> u64 {
-    11 + spec.name.len() as u64
+    19 + spec.name.len() as u64
 }

@@ -138,7 +138,8 @@ impl Shard {
             }
             let seq = sequencer.next(io.now.wall_ns);
             let partition = PartitionId(0);
-            log.append(&Record { kind: RecordKind::Catalog, seq, partition, key: &[], value: change }, io);
+            let kind = RecordKind::Catalog;
+            log.append(&Record { kind, seq, partition, key: &[], value: change, expires: None }, io);
             writing.changes.pop_front();
             let kind = if writing.changes.is_empty() { AckKind::Catalog } else { AckKind::Silent };
             log.acknowledge(Ack { id: writing.id, records: 1, user_bytes: 0, seq, kind, number: None });
@@ -164,6 +165,14 @@ impl Shard {
 
     /// Frees a part of what dropped partitions held.
     pub(crate) fn drain_dropped(&mut self) {
+        if let Some(mut expiries) = self.catalog.dropping_expiries.pop() {
+            let before = expiries.memory_bytes();
+            let empty = expiries.drain_some(DROPS_PER_STEP);
+            self.catalog.expiry_bytes = self.catalog.expiry_bytes + expiries.memory_bytes() - before;
+            if !empty {
+                self.catalog.dropping_expiries.push(expiries);
+            }
+        }
         let Some(mut index) = self.catalog.dropping.pop() else { return };
         let Shard { space, cache, catalog, .. } = self;
         let mut each = |location: Location| {

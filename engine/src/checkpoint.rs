@@ -14,6 +14,7 @@ use crate::append::AppendHead;
 use crate::format::align_down;
 use crate::format::frame::{FRAME_HEADER_BYTES, Stream, frame_len};
 use crate::format::image::{CatalogPayload, EntriesPayload, ImageRoot};
+use crate::format::record::EXPIRY_BYTES;
 use crate::format::superblock::{RootLocation, Superblock};
 use crate::frame_builder::FrameBuilder;
 use crate::geometry::Geometry;
@@ -193,7 +194,11 @@ impl Shard {
                 let index = grown(self.catalog.index_bytes(), last.index_bytes);
                 (last.bytes as f64 * records.max(index) * 1.25) as u64
             }
-            _ => (self.catalog.records * IMAGE_ENTRY_ESTIMATE_BYTES).max(self.catalog.index_bytes()),
+            _ => {
+                let keys =
+                    (self.catalog.records * IMAGE_ENTRY_ESTIMATE_BYTES).max(self.catalog.index_bytes());
+                keys + self.catalog.expiring_records * EXPIRY_BYTES as u64
+            }
         };
         let root = ImageRoot::most_bytes(self.place.geometry.segments_per_shard);
         entries + 2 * (self.catalog.image_bytes + root)
@@ -259,8 +264,9 @@ impl Shard {
         let most_bytes = image_payload_bytes(&self.place.geometry);
         let mut payload = EntriesPayload::begin();
         while let Some(&id) = job.partitions.front() {
-            let store = self.catalog.get(id).map(|partition| &partition.store);
-            if let Some(Store::Durable(index)) = store {
+            let partition = self.catalog.get(id);
+            let expiry_of = |key: &[u8]| partition.and_then(|partition| partition.expiry_of(key));
+            if let Some(Store::Durable(index)) = partition.map(|partition| &partition.store) {
                 let from = if job.last_key.is_empty() {
                     Bound::Unbounded
                 } else {
@@ -274,7 +280,7 @@ impl Shard {
                         full = true;
                         break;
                     }
-                    payload.push(id, key, location);
+                    payload.push(id, key, location, expiry_of(key));
                     last = Some(key.to_vec());
                 }
                 if full {

@@ -344,14 +344,21 @@ impl Shard {
 
     /// The next waiting record that is still live.
     fn next_to_move(&mut self) -> Option<Survivor> {
-        let victim = self.cleaner.victim.as_mut()?;
-        while let Some(&survivor) = victim.records.front() {
+        while let Some(victim) = &self.cleaner.victim {
+            let &survivor = victim.records.front()?;
             let record = Record::decode_unchecked(&victim.bytes[survivor.begin..]).ok();
-            let place = record.and_then(|record| self.catalog.locate(record.partition, record.key));
-            if place == Some(survivor.from) {
+            let live = record.filter(|r| self.catalog.locate(r.partition, r.key) == Some(survivor.from));
+            let now = self.clock.now();
+            let expired = live.filter(|r| r.expires.is_some_and(|at| at <= now));
+            let expired = expired.map(|r| (r.partition, r.key.to_vec()));
+            if live.is_some() && expired.is_none() {
                 return Some(survivor);
             }
-            victim.records.pop_front();
+            // What has expired is not copied, and dies here, for the segment is to become empty.
+            if let Some((partition, key)) = expired {
+                self.expire(partition, &key);
+            }
+            self.cleaner.victim.as_mut()?.records.pop_front();
         }
         None
     }
@@ -374,8 +381,9 @@ impl Shard {
     /// Lets the index follow the frames that became durable, in order.
     fn apply_moved(&mut self, io: &mut Io<'_>) {
         while let Some(moving) = self.cleaner.lanes.take_durable() {
+            let now = self.clock.now();
             let Shard { catalog, space, cache, .. } = self;
-            let mut effects = Effects { catalog, space, cache };
+            let mut effects = Effects { catalog, space, cache, now };
             moving.builder.for_each_record(io.buffers, |record, location| {
                 effects.relocated(&record, location, moving.source);
             });

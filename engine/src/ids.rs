@@ -61,6 +61,10 @@ id!(
     Token(u64)
 );
 id!(
+    /// UNIX time in milliseconds: when a record expires.
+    WallMs(u64)
+);
+id!(
     /// A buffer of the [`Buffers`](crate::Buffers) pool.
     BufferId(u32)
 );

@@ -12,6 +12,7 @@ pub mod check;
 mod checkpoint;
 mod cleaning;
 mod config;
+mod expiry;
 pub mod format;
 mod frame_builder;
 mod geometry;
@@ -50,7 +51,7 @@ pub use format::drive_header::{DRIVE_HEADER_BYTES, DriveHeaderError, DriveIdenti
 pub use geometry::{Geometry, GeometryError, MAX_SHARDS, MIN_SEGMENTS, format_drive};
 pub use ids::{
     BufferId, DriveOffset, Epoch, FrameNumber, Generation, NodeId, PartitionId, RequestId, SegmentId, Seq,
-    ShardId, TableId, Token,
+    ShardId, TableId, Token, WallMs,
 };
 pub use location::Location;
 pub use reply::*;

@@ -16,5 +16,7 @@ pub const MAX_SCAN_BYTES: usize = 4 * 1024 * 1024;
 pub const MAX_PARTITIONS: usize = 65_536;
 /// Longest table name, in bytes of UTF-8.
 pub const MAX_TABLE_NAME_BYTES: usize = 128;
+/// Longest time to live, in milliseconds: a hundred years. The shortest is 1.
+pub const MAX_TTL_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
 /// Device block: unit of alignment of every read and write, and of frame padding.
 pub const BLOCK_BYTES: usize = 4096;

@@ -7,7 +7,7 @@ use crate::config::ShardConfig;
 use crate::format::frame::{Stream, frame_len};
 use crate::format::record::Record;
 use crate::frame_builder::FrameBuilder;
-use crate::ids::{FrameNumber, Generation, PartitionId, RequestId, Seq};
+use crate::ids::{FrameNumber, Generation, PartitionId, RequestId, Seq, WallMs};
 use crate::io::{Io, Purpose};
 use crate::seam::DeviceError;
 use crate::space::{Claim, Space};
@@ -22,8 +22,10 @@ pub enum AckKind {
     Delete,
     /// A batch.
     Batch,
-    /// A record read and written anew.
-    Modify,
+    /// An increment.
+    Increment,
+    /// A change of a record's expiry.
+    Expire,
     /// A change of the catalog, complete with its last record.
     Catalog,
     /// A change of the catalog of which more is to come.
@@ -54,6 +56,7 @@ struct PendingNumber {
     partition: PartitionId,
     key: Box<[u8]>,
     number: i64,
+    expires: Option<WallMs>,
 }
 
 /// A frame that is open, being written, or durable and not yet applied.
@@ -153,17 +156,18 @@ impl Log {
         self.pending.get(&self.hash(partition, key)).map(|(frame, _)| *frame)
     }
 
-    /// The number of a key whose last write is an increment that is not yet applied.
-    pub fn pending_number(&self, partition: PartitionId, key: &[u8]) -> Option<i64> {
+    /// The number of a key whose last write is an increment that is not yet applied, and when it expires.
+    pub fn pending_number(&self, partition: PartitionId, key: &[u8]) -> Option<(i64, Option<WallMs>)> {
         let pending = self.numbers.get(&self.hash(partition, key))?;
-        (pending.partition == partition && *pending.key == *key).then_some(pending.number)
+        let is_it = pending.partition == partition && *pending.key == *key;
+        is_it.then_some((pending.number, pending.expires))
     }
 
-    /// The record just appended is an increment's and holds this number.
-    pub fn note_number(&mut self, partition: PartitionId, key: &[u8], number: i64) {
+    /// The record just appended holds this number.
+    pub fn note_number(&mut self, partition: PartitionId, key: &[u8], number: i64, expires: Option<WallMs>) {
         let hash = self.hash(partition, key);
         assert!(self.pending.contains_key(&hash), "a pending number is of a pending record");
-        self.numbers.insert(hash, PendingNumber { partition, key: key.into(), number });
+        self.numbers.insert(hash, PendingNumber { partition, key: key.into(), number, expires });
     }
 
     /// The first frame whose effects a checkpoint that begins now may lack, and the generation of the

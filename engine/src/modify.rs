@@ -7,15 +7,15 @@
 
 use bytes::Bytes;
 
-use crate::format::record::{Record, record_len};
-use crate::ids::{PartitionId, RequestId};
+use crate::format::record::{EXPIRY_BYTES, Record, record_len};
+use crate::ids::{PartitionId, RequestId, Seq, WallMs};
 use crate::io::Io;
 use crate::log::AckKind;
 use crate::owned::OwnedWrite;
 use crate::partition::Store;
 use crate::reads::{ReadFor, is_quarantined};
-use crate::reply::{ReplyBody, WriteError};
-use crate::request::{BatchWrite, Change, Condition, Target};
+use crate::reply::{ReplyBody, WriteError, Written};
+use crate::request::{BatchWrite, Change, Condition, Target, Ttl};
 use crate::shard::Shard;
 use crate::space::Claim;
 use crate::writes::{Checked, Outcome};
@@ -49,8 +49,9 @@ pub(crate) struct Dependent<'a> {
     pub(crate) id: RequestId,
     pub(crate) partition: PartitionId,
     pub(crate) key: &'a [u8],
-    /// Bytes of the record that it may come to.
+    /// Bytes of the record that it may come to, but for the present value where it keeps that.
     pub(crate) record_bytes: usize,
+    pub(crate) keeps_value: bool,
     pub(crate) claim: Claim,
 }
 
@@ -61,34 +62,76 @@ impl Modify<'_> {
         OwnedWrite::copy_of(id, &body).expect("modifies can be copied")
     }
 
-    /// The write that it comes to.
-    fn write<'w>(&self, one: &'w [BatchWrite<'w>], number: Option<i64>) -> Checked<'w> {
-        let (id, target, kind, condition) = (self.id, self.target, AckKind::Modify, Condition::Always);
-        Checked { id, target, kind, writes: one, condition, number }
+    fn kind(&self) -> AckKind {
+        match self.change {
+            Change::Increment { .. } => AckKind::Increment,
+            Change::Expire { .. } => AckKind::Expire,
+        }
     }
+
+    /// The write that it comes to.
+    fn write<'w>(
+        &self,
+        one: &'w [BatchWrite<'w>],
+        expires: Option<WallMs>,
+        number: Option<i64>,
+    ) -> Checked<'w> {
+        let Modify { id, target, .. } = *self;
+        let (kind, condition, ttl) = (self.kind(), Condition::Always, Ttl::Table);
+        Checked { id, target, kind, writes: one, condition, ttl, expires, number }
+    }
+
+    /// The longest value that it may write, as far as that is known beforehand.
+    fn widest_value(&self) -> &'static [u8] {
+        match self.change {
+            Change::Increment { .. } => &[0; MOST_DIGITS_BYTES],
+            Change::Expire { .. } => &[],
+        }
+    }
+}
+
+/// The value of a present record, and when it expires.
+#[derive(Clone, Copy)]
+struct PresentValue<'a> {
+    value: &'a [u8],
+    expires: Option<WallMs>,
 }
 
 impl Shard {
     pub(crate) fn modify(&mut self, ask: &Modify<'_>, io: &mut Io<'_>) -> Outcome {
-        let widest = [BatchWrite::Put { key: ask.key, value: &[0; MOST_DIGITS_BYTES] }];
-        if let Err(error) = self.admit(&ask.write(&widest, None)) {
+        let ttl = match ask.change {
+            Change::Increment { .. } => Ttl::Table,
+            Change::Expire { ttl } => ttl,
+        };
+        let expires = self.expiry(&ask.target, ttl);
+        let widest = [BatchWrite::Put { key: ask.key, value: ask.widest_value() }];
+        let admitted = expires.and_then(|expires| self.admit(&ask.write(&widest, expires, None)));
+        if let Err(error) = admitted {
             return self.refuse_write(ask.id, error, io);
         }
-        let partition = self.catalog.get(ask.target.partition).expect("admit found the partition");
+        let id = ask.target.partition;
+        let partition = self.catalog.get(id).expect("admit found the partition");
         if let Store::Memory(memory) = &partition.store {
+            let expires = partition.expiry_of(ask.key);
             let present = memory.get(ask.key).map(|(_, value)| value.clone());
-            return self.modify_value(ask, present.as_deref(), io);
+            let present = present.filter(|_| !partition.is_expired(ask.key, self.clock.now()));
+            let present = present.as_ref().map(|value| PresentValue { value, expires });
+            return self.modify_value(ask, present, io);
         }
         if self.log.is_poisoned() {
             return self.refuse_write(ask.id, WriteError::Poisoned, io);
         }
-        if let Some(number) = self.log.pending_number(ask.target.partition, ask.key) {
-            return self.add(ask, number, io);
+        if let Some((number, expires)) = self.log.pending_number(id, ask.key) {
+            let digits = number.to_string();
+            let is_over = expires.is_some_and(|at| at <= self.clock.now());
+            let present = PresentValue { value: digits.as_bytes(), expires };
+            return self.modify_value(ask, Some(present).filter(|_| !is_over), io);
         }
-        let record_bytes = record_len(ask.key.len(), MOST_DIGITS_BYTES);
-        let Modify { id, key, .. } = *ask;
+        let keeps_value = matches!(ask.change, Change::Expire { .. });
+        let record_bytes = record_len(ask.key.len(), ask.widest_value().len()) + EXPIRY_BYTES;
+        let Modify { key, .. } = *ask;
         let dependent =
-            Dependent { id, partition: ask.target.partition, key, record_bytes, claim: Claim::Put };
+            Dependent { id: ask.id, partition: id, key, record_bytes, keeps_value, claim: Claim::Put };
         match self.present(&dependent, &|| ask.owned(), io) {
             Present::Stalled => Outcome::Stalled,
             Present::Absent => self.modify_present(ask, None, io),
@@ -108,31 +151,78 @@ impl Shard {
         present: Option<&Record<'_>>,
         io: &mut Io<'_>,
     ) -> Outcome {
-        self.modify_value(ask, present.map(|record| record.value), io)
+        let present = present.map(|record| PresentValue { value: record.value, expires: record.expires });
+        self.modify_value(ask, present, io)
     }
 
-    fn modify_value(&mut self, ask: &Modify<'_>, present: Option<&[u8]>, io: &mut Io<'_>) -> Outcome {
-        let Change::Increment { initial, .. } = ask.change;
-        match present.map_or(Some(initial), number_of) {
-            Some(number) => self.add(ask, number, io),
-            None => self.refuse_write(ask.id, WriteError::NotANumber, io),
+    fn modify_value(
+        &mut self,
+        ask: &Modify<'_>,
+        present: Option<PresentValue<'_>>,
+        io: &mut Io<'_>,
+    ) -> Outcome {
+        match ask.change {
+            Change::Increment { by, initial } => self.add(ask, by, initial, present, io),
+            Change::Expire { ttl } => self.expire_later(ask, ttl, present, io),
         }
     }
 
-    fn add(&mut self, ask: &Modify<'_>, present: i64, io: &mut Io<'_>) -> Outcome {
-        let Change::Increment { by, .. } = ask.change;
-        let Some(number) = present.checked_add(by) else {
-            return self.refuse_write(ask.id, WriteError::NumberOverflow { present, by }, io);
+    fn add(
+        &mut self,
+        ask: &Modify<'_>,
+        by: i64,
+        initial: i64,
+        present: Option<PresentValue<'_>>,
+        io: &mut Io<'_>,
+    ) -> Outcome {
+        let expires = match present {
+            Some(present) => present.expires,
+            None => self.expiry(&ask.target, Ttl::Table).unwrap_or_default(),
+        };
+        let Some(before) = present.map_or(Some(initial), |present| number_of(present.value)) else {
+            return self.refuse_write(ask.id, WriteError::NotANumber, io);
+        };
+        let Some(number) = before.checked_add(by) else {
+            let error = WriteError::NumberOverflow { present: before, by };
+            return self.refuse_write(ask.id, error, io);
         };
         let digits = number.to_string();
         let one = [BatchWrite::Put { key: ask.key, value: digits.as_bytes() }];
-        let write = ask.write(&one, Some(number));
-        let partition = self.catalog.get(ask.target.partition);
+        self.write_modified(&ask.write(&one, expires, Some(number)), io)
+    }
+
+    /// Writes the same value with another expiry.
+    fn expire_later(
+        &mut self,
+        ask: &Modify<'_>,
+        ttl: Ttl,
+        present: Option<PresentValue<'_>>,
+        io: &mut Io<'_>,
+    ) -> Outcome {
+        let Some(present) = present else {
+            self.stats.expiry_changes += 1;
+            let nothing = Written { seq: Seq::default(), existed: false, number: None };
+            io.reply(ask.id, ReplyBody::Write(Ok(nothing)));
+            return Outcome::Taken;
+        };
+        let one = [BatchWrite::Put { key: ask.key, value: present.value }];
+        let expires = self.expiry(&ask.target, ttl).unwrap_or_default();
+        // A number that is on its way stays known: it may be incremented next.
+        let pending = self.log.pending_number(ask.target.partition, ask.key);
+        let write = ask.write(&one, expires, pending.map(|(number, _)| number));
+        match self.admit(&write) {
+            Ok(()) => self.write_modified(&write, io),
+            Err(error) => self.refuse_write(ask.id, error, io),
+        }
+    }
+
+    fn write_modified(&mut self, write: &Checked<'_>, io: &mut Io<'_>) -> Outcome {
+        let partition = self.catalog.get(write.target.partition);
         if partition.is_some_and(|partition| matches!(partition.store, Store::Memory(_))) {
-            self.write_memory(&write, io);
+            self.write_memory(write, io);
             return Outcome::Taken;
         }
-        self.append(&write, io)
+        self.append(write, io)
     }
 
     /// The present record of a key of a durable table, for a write that depends on it: waits for writes of
@@ -152,7 +242,8 @@ impl Shard {
             return Present::Later;
         }
         let quarantine = self.catalog.get(partition).and_then(|p| p.quarantine);
-        let Some(location) = self.catalog.locate(partition, key) else {
+        let is_expired = self.catalog.is_expired(partition, key, self.clock.now());
+        let Some(location) = self.catalog.locate(partition, key).filter(|_| !is_expired) else {
             if let Some(upto) = quarantine {
                 // Absence may be the damage's doing.
                 self.refuse_write(id, WriteError::Quarantined { upto }, io);
@@ -165,7 +256,8 @@ impl Shard {
         if let Some(bytes) = self.cached_record(location).filter(is_trusted) {
             return Present::Record(bytes);
         }
-        if self.log.would_lack_segment(ask.record_bytes, ask.claim, &self.space) {
+        let kept_bytes = if ask.keeps_value { location.len() as usize } else { 0 };
+        if self.log.would_lack_segment(ask.record_bytes + kept_bytes, ask.claim, &self.space) {
             return Present::Stalled;
         }
         if !self.reads.has_room(location, &self.config) {

@@ -1,7 +1,7 @@
 //! Write requests that have to wait, with bytes of their own.
 
 use crate::ids::{PartitionId, RequestId};
-use crate::request::{BatchWrite, Change, Condition, RequestBody, Target};
+use crate::request::{BatchWrite, Change, Condition, RequestBody, Target, Ttl};
 
 /// A write request that outlives the caller's buffer.
 #[derive(Debug, Clone)]
@@ -17,7 +17,7 @@ type OwnedBatchWrite = (Box<[u8]>, Option<Box<[u8]>>);
 
 #[derive(Debug, Clone)]
 enum OwnedBody {
-    Put { key: Box<[u8]>, value: Box<[u8]>, condition: Condition },
+    Put { key: Box<[u8]>, value: Box<[u8]>, condition: Condition, ttl: Ttl },
     Delete { key: Box<[u8]>, condition: Condition },
     Modify { key: Box<[u8]>, change: Change },
     Batch { writes: Vec<OwnedBatchWrite> },
@@ -27,9 +27,9 @@ impl OwnedWrite {
     /// A copy of a put, delete, modify or batch; `None` for anything else.
     pub fn copy_of(id: RequestId, body: &RequestBody<'_>) -> Option<OwnedWrite> {
         let (target, body) = match body {
-            RequestBody::Put { target, key, value, condition } => {
+            RequestBody::Put { target, key, value, condition, ttl } => {
                 let (key, value) = ((*key).into(), (*value).into());
-                (*target, OwnedBody::Put { key, value, condition: *condition })
+                (*target, OwnedBody::Put { key, value, condition: *condition, ttl: *ttl })
             }
             RequestBody::Delete { target, key, condition } => {
                 (*target, OwnedBody::Delete { key: (*key).into(), condition: *condition })
@@ -53,8 +53,8 @@ impl OwnedWrite {
     pub fn body(&self) -> RequestBody<'_> {
         let target = self.target;
         match &self.body {
-            OwnedBody::Put { key, value, condition } => {
-                RequestBody::Put { target, key, value, condition: *condition }
+            OwnedBody::Put { key, value, condition, ttl } => {
+                RequestBody::Put { target, key, value, condition: *condition, ttl: *ttl }
             }
             OwnedBody::Delete { key, condition } => {
                 RequestBody::Delete { target, key, condition: *condition }

@@ -5,9 +5,10 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use crate::ids::Seq;
+use crate::expiry::Expiries;
+use crate::ids::{Seq, WallMs};
 use crate::index::PartitionIndex;
-use crate::request::{KeyRange, PartitionSpec, Placement, StoreKind};
+use crate::request::{KeyRange, PartitionSpec, Placement, StoreKind, TableSpec};
 
 /// Bytes of memory that a record of a memory table costs beside key and value.
 const MEMORY_RECORD_OVERHEAD_BYTES: u64 = 96;
@@ -22,6 +23,10 @@ pub struct Partition {
     pub store: Store,
     /// Bytes of its records, headers counted.
     pub bytes: u64,
+    /// How long its records live unless they say otherwise, in milliseconds.
+    pub ttl_ms: Option<u64>,
+    /// Its records that expire; nothing where there are none.
+    pub expiries: Option<Box<Expiries>>,
     /// Writes up to this version may have been lost to damage: older records are not to be trusted,
     /// and absence is not to be believed.
     pub quarantine: Option<Seq>,
@@ -37,12 +42,13 @@ pub enum Store {
 
 impl Partition {
     /// Empty.
-    pub fn new(spec: PartitionSpec, store: StoreKind, placement: Placement) -> Partition {
-        let store = match store {
+    pub fn new(spec: PartitionSpec, table: &TableSpec) -> Partition {
+        let store = match table.store {
             StoreKind::Durable => Store::Durable(PartitionIndex::new()),
             StoreKind::Memory => Store::Memory(MemoryStore::default()),
         };
-        Partition { spec, placement, store, bytes: 0, quarantine: None }
+        let (placement, ttl_ms) = (table.placement, table.ttl_ms);
+        Partition { spec, placement, store, bytes: 0, ttl_ms, expiries: None, quarantine: None }
     }
 
     /// Whether the partition's range covers the key.
@@ -56,6 +62,23 @@ impl Partition {
             }
         };
         self.spec.start.as_slice() <= point && self.spec.end.as_deref().is_none_or(|end| point < end)
+    }
+
+    /// When a record expires; `None` where it never does, or is not there.
+    pub fn expiry_of(&self, key: &[u8]) -> Option<WallMs> {
+        self.expiries.as_ref()?.of(key)
+    }
+
+    /// Whether a record's time is over, though it is not taken out yet. Looks for the key only where there
+    /// are such records.
+    pub fn is_expired(&self, key: &[u8], now: WallMs) -> bool {
+        let Some(expiries) = &self.expiries else { return false };
+        expiries.first().is_some_and(|first| first <= now) && expiries.of(key).is_some_and(|at| at <= now)
+    }
+
+    /// How many records of a range are due and not taken out yet.
+    pub fn due_in(&self, range: &KeyRange<'_>, now: WallMs) -> u64 {
+        self.expiries.as_ref().map_or(0, |expiries| expiries.due_in(range, now))
     }
 
     /// Records in it.

@@ -5,16 +5,16 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::config::ShardConfig;
-use crate::format::record::{RECORD_HEADER_BYTES, Record};
+use crate::format::record::Record;
 use crate::format::{align_down, align_up};
-use crate::ids::{BufferId, DriveOffset, PartitionId, RequestId, Seq};
+use crate::ids::{BufferId, DriveOffset, PartitionId, RequestId, Seq, WallMs};
 use crate::io::{Io, Purpose};
 use crate::limits::{BLOCK_BYTES, MAX_KEY_BYTES};
 use crate::location::Location;
 use crate::lookups::Located;
 use crate::owned::OwnedWrite;
 use crate::partition::{Partition, Store};
-use crate::reply::{Found, Payload, ReadError, ReplyBody, WriteError};
+use crate::reply::{Found, Payload, ReadError, ReplyBody, ScanRecord, TimeLeft, WriteError};
 use crate::request::{KeyRange, Target};
 use crate::seam::{DeviceError, Op};
 use crate::shard::Shard;
@@ -50,6 +50,15 @@ struct ReadSlot {
     buffer: BufferId,
     /// Byte of the area where the buffer begins.
     from: u64,
+}
+
+/// What a read for a get has found.
+struct Hit {
+    seq: Seq,
+    expires: Option<WallMs>,
+    /// Where in the buffer the value begins, and its length.
+    value_at: usize,
+    value_len: usize,
 }
 
 /// The reads of a shard.
@@ -155,11 +164,16 @@ impl Shard {
         if !partition.covers(key) {
             return Err(ReadError::OutOfRange);
         }
+        let is_expired = partition.is_expired(key, self.clock.now());
         let location = match &partition.store {
             Store::Memory(memory) => {
-                let found = memory.get(key);
-                let found =
-                    found.map(|(seq, value)| Found { seq: *seq, value: Payload::Shared(value.clone()) });
+                let found = memory.get(key).filter(|_| !is_expired);
+                let left = self.clock.time_left(partition.expiry_of(key));
+                let found = found.map(|(seq, value)| Found {
+                    seq: *seq,
+                    value: Payload::Shared(value.clone()),
+                    left,
+                });
                 self.stats.gets += 1;
                 self.stats.get_cache_hits += u64::from(found.is_some());
                 self.stats.get_misses += u64::from(found.is_none());
@@ -170,7 +184,7 @@ impl Shard {
                 Located::Unknown => index.get(&self.catalog.arena, key),
             },
         };
-        let Some(location) = location else {
+        let Some(location) = location.filter(|_| !is_expired) else {
             // In a quarantined partition, absence may be the damage's doing.
             if let Some(upto) = partition.quarantine {
                 return Err(ReadError::Quarantined { upto });
@@ -185,10 +199,11 @@ impl Shard {
             let record = Record::decode_unchecked(&bytes);
             let record = record.expect("the cache holds records that were checked");
             if record.key == key && !is_quarantined(quarantine, record.seq) {
-                let (seq, value_at) = (record.seq, RECORD_HEADER_BYTES + key.len());
+                let (seq, left) = (record.seq, self.clock.time_left(record.expires));
+                let value = Payload::Shared(bytes.slice(record.value_at()..));
                 self.stats.gets += 1;
                 self.stats.get_cache_hits += 1;
-                return Ok(Some(Some(Found { seq, value: Payload::Shared(bytes.slice(value_at..)) })));
+                return Ok(Some(Some(Found { seq, value, left })));
             }
         }
         if !self.reads.has_room(location, &self.config) {
@@ -208,10 +223,30 @@ impl Shard {
             return Ok(0);
         }
         let (start, end) = crate::partition::bounds(range);
-        Ok(match &partition.store {
+        let records = match &partition.store {
             Store::Memory(memory) => memory.count(range),
             Store::Durable(index) => index.count(&self.catalog.arena, start, end),
-        })
+        };
+        Ok(records - partition.due_in(range, self.clock.now()))
+    }
+
+    /// How long a record has still to live, if it is there: known without a read.
+    pub(crate) fn time_to_live(&self, target: &Target, key: &[u8]) -> Result<Option<TimeLeft>, ReadError> {
+        let partition = self.target(target)?;
+        check_key(key)?;
+        if !partition.covers(key) {
+            return Err(ReadError::OutOfRange);
+        }
+        if let Some(upto) = partition.quarantine {
+            // Whether the record may be trusted is not known without reading it.
+            return Err(ReadError::Quarantined { upto });
+        }
+        let is_there = match &partition.store {
+            Store::Memory(memory) => memory.get(key).is_some(),
+            Store::Durable(index) => index.get(&self.catalog.arena, key).is_some(),
+        };
+        let is_there = is_there && !partition.is_expired(key, self.clock.now());
+        Ok(is_there.then(|| self.clock.time_left(partition.expiry_of(key))))
     }
 
     /// A whole record that is in the cache.
@@ -283,14 +318,15 @@ impl Shard {
                 let quarantine = self.catalog.get(partition).and_then(|p| p.quarantine);
                 let outcome = outcome.and_then(|record| {
                     let right = record.partition == partition && *record.key == *key;
-                    trusted(right, quarantine, record.seq, at)
+                    let Record { expires, .. } = record;
+                    let (value_at, value_len) = (start + record.value_at(), record.value.len());
+                    let seq = trusted(right, quarantine, record.seq, at)?;
+                    Ok(Hit { seq, expires, value_at, value_len })
                 });
                 if outcome.is_ok() {
                     self.cache.insert(read.location, generation, whole);
                 }
-                let value_at = start + RECORD_HEADER_BYTES + key.len();
-                let value_len = whole.len() - RECORD_HEADER_BYTES - key.len();
-                self.answer_get(id, outcome, read.buffer, value_at, value_len, io);
+                self.answer_get(id, outcome, read.buffer, io);
             }
             ReadFor::Condition(write) => {
                 let (partition, key) = write.place();
@@ -307,8 +343,11 @@ impl Shard {
                 self.condition_read(&write, read.location, outcome, io);
             }
             ReadFor::Scan { scan, entry } => {
-                let outcome = outcome.map(|record| {
-                    (record.seq, Bytes::copy_from_slice(record.value), Bytes::copy_from_slice(record.key))
+                let outcome = outcome.map(|record| ScanRecord {
+                    key: Bytes::copy_from_slice(record.key),
+                    seq: record.seq,
+                    value: Bytes::copy_from_slice(record.value),
+                    left: self.clock.time_left(record.expires),
                 });
                 io.buffers.release(read.buffer);
                 self.scan_read(scan, entry, outcome, io);
@@ -320,24 +359,25 @@ impl Shard {
     fn answer_get(
         &mut self,
         id: RequestId,
-        outcome: Result<Seq, ReadError>,
+        outcome: Result<Hit, ReadError>,
         buffer: BufferId,
-        value_at: usize,
-        value_len: usize,
         io: &mut Io<'_>,
     ) {
-        match outcome {
-            Ok(seq) => {
+        let answer = match outcome {
+            Ok(hit) => {
                 self.stats.gets += 1;
                 self.stats.values_sent_from_device_buffer += 1;
-                let value = Payload::Buffer { buffer, start: value_at as u32, len: value_len as u32 };
-                io.reply(id, ReplyBody::Get(Ok(Some(Found { seq, value }))));
+                let (start, len) = (hit.value_at as u32, hit.value_len as u32);
+                let value = Payload::Buffer { buffer, start, len };
+                // It was there when it was asked for, even if its time has come while it was read.
+                Ok(Some(Found { seq: hit.seq, value, left: self.clock.time_left(hit.expires) }))
             }
             Err(error) => {
                 io.buffers.release(buffer);
-                io.reply(id, ReplyBody::Get(Err(error)));
+                Err(error)
             }
-        }
+        };
+        io.reply(id, ReplyBody::Get(answer));
     }
 
     fn condition_read(
@@ -356,7 +396,9 @@ impl Shard {
             Ok(bytes) if unchanged => {
                 let record =
                     Record::decode_unchecked(&bytes).expect("the record was checked when it was read");
-                self.decide_with(write, &record, io);
+                let now = self.clock.now();
+                let is_over = record.expires.is_some_and(|at| at <= now);
+                self.decide_with(write, Some(&record).filter(|_| !is_over), io);
             }
             Err(ReadError::Corrupt { at } | ReadError::Device { at, .. }) if unchanged => {
                 io.reply(write.id, ReplyBody::Write(Err(WriteError::Corrupt { at })));

@@ -12,7 +12,7 @@ use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, PartitionSet, Stream
 use crate::format::image::{self, ImagePayload, ImageRoot};
 use crate::format::segment::SegmentHeader;
 use crate::format::superblock::{MAX_VOID_RANGES, Superblock, VoidRange};
-use crate::ids::{DriveOffset, FrameNumber, Generation, PartitionId, SegmentId};
+use crate::ids::{DriveOffset, FrameNumber, Generation, PartitionId, SegmentId, WallMs};
 use crate::io::{Io, Purpose};
 use crate::limits::BLOCK_BYTES;
 use crate::location::Location;
@@ -332,7 +332,7 @@ impl Shard {
         let load = &mut recovery.image;
         let (catalog, space) = (&mut self.catalog, &mut self.space);
         let (highest_seq, loaded) = (self.superblock.highest_seq, &mut self.stats.recovered_image_records);
-        let read = image::for_each_entry(packed, |partition, key, location| {
+        let read = image::for_each_entry(packed, |partition, key, location, expires| {
             if load.gap {
                 quarantine(catalog, load.last_partition, partition, highest_seq);
                 load.gap = false;
@@ -343,6 +343,7 @@ impl Shard {
                 index.insert(key, location)
             });
             if let Some(old) = known {
+                catalog.set_expiry(partition, key, expires);
                 space.add_live(location);
                 old.into_iter().for_each(|old: Location| space.remove_live(old));
                 *loaded += 1;
@@ -421,7 +422,7 @@ impl Shard {
             return;
         }
         let Shard { catalog, space, cache, sequencer, stats, .. } = self;
-        let mut effects = Effects { catalog, space, cache };
+        let mut effects = Effects { catalog, space, cache, now: WallMs(0) };
         for_each_record(self.place.seed, &frame.header, frame.at, frame.bytes, |record, at, len| {
             sequencer.observe(record.seq);
             effects.relocated(&record, Location::new(at, len), source);
@@ -476,7 +477,7 @@ impl Shard {
 
     fn replay_frame(&mut self, header: &FrameHeader, at: u64, bytes: &[u8]) {
         let Shard { catalog, space, cache, sequencer, stats, .. } = self;
-        let mut effects = Effects { catalog, space, cache };
+        let mut effects = Effects { catalog, space, cache, now: WallMs(0) };
         let mut wall_ns = 0;
         for_each_record(self.place.seed, header, at, bytes, |record, at, len| {
             sequencer.observe(record.seq);
@@ -495,6 +496,7 @@ impl Shard {
             self.replay_verdict(recovery, verdict);
         }
         self.distrust_all_before(recovery, io);
+        self.clock.observe(self.sequencer.last().wall_ns);
         self.catalog.forget_unfinished();
         self.space.finish_recovery();
         self.expect_image();

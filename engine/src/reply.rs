@@ -21,6 +21,8 @@ pub struct Reply {
 pub enum ReplyBody {
     /// To `Get`; `None` where there is no such record.
     Get(Result<Option<Found>, ReadError>),
+    /// To `TimeToLive`; `None` where there is no such record.
+    TimeToLive(Result<Option<TimeLeft>, ReadError>),
     /// To `Put`, `Delete`, `Modify` and `Batch`.
     Write(Result<Written, WriteError>),
     /// To `Scan`.
@@ -44,6 +46,18 @@ pub struct Found {
     pub seq: Seq,
     /// Its value.
     pub value: Payload,
+    /// How long it has still to live.
+    pub left: TimeLeft,
+}
+
+/// How long a record has still to live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimeLeft {
+    /// It never expires.
+    #[default]
+    Forever,
+    /// So many milliseconds, at least 1.
+    Ms(u64),
 }
 
 /// A value on its way out.
@@ -92,6 +106,8 @@ pub struct ScanRecord {
     pub seq: Seq,
     /// Its value; empty when only keys were asked for.
     pub value: Bytes,
+    /// How long it has still to live.
+    pub left: TimeLeft,
 }
 
 /// A partition and what it holds.
@@ -203,6 +219,12 @@ pub enum WriteError {
         /// The record's version, where there is a record.
         current: Option<Seq>,
     },
+    /// A record cannot live so long, or not at all.
+    #[error("a record lives from 1 ms to 100 years, not {ttl_ms} ms")]
+    BadTtl {
+        /// The time to live that was asked for, in milliseconds.
+        ttl_ms: u64,
+    },
     /// An increment of a value that is no number.
     #[error("the present value is no decimal number of 64 bits; overwrite it, or increment another key")]
     NotANumber,
@@ -282,6 +304,12 @@ pub enum CatalogError {
     NameLength {
         /// The name's length.
         len: usize,
+    },
+    /// Records cannot live so long, or not at all.
+    #[error("a table's records live from 1 ms to 100 years, not {ttl_ms} ms")]
+    BadTtl {
+        /// The time to live that was asked for, in milliseconds.
+        ttl_ms: u64,
     },
     /// The range is empty, or a bound is longer than a key may be.
     #[error("partition {0} has an empty range or a bound over 4096 bytes")]

@@ -40,6 +40,8 @@ pub enum RequestBody<'a> {
         value: &'a [u8],
         /// When to write.
         condition: Condition,
+        /// How long it is to live.
+        ttl: Ttl,
     },
     /// Delete one record, if `condition` holds.
     Delete {
@@ -65,6 +67,13 @@ pub enum RequestBody<'a> {
         target: Target,
         /// In order.
         writes: Vec<BatchWrite<'a>>,
+    },
+    /// How long a record has still to live. Takes no read of the drive.
+    TimeToLive {
+        /// Which partition.
+        target: Target,
+        /// The key.
+        key: &'a [u8],
     },
     /// One page of records in key order, as of one instant. `Min` is a forward scan of one record,
     /// `Max` a reverse one.
@@ -134,12 +143,32 @@ pub enum Condition {
 /// What a [`Modify`](RequestBody::Modify) makes of the present record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// Add to a number: a value of decimal digits, perhaps behind a minus, that fits an `i64`.
+    /// Add to a number, which goes on to expire when it does: a value of decimal digits, perhaps behind a minus, that fits an `i64`.
     Increment {
         /// What is added; may be negative.
         by: i64,
         /// What it is added to where there is no record.
         initial: i64,
+    },
+    /// Set anew when the record expires. Where there is none, nothing is done.
+    Expire {
+        /// How long it is to live from now on.
+        ttl: Ttl,
+    },
+}
+
+/// How long a record is to live. When that is over, it is as if it had been deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ttl {
+    /// As its table says.
+    #[default]
+    Table,
+    /// For ever, whatever its table says.
+    Never,
+    /// From the write on, so many milliseconds: 1..=`MAX_TTL_MS`.
+    After {
+        /// Milliseconds.
+        ttl_ms: u64,
     },
 }
 
@@ -198,6 +227,8 @@ pub struct TableSpec {
     pub store: StoreKind,
     /// How keys map to partitions.
     pub placement: Placement,
+    /// How long its records live unless they say otherwise, in milliseconds; `None` is for ever.
+    pub ttl_ms: Option<u64>,
 }
 
 /// A partition, as it is made and kept.

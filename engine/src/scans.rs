@@ -3,13 +3,14 @@
 
 use bytes::Bytes;
 
+use crate::expiry::ExpiryClock;
 use crate::format::record::{RECORD_HEADER_BYTES, Record};
-use crate::ids::{PartitionId, RequestId, Seq};
+use crate::ids::{PartitionId, RequestId, Seq, WallMs};
 use crate::index::{IndexArena, PartitionIndex};
 use crate::io::Io;
 use crate::limits::{MAX_SCAN_BYTES, MAX_SCAN_RECORDS};
 use crate::location::Location;
-use crate::partition::{Store, bounds, is_void};
+use crate::partition::{MemoryStore, Partition, Store, bounds, is_void};
 use crate::reads::{ReadFor, is_quarantined};
 use crate::reply::{ReadError, ReplyBody, ScanPage, ScanRecord};
 use crate::request::{KeyRange, RequestBody};
@@ -109,11 +110,14 @@ impl Shard {
             return Err(ReadError::Quarantined { upto });
         }
         let chosen = match &partition.store {
-            Store::Memory(memory) => return Ok(Some(memory_page(memory, &wish))),
-            Store::Durable(index) => choose(&self.catalog.arena, index, &wish),
+            Store::Memory(memory) => return Ok(Some(memory_page(partition, memory, &wish, &self.clock))),
+            Store::Durable(index) => choose(&self.catalog.arena, partition, index, &wish, self.clock.now()),
         };
         if wish.keys_only {
-            let key_only = |(key, _)| ScanRecord { key, seq: Seq::default(), value: Bytes::new() };
+            let key_only = |(key, _): (Bytes, Location)| {
+                let left = self.clock.time_left(partition.expiry_of(&key));
+                ScanRecord { key, seq: Seq::default(), value: Bytes::new(), left }
+            };
             let records = chosen.entries.into_iter().map(key_only).collect();
             return Ok(Some(ScanPage { records, more: chosen.more }));
         }
@@ -184,16 +188,16 @@ impl Shard {
         let Some(job) = self.reads.scans.jobs[slot].as_mut() else { return };
         let record = Record::decode_unchecked(bytes).expect("the cache holds records that were checked");
         let key = job.entries[entry].0.clone();
-        let value = bytes.slice(RECORD_HEADER_BYTES + record.key.len()..);
-        job.records[entry] = Some(ScanRecord { key, seq: record.seq, value });
+        let (value, left) = (bytes.slice(record.value_at()..), self.clock.time_left(record.expires));
+        job.records[entry] = Some(ScanRecord { key, seq: record.seq, value, left });
     }
 
-    /// A read of a scan has ended with version, value and key, or not.
+    /// A read of a scan has ended with a record, or not.
     pub(crate) fn scan_read(
         &mut self,
         slot: usize,
         entry: usize,
-        outcome: Result<(Seq, Bytes, Bytes), ReadError>,
+        outcome: Result<ScanRecord, ReadError>,
         io: &mut Io<'_>,
     ) {
         let Some(job) = self.reads.scans.jobs[slot].as_mut() else { return };
@@ -201,10 +205,10 @@ impl Shard {
         let (key, location) = &job.entries[entry];
         let quarantine = self.catalog.get(job.partition).and_then(|p| p.quarantine);
         match outcome {
-            Ok((seq, value, found)) if found == *key && !is_quarantined(quarantine, seq) => {
-                job.records[entry] = Some(ScanRecord { key: found, seq, value });
+            Ok(record) if record.key == *key && !is_quarantined(quarantine, record.seq) => {
+                job.records[entry] = Some(record);
             }
-            Ok((seq, _, found)) if found == *key && is_quarantined(quarantine, seq) => {
+            Ok(record) if record.key == *key => {
                 job.error = quarantine.map(|upto| ReadError::Quarantined { upto });
             }
             Ok(_) => {
@@ -253,13 +257,22 @@ impl Shard {
 }
 
 /// The entries of a page, from the index.
-fn choose(arena: &IndexArena, index: &PartitionIndex, wish: &Wish<'_>) -> Chosen {
+fn choose(
+    arena: &IndexArena,
+    partition: &Partition,
+    index: &PartitionIndex,
+    wish: &Wish<'_>,
+    now: WallMs,
+) -> Chosen {
     let mut chosen = Chosen::default();
     if is_void(&wish.range) {
         return chosen;
     }
     let (start, end) = bounds(&wish.range);
     let mut take = |key: &[u8], location: Location| {
+        if partition.is_expired(key, now) {
+            return true;
+        }
         let whole = location.len() as usize - RECORD_HEADER_BYTES;
         let bytes = if wish.keys_only { key.len() } else { whole };
         chosen.take(wish, bytes, || (Bytes::copy_from_slice(key), location))
@@ -282,10 +295,19 @@ fn choose(arena: &IndexArena, index: &PartitionIndex, wish: &Wish<'_>) -> Chosen
     chosen
 }
 
-fn memory_page(memory: &crate::partition::MemoryStore, wish: &Wish<'_>) -> ScanPage {
+fn memory_page(
+    partition: &Partition,
+    memory: &MemoryStore,
+    wish: &Wish<'_>,
+    clock: &ExpiryClock,
+) -> ScanPage {
     let mut page = ScanPage::default();
     let mut bytes = 0;
     memory.visit(&wish.range, wish.reverse, |key, seq, value| {
+        if partition.is_expired(key, clock.now()) {
+            return true;
+        }
+        let left = clock.time_left(partition.expiry_of(key));
         let len = key.len() + if wish.keys_only { 0 } else { value.len() };
         let full = page.records.len() >= wish.limit || bytes + len > wish.byte_budget;
         if full && !page.records.is_empty() {
@@ -295,9 +317,9 @@ fn memory_page(memory: &crate::partition::MemoryStore, wish: &Wish<'_>) -> ScanP
         bytes += len;
         let key = Bytes::copy_from_slice(key);
         page.records.push(if wish.keys_only {
-            ScanRecord { key, seq: Seq::default(), value: Bytes::new() }
+            ScanRecord { key, seq: Seq::default(), value: Bytes::new(), left }
         } else {
-            ScanRecord { key, seq, value: value.clone() }
+            ScanRecord { key, seq, value: value.clone(), left }
         });
         true
     });

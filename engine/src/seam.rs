@@ -12,7 +12,7 @@ use crate::request::Request;
 pub struct Now {
     /// Nanoseconds of a clock that never goes back. For windows and pacing.
     pub monotonic_ns: u64,
-    /// UNIX nanoseconds. For [`Seq`](crate::Seq) only; may jump.
+    /// UNIX nanoseconds. For [`Seq`](crate::Seq) and for when records expire; may jump.
     pub wall_ns: u64,
 }
 

@@ -15,6 +15,7 @@ use crate::catalog_job::CatalogJobs;
 use crate::checkpoint::Checkpointer;
 use crate::cleaning::Cleaner;
 use crate::config::ShardConfig;
+use crate::expiry::ExpiryClock;
 use crate::format::ChecksumSeed;
 use crate::format::superblock::Superblock;
 use crate::ids::{FrameNumber, NodeId, SegmentId, Token};
@@ -80,6 +81,10 @@ pub struct Shard {
     pub(crate) cleaner: Cleaner,
     pub(crate) checkpointer: Checkpointer,
     pub(crate) sequencer: Sequencer,
+    /// The time by which records expire.
+    pub(crate) clock: ExpiryClock,
+    /// When the next record expires, in nanoseconds of the monotonic clock.
+    pub(crate) expiry_wake_ns: Option<u64>,
     pub(crate) superblock: Superblock,
     pub(crate) recovery: Option<Box<Recovery>>,
     /// Writes that wait for room, in order.
@@ -118,6 +123,8 @@ impl Shard {
             cleaner: Cleaner::new(place, config.lanes),
             checkpointer: Checkpointer::default(),
             sequencer: Sequencer::new(config.shard, config.node),
+            clock: ExpiryClock::default(),
+            expiry_wake_ns: None,
             superblock: Superblock::fresh(NodeId(0)),
             recovery: Some(Box::new(Recovery::new(&config))),
             parked: VecDeque::new(),
@@ -141,12 +148,14 @@ impl Shard {
     /// When the shard wants its next step at the latest even if nothing arrives, in monotonic
     /// nanoseconds.
     pub fn next_wake_ns(&self) -> Option<u64> {
-        self.log.next_wake_ns(&self.config)
+        let frame_ns = self.log.next_wake_ns(&self.config);
+        frame_ns.into_iter().chain(self.expiry_wake_ns).min()
     }
 
     /// Whether another step would do work at once, though nothing arrives.
     pub fn has_work(&self) -> bool {
-        !self.catalog.dropping.is_empty() || self.has_more
+        let is_dropping = !self.catalog.dropping.is_empty() || !self.catalog.dropping_expiries.is_empty();
+        is_dropping || self.has_more
     }
 
     /// Takes requests and completions, does what can be done without waiting, gives operations and
@@ -154,6 +163,7 @@ impl Shard {
     pub fn step(&mut self, now: Now, inbox: &mut Inbox<'_>, outbox: &mut Outbox, buffers: &mut dyn Buffers) {
         let mut io = Io { now, outbox, buffers };
         self.has_more = false;
+        self.clock.advance(now.wall_ns);
         for completion in inbox.completions.drain(..) {
             self.complete(completion, &mut io);
         }
@@ -163,6 +173,8 @@ impl Shard {
         let serving = self.phase == Phase::Serving;
         if serving {
             self.apply_durable(&mut io);
+            // Before the requests: they hardly ever meet a record whose time is over.
+            self.expire_due();
             self.retry_parked(&mut io);
         }
         if serving {
@@ -175,6 +187,7 @@ impl Shard {
         self.give_up_reads(&mut inbox.unwanted, &mut io);
         if serving {
             self.background(&mut io);
+            self.set_expiry_wake(&io);
         }
     }
 
@@ -202,6 +215,11 @@ impl Shard {
                 let result = self.count(target, range);
                 self.note_read_error(result.as_ref().err());
                 io.reply(request.id, ReplyBody::Count(result));
+            }
+            RequestBody::TimeToLive { target, key } => {
+                let result = self.time_to_live(target, key);
+                self.note_read_error(result.as_ref().err());
+                io.reply(request.id, ReplyBody::TimeToLive(result));
             }
             RequestBody::CreateTable { .. }
             | RequestBody::DropTable { .. }
@@ -321,6 +339,8 @@ impl Shard {
             segments_free: u64::from(free),
             index_bytes: self.catalog.index_bytes(),
             memory_table_bytes: self.catalog.memory_table_bytes,
+            expiring_records: self.catalog.expiring_records,
+            expiry_bytes: self.catalog.expiry_bytes,
             memory_limit_bytes: self.config.memory_bytes,
             cache_bytes,
             cache_limit_bytes,
@@ -344,6 +364,7 @@ fn busy(body: &RequestBody<'_>) -> ReplyBody {
         RequestBody::Get { .. } => ReplyBody::Get(Err(ReadError::Busy)),
         RequestBody::Scan { .. } => ReplyBody::Scan(Err(ReadError::Busy)),
         RequestBody::Count { .. } => ReplyBody::Count(Err(ReadError::Busy)),
+        RequestBody::TimeToLive { .. } => ReplyBody::TimeToLive(Err(ReadError::Busy)),
         RequestBody::Put { .. }
         | RequestBody::Delete { .. }
         | RequestBody::Modify { .. }

@@ -16,7 +16,11 @@ pub struct ShardStats {
     /// Batches acknowledged.
     pub batches: u64,
     /// Increments acknowledged.
-    pub modifies: u64,
+    pub increments: u64,
+    /// Changes of a record's expiry acknowledged.
+    pub expiry_changes: u64,
+    /// Records that expired.
+    pub expired: u64,
     /// Scan pages answered.
     pub scans: u64,
     /// Requests refused with an error, by no fault of the drive.
@@ -77,6 +81,10 @@ pub struct ShardStats {
     pub index_bytes: u64,
     /// Bytes of memory in memory tables.
     pub memory_table_bytes: u64,
+    /// Records that expire some time.
+    pub expiring_records: u64,
+    /// Bytes of memory of what is known of them, beside the index.
+    pub expiry_bytes: u64,
     /// The most memory that index and memory tables may take.
     pub memory_limit_bytes: u64,
     /// Bytes of memory in the read cache.

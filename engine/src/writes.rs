@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 
 use crate::apply::Effects;
+use crate::expiry::{EXPIRY_OVERHEAD_BYTES, is_ttl};
 use crate::format::frame::FRAME_HEADER_BYTES;
-use crate::format::record::{Record, RecordKind, record_len};
-use crate::ids::{RequestId, Seq};
+use crate::format::record::{Record, RecordKind, expiry_len, record_len};
+use crate::ids::{RequestId, Seq, WallMs};
 use crate::index::IndexArena;
 use crate::io::Io;
 use crate::limits::{MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES};
@@ -15,7 +16,7 @@ use crate::modify::{Dependent, Modify, Present};
 use crate::owned::OwnedWrite;
 use crate::partition::{Partition, Store};
 use crate::reply::{CatalogError, ReplyBody, WriteError, Written};
-use crate::request::{BatchWrite, Condition, RequestBody, Target};
+use crate::request::{BatchWrite, Condition, RequestBody, Target, Ttl};
 use crate::shard::Shard;
 use crate::space::Claim;
 
@@ -38,6 +39,9 @@ pub(crate) struct Checked<'a> {
     pub(crate) kind: AckKind,
     pub(crate) writes: &'a [BatchWrite<'a>],
     pub(crate) condition: Condition,
+    /// How long what it puts is to live, and so when it expires.
+    pub(crate) ttl: Ttl,
+    pub(crate) expires: Option<WallMs>,
     /// The number that an increment writes.
     pub(crate) number: Option<i64>,
 }
@@ -136,28 +140,43 @@ impl Shard {
 
     fn write(&mut self, id: RequestId, body: &RequestBody<'_>, io: &mut Io<'_>) -> Outcome {
         let one;
-        let (target, kind, writes, condition) = match body {
+        let (target, kind, writes, condition, ttl) = match body {
             RequestBody::Modify { target, key, change } => {
                 return self.modify(&Modify { id, target: *target, key, change: *change }, io);
             }
-            RequestBody::Put { target, key, value, condition } => {
+            RequestBody::Put { target, key, value, condition, ttl } => {
                 one = [BatchWrite::Put { key, value }];
-                (target, AckKind::Put, &one[..], *condition)
+                (target, AckKind::Put, &one[..], *condition, *ttl)
             }
             RequestBody::Delete { target, key, condition } => {
                 one = [BatchWrite::Delete { key }];
-                (target, AckKind::Delete, &one[..], *condition)
+                (target, AckKind::Delete, &one[..], *condition, Ttl::Never)
             }
             RequestBody::Batch { target, writes } => {
-                (target, AckKind::Batch, writes.as_slice(), Condition::Always)
+                (target, AckKind::Batch, writes.as_slice(), Condition::Always, Ttl::Table)
             }
             _ => unreachable!("only writes come here"),
         };
-        let checked = Checked { id, target: *target, kind, writes, condition, number: None };
+        let expires = match self.expiry(target, ttl) {
+            Ok(expires) => expires,
+            Err(error) => return self.refuse_write(id, error, io),
+        };
+        let checked = Checked { id, target: *target, kind, writes, condition, ttl, expires, number: None };
         match self.admit(&checked) {
             Ok(()) => self.write_checked(&checked, io),
             Err(error) => self.refuse_write(id, error, io),
         }
+    }
+
+    /// When a record expires that is written now.
+    pub(crate) fn expiry(&self, target: &Target, ttl: Ttl) -> Result<Option<WallMs>, WriteError> {
+        if let Ttl::After { ttl_ms } = ttl
+            && !is_ttl(ttl_ms)
+        {
+            return Err(WriteError::BadTtl { ttl_ms });
+        }
+        let table_ttl_ms = self.catalog.get(target.partition).and_then(|partition| partition.ttl_ms);
+        Ok(self.clock.expiry(ttl, table_ttl_ms))
     }
 
     pub(crate) fn refuse_write(&mut self, id: RequestId, error: WriteError, io: &mut Io<'_>) -> Outcome {
@@ -193,10 +212,7 @@ impl Shard {
         let durable = matches!(partition.store, Store::Durable(_));
         let live = self.space.live_bytes() + self.log.pending_bytes();
         let (used_bytes, limit_bytes) = (self.catalog.memory_bytes(), self.config.memory_bytes);
-        let record_bytes = write.writes.iter().map(|one| {
-            let (key, value) = parts(one);
-            record_len(key.len(), value.map_or(0, <[u8]>::len)) as u64
-        });
+        let record_bytes = write.writes.iter().map(|one| write.record_len(one) as u64);
         let largest = record_bytes.max().unwrap_or(0);
         let live_limit = self.space.live_limit_bytes(largest);
         for exact in [false, true] {
@@ -204,8 +220,10 @@ impl Shard {
             for one in write.writes {
                 let (key, Some(value)) = parts(one) else { continue };
                 let (old_bytes, memory) = growth_of(&self.catalog.arena, partition, key, value, exact);
-                growth += (record_len(key.len(), value.len()) as u64).saturating_sub(old_bytes);
-                memory_growth += memory;
+                growth += (write.record_len(one) as u64).saturating_sub(old_bytes);
+                let is_new_expiry = write.expires.is_some() && !(exact && partition.expiry_of(key).is_some());
+                let expiry = if is_new_expiry { key.len() as u64 + EXPIRY_OVERHEAD_BYTES } else { 0 };
+                memory_growth += memory + expiry;
             }
             let memory_full = memory_growth > 0 && used_bytes + memory_growth > limit_bytes;
             let full = durable && growth > 0 && live + growth > live_limit;
@@ -234,7 +252,7 @@ impl Shard {
             if len > value_limit {
                 return Err(WriteError::ValueLength { len, limit: value_limit });
             }
-            bytes += record_len(key.len(), len);
+            bytes += write.record_len(one);
         }
         let payload = self.config.geometry.segment_payload_bytes() as usize - FRAME_HEADER_BYTES;
         let limit = MAX_BATCH_BYTES.min(payload);
@@ -258,7 +276,9 @@ impl Shard {
             return self.write_if(write, io);
         }
         if let (AckKind::Delete, [BatchWrite::Delete { key }]) = (write.kind, write.writes) {
-            let absent = self.catalog.locate(write.target.partition, key).is_none();
+            let partition = write.target.partition;
+            let absent = self.catalog.locate(partition, key).is_none()
+                || self.catalog.is_expired(partition, key, self.clock.now());
             if absent && self.log.pending_frame(write.target.partition, key).is_none() {
                 let nothing = Written { seq: Seq::default(), existed: false, number: None };
                 self.stats.deletes += 1;
@@ -271,11 +291,7 @@ impl Shard {
 
     /// Appends to the log what was decided.
     pub(crate) fn append(&mut self, write: &Checked<'_>, io: &mut Io<'_>) -> Outcome {
-        let sizes = write.writes.iter().map(|one| {
-            let (key, value) = parts(one);
-            record_len(key.len(), value.map_or(0, <[u8]>::len))
-        });
-        let total = sizes.sum();
+        let total = write.writes.iter().map(|one| write.record_len(one)).sum();
         let deletes = write.writes.iter().all(|one| parts(one).1.is_none());
         let claim = if deletes { Claim::Delete } else { Claim::Put };
         let Shard { log, space, stats, config, sequencer, .. } = self;
@@ -287,16 +303,19 @@ impl Shard {
             let (key, value) = parts(one);
             seq = sequencer.next(io.now.wall_ns);
             let kind = if value.is_some() { RecordKind::Put } else { RecordKind::Delete };
+            let expires = write.expires.filter(|_| value.is_some());
             let value = value.unwrap_or_default();
-            log.append(&Record { kind, seq, partition: write.target.partition, key, value }, io);
+            let partition = write.target.partition;
+            log.append(&Record { kind, seq, partition, key, value, expires }, io);
         }
         let records = write.writes.len() as u32;
-        let headers = write.writes.len() * record_len(0, 0);
-        let user_bytes = (total - headers) as u64;
+        let user_bytes = |one| parts(one).0.len() + parts(one).1.map_or(0, <[u8]>::len);
+        let user_bytes = write.writes.iter().map(user_bytes).sum::<usize>() as u64;
         let Checked { id, kind, number, .. } = *write;
         if let (Some(number), [one]) = (number, write.writes) {
-            log.note_number(write.target.partition, parts(one).0, number);
+            log.note_number(write.target.partition, parts(one).0, number, write.expires);
         }
+        let number = number.filter(|_| kind == AckKind::Increment);
         log.acknowledge(Ack { id, records, user_bytes, seq, kind, number });
         Outcome::Taken
     }
@@ -304,10 +323,10 @@ impl Shard {
     /// A conditional write of one key: learns the present version, decides.
     fn write_if(&mut self, write: &Checked<'_>, io: &mut Io<'_>) -> Outcome {
         let (key, value) = parts(&write.writes[0]);
-        let record_bytes = record_len(key.len(), value.map_or(0, <[u8]>::len));
+        let record_bytes = write.record_len(&write.writes[0]);
         let claim = if value.is_some() { Claim::Put } else { Claim::Delete };
         let (id, partition) = (write.id, write.target.partition);
-        let dependent = Dependent { id, partition, key, record_bytes, claim };
+        let dependent = Dependent { id, partition, key, record_bytes, keeps_value: false, claim };
         match self.present(&dependent, &|| write.to_owned(), io) {
             Present::Stalled => Outcome::Stalled,
             Present::Absent => self.decide(write, None, io),
@@ -328,11 +347,13 @@ impl Shard {
     }
 
     pub(crate) fn write_memory(&mut self, write: &Checked<'_>, io: &mut Io<'_>) {
+        let now = self.clock.now();
         let Shard { catalog, sequencer, .. } = self;
         let Some(partition) = catalog.get_mut(write.target.partition) else { return };
+        let was_expired = partition.is_expired(parts(&write.writes[0]).0, now);
         let Store::Memory(memory) = &mut partition.store else { return };
         let (key, _) = parts(&write.writes[0]);
-        let current = memory.get(key).map(|(seq, _)| *seq);
+        let current = memory.get(key).map(|(seq, _)| *seq).filter(|_| !was_expired);
         if !holds(write.condition, current) {
             self.stats.refused += 1;
             let error = WriteError::ConditionFailed { current };
@@ -355,8 +376,13 @@ impl Shard {
         }
         let after = memory.memory_bytes();
         catalog.memory_table_bytes = catalog.memory_table_bytes + after - before;
+        for one in write.writes {
+            let (key, value) = parts(one);
+            catalog.set_expiry(write.target.partition, key, write.expires.filter(|_| value.is_some()));
+        }
         self.count_written(write.kind, user_bytes);
-        let written = Written { seq, existed: current.is_some(), number: write.number };
+        let number = write.number.filter(|_| write.kind == AckKind::Increment);
+        let written = Written { seq, existed: current.is_some(), number };
         io.reply(write.id, ReplyBody::Write(Ok(written)));
     }
 
@@ -366,7 +392,8 @@ impl Shard {
             AckKind::Put => self.stats.puts += 1,
             AckKind::Delete => self.stats.deletes += 1,
             AckKind::Batch => self.stats.batches += 1,
-            AckKind::Modify => self.stats.modifies += 1,
+            AckKind::Increment => self.stats.increments += 1,
+            AckKind::Expire => self.stats.expiry_changes += 1,
             AckKind::Catalog | AckKind::Silent => {}
         }
     }
@@ -390,8 +417,9 @@ impl Shard {
     fn apply_frame(&mut self, frame: &LogFrame, io: &mut Io<'_>) {
         let number = frame.builder.number;
         let mut existed = Vec::with_capacity(frame.builder.records() as usize);
+        let now = self.clock.now();
         let Shard { catalog, space, cache, log, .. } = self;
-        let mut effects = Effects { catalog, space, cache };
+        let mut effects = Effects { catalog, space, cache, now };
         frame.builder.for_each_record(&*io.buffers, |record, location| {
             existed.push(effects.user(&record, location));
             if log.applied(number, &record) {
@@ -424,42 +452,51 @@ impl Shard {
         assert_eq!(first, frame.builder.records() as usize, "every record of a frame is somebody's");
     }
 
-    /// A read for a condition has ended with the present record, which nothing has changed since.
-    pub(crate) fn decide_with(&mut self, owned: &OwnedWrite, record: &Record<'_>, io: &mut Io<'_>) {
+    /// A read for a condition has ended with the present record, if that still counts; nothing has been
+    /// written since.
+    pub(crate) fn decide_with(&mut self, owned: &OwnedWrite, present: Option<&Record<'_>>, io: &mut Io<'_>) {
         let body = owned.body();
         let one;
-        let (target, kind, condition) = match &body {
-            RequestBody::Put { target, key, value, condition } => {
+        let (target, kind, condition, ttl) = match &body {
+            RequestBody::Put { target, key, value, condition, ttl } => {
                 one = [BatchWrite::Put { key, value }];
-                (*target, AckKind::Put, *condition)
+                (*target, AckKind::Put, *condition, *ttl)
             }
             RequestBody::Delete { target, key, condition } => {
                 one = [BatchWrite::Delete { key }];
-                (*target, AckKind::Delete, *condition)
+                (*target, AckKind::Delete, *condition, Ttl::Never)
             }
             RequestBody::Modify { target, key, change } => {
                 let ask = Modify { id: owned.id, target: *target, key, change: *change };
-                if self.modify_present(&ask, Some(record), io) == Outcome::Stalled {
+                if self.modify_present(&ask, present, io) == Outcome::Stalled {
                     self.park(owned.clone(), io);
                 }
                 return;
             }
             _ => unreachable!("only single writes have conditions"),
         };
-        let write = Checked { id: owned.id, target, kind, writes: &one, condition, number: None };
-        if self.decide(&write, Some(record.seq), io) == Outcome::Stalled {
+        let expires = self.expiry(&target, ttl).unwrap_or_default();
+        let write =
+            Checked { id: owned.id, target, kind, writes: &one, condition, ttl, expires, number: None };
+        if self.decide(&write, present.map(|record| record.seq), io) == Outcome::Stalled {
             self.park(owned.clone(), io);
         }
     }
 }
 
 impl Checked<'_> {
+    /// Bytes on the drive of the record of one of its writes.
+    fn record_len(&self, one: &BatchWrite<'_>) -> usize {
+        let (key, value) = parts(one);
+        let expiry = expiry_len(self.expires.filter(|_| value.is_some()));
+        record_len(key.len(), value.map_or(0, <[u8]>::len)) + expiry
+    }
+
     /// A conditional write with bytes of its own.
     fn to_owned(&self) -> OwnedWrite {
-        let target = self.target;
-        let condition = self.condition;
+        let Checked { target, condition, ttl, .. } = *self;
         let body = match self.writes[0] {
-            BatchWrite::Put { key, value } => RequestBody::Put { target, key, value, condition },
+            BatchWrite::Put { key, value } => RequestBody::Put { target, key, value, condition, ttl },
             BatchWrite::Delete { key } => RequestBody::Delete { target, key, condition },
         };
         OwnedWrite::copy_of(self.id, &body).expect("puts and deletes can be copied")

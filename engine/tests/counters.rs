@@ -3,7 +3,7 @@
 
 mod support;
 
-use lode_engine::{Change, Condition, Geometry, ReplyBody, Request, RequestBody, StoreKind, WriteError};
+use lode_engine::{Change, Condition, Geometry, ReplyBody, Request, RequestBody, StoreKind, Ttl, WriteError};
 use support::Sim;
 use support::ask::target;
 
@@ -95,7 +95,7 @@ fn many_increments_of_one_counter_share_a_read_and_a_write() {
     let after = sim.shard.stats();
     assert_eq!(after.device_reads - before.device_reads, 1);
     assert_eq!(after.user_frame_writes - before.user_frame_writes, 1);
-    assert_eq!(after.modifies - before.modifies, 500);
+    assert_eq!(after.increments - before.increments, 500);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn increments_see_the_writes_that_came_before_them() {
     for seed in 5..25 {
         let mut sim = sim(seed, 1 << 20);
         let (target, condition) = (target(1), Condition::Always);
-        let put = |value| RequestBody::Put { target, key: b"hot", value, condition };
+        let put = |value| RequestBody::Put { target, key: b"hot", value, condition, ttl: Ttl::Table };
         let delete = RequestBody::Delete { target, key: b"hot", condition };
         let bodies = vec![add(1), add(1), put(b"10"), add(1)];
         let answers = together(&mut sim, bodies);

@@ -20,7 +20,7 @@ use lode_engine::limits::{
 use lode_engine::{
     DRIVE_HEADER_BYTES, DriveIdentity, Epoch, FrameNumber, Generation, Geometry, Location, MAX_SHARDS,
     MIN_SEGMENTS, NodeId, PartitionId, PartitionSpec, Placement, SegmentId, Seq, ShardId, StoreKind, TableId,
-    TableSpec,
+    TableSpec, WallMs,
 };
 
 const DOC: &str = include_str!("../FORMAT.md");
@@ -258,7 +258,8 @@ fn record_seq_and_location() {
     let kinds =
         [(RecordKind::Put, 1, &b"key"[..]), (RecordKind::Delete, 2, b"key"), (RecordKind::Catalog, 3, b"")];
     for (kind, code, key) in kinds {
-        let record = Record { kind, seq: SEQ, partition: PartitionId(5), key, value: b"value" };
+        let record =
+            Record { kind, seq: SEQ, partition: PartitionId(5), key, value: b"value", expires: None };
         let len = record.encode(seed(), 4321, 6, &mut bytes);
         let values =
             [("partition", 5), ("kind_and_value_len", code << 24 | 5), ("key_len", key.len() as u64)];
@@ -267,6 +268,12 @@ fn record_seq_and_location() {
         assert_eq!(&bytes[RECORD_HEADER_BYTES..len], [key, b"value"].concat());
         assert_eq!(u32_at(&bytes, 0), checksum(4321, 6, &bytes[4..len]));
     }
+    let expires = Some(WallMs(0x0102_0304_0506_0708));
+    let (kind, partition) = (RecordKind::Put, PartitionId(5));
+    let record = Record { kind, seq: SEQ, partition, key: b"key", value: b"value", expires };
+    let len = record.encode(seed(), 4321, 6, &mut bytes);
+    assert_eq!(u64::from(bytes[27]), 0x41);
+    assert_eq!(&bytes[RECORD_HEADER_BYTES..len], b"\x08\x07\x06\x05\x04\x03\x02\x01keyvalue");
     let values = [("wall_ns", SEQ.wall_ns), ("counter", u64::from(SEQ.counter)), ("node", 0x1122_3344)];
     assert_eq!(hold("Seq", &SEQ.to_bytes(), &values), Seq::BYTES);
     assert_eq!(Location::new(12_345, 678).to_raw(), 12_345 << 21 | 678);
@@ -289,11 +296,15 @@ fn catalog_changes() {
     assert_eq!(&bytes[len..], b"abc\xff\xff");
 
     let (store, placement) = (StoreKind::Memory, Placement::Hash);
-    let table = TableSpec { id: TableId(2), name: "name".into(), store, placement };
+    let table = TableSpec { id: TableId(2), name: "name".into(), store, placement, ttl_ms: None };
     let bytes = CatalogChange::CreateTable(table).encode();
     let values = [("kind", 2), ("table", 2), ("store", 2), ("placement", 2), ("name_len", 4)];
     let len = hold("Catalog change: create table", &bytes, &values);
     assert_eq!(&bytes[len..], b"name");
+
+    let table = TableSpec { id: TableId(2), name: "name".into(), store, placement, ttl_ms: Some(0x0102) };
+    let bytes = CatalogChange::CreateTable(table).encode();
+    assert_eq!((bytes[0], &bytes[9..]), (6, &b"name\x02\x01\0\0\0\0\0\0"[..]));
 
     let bytes = CatalogChange::DropTable(TableId(6)).encode();
     let len = hold("Catalog change: drop table", &bytes, &[("kind", 3), ("table", 6)]);
@@ -316,8 +327,8 @@ fn images() {
     assert_eq!(&bytes[len..], b"\x06\0change");
 
     let mut entries = EntriesPayload::begin();
-    entries.push(PartitionId(4), b"key1", Location::new(100, 50));
-    entries.push(PartitionId(4), b"key2", Location::new(200, 50));
+    entries.push(PartitionId(4), b"key1", Location::new(100, 50), None);
+    entries.push(PartitionId(4), b"key2", Location::new(200, 50), None);
     let bytes = entries.finish();
     let location = Location::new(100, 50).to_raw();
     let values = [
@@ -332,6 +343,12 @@ fn images() {
     assert_eq!(&bytes[len..len + 8], b"key1\x03\0\x01\0");
     assert_eq!(bytes[len + 8..len + 16], Location::new(200, 50).to_raw().to_le_bytes());
     assert_eq!(&bytes[len + 16..], b"2");
+
+    let mut entries = EntriesPayload::begin();
+    entries.push(PartitionId(4), b"key1", Location::new(100, 50), Some(WallMs(0x0102_0304_0506_0708)));
+    let bytes = entries.finish();
+    assert_eq!(bytes[9..11], [0x00, 0x80], "the flag of the shared length");
+    assert_eq!(&bytes[21..], b"\x08\x07\x06\x05\x04\x03\x02\x01key1");
 
     let root = ImageRoot {
         frames: 10,

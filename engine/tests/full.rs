@@ -5,7 +5,7 @@ mod support;
 
 use lode_engine::{
     BatchWrite, CatalogError, CheckpointError, Condition, Geometry, MIN_SEGMENTS, PartitionSpec, Phase,
-    ReplyBody, Request, RequestBody, StoreKind, WriteError,
+    ReplyBody, Request, RequestBody, StoreKind, Ttl, WriteError,
 };
 use support::Sim;
 use support::ask::{partition_spec, table_spec, target};
@@ -158,13 +158,25 @@ fn every_request_on_a_full_drive_ends() {
         let target = target(1);
         let body = match i % 5 {
             0 => RequestBody::Delete { target, key: &key, condition: Condition::Always },
-            1 => RequestBody::Put { target, key: &key, value: &value, condition: Condition::IfAbsent },
+            1 => RequestBody::Put {
+                target,
+                key: &key,
+                value: &value,
+                condition: Condition::IfAbsent,
+                ttl: Ttl::Table,
+            },
             2 => {
                 let writes =
                     vec![BatchWrite::Put { key: &key, value: &value }, BatchWrite::Delete { key: b"x" }];
                 RequestBody::Batch { target, writes }
             }
-            _ => RequestBody::Put { target, key: &key, value: &value, condition: Condition::Always },
+            _ => RequestBody::Put {
+                target,
+                key: &key,
+                value: &value,
+                condition: Condition::Always,
+                ttl: Ttl::Table,
+            },
         };
         ids.push(id);
         sim.step(&mut vec![Request { id, body }]);
@@ -201,6 +213,7 @@ fn crashes_in_a_row_without_a_checkpoint_do_not_use_the_drive_up() {
                     key: &key,
                     value: &value,
                     condition: Condition::Always,
+                    ttl: Ttl::Table,
                 };
                 sim.step(&mut vec![Request { id, body }]);
             }
@@ -270,7 +283,7 @@ fn a_delete_does_not_pass_the_put_before_it() {
         let keys: Vec<_> = (0..taken).map(|i| ((i + round) % taken).to_be_bytes()).collect();
         let last = keys[keys.len() - 1];
         let (target, condition) = (target(1), Condition::Always);
-        let put = |key| RequestBody::Put { target, key, value: &value, condition };
+        let put = |key| RequestBody::Put { target, key, value: &value, condition, ttl: Ttl::Table };
         let mut bodies: Vec<_> = keys.iter().map(|key| put(key.as_slice())).collect();
         bodies.push(RequestBody::Delete { target, key: &last, condition });
         let ids: Vec<_> = bodies.iter().map(|_| sim.next_id()).collect();
@@ -339,7 +352,13 @@ fn writes_on_their_way_count_against_the_limit() {
     let keys: Vec<_> = (0..count).map(u32::to_be_bytes).collect();
     let value = vec![3; len as usize];
     let ids: Vec<_> = keys.iter().map(|_| sim.next_id()).collect();
-    let put = |key| RequestBody::Put { target: target(1), key, value: &value, condition: Condition::Always };
+    let put = |key| RequestBody::Put {
+        target: target(1),
+        key,
+        value: &value,
+        condition: Condition::Always,
+        ttl: Ttl::Table,
+    };
     for step in ids.chunks(200).zip(keys.chunks(200)) {
         let requests = step.0.iter().zip(step.1);
         sim.step(&mut requests.map(|(id, key)| Request { id: *id, body: put(key.as_slice()) }).collect());

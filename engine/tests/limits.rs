@@ -6,7 +6,7 @@ mod support;
 use lode_engine::limits::{MAX_BATCH_WRITES, MAX_KEY_BYTES, MAX_SCAN_BYTES, MAX_SCAN_RECORDS};
 use lode_engine::{
     BatchWrite, CatalogError, Condition, Geometry, PartitionId, ReadError, RequestBody, StoreKind, TableId,
-    WriteError,
+    Ttl, WriteError,
 };
 use support::Sim;
 use support::ask::{partition_spec, table_spec};
@@ -168,7 +168,7 @@ fn queues_are_bounded_and_say_busy() {
     let mut requests = Vec::new();
     for (id, (key, value)) in ids.iter().zip(&bodies) {
         let target = support::ask::target(1);
-        let body = RequestBody::Put { target, key, value, condition: Condition::Always };
+        let body = RequestBody::Put { target, key, value, condition: Condition::Always, ttl: Ttl::Table };
         requests.push(lode_engine::Request { id: *id, body });
     }
     sim.step(&mut requests);

@@ -5,7 +5,7 @@ mod support;
 
 use lode_engine::{
     CatalogError, CheckpointError, Condition, Geometry, ReplyBody, Request, RequestBody, StoreKind, TableId,
-    WriteError,
+    Ttl, WriteError,
 };
 use support::Sim;
 use support::ask::{partition_spec, table_spec, target};
@@ -19,7 +19,7 @@ fn sim(seed: u64) -> Sim {
 }
 
 fn put<'a>(partition: u32, key: &'a [u8], value: &'a [u8], condition: Condition) -> RequestBody<'a> {
-    RequestBody::Put { target: target(partition), key, value, condition }
+    RequestBody::Put { target: target(partition), key, value, condition, ttl: Ttl::Table }
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod support;
 
 use lode_engine::{
     BufferId, Buffers, Condition, Geometry, KeyRange, ReadError, ReplyBody, Request, RequestBody, RequestId,
-    StoreKind,
+    StoreKind, Ttl,
 };
 use support::Sim;
 use support::ask::target;
@@ -113,8 +113,13 @@ fn what_nobody_wants_is_not_read() {
     let (stays, stays_scan) = (send_get(&mut sim, &[7]), send(&mut sim, page));
     // A write takes place whether or not anybody hears of it.
     let write = RequestBody::Delete { target: target(1), key: &[9, 0], condition: Condition::Always };
-    let absent =
-        RequestBody::Put { target: target(1), key: &[8, 0], value: b"no", condition: Condition::IfAbsent };
+    let absent = RequestBody::Put {
+        target: target(1),
+        key: &[8, 0],
+        value: b"no",
+        condition: Condition::IfAbsent,
+        ttl: Ttl::Table,
+    };
     let absent = send(&mut sim, absent);
 
     sim.unwanted = gone.clone();

@@ -5,7 +5,7 @@ mod support;
 
 use lode_engine::{
     BatchWrite, Condition, Epoch, Geometry, KeyRange, PartitionId, PartitionSpec, Placement, ReplyBody,
-    Request, RequestBody, StoreKind, TableId, TableSpec, Target, WriteError,
+    Request, RequestBody, StoreKind, TableId, TableSpec, Target, Ttl, WriteError,
 };
 use support::Sim;
 
@@ -23,7 +23,13 @@ pub fn table(sim: &mut Sim, id: u32, store: StoreKind, partitions: u32) {
         start: Vec::new(),
         end: None,
     };
-    let table = TableSpec { id: TableId(id), name: format!("t{id}"), store, placement: Placement::Range };
+    let table = TableSpec {
+        id: TableId(id),
+        name: format!("t{id}"),
+        store,
+        placement: Placement::Range,
+        ttl_ms: None,
+    };
     let partitions = (0..partitions).map(|i| spec(id * 100 - 99 + i)).collect();
     let reply = sim.ask(RequestBody::CreateTable { table, partitions });
     assert!(matches!(reply, ReplyBody::Catalog(Ok(()))), "{reply:?}");
@@ -35,7 +41,7 @@ fn put(
     value: &[u8],
     condition: Condition,
 ) -> Result<lode_engine::Written, WriteError> {
-    match sim.ask(RequestBody::Put { target: TARGET, key, value, condition }) {
+    match sim.ask(RequestBody::Put { target: TARGET, key, value, condition, ttl: Ttl::Table }) {
         ReplyBody::Write(result) => result,
         other => panic!("{other:?}"),
     }
@@ -119,7 +125,7 @@ fn writes_of_one_key_that_arrive_together_take_place_in_order() {
             let writes = vec![BatchWrite::Put { key: b"k", value: b"v" }];
             RequestBody::Batch { target: TARGET, writes }
         } else {
-            RequestBody::Put { target: TARGET, key: b"k", value: b"v", condition }
+            RequestBody::Put { target: TARGET, key: b"k", value: b"v", condition, ttl: Ttl::Table }
         };
         let bodies = if first_is_put { [put, delete] } else { [delete, put] };
         let ids = [sim.next_id(), sim.next_id()];

@@ -6,11 +6,11 @@
 use lode_engine::limits::MAX_SCAN_BYTES;
 use lode_engine::{
     BatchWrite, CatalogError, Change, CheckpointError, Condition, Epoch, KeyRange, PartitionId, Payload,
-    ReadError, ReplyBody, RequestBody, ScanPage, Seq, Target, WriteError, Written,
+    ReadError, ReplyBody, RequestBody, ScanPage, Seq, Target, TimeLeft, Ttl, WriteError, Written,
 };
 use lode_net::wire;
-use lode_net::wire::opcode::reply_flags;
-use lode_net::wire::scan::{RecordView, SCAN_RECORD_HEADER_BYTES, push_record};
+use lode_net::wire::opcode::{flags, reply_flags};
+use lode_net::wire::scan::{RecordView, SCAN_RECORD_HEADER_BYTES, SCAN_RECORD_TTL_BYTES, push_record};
 use lode_net::wire::{MapVersion, Opcode, ReplyHead, RequestHeader, RequestView, Status};
 
 /// Who must answer a request.
@@ -27,8 +27,10 @@ pub enum Question<'a> {
 /// A request for the node as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControlQuestion {
-    /// Make a table.
-    CreateTable(wire::control::CreateTable),
+    /// Make a table, whose records live so many milliseconds unless they say otherwise.
+    CreateTable(wire::control::CreateTable, Option<u64>),
+    /// The tables whose records expire by default.
+    TableTtls,
     /// Forget a table.
     DropTable(wire::control::DropTable),
     /// The tables and what they hold.
@@ -46,12 +48,14 @@ pub struct Asked {
     pub request_id: wire::RequestId,
     /// Its opcode.
     pub opcode: u8,
+    /// Its flags.
+    pub flags: u8,
 }
 
 impl Asked {
     /// Of a request's header.
     pub fn of(header: &RequestHeader) -> Asked {
-        Asked { request_id: header.request_id, opcode: header.opcode }
+        Asked { request_id: header.request_id, opcode: header.opcode, flags: header.flags }
     }
 
     /// The head of an answer with this status.
@@ -113,9 +117,15 @@ pub enum AnswerBody {
 pub fn question<'a>(view: RequestView<'a>) -> Question<'a> {
     Question::Shard(match view {
         RequestView::Get { target, key } => RequestBody::Get { target: to_target(target), key },
-        RequestView::Put { target, key, value, condition } => {
-            RequestBody::Put { target: to_target(target), key, value, condition: to_condition(condition) }
+        RequestView::Put { target, key, value, condition, ttl } => {
+            let (condition, ttl) = (to_condition(condition), to_ttl(ttl));
+            RequestBody::Put { target: to_target(target), key, value, condition, ttl }
         }
+        RequestView::Expire { target, key, ttl } => {
+            let change = Change::Expire { ttl: to_ttl(ttl) };
+            RequestBody::Modify { target: to_target(target), key, change }
+        }
+        RequestView::TimeToLive { target, key } => RequestBody::TimeToLive { target: to_target(target), key },
         RequestView::Delete { target, key, condition } => {
             RequestBody::Delete { target: to_target(target), key, condition: to_condition(condition) }
         }
@@ -140,7 +150,13 @@ pub fn question<'a>(view: RequestView<'a>) -> Question<'a> {
         RequestView::Count { target, range } => {
             RequestBody::Count { target: to_target(target), range: to_range(range) }
         }
-        RequestView::CreateTable(table) => return Question::Control(ControlQuestion::CreateTable(table)),
+        RequestView::CreateTable(table) => {
+            return Question::Control(ControlQuestion::CreateTable(table, None));
+        }
+        RequestView::CreateTableTtl { table, ttl_ms } => {
+            return Question::Control(ControlQuestion::CreateTable(table, Some(ttl_ms)));
+        }
+        RequestView::TableTtls => return Question::Control(ControlQuestion::TableTtls),
         RequestView::DropTable(table) => return Question::Control(ControlQuestion::DropTable(table)),
         RequestView::ListTables => return Question::Control(ControlQuestion::ListTables),
         RequestView::Stats => return Question::Control(ControlQuestion::Stats),
@@ -154,7 +170,8 @@ pub fn answer(asked: Asked, body: ReplyBody) -> Answer {
     match body {
         ReplyBody::Get(Ok(None)) => asked.plain(Status::NotFound),
         ReplyBody::Get(Ok(Some(found))) => {
-            let head = ReplyHead { seq: from_seq(found.seq), ..asked.head(Status::Ok) };
+            let aux = ttl_of(found.left).unwrap_or(0);
+            let head = ReplyHead { seq: from_seq(found.seq), aux, ..asked.head(Status::Ok) };
             Answer { head, body: AnswerBody::Value(found.value) }
         }
         ReplyBody::Write(Ok(Written { seq, existed, number })) => {
@@ -166,6 +183,12 @@ pub fn answer(asked: Asked, body: ReplyBody) -> Answer {
         ReplyBody::Count(Ok(count)) => {
             Answer { head: ReplyHead { aux: count, ..asked.head(Status::Ok) }, body: AnswerBody::Empty }
         }
+        ReplyBody::TimeToLive(Ok(None)) => asked.plain(Status::NotFound),
+        ReplyBody::TimeToLive(Ok(Some(left))) => {
+            let aux = ttl_of(left).unwrap_or(0);
+            Answer { head: ReplyHead { aux, ..asked.head(Status::Ok) }, body: AnswerBody::Empty }
+        }
+        ReplyBody::TimeToLive(Err(error)) => read_error_answer(asked, &error),
         ReplyBody::Get(Err(error)) | ReplyBody::Scan(Err(error)) | ReplyBody::Count(Err(error)) => {
             read_error_answer(asked, &error)
         }
@@ -185,6 +208,7 @@ pub fn catalog_error_answer(asked: Asked, error: &CatalogError) -> Answer {
         CatalogError::UnknownTable(_) | CatalogError::UnknownPartition(_) => (Status::UnknownTable, 0),
         CatalogError::TableExists | CatalogError::PartitionExists(_) => (Status::TableExists, 0),
         CatalogError::NameLength { len } => (Status::NameLength, *len as u64),
+        CatalogError::BadTtl { ttl_ms } => (Status::BadTtl, *ttl_ms),
         CatalogError::BadRange(_) => (Status::BadRange, 0),
         CatalogError::TooManyPartitions { limit } => (Status::TooManyPartitions, *limit as u64),
         CatalogError::Busy => (Status::Busy, 0),
@@ -248,6 +272,7 @@ fn write_error_answer(asked: Asked, error: &WriteError) -> Answer {
         WriteError::KeyLength { len } => (Status::KeyLength, *len as u64),
         WriteError::ValueLength { len, .. } => (Status::ValueLength, *len as u64),
         WriteError::BatchSize { writes, .. } => (Status::BatchSize, *writes as u64),
+        WriteError::BadTtl { ttl_ms } => (Status::BadTtl, *ttl_ms),
         WriteError::NotANumber => (Status::NotANumber, 0),
         WriteError::NumberOverflow { present, .. } => (Status::NumberOverflow, present.cast_unsigned()),
         WriteError::Busy => (Status::Busy, 0),
@@ -266,12 +291,15 @@ fn scan_answer(asked: Asked, page: &ScanPage) -> Answer {
     if !is_scan && page.records.is_empty() {
         return asked.plain(Status::NotFound);
     }
-    let bytes = |record: &lode_engine::ScanRecord| record.key.len() + record.value.len();
+    let wants_ttls = is_scan && asked.flags & flags::TTL != 0;
+    let ttl_bytes = if wants_ttls { SCAN_RECORD_TTL_BYTES } else { 0 };
+    let bytes = |record: &lode_engine::ScanRecord| record.key.len() + record.value.len() + ttl_bytes;
     let len: usize = page.records.iter().map(|record| SCAN_RECORD_HEADER_BYTES + bytes(record)).sum();
     let mut body = Vec::with_capacity(len);
     for record in &page.records {
         let (key, seq, value) = (&record.key, from_seq(record.seq), &record.value);
-        push_record(&mut body, &RecordView { key, seq, value });
+        let ttl_ms = ttl_of(record.left).filter(|_| wants_ttls);
+        push_record(&mut body, &RecordView { key, seq, value, ttl_ms });
     }
     let mut head = ReplyHead { aux: page.records.len() as u64, ..asked.head(Status::Ok) };
     if is_scan && page.more {
@@ -300,6 +328,22 @@ fn to_condition(condition: wire::Condition) -> Condition {
         wire::Condition::Always => Condition::Always,
         wire::Condition::IfAbsent => Condition::IfAbsent,
         wire::Condition::IfSeq(seq) => Condition::IfSeq(to_seq(seq)),
+    }
+}
+
+fn to_ttl(ttl: wire::Ttl) -> Ttl {
+    match ttl {
+        wire::Ttl::Table => Ttl::Table,
+        wire::Ttl::Never => Ttl::Never,
+        wire::Ttl::After { ttl_ms } => Ttl::After { ttl_ms },
+    }
+}
+
+/// Milliseconds, where it ends.
+fn ttl_of(left: TimeLeft) -> Option<u64> {
+    match left {
+        TimeLeft::Forever => None,
+        TimeLeft::Ms(ms) => Some(ms),
     }
 }
 
@@ -333,6 +377,7 @@ const _: () = {
     assert!(engine::MAX_SCAN_RECORDS == net::MAX_SCAN_RECORDS as usize);
     assert!(engine::MAX_SCAN_BYTES == net::MAX_SCAN_BYTES as usize);
     assert!(engine::MAX_TABLE_NAME_BYTES == net::MAX_TABLE_NAME_BYTES);
+    assert!(engine::MAX_TTL_MS == net::MAX_TTL_MS);
 };
 
 #[cfg(test)]
@@ -343,21 +388,23 @@ mod tests {
     const TARGET: wire::Target = wire::Target { partition: wire::PartitionId(7), epoch: wire::Epoch(3) };
 
     fn asked(opcode: Opcode) -> Asked {
-        Asked { request_id: wire::RequestId(9), opcode: opcode as u8 }
+        Asked { request_id: wire::RequestId(9), opcode: opcode as u8, flags: 0 }
     }
 
     #[test]
     fn a_conditional_put_keeps_every_field() {
         let seq = wire::Seq { wall_ns: 1, counter: 2, node: 3 };
         let condition = wire::Condition::IfSeq(seq);
-        let put = RequestView::Put { target: TARGET, key: b"k", value: b"v", condition };
-        let Question::Shard(RequestBody::Put { target, key, value, condition }) = question(put) else {
+        let ttl = wire::Ttl::After { ttl_ms: 9 };
+        let put = RequestView::Put { target: TARGET, key: b"k", value: b"v", condition, ttl };
+        let Question::Shard(RequestBody::Put { target, key, value, condition, ttl }) = question(put) else {
             panic!("a put is a shard's")
         };
         assert_eq!(
             (target.partition, target.epoch, key, value),
             (PartitionId(7), Epoch(3), &b"k"[..], &b"v"[..])
         );
+        assert_eq!(ttl, Ttl::After { ttl_ms: 9 });
         assert_eq!(condition, Condition::IfSeq(Seq { wall_ns: 1, counter: 2, node: NodeId(3) }));
     }
 
@@ -379,22 +426,30 @@ mod tests {
     #[test]
     fn values_stay_where_they_lie() {
         let value = Payload::Buffer { buffer: lode_engine::BufferId(5), start: 100, len: 200 };
-        let found = Found { seq: Seq { wall_ns: 8, counter: 9, node: NodeId(1) }, value };
+        let found =
+            Found { seq: Seq { wall_ns: 8, counter: 9, node: NodeId(1) }, value, left: TimeLeft::Ms(7) };
         let reply = answer(asked(Opcode::Get), ReplyBody::Get(Ok(Some(found))));
         assert_eq!(reply.head.seq, wire::Seq { wall_ns: 8, counter: 9, node: 1 });
+        assert_eq!(reply.head.aux, 7);
         assert!(matches!(reply.body, AnswerBody::Value(Payload::Buffer { start: 100, len: 200, .. })));
     }
 
     #[test]
     fn a_page_travels_with_keys_versions_and_values() {
-        let record =
-            ScanRecord { key: "k".into(), seq: Seq { wall_ns: 1, ..Seq::default() }, value: "vv".into() };
+        let record = ScanRecord {
+            key: "k".into(),
+            seq: Seq { wall_ns: 1, ..Seq::default() },
+            value: "vv".into(),
+            left: TimeLeft::Ms(5),
+        };
         let page = ScanPage { records: vec![record], more: false };
-        let AnswerBody::Bytes(body) = answer(asked(Opcode::Scan), ReplyBody::Scan(Ok(page))).body else {
+        let asked = Asked { flags: flags::TTL, ..asked(Opcode::Scan) };
+        let AnswerBody::Bytes(body) = answer(asked, ReplyBody::Scan(Ok(page))).body else {
             panic!("a page has a body")
         };
         let (record, rest) = wire::scan::split_record(&body).expect("whole").expect("one");
         assert_eq!((record.key, record.value, record.seq.wall_ns, rest.len()), (&b"k"[..], &b"vv"[..], 1, 0));
+        assert_eq!(record.ttl_ms, Some(5));
     }
 
     #[test]

@@ -113,16 +113,6 @@ fn data_commands_answer_and_tell_by_exit_code() {
     assert_eq!(node.code(&["put", "t", &"k".repeat(4097), "v"]), Some(4));
     assert_eq!(node.code(&["put", "t"]), Some(2));
 
-    assert_eq!(node.ok(&["incr", "t", "hits"]), "1\n");
-    assert_eq!(node.ok(&["incr", "t", "hits", "-12"]), "-11\n");
-    assert_eq!(json(&node.ok(&["incr", "t", "hits", "--json"]))["number"], -10);
-    assert_eq!(node.ok(&["get", "t", "hits"]), "-10");
-    assert_eq!(node.ok(&["incr", "t", "from", "1", "--initial", "41"]), "42\n");
-    assert_eq!(node.code(&["incr", "t", "k"]), Some(4), "no number");
-    assert_eq!(node.code(&["incr", "t", "hits", "9223372036854775807"]), Some(0));
-    assert_eq!(node.code(&["incr", "t", "hits", "11"]), Some(4), "beyond 64 bits");
-    assert_eq!(node.code(&["incr", "t", "hits", "x"]), Some(2));
-
     let batch = b"# three writes\nput a 1\nput b 'two words'\ndel c\n";
     assert_eq!(node.run_with_input(&["batch", "r"], batch).status.code(), Some(0));
     assert_eq!(node.run_with_input(&["batch", "r"], b"put a 1\nput z 2\n").status.code(), Some(4));
@@ -140,6 +130,50 @@ fn data_commands_answer_and_tell_by_exit_code() {
     let addr = node.addr.clone();
     node.stop();
     assert_eq!(lode(&["--node", &addr, "--timeout", "1s", "ping"]).status.code(), Some(3));
+}
+
+#[test]
+fn counters_and_times_to_live() {
+    let dir = TempDir::new().expect("a directory");
+    let node = Node::start(&dir.path().join("drive.lode"));
+    node.ok(&["table", "create", "t"]);
+    node.ok(&["put", "t", "k", "text"]);
+    assert_eq!(node.ok(&["incr", "t", "hits"]), "1\n");
+    assert_eq!(node.ok(&["incr", "t", "hits", "-12"]), "-11\n");
+    assert_eq!(json(&node.ok(&["incr", "t", "hits", "--json"]))["number"], -10);
+    assert_eq!(node.ok(&["get", "t", "hits"]), "-10");
+    assert_eq!(node.ok(&["incr", "t", "from", "1", "--initial", "41"]), "42\n");
+    assert_eq!(node.code(&["incr", "t", "k"]), Some(4), "no number");
+    assert_eq!(node.code(&["incr", "t", "hits", "9223372036854775807"]), Some(0));
+    assert_eq!(node.code(&["incr", "t", "hits", "11"]), Some(4), "beyond 64 bits");
+    assert_eq!(node.code(&["incr", "t", "hits", "x"]), Some(2));
+
+    node.ok(&["put", "t", "soon", "v", "--ttl", "12h"]);
+    let left = json(&node.ok(&["get", "t", "soon", "--json"]))["ttl_ms"].as_u64().expect("it expires");
+    assert!((43_000_000..=43_200_000).contains(&left), "{left}");
+    assert!(node.ok(&["ttl", "t", "soon"]).ends_with(" ms\n"));
+    assert_eq!(node.ok(&["ttl", "t", "hits"]), "forever\n");
+    assert_eq!(json(&node.ok(&["ttl", "t", "hits", "--json"]))["ttl_ms"], Value::Null);
+    assert_eq!(node.code(&["ttl", "t", "nothing"]), Some(1));
+    node.ok(&["expire", "t", "soon", "30d"]);
+    let left = json(&node.ok(&["ttl", "t", "soon", "--json"]))["ttl_ms"].as_u64().expect("it expires");
+    assert!(left > 2_500_000_000, "{left}");
+    node.ok(&["persist", "t", "soon"]);
+    assert_eq!(node.ok(&["ttl", "t", "soon"]), "forever\n");
+    assert_eq!(node.code(&["expire", "t", "nothing", "1s"]), Some(1));
+    assert_eq!(node.code(&["put", "t", "soon", "v", "--ttl", "0s"]), Some(4));
+    assert_eq!(node.code(&["expire", "t", "soon", "36501d"]), Some(4));
+    assert_eq!(node.code(&["table", "create", "u", "--ttl", "0s"]), Some(4));
+    node.ok(&["table", "create", "u", "--ttl", "1h"]);
+    node.ok(&["put", "u", "k", "v"]);
+    node.ok(&["put", "u", "l", "v", "--no-ttl"]);
+    assert_eq!(node.ok(&["ttl", "u", "l"]), "forever\n");
+    let row = node.ok(&["scan", "u", "--json", "--prefix", "k"]);
+    assert!((3_500_000..=3_600_000).contains(&json(&row)["ttl_ms"].as_u64().expect("it expires")), "{row}");
+    let tables: Value = serde_json::from_str(&node.ok(&["table", "list", "--json"])).expect("a list");
+    let ttls =
+        tables.as_array().expect("a list").iter().map(|table| (&table["name"], table["ttl_ms"].as_u64()));
+    assert_eq!(ttls.filter(|(_, ttl)| ttl.is_some()).collect::<Vec<_>>(), [(&"u".into(), Some(3_600_000))]);
 }
 
 #[test]

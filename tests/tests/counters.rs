@@ -9,7 +9,7 @@ const CLIENTS: usize = 4;
 const IN_FLIGHT: usize = 50;
 
 fn table(name: &str, store: Store) -> TableOptions {
-    TableOptions { name: name.to_owned(), store, placement: Placement::Hash { partitions: 4 } }
+    TableOptions { name: name.to_owned(), store, placement: Placement::Hash { partitions: 4 }, ttl: None }
 }
 
 /// What became of one client's increments.

@@ -32,7 +32,9 @@ fn a_damaged_record_answers_with_an_error_and_its_neighbours_with_their_values()
     let node = home.start();
     let mut client = node.client();
     let placement = Placement::Hash { partitions: 4 };
-    client.create_table(TableOptions { name: "t".to_owned(), store: Store::Durable, placement }).unwrap();
+    client
+        .create_table(TableOptions { name: "t".to_owned(), store: Store::Durable, placement, ttl: None })
+        .unwrap();
     for number in 0..RECORDS {
         client.put("t", &key(number), &value::make(&key(number), number, 20_000)).unwrap();
     }

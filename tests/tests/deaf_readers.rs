@@ -19,7 +19,7 @@ fn answers_that_nobody_reads_stay_within_the_memory() {
     let mut client = node
         .client_with(ClientOptions { request_timeout: Duration::from_secs(30), ..ClientOptions::default() });
     let placement = Placement::Hash { partitions: 2 };
-    let table = TableOptions { name: "t".to_owned(), store: Store::Durable, placement };
+    let table = TableOptions { name: "t".to_owned(), store: Store::Durable, placement, ttl: None };
     client.create_table(table).unwrap();
     for number in 0..64u8 {
         client.put("t", &[number], &vec![number; 1 << 20]).unwrap();
@@ -35,8 +35,14 @@ fn answers_that_nobody_reads_stay_within_the_memory() {
         let mut asked = Vec::new();
         for turn in 0..ASKED {
             let range = RangeView { start: &[(turn % 64) as u8], end: None };
-            let scan =
-                ScanView { range, reverse: false, keys_only: false, limit: 4096, byte_budget: 4 << 20 };
+            let scan = ScanView {
+                range,
+                reverse: false,
+                keys_only: false,
+                ttls: false,
+                limit: 4096,
+                byte_budget: 4 << 20,
+            };
             let request = match number % 3 {
                 0 => RequestView::Get { target, key: &[(turn % 64) as u8] },
                 1 => RequestView::Scan { target, scan },

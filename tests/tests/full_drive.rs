@@ -13,7 +13,7 @@ fn key(number: u64) -> Vec<u8> {
 
 fn make_table(client: &mut Client, name: &str) {
     let placement = Placement::Hash { partitions: 8 };
-    let options = TableOptions { name: name.to_owned(), store: Store::Durable, placement };
+    let options = TableOptions { name: name.to_owned(), store: Store::Durable, placement, ttl: None };
     client.create_table(options).expect("the table is new, and the catalog has room");
 }
 

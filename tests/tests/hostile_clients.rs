@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use lode_net::client::blocking::Client;
 use lode_net::client::{Placement, Store, TableOptions};
-use lode_net::wire::{Condition, RequestView, Status};
+use lode_net::wire::{Condition, RequestView, Status, Ttl};
 use lode_tests::node::{Home, Node};
 use lode_tests::value::{self, Dice};
 use lode_tests::wire::{Wire, is_closed_by_node, socket};
@@ -19,7 +19,7 @@ fn node_with_table(home: &Home) -> Node {
     let node = home.start();
     let placement = Placement::Hash { partitions: 8 };
     node.client()
-        .create_table(TableOptions { name: TABLE.to_owned(), store: Store::Durable, placement })
+        .create_table(TableOptions { name: TABLE.to_owned(), store: Store::Durable, placement, ttl: None })
         .expect("the table is new");
     node
 }
@@ -99,7 +99,13 @@ fn a_damaged_or_oversize_frame_ends_its_own_connection() {
     let bystander = Bystander::start(&node);
     let mut good = Wire::open(node.addr);
     let target = good.map().table(TABLE).unwrap().route(b"k").unwrap().target;
-    let put = RequestView::Put { target, key: b"k", value: b"value", condition: Condition::Always };
+    let put = RequestView::Put {
+        target,
+        key: b"k",
+        value: b"value",
+        condition: Condition::Always,
+        ttl: Ttl::Table,
+    };
     let frame = good.encode(&put);
     for at in 0..frame.len() {
         // Each byte wrong in turn: a length that is now too long is one of them.
@@ -138,7 +144,8 @@ fn whoever_stalls_loses_its_own_connection_and_holds_nothing() {
     let mut halfway = Wire::open(node.addr);
     let target = halfway.map().table(TABLE).unwrap().route(b"k").unwrap().target;
     let value = vec![0; 100_000];
-    let put = RequestView::Put { target, key: b"k", value: &value, condition: Condition::Always };
+    let put =
+        RequestView::Put { target, key: b"k", value: &value, condition: Condition::Always, ttl: Ttl::Table };
     let frame = halfway.encode(&put);
     send(&mut halfway.stream, &frame[..frame.len() / 2]);
     for mut stream in [socket(node.addr), halfway.stream] {

@@ -272,6 +272,7 @@ fn nothing_acknowledged_is_lost_to_sigkill() {
             name: TABLE.to_owned(),
             store: Store::Durable,
             placement: Placement::Range { splits },
+            ttl: None,
         })
         .unwrap();
     let mut writers: Vec<Writer> = (0..WRITERS).map(|number| Writer::new(number, seed)).collect();

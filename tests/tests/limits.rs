@@ -15,7 +15,7 @@ use lode_tests::value;
 use lode_tests::wire::Wire;
 
 fn table(name: &str, store: Store, partitions: u32) -> TableOptions {
-    TableOptions { name: name.to_owned(), store, placement: Placement::Hash { partitions } }
+    TableOptions { name: name.to_owned(), store, placement: Placement::Hash { partitions }, ttl: None }
 }
 
 /// A table of one partition, so that any batch fits in one.
@@ -115,8 +115,14 @@ fn pages_of_a_scan() {
     let mut wire = Wire::open(node.addr);
     let target = wire.map().table("t").unwrap().route(b"witness").unwrap().target;
     let mut ask = |limit, byte_budget| {
-        let scan =
-            ScanView { range: RangeView::default(), reverse: false, keys_only: false, limit, byte_budget };
+        let scan = ScanView {
+            range: RangeView::default(),
+            reverse: false,
+            keys_only: false,
+            ttls: false,
+            limit,
+            byte_budget,
+        };
         wire.ask(&RequestView::Scan { target, scan }).status()
     };
     for (limit, bytes) in [(1, 1), (MAX_SCAN_RECORDS, MAX_SCAN_BYTES)] {

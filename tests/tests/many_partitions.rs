@@ -12,7 +12,7 @@ const MOST_BYTES_EACH: u64 = 4096;
 
 fn table(name: &str, partitions: u32) -> TableOptions {
     let placement = Placement::Hash { partitions };
-    TableOptions { name: name.to_owned(), store: Store::Durable, placement }
+    TableOptions { name: name.to_owned(), store: Store::Durable, placement, ttl: None }
 }
 
 fn key(number: u32) -> Vec<u8> {

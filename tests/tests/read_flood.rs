@@ -39,7 +39,9 @@ fn a_flood_of_large_reads_is_put_off_and_forgotten_when_its_clients_go() {
     let patient = ClientOptions { request_timeout: Duration::from_secs(60), ..ClientOptions::default() };
     let mut client = node.client_with(patient);
     let placement = Placement::Hash { partitions: 16 };
-    client.create_table(TableOptions { name: "t".to_owned(), store: Store::Durable, placement }).unwrap();
+    client
+        .create_table(TableOptions { name: "t".to_owned(), store: Store::Durable, placement, ttl: None })
+        .unwrap();
     for number in 0..VALUES {
         client.put("t", &[number], &vec![number; VALUE_BYTES]).unwrap();
     }

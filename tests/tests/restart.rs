@@ -7,7 +7,7 @@ use lode_tests::node::Home;
 use lode_tests::value;
 
 fn table(name: &str, store: Store, partitions: u32) -> TableOptions {
-    TableOptions { name: name.to_owned(), store, placement: Placement::Hash { partitions } }
+    TableOptions { name: name.to_owned(), store, placement: Placement::Hash { partitions }, ttl: None }
 }
 
 fn key(number: u64) -> Vec<u8> {

@@ -61,6 +61,7 @@ fn compare(client: &mut Client, table: &str, model: &Model, seed: u64) {
             reverse: dice.below(2) == 0,
             limit: (dice.below(3) == 0).then(|| 1 + dice.below(50)),
             keys_only: dice.below(4) == 0,
+            times: dice.below(2) == 0,
             // Pages from one record or one byte up.
             page_records: [1, 7, 512][dice.below(3) as usize],
             page_bytes: [1, 2000, 1 << 20][dice.below(3) as usize],
@@ -96,7 +97,7 @@ fn every_store_and_placement_is_an_ordered_map() {
         for store in [Store::Durable, Store::Memory] {
             let name = format!("{name} {store:?}");
             let placement = placement.clone();
-            client.create_table(TableOptions { name: name.clone(), store, placement }).unwrap();
+            client.create_table(TableOptions { name: name.clone(), store, placement, ttl: None }).unwrap();
             assert_eq!(client.min(&name).unwrap(), None);
             let model = fill(&mut client, &name, models.len() as u64);
             compare(&mut client, &name, &model, 7);

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const WORTH_A_WORD: Duration = Duration::from_secs(2);
 
 fn table(name: String, partitions: u32) -> TableOptions {
-    TableOptions { name, store: Store::Durable, placement: Placement::Hash { partitions } }
+    TableOptions { name, store: Store::Durable, placement: Placement::Hash { partitions }, ttl: None }
 }
 
 fn number(name: &str, default: u64) -> u64 {

@@ -1,13 +1,13 @@
 //! A request that comes to the wrong shard is served all the same, and one by an old map is told so.
 
 use lode_net::client::{Placement, Store, TableOptions};
-use lode_net::wire::{Condition, Epoch, PartitionId, PartitionMap, RequestView, Status, Target};
+use lode_net::wire::{Condition, Epoch, PartitionId, PartitionMap, RequestView, Status, Target, Ttl};
 use lode_tests::node::Home;
 use lode_tests::wire::Wire;
 
 fn make_table(client: &mut lode_net::client::blocking::Client, name: &str) {
     let placement = Placement::Hash { partitions: 16 };
-    let options = TableOptions { name: name.to_owned(), store: Store::Durable, placement };
+    let options = TableOptions { name: name.to_owned(), store: Store::Durable, placement, ttl: None };
     client.create_table(options).expect("the table is new");
 }
 
@@ -29,7 +29,7 @@ fn every_shard_serves_the_records_of_every_other() {
             let route = table.route(key.as_bytes()).expect("a hashed table holds every key");
             foreign += u64::from(route.shard.0 != at);
             let (target, key, value) = (route.target, key.as_bytes(), key.as_bytes());
-            let put = RequestView::Put { target, key, value, condition: Condition::Always };
+            let put = RequestView::Put { target, key, value, condition: Condition::Always, ttl: Ttl::Table };
             assert_eq!(wire.ask(&put).status(), Status::Ok);
             let got = wire.ask(&RequestView::Get { target, key });
             assert_eq!((got.status(), got.view().body), (Status::Ok, value));
@@ -51,8 +51,13 @@ fn a_large_value_hops_whole() {
         for number in 0..8u32 {
             let key = format!("large {number}");
             let target = map.table("t").unwrap().route(key.as_bytes()).unwrap().target;
-            let put =
-                RequestView::Put { target, key: key.as_bytes(), value: &value, condition: Condition::Always };
+            let put = RequestView::Put {
+                target,
+                key: key.as_bytes(),
+                value: &value,
+                condition: Condition::Always,
+                ttl: Ttl::Table,
+            };
             assert_eq!(wire.ask(&put).status(), Status::Ok);
             let got = wire.ask(&RequestView::Get { target, key: key.as_bytes() });
             assert_eq!((got.status(), got.body.as_ref() == value), (Status::Ok, true));

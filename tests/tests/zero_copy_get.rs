@@ -28,7 +28,9 @@ fn a_cold_get_is_one_device_read_and_no_copy() {
     let node = home.start();
     let mut client = node.client();
     let placement = Placement::Hash { partitions: 16 };
-    client.create_table(TableOptions { name: "t".to_owned(), store: Store::Durable, placement }).unwrap();
+    client
+        .create_table(TableOptions { name: "t".to_owned(), store: Store::Durable, placement, ttl: None })
+        .unwrap();
     for number in 0..RECORDS {
         client.put("t", &key(number), &value_of(number)).unwrap();
     }

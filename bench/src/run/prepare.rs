@@ -75,6 +75,7 @@ pub fn prepare(data: &DataOptions) -> Result<Ready, PrepareError> {
             name: data.table.clone(),
             store: Store::Durable,
             placement: Placement::Hash { partitions: data.partitions },
+            ttl: None,
         })?;
     }
     let present = client.count(&data.table, &[], None)?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use lode_engine::{
     Condition, DriveIdentity, Geometry, Inbox, NodeId, Now, Outbox, Phase, ReplyBody, Request, RequestBody,
-    RequestId, Shard, ShardConfig, ShardId, StoreKind, format_drive,
+    RequestId, Shard, ShardConfig, ShardId, StoreKind, Ttl, format_drive,
 };
 
 use crate::drive::{MemoryDrive, Speed};
@@ -114,7 +114,7 @@ impl Load {
             for (i, (key, partition, from)) in batch.iter().enumerate() {
                 let value = &values[*from..*from + self.value_bytes];
                 let (target, condition) = (target(*partition), Condition::Always);
-                let body = RequestBody::Put { target, key, value, condition };
+                let body = RequestBody::Put { target, key, value, condition, ttl: Ttl::Table };
                 requests.push(Request { id: RequestId(first + i as u64), body });
             }
             self.step(requests);

@@ -44,7 +44,11 @@ impl CatalogChange {
                     Placement::Range => 1,
                     Placement::Hash => 2,
                 };
-                out.u8(2).u32(spec.id.0).u8(store).u8(placement).short(spec.name.as_bytes());
+                let kind = if spec.ttl_ms.is_some() { 6 } else { 2 };
+                out.u8(kind).u32(spec.id.0).u8(store).u8(placement).short(spec.name.as_bytes());
+                if let Some(ttl_ms) = spec.ttl_ms {
+                    out.u64(ttl_ms);
+                }
             }
             CatalogChange::DropTable(table) => {
                 out.u8(3).u32(table.0);
@@ -73,7 +77,11 @@ impl CatalogChange {
                     len => Some(reader.take(usize::from(len))?.to_vec()),
                 },
             }),
-            2 => decode_table(&mut reader)?,
+            2 => CatalogChange::CreateTable(decode_table(&mut reader)?),
+            6 => {
+                let spec = decode_table(&mut reader)?;
+                CatalogChange::CreateTable(TableSpec { ttl_ms: Some(reader.u64()?), ..spec })
+            }
             3 => CatalogChange::DropTable(TableId(reader.u32()?)),
             4 => CatalogChange::DropPartition(PartitionId(reader.u32()?)),
             5 => CatalogChange::Quarantine(PartitionId(reader.u32()?), Seq::from_bytes(reader.array()?)),
@@ -83,7 +91,7 @@ impl CatalogChange {
     }
 }
 
-fn decode_table(reader: &mut ByteReader<'_>) -> Option<CatalogChange> {
+fn decode_table(reader: &mut ByteReader<'_>) -> Option<TableSpec> {
     let id = TableId(reader.u32()?);
     let store = match reader.u8()? {
         1 => StoreKind::Durable,
@@ -96,7 +104,7 @@ fn decode_table(reader: &mut ByteReader<'_>) -> Option<CatalogChange> {
         _ => return None,
     };
     let name = std::str::from_utf8(reader.short()?).ok()?.to_owned();
-    Some(CatalogChange::CreateTable(TableSpec { id, name, store, placement }))
+    Some(TableSpec { id, name, store, placement, ttl_ms: None })
 }
 
 #[cfg(test)]
@@ -120,6 +128,14 @@ mod tests {
                 name: "t".into(),
                 store: StoreKind::Memory,
                 placement: Placement::Hash,
+                ttl_ms: None,
+            }),
+            CatalogChange::CreateTable(TableSpec {
+                id: TableId(3),
+                name: "fleeting".into(),
+                store: StoreKind::Durable,
+                placement: Placement::Range,
+                ttl_ms: Some(1 << 40),
             }),
             CatalogChange::DropTable(TableId(2)),
             CatalogChange::DropPartition(PartitionId(4)),

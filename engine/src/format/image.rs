@@ -4,8 +4,10 @@
 //! survive a bad sector), the index entries partition by partition in ascending order, the root.
 
 use crate::format::frame::Stream;
+use crate::format::record::EXPIRY_BYTES;
 use crate::format::{ByteReader, ByteWriter};
-use crate::ids::{Generation, PartitionId, SegmentId, TableId};
+use crate::ids::{Generation, PartitionId, SegmentId, TableId, WallMs};
+use crate::limits::MAX_KEY_BYTES;
 use crate::location::Location;
 
 /// First byte of a payload.
@@ -17,6 +19,9 @@ const ROOT: u8 = 3;
 const GROUP_HEADER_BYTES: usize = 8;
 /// Bytes of an entry beside its suffix: shared length, suffix length, location.
 const ENTRY_HEADER_BYTES: usize = 12;
+/// Flag of the shared length: 8 bytes of expiry follow the location.
+const EXPIRES_FLAG: u16 = 0x8000;
+const _: () = assert!(MAX_KEY_BYTES < EXPIRES_FLAG as usize);
 
 /// Builds the payload of a catalog frame.
 #[derive(Debug)]
@@ -83,11 +88,11 @@ impl EntriesPayload {
 
     /// Most bytes that one more entry can take.
     pub fn most_bytes(key: &[u8]) -> usize {
-        GROUP_HEADER_BYTES + ENTRY_HEADER_BYTES + key.len()
+        GROUP_HEADER_BYTES + ENTRY_HEADER_BYTES + EXPIRY_BYTES + key.len()
     }
 
     /// One more entry; of one partition in ascending key order.
-    pub fn push(&mut self, partition: PartitionId, key: &[u8], location: Location) {
+    pub fn push(&mut self, partition: PartitionId, key: &[u8], location: Location, expires: Option<WallMs>) {
         if self.group != Some(partition) {
             self.group = Some(partition);
             self.group_at = self.out.len();
@@ -98,9 +103,13 @@ impl EntriesPayload {
         }
         let shared = self.last_key.iter().zip(key).take_while(|(a, b)| a == b).count();
         let suffix = &key[shared..];
-        self.out.extend_from_slice(&(shared as u16).to_le_bytes());
+        let flag = if expires.is_some() { EXPIRES_FLAG } else { 0 };
+        self.out.extend_from_slice(&(shared as u16 | flag).to_le_bytes());
         self.out.extend_from_slice(&(suffix.len() as u16).to_le_bytes());
         self.out.extend_from_slice(&location.to_raw().to_le_bytes());
+        if let Some(WallMs(expires_ms)) = expires {
+            self.out.extend_from_slice(&expires_ms.to_le_bytes());
+        }
         self.out.extend_from_slice(suffix);
         self.group_entries += 1;
         let count_at = self.group_at + 4;
@@ -204,22 +213,28 @@ pub fn decode(payload: &[u8]) -> Option<ImagePayload<'_>> {
 }
 
 /// Unpacks entries, in order. `None` where they are malformed.
-pub fn for_each_entry(packed: &[u8], mut each: impl FnMut(PartitionId, &[u8], Location)) -> Option<()> {
+pub fn for_each_entry(
+    packed: &[u8],
+    mut each: impl FnMut(PartitionId, &[u8], Location, Option<WallMs>),
+) -> Option<()> {
     let mut reader = ByteReader::new(packed);
     let mut key = Vec::new();
     while reader.remaining() > 0 {
         let partition = PartitionId(reader.u32()?);
         key.clear();
         for _ in 0..reader.u32()? {
-            let shared = usize::from(reader.u16()?);
+            let shared_and_flag = reader.u16()?;
+            let shared = usize::from(shared_and_flag & !EXPIRES_FLAG);
             let suffix_len = usize::from(reader.u16()?);
             let location = Location::from_raw(reader.u64()?)?;
+            let does_expire = shared_and_flag & EXPIRES_FLAG != 0;
+            let expires = if does_expire { Some(WallMs(reader.u64()?)) } else { None };
             if shared > key.len() {
                 return None;
             }
             key.truncate(shared);
             key.extend_from_slice(reader.take(suffix_len)?);
-            each(partition, &key, location);
+            each(partition, &key, location, expires);
         }
     }
     Some(())
@@ -237,16 +252,17 @@ mod tests {
             for i in 0..50u64 {
                 let key = format!("user/{partition}/{i:04}").into_bytes();
                 let location = Location::new(i * 100, 50);
-                payload.push(PartitionId(partition), &key, location);
-                expected.push((PartitionId(partition), key, location));
+                let expires = i.is_multiple_of(3).then_some(WallMs(i << 40));
+                payload.push(PartitionId(partition), &key, location, expires);
+                expected.push((PartitionId(partition), key, location, expires));
             }
         }
         let bytes = payload.finish();
         let Some(ImagePayload::Entries(packed)) = decode(&bytes) else { panic!("not entries") };
         let mut seen = Vec::new();
-        for_each_entry(packed, |p, key, location| seen.push((p, key.to_vec(), location))).unwrap();
+        for_each_entry(packed, |p, key, location, at| seen.push((p, key.to_vec(), location, at))).unwrap();
         assert_eq!(seen, expected);
-        assert_eq!(for_each_entry(&packed[..packed.len() - 1], |_, _, _| ()), None);
+        assert_eq!(for_each_entry(&packed[..packed.len() - 1], |_, _, _, _| ()), None);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What a shard must be at rest and after a crash, as far as the plain map knows.
 
-use lode_engine::{Condition, KeyRange, ReplyBody, RequestBody};
+use lode_engine::{Condition, KeyRange, ReplyBody, RequestBody, TimeLeft};
 
 use crate::counters::is_counter;
+use crate::expiry::MOST_SET_BACK_MS;
+use crate::state::State;
 use crate::support::ask::target;
 use crate::{Churn, GROUP_KEYS, GROUPS, Key, MEMORY, Model, PARTITIONS};
 
@@ -27,16 +29,19 @@ impl Model {
     /// In the order of their versions, each conditional write of a key that took place follows the very
     /// write that its condition names.
     pub(crate) fn check_conditions(&mut self) {
+        let now = self.time();
         for ((partition, name), key) in &mut self.keys {
-            key.wins.sort_by_key(|(seq, ..)| *seq);
+            key.wins.sort_by_key(|win| win.seq);
             for pair in key.wins.windows(2) {
-                let ((before, was_put, _), (after, _, condition)) = (pair[0], pair[1]);
-                let held = match condition {
+                let (before, after) = (&pair[0], &pair[1]);
+                let was_put = before.state.value.is_some();
+                let held = match after.condition {
                     Condition::Always => true,
-                    Condition::IfAbsent => !was_put,
-                    Condition::IfSeq(seq) => was_put && seq == before,
+                    Condition::IfAbsent => !was_put || before.state.may_be_over(now),
+                    Condition::IfSeq(seq) => was_put && seq == before.seq,
                 };
                 let name = String::from_utf8_lossy(name);
+                let (condition, before, after) = (after.condition, before.seq, after.seq);
                 assert!(held, "{name} of {partition}: {condition:?} won at {after}, after {before}");
             }
             key.wins.clear();
@@ -50,7 +55,9 @@ impl Model {
         self.floor = self.highest;
         self.check_churn();
         for ((partition, name), key) in std::mem::take(&mut self.keys) {
-            let value = self.read(partition, &name);
+            let since = self.time();
+            let (value, left) = self.read(partition, &name);
+            let now = self.time();
             if partition == MEMORY {
                 self.counters.remove(&(partition, name));
                 assert_eq!(value, None, "memory does not survive");
@@ -59,25 +66,39 @@ impl Model {
             if is_counter(&name) {
                 let name = (partition, name);
                 self.check_counter_after_crash(&name, value.as_deref());
-                self.keys.insert(name, Key { acknowledged: vec![value], ..Key::default() });
+                let state = State { value, expires: None };
+                self.keys.insert(name, Key { acknowledged: vec![state], ..Key::default() });
                 continue;
             }
-            let legal = value == key.last() || key.pending.iter().any(|(_, pending)| *pending == value);
-            assert!(legal, "{} of partition {partition} after a crash", String::from_utf8_lossy(&name));
-            let kept = Key { acknowledged: vec![value], ..Key::default() };
+            let pending = key.pending.iter().cloned().map(|(_, mut state, ttl_ms)| {
+                state.settle(ttl_ms, now);
+                state
+            });
+            let allows = |state: &State| state.allows(value.as_deref(), since, now);
+            let fits = |state: &State| left.is_none_or(|left| state.fits(left, since, now));
+            let found = [key.last()].into_iter().chain(pending).find(|state| allows(state) && fits(state));
+            let name_text = String::from_utf8_lossy(&name);
+            assert!(found.is_some(), "{name_text} of partition {partition} after a crash");
+            let state = found.filter(|_| value.is_some()).unwrap_or_default();
+            let kept = Key { acknowledged: vec![state], ..Key::default() };
             self.keys.insert((partition, name), kept);
         }
+        self.pass_time(MOST_SET_BACK_MS);
         for group in 0..GROUPS {
-            let value =
-                |i: u64| self.keys.get(&(1, format!("group/{group}/{i}").into_bytes())).and_then(Key::last);
+            let value = |i: u64| {
+                self.keys
+                    .get(&(1, format!("group/{group}/{i}").into_bytes()))
+                    .and_then(|key| key.last().value)
+            };
             let first = value(0);
             assert!((1..GROUP_KEYS).all(|i| value(i) == first), "half of a batch in group {group}");
         }
     }
 
-    fn read(&mut self, partition: u32, key: &[u8]) -> Option<Vec<u8>> {
+    fn read(&mut self, partition: u32, key: &[u8]) -> (Option<Vec<u8>>, Option<TimeLeft>) {
         match self.sim.ask(RequestBody::Get { target: target(partition), key }) {
-            ReplyBody::Get(Ok(found)) => found.map(|found| self.sim.value(found.value)),
+            ReplyBody::Get(Ok(Some(found))) => (Some(self.sim.value(found.value)), Some(found.left)),
+            ReplyBody::Get(Ok(None)) => (None, None),
             other => panic!("{} of {partition}: {other:?}", String::from_utf8_lossy(key)),
         }
     }
@@ -85,12 +106,13 @@ impl Model {
     /// With nothing under way, the shard is the map.
     pub(crate) fn check_whole(&mut self) {
         self.quiesce();
+        let now = self.await_certainty();
         let churn = if self.churn == Churn::Live { self.churn_partitions() } else { 0..0 };
         for partition in (1..=PARTITIONS).chain([MEMORY]).chain(churn) {
             let expected: Vec<_> = self
                 .keys
                 .range((partition, Vec::new())..(partition + 1, Vec::new()))
-                .filter_map(|((_, name), key)| key.last().map(|value| (name.clone(), value)))
+                .filter_map(|((_, name), key)| key.last().at(now).map(|value| (name.clone(), value.to_vec())))
                 .collect();
             let mut seen = self.scan_all(partition, false);
             assert_eq!(seen, expected, "scan of partition {partition}");
@@ -101,10 +123,13 @@ impl Model {
             let count = self.sim.ask(body);
             assert!(matches!(count, ReplyBody::Count(Ok(n)) if n == expected.len() as u64), "{count:?}");
         }
+        self.sim.poke();
         self.sim.settle();
         let bytes = |((partition, name), key): (&(u32, Vec<u8>), &Key)| {
-            let value = key.last().filter(|_| *partition != MEMORY)?;
-            Some(30 + name.len() as u64 + value.len() as u64)
+            let state = key.last();
+            let value = state.at(now).filter(|_| *partition != MEMORY)?;
+            let expiry = if state.expires.is_some() { 8 } else { 0 };
+            Some(30 + expiry + name.len() as u64 + value.len() as u64)
         };
         let live: u64 = self.keys.iter().filter_map(bytes).sum();
         let stats = self.sim.shard.stats();

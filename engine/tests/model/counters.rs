@@ -2,6 +2,7 @@
 
 use lode_engine::{Change, RequestBody, RequestId, Seq, WriteError, Written};
 
+use crate::state::State;
 use crate::support::ask::target;
 use crate::{MEMORY, Model, PARTITIONS, Sent};
 
@@ -87,7 +88,7 @@ impl Model {
             }
             if let Some(number) = counter.base {
                 let key = self.keys.get_mut(name).expect("it was sent");
-                key.acknowledged.push(Some(number.to_string().into_bytes()));
+                key.acknowledged.push(State { value: Some(number.to_string().into_bytes()), expires: None });
             }
         }
     }

@@ -6,6 +6,8 @@
 
 mod checks;
 mod counters;
+mod expiry;
+mod state;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -13,8 +15,9 @@ use std::collections::BTreeMap;
 
 use lode_engine::{
     BatchWrite, CatalogError, Condition, Geometry, KeyRange, ReadError, Reply, ReplyBody, Request,
-    RequestBody, RequestId, Seq, StoreKind, TableId, WriteError,
+    RequestBody, RequestId, Seq, StoreKind, TableId, Ttl, WriteError,
 };
+use state::{State, Time};
 use support::Sim;
 use support::ask::{partition_spec, table_spec, target};
 
@@ -24,31 +27,41 @@ const PARTITIONS: u32 = 5;
 const MEMORY: u32 = 9;
 /// Partitions of a table that comes and goes.
 const CHURN_PARTITIONS: u32 = 40;
+/// How long records of every second such table live.
+const CHURN_TTL_MS: u64 = 250;
 const GROUPS: u64 = 6;
 const GROUP_KEYS: u64 = 8;
 
 /// What is known of one key.
 #[derive(Default, Clone)]
 struct Key {
-    /// Every state that was ever acknowledged, in order; `None` is absence. Starts absent.
-    acknowledged: Vec<Option<Vec<u8>>>,
+    /// Every state that was ever acknowledged, in order. Starts absent.
+    acknowledged: Vec<State>,
     /// Version of the last acknowledged write, where known.
     seq: Option<Seq>,
-    /// Writes sent and not answered.
-    pending: Vec<(RequestId, Option<Vec<u8>>)>,
-    /// Writes that took place since the last look: version, whether a put, condition.
-    wins: Vec<(Seq, bool, Condition)>,
+    /// Writes sent and not answered, and the time to live that they give.
+    pending: Vec<(RequestId, State, Option<u64>)>,
+    /// Writes that took place since the last look.
+    wins: Vec<Win>,
+}
+
+/// A write that took place.
+#[derive(Clone)]
+struct Win {
+    seq: Seq,
+    state: State,
+    condition: Condition,
 }
 
 impl Key {
-    fn last(&self) -> Option<Vec<u8>> {
-        self.acknowledged.last().cloned().flatten()
+    fn last(&self) -> State {
+        self.acknowledged.last().cloned().unwrap_or_default()
     }
 }
 
 enum Sent {
     Write { keys: Vec<(u32, Vec<u8>)>, condition: Condition },
-    Get { partition: u32, key: Vec<u8>, known: usize, might: Vec<Option<Vec<u8>>> },
+    Get { partition: u32, key: Vec<u8>, known: usize, might: Vec<State>, since: Time },
     Scan { partition: u32 },
     Increment { name: (u32, Vec<u8>), by: i64 },
     Create,
@@ -76,6 +89,8 @@ struct Tally {
     poisoned: u64,
     churned: u64,
     increments: u64,
+    expired: u64,
+    expiry_changes: u64,
 }
 
 struct Model {
@@ -150,6 +165,11 @@ impl Model {
         value
     }
 
+    /// How long records of the churning table live: of every second one not long.
+    fn churn_ttl_ms(&self) -> Option<u64> {
+        self.churn_table.is_multiple_of(2).then_some(CHURN_TTL_MS)
+    }
+
     /// Partitions of the churning table: never the same again.
     fn churn_partitions(&self) -> std::ops::Range<u32> {
         self.churn_table * 100..self.churn_table * 100 + CHURN_PARTITIONS
@@ -176,7 +196,12 @@ impl Model {
                 50..=54 => self.batch(),
                 55..=64 => self.conditional(),
                 65..=69 => self.increment(),
-                70..=93 => self.get(),
+                70..=71 => self.expire(),
+                72 => {
+                    let ms = self.sim.random.below(50);
+                    self.pass_time(ms);
+                }
+                73..=93 => self.get(),
                 94..=96 => self.scan(),
                 97 => self.checkpoint(),
                 _ => self.churn(),
@@ -192,7 +217,8 @@ impl Model {
             Churn::Absent => {
                 self.churn = Churn::Creating;
                 self.sent.insert(id, Sent::Create);
-                let table = table_spec(self.churn_table, StoreKind::Durable);
+                let mut table = table_spec(self.churn_table, StoreKind::Durable);
+                table.ttl_ms = self.churn_ttl_ms();
                 let partitions =
                     self.churn_partitions().map(|p| partition_spec(self.churn_table, p)).collect();
                 RequestBody::CreateTable { table, partitions }
@@ -229,11 +255,15 @@ impl Model {
         body: RequestBody<'_>,
         keys: Vec<(u32, Vec<u8>, Option<Vec<u8>>)>,
         condition: Condition,
+        ttl: Ttl,
     ) {
         let id = self.sim.next_id();
+        let now = self.time();
         let mut names = Vec::new();
         for (partition, key, value) in keys {
-            self.keys.entry((partition, key.clone())).or_default().pending.push((id, value));
+            let ttl_ms = self.ttl_in(partition, ttl);
+            let state = State::sent(value, ttl_ms, now);
+            self.keys.entry((partition, key.clone())).or_default().pending.push((id, state, ttl_ms));
             names.push((partition, key));
         }
         self.sent.insert(id, Sent::Write { keys: names, condition });
@@ -241,20 +271,16 @@ impl Model {
     }
 
     fn put(&mut self) {
-        let ((partition, key), value) = (self.key(), self.value());
-        let body = RequestBody::Put {
-            target: target(partition),
-            key: &key,
-            value: &value,
-            condition: Condition::Always,
-        };
-        self.send_write(body, vec![(partition, key.clone(), Some(value.clone()))], Condition::Always);
+        let ((partition, key), value, ttl) = (self.key(), self.value(), self.ttl());
+        let (target, condition) = (target(partition), Condition::Always);
+        let body = RequestBody::Put { target, key: &key, value: &value, condition, ttl };
+        self.send_write(body, vec![(partition, key.clone(), Some(value.clone()))], condition, ttl);
     }
 
     fn delete(&mut self) {
         let (partition, key) = self.key();
         let body = RequestBody::Delete { target: target(partition), key: &key, condition: Condition::Always };
-        self.send_write(body, vec![(partition, key.clone(), None)], Condition::Always);
+        self.send_write(body, vec![(partition, key.clone(), None)], Condition::Always, Ttl::Never);
     }
 
     /// All keys of a group get the same value, so that half a batch shows.
@@ -266,31 +292,34 @@ impl Model {
         let put = |key| BatchWrite::Put { key, value: &value };
         let writes = names.iter().map(|key| put(key.as_slice())).collect();
         let keys = names.iter().map(|key| (1, key.clone(), Some(value.clone()))).collect();
-        self.send_write(RequestBody::Batch { target: target(1), writes }, keys, Condition::Always);
+        let body = RequestBody::Batch { target: target(1), writes };
+        self.send_write(body, keys, Condition::Always, Ttl::Table);
     }
 
     /// Conditional writes of one key, of which at most one can win, while others of it may be under way.
     fn conditional(&mut self) {
         let (partition, key) = self.key();
         for _ in 0..1 + self.sim.random.below(3) {
-            let value = self.value();
+            let (value, ttl, now) = (self.value(), self.ttl(), self.time());
             let known = self.keys.get(&(partition, key.clone())).cloned().unwrap_or_default();
-            let condition = match (known.last(), known.seq) {
-                (None, _) => Condition::IfAbsent,
-                (Some(_), Some(seq)) if self.sim.random.percent(80) => Condition::IfSeq(seq),
-                (Some(_), _) => Condition::IfSeq(Seq { wall_ns: 1, ..Seq::default() }),
+            let last = known.last();
+            let condition = match known.seq {
+                _ if last.value.is_none() || last.may_be_over(now) => Condition::IfAbsent,
+                Some(seq) if self.sim.random.percent(80) => Condition::IfSeq(seq),
+                _ => Condition::IfSeq(Seq { wall_ns: 1, ..Seq::default() }),
             };
-            let body = RequestBody::Put { target: target(partition), key: &key, value: &value, condition };
-            self.send_write(body, vec![(partition, key.clone(), Some(value.clone()))], condition);
+            let target = target(partition);
+            let body = RequestBody::Put { target, key: &key, value: &value, condition, ttl };
+            self.send_write(body, vec![(partition, key.clone(), Some(value.clone()))], condition, ttl);
         }
     }
 
     fn get(&mut self) {
-        let (partition, key) = self.key();
+        let ((partition, key), since) = (self.key(), self.time());
         let known = self.keys.entry((partition, key.clone())).or_default();
-        let might = known.pending.iter().map(|(_, value)| value.clone()).collect();
+        let might = known.pending.iter().map(|(_, state, _)| state.clone()).collect();
         let id = self.sim.next_id();
-        let sent = Sent::Get { partition, key: key.clone(), known: known.acknowledged.len(), might };
+        let sent = Sent::Get { partition, key: key.clone(), known: known.acknowledged.len(), might, since };
         self.sent.insert(id, sent);
         self.step(&mut vec![Request { id, body: RequestBody::Get { target: target(partition), key: &key } }]);
     }
@@ -324,20 +353,28 @@ impl Model {
             (Sent::Increment { name, by }, ReplyBody::Write(result)) => {
                 self.incremented(reply.id, &name, by, result);
             }
-            (Sent::Get { partition, key, known, might }, ReplyBody::Get(result)) => {
+            (Sent::Get { partition, key, known, might, since }, ReplyBody::Get(result)) => {
                 if matches!(result, Err(ReadError::UnknownPartition(_))) {
                     assert!(partition >= 1000, "partition {partition} is gone");
                     return;
                 }
                 let found = result.unwrap_or_else(|error| panic!("get {key:?}: {error}"));
+                let left = found.as_ref().map(|found| found.left);
                 let value = found.map(|found| self.sim.value(found.value));
+                let now = self.time();
                 let Some(history) = self.keys.get(&(partition, key.clone())) else { return };
-                let before = known.checked_sub(1).and_then(|i| history.acknowledged[i].clone());
-                let legal = before == value
-                    || history.acknowledged[known..].contains(&value)
-                    || might.contains(&value)
-                    || history.pending.iter().any(|(_, pending)| *pending == value);
-                assert!(legal, "get of {} saw a value it cannot", String::from_utf8_lossy(&key));
+                let before = known.checked_sub(1).map(|i| history.acknowledged[i].clone());
+                let since_then = history.acknowledged[known..].iter();
+                let pending = history.pending.iter().map(|(_, state, _)| state);
+                let before = before.unwrap_or_default();
+                let possible = [&before].into_iter().chain(since_then).chain(&might).chain(pending);
+                let mut seen = possible.filter(|state| state.allows(value.as_deref(), since, now)).peekable();
+                let name = String::from_utf8_lossy(&key);
+                assert!(seen.peek().is_some(), "get of {name} saw a value it cannot");
+                if let Some(left) = left {
+                    let mut fits = seen.filter(|state| state.fits(left, since, now));
+                    assert!(fits.next().is_some(), "get of {name} says {left:?}");
+                }
             }
             (Sent::Scan { partition }, ReplyBody::Scan(result)) => {
                 let page = result.unwrap_or_else(|error| panic!("scan: {error}"));
@@ -371,6 +408,7 @@ impl Model {
         condition: Condition,
         result: Result<lode_engine::Written, WriteError>,
     ) {
+        let now = self.time();
         if let Err(error) = &result {
             match error {
                 WriteError::Full { .. } | WriteError::Busy => self.tally.full += 1,
@@ -384,20 +422,22 @@ impl Model {
         for name in keys {
             // The partition may be gone.
             let Some(key) = self.keys.get_mut(name) else { continue };
-            let at = key.pending.iter().position(|(pending, _)| *pending == id).expect("it is pending");
-            let (_, value) = key.pending.remove(at);
-            if let Ok(written) = &result {
-                key.seq = value.is_some().then_some(written.seq);
+            let at = key.pending.iter().position(|(pending, ..)| *pending == id).expect("it is pending");
+            let (_, mut state, ttl_ms) = key.pending.remove(at);
+            let Ok(written) = &result else { continue };
+            if written.seq == Seq::default() {
                 // The delete of an absent key writes nothing, and has no version.
-                if written.seq != Seq::default() {
-                    if name.0 != MEMORY {
-                        assert!(written.seq > self.floor, "a version from before the crash");
-                        self.highest = self.highest.max(written.seq);
-                    }
-                    key.wins.push((written.seq, value.is_some(), condition));
-                }
-                key.acknowledged.push(value);
+                assert!(key.last().allows(None, now, now), "a delete of what is there wrote nothing");
+                continue;
             }
+            if name.0 != MEMORY {
+                assert!(written.seq > self.floor, "a version from before the crash");
+                self.highest = self.highest.max(written.seq);
+            }
+            state.settle(ttl_ms, now);
+            key.seq = state.value.is_some().then_some(written.seq);
+            key.wins.push(Win { seq: written.seq, state: state.clone(), condition });
+            key.acknowledged.push(state);
         }
     }
 
@@ -469,6 +509,7 @@ fn run(seed: u64) -> Tally {
         let stats = model.sim.shard.stats();
         model.tally.cleaned += stats.segments_cleaned;
         model.tally.checkpoints += stats.checkpoints;
+        model.tally.expired += stats.expired;
         match model.sim.random.below(10) {
             0 | 1 => model.check_whole(),
             2 | 3 => {
@@ -506,6 +547,8 @@ fn random_operations_crashes_and_restarts_agree_with_a_plain_map() {
         all.poisoned += tally.poisoned;
         all.churned += tally.churned;
         all.increments += tally.increments;
+        all.expired += tally.expired;
+        all.expiry_changes += tally.expiry_changes;
     }
     println!("{seeds} seeds from {start}: {all:?}");
 }

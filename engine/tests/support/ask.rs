@@ -3,7 +3,7 @@
 use lode_engine::{
     BatchWrite, CatalogError, Change, CheckpointError, Condition, Epoch, KeyRange, PartitionId,
     PartitionSpec, Placement, ReadError, ReplyBody, RequestBody, ScanPage, StoreKind, TableId, TableSpec,
-    Target, WriteError, Written,
+    Target, TimeLeft, Ttl, WriteError, Written,
 };
 
 use super::Sim;
@@ -24,7 +24,13 @@ pub fn partition_spec(table: u32, partition: u32) -> PartitionSpec {
 }
 
 pub fn table_spec(table: u32, store: StoreKind) -> TableSpec {
-    TableSpec { id: TableId(table), name: format!("t{table}"), store, placement: Placement::Range }
+    TableSpec {
+        id: TableId(table),
+        name: format!("t{table}"),
+        store,
+        placement: Placement::Range,
+        ttl_ms: None,
+    }
 }
 
 impl Sim {
@@ -62,11 +68,35 @@ impl Sim {
         value: &[u8],
         condition: Condition,
     ) -> Result<Written, WriteError> {
-        self.write(RequestBody::Put { target: target(partition), key, value, condition })
+        self.write(RequestBody::Put { target: target(partition), key, value, condition, ttl: Ttl::Table })
     }
 
     pub fn delete(&mut self, partition: u32, key: &[u8]) -> Result<Written, WriteError> {
         self.write(RequestBody::Delete { target: target(partition), key, condition: Condition::Always })
+    }
+
+    /// A put of a record that expires.
+    pub fn put_ttl(
+        &mut self,
+        partition: u32,
+        key: &[u8],
+        value: &[u8],
+        ttl_ms: u64,
+    ) -> Result<Written, WriteError> {
+        let (target, condition, ttl) = (target(partition), Condition::Always, Ttl::After { ttl_ms });
+        self.write(RequestBody::Put { target, key, value, condition, ttl })
+    }
+
+    pub fn expire(&mut self, partition: u32, key: &[u8], ttl: Ttl) -> Result<Written, WriteError> {
+        let change = Change::Expire { ttl };
+        self.write(RequestBody::Modify { target: target(partition), key, change })
+    }
+
+    pub fn time_left(&mut self, partition: u32, key: &[u8]) -> Result<Option<TimeLeft>, ReadError> {
+        match self.ask(RequestBody::TimeToLive { target: target(partition), key }) {
+            ReplyBody::TimeToLive(result) => result,
+            other => panic!("{other:?}"),
+        }
     }
 
     pub fn increment(&mut self, partition: u32, key: &[u8], by: i64) -> Result<Option<i64>, WriteError> {

@@ -15,6 +15,8 @@ use random::Random;
 
 pub const UUID: [u8; 16] = [0x4c; 16];
 const POOL_BYTES: usize = 64 << 20;
+/// Whatever waits in a shard, but for records that expire, waits no longer than this.
+const SOON_NS: u64 = 10_000_000;
 
 /// A shard over a simulated drive. One thread, virtual time.
 pub struct Sim {
@@ -25,6 +27,8 @@ pub struct Sim {
     pub config: ShardConfig,
     pub now_ns: u64,
     pub wall_ns: u64,
+    /// The latest that the wall clock ever showed.
+    pub highest_wall_ns: u64,
     pub pool_bytes: usize,
     next_id: u64,
     pub replies: Vec<Reply>,
@@ -52,6 +56,7 @@ impl Sim {
             config,
             now_ns: 1,
             wall_ns: 1_000_000,
+            highest_wall_ns: 0,
             pool_bytes: POOL_BYTES,
             next_id: 1,
             replies: Vec::new(),
@@ -112,10 +117,16 @@ impl Sim {
         panic!("recovery does not end");
     }
 
-    /// Whether nothing would ever step the shard again.
+    /// Whether nothing would step the shard again, unless it were time for a record to expire.
     pub fn is_stuck(&self) -> bool {
-        let waits = self.shard.has_work() || self.shard.next_wake_ns().is_some() || self.poked;
+        let is_soon = |wake_ns: u64| wake_ns < self.now_ns + SOON_NS;
+        let waits = self.shard.has_work() || self.shard.next_wake_ns().is_some_and(is_soon) || self.poked;
         self.drive.is_idle() && !waits
+    }
+
+    /// Something happens outside for which a reactor steps the shard.
+    pub fn poke(&mut self) {
+        self.poked = true;
     }
 
     /// Time passes, some operations end; the shard is stepped if it has something to be stepped for, as
@@ -123,6 +134,7 @@ impl Sim {
     pub fn step(&mut self, requests: &mut Vec<Request<'_>>) {
         self.now_ns += self.random.below(40_000) + 1;
         self.wall_ns += 1_000;
+        self.highest_wall_ns = self.highest_wall_ns.max(self.wall_ns);
         let completions = self.drive.complete_some(&mut self.buffers, &mut self.random);
         let is_due = self.shard.next_wake_ns().is_some_and(|wake_ns| wake_ns <= self.now_ns);
         let has_news =

@@ -1,12 +1,15 @@
 //! Replies, read in the words of their operations. Shared by both clients.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::client::connection::OwnedReply;
 use crate::client::error::{Failure, StatsError};
-use crate::client::options::{Counted, Record, ScanRecord, TableInfo, Written};
+use crate::client::options::{Counted, Record, ScanRecord, TableInfo, TimeLeft, Written};
 use crate::wire::Status;
 use crate::wire::control::TableList;
+use crate::wire::header::array_at;
 
 /// A page of a scan.
 #[derive(Debug, Default)]
@@ -18,8 +21,33 @@ pub(crate) struct Page {
 pub(crate) fn of_get(reply: OwnedReply) -> Result<Option<Record>, Failure> {
     match reply.status() {
         Status::NotFound => Ok(None),
-        _ => of_done(&reply).map(|()| Some(Record { seq: reply.header.seq, value: reply.body })),
+        _ => of_done(&reply).map(|()| {
+            let left = TimeLeft::of_ms(reply.header.aux);
+            Some(Record { seq: reply.header.seq, value: reply.body, left })
+        }),
     }
+}
+
+pub(crate) fn of_time_left(reply: &OwnedReply) -> Result<Option<TimeLeft>, Failure> {
+    match reply.status() {
+        Status::NotFound => Ok(None),
+        _ => of_done(reply).map(|()| Some(TimeLeft::of_ms(reply.header.aux))),
+    }
+}
+
+/// Ids of tables, and the time that their records live by default.
+pub(crate) fn of_table_ttls(reply: &OwnedReply) -> Result<Vec<(u32, Duration)>, Failure> {
+    if reply.status() == Status::UnknownOpcode {
+        // A node from before there were any.
+        return Ok(Vec::new());
+    }
+    of_done(reply)?;
+    let (ttls, rest) = reply.body.as_chunks::<12>();
+    let ttls = ttls.iter().map(|bytes| {
+        let ttl_ms = u64::from_le_bytes(array_at(bytes, 4));
+        (u32::from_le_bytes(array_at(bytes, 0)), Duration::from_millis(ttl_ms))
+    });
+    if rest.is_empty() { Ok(ttls.collect()) } else { Err(Failure::BadReply("not times to live of tables")) }
 }
 
 pub(crate) fn of_write(reply: &OwnedReply) -> Result<Written, Failure> {
@@ -48,7 +76,9 @@ pub(crate) fn of_page(reply: &OwnedReply) -> Result<Page, Failure> {
     let mut records = Vec::with_capacity(reply.header.aux.min(4096) as usize);
     for record in reply.view().records() {
         let record = record.map_err(|_| Failure::BadReply("a page of records is damaged"))?;
-        records.push(ScanRecord { key: shared(record.key), seq: record.seq, value: shared(record.value) });
+        let left = TimeLeft::of_ms(record.ttl_ms.unwrap_or(0));
+        let (key, value) = (shared(record.key), shared(record.value));
+        records.push(ScanRecord { key, seq: record.seq, value, left });
     }
     if records.len() as u64 != reply.header.aux {
         return Err(Failure::BadReply("a page holds another number of records than it says"));

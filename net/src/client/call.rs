@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use crate::client::connection::OwnedReply;
 use crate::client::error::{BatchError, Failure, TableError, WriteError};
-use crate::client::options::{Batch, Placement, TableOptions};
+use crate::client::options::{Batch, Placement, TableOptions, ms_of};
 use crate::client::view::NodeView;
-use crate::wire::control::NodeLimits;
+use crate::wire::control::{CreateTable, NodeLimits};
 use crate::wire::limits::MAX_TABLE_NAME_BYTES;
 use crate::wire::map::{PlacementError, TableRoutes};
 use crate::wire::{
     BatchView, BatchWrite, Condition, MapVersion, PartitionId, RangeView, RequestView, ScanView, ShardId,
-    Status, Target,
+    Status, Target, Ttl,
 };
 
 /// What is asked of a table's partition, or of the node.
@@ -24,6 +24,14 @@ pub(crate) enum Ask<'a> {
         key: &'a [u8],
         value: &'a [u8],
         condition: Condition,
+        ttl: Ttl,
+    },
+    Expire {
+        key: &'a [u8],
+        ttl: Ttl,
+    },
+    TimeToLive {
+        key: &'a [u8],
     },
     Delete {
         key: &'a [u8],
@@ -87,11 +95,17 @@ impl<'a> Call<'a> {
     /// Whether it may be sent twice: it changes nothing.
     pub(crate) fn is_read(&self) -> bool {
         match &self.ask {
-            Ask::Get { .. } | Ask::Scan(_) | Ask::Min | Ask::Max | Ask::Count(_) => true,
-            Ask::Put { .. } | Ask::Delete { .. } | Ask::Increment { .. } | Ask::Batch(_) => false,
+            Ask::Get { .. } | Ask::TimeToLive { .. } => true,
+            Ask::Scan(_) | Ask::Min | Ask::Max | Ask::Count(_) => true,
+            Ask::Put { .. } | Ask::Delete { .. } | Ask::Batch(_) => false,
+            // Neither counts twice, nor lives twice as long.
+            Ask::Increment { .. } | Ask::Expire { .. } => false,
             Ask::Node(request) => !matches!(
                 request,
-                RequestView::CreateTable(_) | RequestView::DropTable(_) | RequestView::Checkpoint
+                RequestView::CreateTable(_)
+                    | RequestView::CreateTableTtl { .. }
+                    | RequestView::DropTable(_)
+                    | RequestView::Checkpoint
             ),
         }
     }
@@ -101,6 +115,7 @@ impl<'a> Call<'a> {
         let limits = view.limits();
         let (key, value) = match &self.ask {
             Ask::Get { key } | Ask::Delete { key, .. } | Ask::Increment { key, .. } => (*key, &[][..]),
+            Ask::Expire { key, .. } | Ask::TimeToLive { key } => (*key, &[][..]),
             Ask::Put { key, value, .. } => (*key, *value),
             _ => return Ok(()),
         };
@@ -137,9 +152,11 @@ impl<'a> Call<'a> {
     pub(crate) fn request(&self, target: Target) -> RequestView<'a> {
         match &self.ask {
             Ask::Get { key } => RequestView::Get { target, key },
-            Ask::Put { key, value, condition } => {
-                RequestView::Put { target, key, value, condition: *condition }
+            Ask::Put { key, value, condition, ttl } => {
+                RequestView::Put { target, key, value, condition: *condition, ttl: *ttl }
             }
+            Ask::Expire { key, ttl } => RequestView::Expire { target, key, ttl: *ttl },
+            Ask::TimeToLive { key } => RequestView::TimeToLive { target, key },
             Ask::Delete { key, condition } => RequestView::Delete { target, key, condition: *condition },
             Ask::Increment { key, by, initial } => {
                 RequestView::Increment { target, key, by: *by, initial: *initial }
@@ -191,6 +208,14 @@ pub(crate) fn batch_key<'b>(batch: &'b Batch, table: &TableRoutes) -> Result<&'b
     match keys.all(|key| partition(key) == home) {
         true => Ok(first),
         false => Err(BatchError::SpansPartitions { table: table.name.clone() }),
+    }
+}
+
+/// The request for a new table.
+pub(crate) fn create_table(table: CreateTable, ttl: Option<Duration>) -> RequestView<'static> {
+    match ttl {
+        None => RequestView::CreateTable(table),
+        Some(ttl) => RequestView::CreateTableTtl { table, ttl_ms: ms_of(ttl) },
     }
 }
 

@@ -23,14 +23,15 @@ mod slots;
 mod view;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::error::{
     BatchError, CheckpointError, ConnectError, CountError, GetError, IncrementError, ScanError, StatsError,
     TableError, WriteError,
 };
 pub use self::options::{
-    Batch, ClientOptions, Counted, Placement, PlacementKind, Record, ScanOptions, ScanRecord, Store,
-    TableInfo, TableOptions, Written,
+    Batch, ClientOptions, Counted, Lifetime, Placement, PlacementKind, PutOptions, Record, ScanOptions,
+    ScanRecord, Store, TableInfo, TableOptions, TimeLeft, Written,
 };
 pub use self::scanner::Scanner;
 pub use crate::wire::{BatchWrite, Condition, PartitionMap, Seq};
@@ -71,6 +72,39 @@ impl Client {
         self.put_if(table, key, value, Condition::Always).await
     }
 
+    /// Writes one record, with a condition, a time to live, or both.
+    pub async fn put_with(
+        &self,
+        table: &str,
+        key: &[u8],
+        value: &[u8],
+        options: PutOptions,
+    ) -> Result<Written, WriteError> {
+        let PutOptions { condition, lifetime } = options;
+        let ask = Ask::Put { key, value, condition, ttl: lifetime.to_wire() };
+        let reply = self.pool.call(&Call::on_key(table, key, ask)).await?;
+        Ok(answer::of_write(&reply)?)
+    }
+
+    /// Sets anew how long a record is to live, from now on, and leaves its value as it is. Where there is no
+    /// such record, nothing is done, and `existed` says so.
+    pub async fn expire(&self, table: &str, key: &[u8], lifetime: Lifetime) -> Result<Written, WriteError> {
+        let ask = Ask::Expire { key, ttl: lifetime.to_wire() };
+        let reply = self.pool.call(&Call::on_key(table, key, ask)).await?;
+        Ok(answer::of_write(&reply)?)
+    }
+
+    /// Lets a record live for ever.
+    pub async fn persist(&self, table: &str, key: &[u8]) -> Result<Written, WriteError> {
+        self.expire(table, key, Lifetime::Forever).await
+    }
+
+    /// How long a record has still to live; `None` where there is no such record. Takes no read of the drive.
+    pub async fn time_left(&self, table: &str, key: &[u8]) -> Result<Option<TimeLeft>, GetError> {
+        let reply = self.pool.call(&Call::on_key(table, key, Ask::TimeToLive { key })).await?;
+        Ok(answer::of_time_left(&reply)?)
+    }
+
     /// Writes one record where there is none.
     pub async fn put_if_absent(&self, table: &str, key: &[u8], value: &[u8]) -> Result<Written, WriteError> {
         self.put_if(table, key, value, Condition::IfAbsent).await
@@ -94,8 +128,8 @@ impl Client {
         value: &[u8],
         condition: Condition,
     ) -> Result<Written, WriteError> {
-        let reply = self.pool.call(&Call::on_key(table, key, Ask::Put { key, value, condition })).await?;
-        Ok(answer::of_write(&reply)?)
+        let lifetime = Lifetime::Table;
+        self.put_with(table, key, value, PutOptions { condition, lifetime }).await
     }
 
     /// Deletes one record, there or not.
@@ -196,8 +230,8 @@ impl Client {
     /// Makes a table; when this returns, the client's map has it.
     pub async fn create_table(&self, options: TableOptions) -> Result<TableInfo, TableError> {
         call::check_table(&options)?;
-        let TableOptions { name, store, placement } = options;
-        let request = RequestView::CreateTable(CreateTable { name: name.clone(), store, placement });
+        let TableOptions { name, store, placement, ttl } = options;
+        let request = call::create_table(CreateTable { name: name.clone(), store, placement }, ttl);
         let of = |failure| TableError::of(failure, &name);
         let reply = self.pool.call(&Call::on_node(request)).await.map_err(of)?;
         let info = answer::of_table(&reply).map_err(of)?;
@@ -220,6 +254,13 @@ impl Client {
         let of = |failure| TableError::of(failure, "");
         let reply = self.pool.call(&Call::on_node(RequestView::ListTables)).await.map_err(of)?;
         answer::of_tables(&reply).map_err(of)
+    }
+
+    /// How long records live by default, by the ids of the tables that say so.
+    pub async fn table_ttls(&self) -> Result<Vec<(u32, Duration)>, TableError> {
+        let of = |failure| TableError::of(failure, "");
+        let reply = self.pool.call(&Call::on_node(RequestView::TableTtls)).await.map_err(of)?;
+        answer::of_table_ttls(&reply).map_err(of)
     }
 
     /// Counters and gauges of the node, per shard and summed.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 pub use crate::wire::control::{Placement, PlacementKind, Store, TableInfo};
 use crate::wire::limits::MAX_CLIENT_NAME_BYTES;
-use crate::wire::{BatchBuilder, BatchView, BatchWrite, Seq};
+use crate::wire::{BatchBuilder, BatchView, BatchWrite, Condition, Seq, Ttl};
 
 /// How a client behaves. `Default` suits most.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,70 @@ pub struct Record {
     pub seq: Seq,
     /// Its value.
     pub value: Bytes,
+    /// How long it has still to live.
+    pub left: TimeLeft,
+}
+
+/// How long a record has still to live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimeLeft {
+    /// It never expires (or, in a scan, that was not asked for).
+    #[default]
+    Forever,
+    /// So long, by the node's clock, when it answered; at least a millisecond.
+    For(Duration),
+}
+
+impl TimeLeft {
+    /// As it travels: 0 is for ever.
+    pub(crate) fn of_ms(ms: u64) -> TimeLeft {
+        if ms == 0 { TimeLeft::Forever } else { TimeLeft::For(Duration::from_millis(ms)) }
+    }
+
+    /// The time, if it ends.
+    pub fn duration(self) -> Option<Duration> {
+        match self {
+            TimeLeft::Forever => None,
+            TimeLeft::For(left) => Some(left),
+        }
+    }
+}
+
+/// How long a record is to live. Whole milliseconds count; less than one is refused by the node, and so is
+/// more than a hundred years.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lifetime {
+    /// As its table says.
+    #[default]
+    Table,
+    /// For ever, whatever its table says.
+    Forever,
+    /// So long from the write on.
+    For(Duration),
+}
+
+impl Lifetime {
+    pub(crate) fn to_wire(self) -> Ttl {
+        match self {
+            Lifetime::Table => Ttl::Table,
+            Lifetime::Forever => Ttl::Never,
+            Lifetime::For(time) => Ttl::After { ttl_ms: ms_of(time) },
+        }
+    }
+}
+
+/// Whole milliseconds; more than 64 bits of them are as good as the most.
+pub(crate) fn ms_of(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// When a put takes place, and how long its record is to live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PutOptions {
+    /// When to write.
+    pub condition: Condition,
+    /// How long the record is to live.
+    pub lifetime: Lifetime,
 }
 
 /// A write that took place, and is durable in a durable table.
@@ -86,6 +150,8 @@ pub struct ScanRecord {
     pub seq: Seq,
     /// Its value; empty where only keys were asked for.
     pub value: Bytes,
+    /// How long it has still to live, where [`ScanOptions::times`] asked for that.
+    pub left: TimeLeft,
 }
 
 /// A table to create.
@@ -97,6 +163,8 @@ pub struct TableOptions {
     pub store: Store,
     /// How it is cut into partitions.
     pub placement: Placement,
+    /// How long its records live unless they say otherwise; `None` is for ever.
+    pub ttl: Option<Duration>,
 }
 
 /// What a scan gives, and how it pages.
@@ -112,6 +180,8 @@ pub struct ScanOptions {
     pub limit: Option<u64>,
     /// Leave out values and versions, and the device reads they need.
     pub keys_only: bool,
+    /// Say how long each record has still to live.
+    pub times: bool,
     /// Most records of one page, 1 to 4096.
     pub page_records: u32,
     /// Most bytes of one page, 1 byte to 4 MiB.
@@ -126,6 +196,7 @@ impl Default for ScanOptions {
             reverse: false,
             limit: None,
             keys_only: false,
+            times: false,
             page_records: 512,
             page_bytes: 1024 * 1024,
         }

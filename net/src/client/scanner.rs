@@ -101,6 +101,7 @@ impl OwnedAsk {
                 range: RangeView::default(),
                 reverse: view.reverse,
                 keys_only: view.keys_only,
+                ttls: view.ttls,
                 limit: view.limit,
                 byte_budget: view.byte_budget,
             },

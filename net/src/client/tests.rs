@@ -29,7 +29,10 @@ async fn records_are_written_read_and_deleted() {
     assert_eq!(client.get("t", b"k").await, Ok(None));
     let first = client.put("t", b"k", b"one").await.expect("written");
     assert!(!first.existed);
-    assert_eq!(client.get("t", b"k").await, Ok(Some(Record { seq: first.seq, value: "one".into() })));
+    assert_eq!(
+        client.get("t", b"k").await,
+        Ok(Some(Record { seq: first.seq, value: "one".into(), left: TimeLeft::Forever }))
+    );
     let second = client.compare_and_set("t", b"k", b"two", first.seq).await.expect("the version matches");
     assert!(second.existed && second.seq > first.seq);
     let lost = client.compare_and_set("t", b"k", b"three", first.seq).await;
@@ -134,6 +137,7 @@ async fn no_answer_is_a_timeout_of_a_read_and_an_unknown_write() {
         name: "u".into(),
         store: Store::Durable,
         placement: Placement::Hash { partitions: 1 },
+        ttl: None,
     };
     assert!(matches!(client.create_table(options).await, Err(TableError::Unknown(_))));
     assert_eq!(client.get("t", b"k").await, Ok(None), "the connection is still good");
@@ -278,7 +282,12 @@ async fn whole_tables_are_scanned_counted_and_measured() {
 async fn tables_come_and_go() {
     let node = FakeNode::start(2);
     let client = client_of(&node, quick()).await;
-    let options = |name: &str, placement| TableOptions { name: name.into(), store: Store::Memory, placement };
+    let options = |name: &str, placement| TableOptions {
+        name: name.into(),
+        store: Store::Memory,
+        placement,
+        ttl: None,
+    };
     let placement = Placement::Hash { partitions: 3 };
     let made = client.create_table(options("t", placement.clone())).await.expect("made");
     assert_eq!((made.name.as_str(), made.partitions, made.store), ("t", 3, Store::Memory));

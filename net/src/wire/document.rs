@@ -65,7 +65,7 @@ fn flags_are_as_documented() {
     };
     assert_eq!(
         table("### Request flags", 2),
-        bits(named!(flags: IF_ABSENT IF_SEQ REVERSE KEYS_ONLY HAS_END))
+        bits(named!(flags: IF_ABSENT IF_SEQ REVERSE KEYS_ONLY HAS_END TTL NO_TTL))
     );
     assert_eq!(table("### Reply flags", 2), bits(named!(reply_flags: MORE MAP)));
     for row in table("### Request flags", 3) {
@@ -80,7 +80,7 @@ fn flags_are_as_documented() {
 fn limits_are_as_documented() {
     let limits = named!(limits:
         MAX_KEY_BYTES MAX_VALUE_BYTES MAX_REQUEST_BODY_BYTES MAX_REPLY_BODY_BYTES MAX_MAP_BYTES MAX_BATCH_WRITES
-        MAX_BATCH_BYTES MAX_SCAN_RECORDS MAX_SCAN_BYTES MAX_TABLE_NAME_BYTES MAX_CLIENT_NAME_BYTES
+        MAX_BATCH_BYTES MAX_SCAN_RECORDS MAX_SCAN_BYTES MAX_TTL_MS MAX_TABLE_NAME_BYTES MAX_CLIENT_NAME_BYTES
         MAX_IN_FLIGHT MAX_QUEUED_REPLY_BYTES HELLO_TIMEOUT_MS FRAME_TIMEOUT_MS SEND_TIMEOUT_MS
     );
     let rows: Vec<_> = limits.iter().map(|(name, value)| row(&[name, value])).collect();

@@ -19,6 +19,8 @@ pub const MAX_BATCH_BYTES: usize = 1024 * 1024 + 8 * 1024;
 pub const MAX_SCAN_RECORDS: u32 = 4096;
 /// Most bytes of keys and values in one page of a scan; a page always holds at least one record.
 pub const MAX_SCAN_BYTES: u32 = 4 * 1024 * 1024;
+/// Longest time to live, in milliseconds: a hundred years. The shortest is 1.
+pub const MAX_TTL_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
 /// Longest table name, in bytes of UTF-8.
 pub const MAX_TABLE_NAME_BYTES: usize = 128;
 /// Longest name that a client may give itself, in bytes of UTF-8.

@@ -26,7 +26,7 @@ pub use map::{PartitionMap, PublishedMap, Route};
 pub use opcode::Opcode;
 pub use parser::{FrameParser, Parsed, Violation};
 pub use reply::{ReplyHead, ReplyView, encode_reply, encode_reply_header};
-pub use request::{Condition, DecodeError, RequestView, Target};
+pub use request::{Condition, DecodeError, RequestView, Target, Ttl};
 pub use scan::{RangeView, ScanView};
 pub use server::{Frame, Incoming, NodeInfo, ServerConnection};
 pub use status::Status;

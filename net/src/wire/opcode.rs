@@ -38,11 +38,17 @@ pub enum Opcode {
     Checkpoint = 16,
     /// Add to a number.
     Increment = 17,
+    /// Set anew when a record expires.
+    Expire = 18,
+    /// How long a record has still to live.
+    TimeToLive = 19,
+    /// The tables whose records expire by default.
+    TableTtls = 20,
 }
 
 impl Opcode {
     /// Every opcode, in order of its number.
-    pub const ALL: [Opcode; 17] = [
+    pub const ALL: [Opcode; 20] = [
         Opcode::Hello,
         Opcode::Get,
         Opcode::Put,
@@ -60,6 +66,9 @@ impl Opcode {
         Opcode::Ping,
         Opcode::Checkpoint,
         Opcode::Increment,
+        Opcode::Expire,
+        Opcode::TimeToLive,
+        Opcode::TableTtls,
     ];
 
     /// The opcode of a header's byte.
@@ -70,9 +79,11 @@ impl Opcode {
     /// Flags that a request of this opcode may carry.
     pub fn allowed_flags(self) -> u8 {
         match self {
-            Opcode::Put => flags::IF_ABSENT | flags::IF_SEQ,
+            Opcode::Put => flags::IF_ABSENT | flags::IF_SEQ | flags::TTL | flags::NO_TTL,
+            Opcode::Expire => flags::TTL | flags::NO_TTL,
+            Opcode::CreateTable => flags::TTL,
             Opcode::Delete => flags::IF_SEQ,
-            Opcode::Scan => flags::REVERSE | flags::KEYS_ONLY | flags::HAS_END,
+            Opcode::Scan => flags::REVERSE | flags::KEYS_ONLY | flags::HAS_END | flags::TTL,
             Opcode::Count => flags::HAS_END,
             _ => 0,
         }
@@ -80,7 +91,8 @@ impl Opcode {
 
     /// Whether a request of this opcode names a partition.
     pub fn is_for_partition(self) -> bool {
-        (Opcode::Get as u8..=Opcode::Count as u8).contains(&(self as u8)) || self == Opcode::Increment
+        (Opcode::Get as u8..=Opcode::Count as u8).contains(&(self as u8))
+            || matches!(self, Opcode::Increment | Opcode::Expire | Opcode::TimeToLive)
     }
 }
 
@@ -96,6 +108,10 @@ pub mod flags {
     pub const KEYS_ONLY: u8 = 0x08;
     /// Scan, Count: the range has an end; without it the range is open.
     pub const HAS_END: u8 = 0x10;
+    /// Put, Expire, CreateTable: the body has a time to live. Scan: the reply shall have them.
+    pub const TTL: u8 = 0x20;
+    /// Put, Expire: the record never expires, whatever its table says.
+    pub const NO_TTL: u8 = 0x40;
 }
 
 /// Flags of a reply: bits of one byte of its header.

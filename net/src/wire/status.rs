@@ -92,6 +92,8 @@ statuses! {
     NumberOverflow = 32, "the number would not fit 64 bits";
     /// The partition is quarantined: writes up to a version (`seq`) may be lost to damage, and the answer would need them.
     Quarantined = 33, "the partition is quarantined after damage; copy what is left to another table, or restore it";
+    /// A time to live of 0 or over a hundred years (`aux`: its milliseconds). Nothing was written.
+    BadTtl = 34, "records live from 1 ms to 100 years";
 }
 
 impl Status {

@@ -70,6 +70,12 @@ pub enum DataCommand {
     Get(KeyArgs),
     /// Store a value
     Put(PutArgs),
+    /// Print how long a key has still to live
+    Ttl(KeyArgs),
+    /// Set how long a key is to live from now on; its value stays
+    Expire(ExpireArgs),
+    /// Let a key live for ever
+    Persist(KeyArgs),
     /// Delete a key
     Del(DelArgs),
     /// Add to a number and print what it is then; where there is no such key, it begins at 0
@@ -132,6 +138,25 @@ pub struct PutArgs {
     /// Only if the present record has this version (as `get --json` prints it)
     #[arg(long, value_name = "SEQ")]
     pub if_seq: Option<Seq>,
+    /// Let it expire after this time: 30s, 12h, 30d
+    #[arg(long, value_name = "TIME")]
+    pub ttl: Option<Span>,
+    /// Let it live for ever, whatever the table's --ttl says
+    #[arg(long, conflicts_with = "ttl")]
+    pub no_ttl: bool,
+}
+
+/// `expire`.
+#[derive(Debug, Args)]
+pub struct ExpireArgs {
+    /// The table
+    pub table: String,
+    /// The key
+    #[arg(allow_hyphen_values = true)]
+    pub key: OsString,
+    /// How long it is to live: 30s, 12h, 30d
+    #[arg(value_name = "TIME")]
+    pub ttl: Span,
 }
 
 /// `del`.
@@ -225,6 +250,9 @@ pub struct CreateArgs {
     /// How it is kept and cut up
     #[command(flatten)]
     pub options: NewTableArgs,
+    /// Let its records expire after this time unless they say otherwise: 30s, 12h, 30d
+    #[arg(long, value_name = "TIME")]
+    pub ttl: Option<Span>,
     /// Cut it by key: first keys of the second and later partitions, ascending
     #[arg(long = "split", value_name = "KEY", conflicts_with = "partitions")]
     pub splits: Vec<OsString>,

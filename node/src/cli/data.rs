@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use lode_net::client::{Batch, Counted, ScanOptions, ScanRecord, Written};
+use lode_net::client::{Batch, Condition, Counted, Lifetime, PutOptions, ScanOptions, ScanRecord, Written};
 use lode_net::wire::BatchWrite;
 use serde_json::Value;
 
@@ -42,6 +42,11 @@ pub fn run(command: &DataCommand, session: &Session, words: Words, out: &mut Out
     match command {
         DataCommand::Get(args) => get(args, session, words, out),
         DataCommand::Put(args) => put(args, session, words, out),
+        DataCommand::Ttl(args) => ttl(args, session, words, out),
+        DataCommand::Expire(args) => {
+            expire(&args.table, &args.key, Lifetime::For(args.ttl.0), session, words, out)
+        }
+        DataCommand::Persist(args) => expire(&args.table, &args.key, Lifetime::Forever, session, words, out),
         DataCommand::Del(args) => del(args, session, words, out),
         DataCommand::Incr(args) => incr(args, session, words, out),
         DataCommand::Scan(args) => scan(args, session, words, out),
@@ -68,10 +73,10 @@ pub fn run(command: &DataCommand, session: &Session, words: Words, out: &mut Out
 fn get(args: &KeyArgs, session: &Session, words: Words, out: &mut Output) -> Result<(), Failure> {
     let key = words.bytes(&args.key)?;
     let found = session.wait(session.client.get(&args.table, &key))?;
-    out.value(&key, found.as_ref().map(|record| (&record.value[..], record.seq)))?;
+    out.value(&key, found.as_ref().map(|record| (&record.value[..], record.seq, record.left)))?;
     match found {
         Some(_) => Ok(()),
-        None => Err(Failure::new(Exit::NotFound, format_args!("no such key in table {:?}", args.table))),
+        None => Err(no_such_key(&args.table)),
     }
 }
 
@@ -87,14 +92,48 @@ fn put(args: &PutArgs, session: &Session, words: Words, out: &mut Output) -> Res
         (None, Some(file)) => fs::read(file).map_err(|error| unreadable(file, &error))?,
         (None, None) => return Err(Failure::new(Exit::Usage, "put takes a value or --file FILE")),
     };
-    let client = &session.client;
-    let written = match args.if_seq {
-        _ if args.if_absent => session.wait(client.put_if_absent(&args.table, &key, &value)),
-        Some(expected) => session.wait(client.compare_and_set(&args.table, &key, &value, expected)),
-        None => session.wait(client.put(&args.table, &key, &value)),
+    let condition = match args.if_seq {
+        _ if args.if_absent => Condition::IfAbsent,
+        Some(expected) => Condition::IfSeq(expected),
+        None => Condition::Always,
     };
+    let lifetime = match args.ttl {
+        Some(ttl) => Lifetime::For(ttl.0),
+        None if args.no_ttl => Lifetime::Forever,
+        None => Lifetime::Table,
+    };
+    let options = PutOptions { condition, lifetime };
+    let written = session.wait(session.client.put_with(&args.table, &key, &value, options));
     let written = unless_refused(written, out)?;
     out.written(written.seq, written.existed)
+}
+
+fn no_such_key(table: &str) -> Failure {
+    Failure::new(Exit::NotFound, format_args!("no such key in table {table:?}"))
+}
+
+fn ttl(args: &KeyArgs, session: &Session, words: Words, out: &mut Output) -> Result<(), Failure> {
+    let key = words.bytes(&args.key)?;
+    let left = session.wait(session.client.time_left(&args.table, &key))?;
+    out.time_left(left)?;
+    left.map(drop).ok_or_else(|| no_such_key(&args.table))
+}
+
+fn expire(
+    table: &str,
+    key: &OsStr,
+    lifetime: Lifetime,
+    session: &Session,
+    words: Words,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let key = words.bytes(key)?;
+    let written = session.wait(session.client.expire(table, &key, lifetime))?;
+    if written.existed {
+        return out.written(written.seq, true);
+    }
+    out.not_deleted()?;
+    Err(no_such_key(table))
 }
 
 /// A condition that does not hold is an answer, too.
@@ -118,7 +157,7 @@ fn del(args: &DelArgs, session: &Session, words: Words, out: &mut Output) -> Res
         return out.written(written.seq, true);
     }
     out.not_deleted()?;
-    Err(Failure::new(Exit::NotFound, format_args!("no such key in table {:?}", args.table)))
+    Err(no_such_key(&args.table))
 }
 
 fn incr(args: &IncrArgs, session: &Session, words: Words, out: &mut Output) -> Result<(), Failure> {
@@ -155,14 +194,15 @@ fn end_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
 fn scan(args: &ScanArgs, session: &Session, words: Words, out: &mut Output) -> Result<(), Failure> {
     let (start, end) = range_of(&args.range, words)?;
     let (reverse, limit, keys_only) = (args.reverse, args.limit, args.keys_only);
-    let options = ScanOptions { start, end, reverse, limit, keys_only, ..ScanOptions::default() };
+    let times = out.style() == Style::Json;
+    let options = ScanOptions { start, end, reverse, limit, keys_only, times, ..ScanOptions::default() };
     let mut scanner = session.client.scan(&args.range.table, options);
     let mut number = 0;
     while let Some(next) = session.block_on(scanner.next()) {
         let record = next.map_err(Failure::from)?;
         number += 1;
         let value = (!keys_only).then_some((&record.value[..], record.seq));
-        out.row(&Row { number, key: &record.key, value })?;
+        out.row(&Row { number, key: &record.key, value, left: record.left })?;
     }
     if number == 0 {
         out.nothing()?;
@@ -173,7 +213,8 @@ fn scan(args: &ScanArgs, session: &Session, words: Words, out: &mut Output) -> R
 fn edge(found: Option<ScanRecord>, out: &mut Output) -> Result<(), Failure> {
     match found {
         Some(record) => {
-            out.row(&Row { number: 1, key: &record.key, value: Some((&record.value[..], record.seq)) })
+            let value = Some((&record.value[..], record.seq));
+            out.row(&Row { number: 1, key: &record.key, value, left: record.left })
         }
         None => {
             out.no_edge()?;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
+use lode_net::client::TimeLeft;
 use lode_net::wire::Seq;
 use serde_json::{Map, Value, json};
 
@@ -45,6 +46,8 @@ pub struct Row<'a> {
     pub key: &'a [u8],
     /// Its value and version, unless only keys were asked for.
     pub value: Option<(&'a [u8], Seq)>,
+    /// How long it has still to live.
+    pub left: TimeLeft,
 }
 
 impl Output {
@@ -69,9 +72,9 @@ impl Output {
     }
 
     /// The value that a `get` found, or that there is none.
-    pub fn value(&mut self, key: &[u8], found: Option<(&[u8], Seq)>) -> Result<(), Failure> {
+    pub fn value(&mut self, key: &[u8], found: Option<(&[u8], Seq, TimeLeft)>) -> Result<(), Failure> {
         match (self.style, found) {
-            (Style::Plain, Some((value, _))) => {
+            (Style::Plain, Some((value, ..))) => {
                 self.bytes(value)?;
                 // A prompt behind the value's last line helps nobody; a pipe gets the bytes and no more.
                 if io::stdout().is_terminal() && value.last() != Some(&b'\n') {
@@ -80,15 +83,16 @@ impl Output {
                 Ok(())
             }
             (Style::Plain, None) => Ok(()),
-            (Style::Shell, Some((value, _))) => self.line(&quoted(value)),
+            (Style::Shell, Some((value, ..))) => self.line(&quoted(value)),
             (Style::Shell, None) => self.line("(nil)"),
             (Style::Json, found) => {
                 let mut object = Map::new();
                 object.insert("found".into(), found.is_some().into());
                 insert_bytes(&mut object, "key", key);
-                if let Some((value, seq)) = found {
+                if let Some((value, seq, left)) = found {
                     insert_bytes(&mut object, "value", value);
                     object.insert("seq".into(), seq.to_string().into());
+                    insert_ttl(&mut object, left);
                 }
                 self.json(&object.into())
             }
@@ -115,8 +119,28 @@ impl Output {
                     insert_bytes(&mut object, "value", value);
                     object.insert("seq".into(), seq.to_string().into());
                 }
+                insert_ttl(&mut object, row.left);
                 self.json(&object.into())
             }
+        }
+    }
+
+    /// How long a key has still to live, or that there is no such key.
+    pub fn time_left(&mut self, left: Option<TimeLeft>) -> Result<(), Failure> {
+        match (self.style, left) {
+            (Style::Json, left) => {
+                let mut object = Map::new();
+                object.insert("found".into(), left.is_some().into());
+                if let Some(left) = left {
+                    let ttl_ms = left.duration().map(|left| left.as_millis() as u64);
+                    object.insert("ttl_ms".into(), ttl_ms.into());
+                }
+                self.json(&object.into())
+            }
+            (Style::Plain, None) => Ok(()),
+            (Style::Shell, None) => self.line("(nil)"),
+            (_, Some(TimeLeft::Forever)) => self.line("forever"),
+            (_, Some(TimeLeft::For(left))) => self.line(&format!("{} ms", left.as_millis())),
         }
     }
 
@@ -193,6 +217,13 @@ impl Output {
 
     fn write(&mut self, text: fmt::Arguments<'_>) -> Result<(), Failure> {
         self.out.write_fmt(text).map_err(cannot_print)
+    }
+}
+
+/// The time left, of a record that expires.
+fn insert_ttl(object: &mut Map<String, Value>, left: TimeLeft) {
+    if let Some(left) = left.duration() {
+        object.insert("ttl_ms".into(), (left.as_millis() as u64).into());
     }
 }
 

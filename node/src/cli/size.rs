@@ -11,7 +11,7 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
-/// A span of time, with its unit: `us`, `ms`, `s` or `m`.
+/// A span of time, with its unit: `us`, `ms`, `s`, `m`, `h` or `d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
@@ -30,7 +30,7 @@ pub enum QuantityError {
 }
 
 const SIZE_EXAMPLE: &str = "64MiB, 10GiB or 4096";
-const SPAN_EXAMPLE: &str = "500us, 20ms, 5s or 2m";
+const SPAN_EXAMPLE: &str = "500us, 20ms, 5s, 2m, 12h or 30d";
 
 /// The digits in front, and what is behind them without blanks.
 fn split_number<'a>(text: &'a str, example: &'static str) -> Result<(u64, &'a str), QuantityError> {
@@ -72,13 +72,17 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Span, QuantityError> {
         let (number, unit) = split_number(text, SPAN_EXAMPLE)?;
+        let seconds = |each: u64| {
+            let all = number.checked_mul(each).ok_or_else(|| QuantityError::TooLarge(text.to_owned()));
+            all.map(Duration::from_secs)
+        };
         let span = match unit {
             "us" | "µs" => Duration::from_micros(number),
             "ms" => Duration::from_millis(number),
             "s" => Duration::from_secs(number),
-            "m" | "min" => Duration::from_secs(
-                number.checked_mul(60).ok_or_else(|| QuantityError::TooLarge(text.to_owned()))?,
-            ),
+            "m" | "min" => seconds(60)?,
+            "h" => seconds(3600)?,
+            "d" => seconds(24 * 3600)?,
             _ => return Err(QuantityError::UnknownUnit(text.to_owned(), SPAN_EXAMPLE)),
         };
         Ok(Span(span))
@@ -100,6 +104,19 @@ impl fmt::Display for Size {
             }
         }
         write!(f, "{} B", self.0)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(&str, u128); 5] =
+            [("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1000)];
+        let us = self.0.as_micros();
+        let whole = UNITS.iter().find(|(_, unit_us)| us >= *unit_us && us.is_multiple_of(*unit_us));
+        match whole {
+            Some((unit, unit_us)) => write!(f, "{}{unit}", us / unit_us),
+            None => write!(f, "{us}us"),
+        }
     }
 }
 

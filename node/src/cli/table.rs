@@ -9,7 +9,7 @@ use super::data::Words;
 use super::exit::{Exit, Failure};
 use super::output::{Output, Style};
 use super::session::Session;
-use super::size::Size;
+use super::size::{Size, Span};
 use crate::config::TableDefaults;
 
 /// Does one of the `table` commands.
@@ -26,7 +26,7 @@ pub fn run(command: &TableCommand, session: &Session, words: Words, out: &mut Ou
 
 fn create(args: &CreateArgs, session: &Session, words: Words, out: &mut Output) -> Result<(), Failure> {
     let splits = args.splits.iter().map(|split| words.bytes(split)).collect::<Result<Vec<_>, _>>()?;
-    let info = session.block_on(make(&args.table, &args.options, splits, session))?;
+    let info = session.block_on(make(&args.table, &args.options, splits, args.ttl, session))?;
     match out.style() {
         Style::Json => out.json(&as_json(&info)),
         Style::Plain | Style::Shell => {
@@ -40,6 +40,7 @@ pub async fn make(
     name: &str,
     wanted: &NewTableArgs,
     splits: Vec<Vec<u8>>,
+    ttl: Option<Span>,
     session: &Session,
 ) -> Result<TableInfo, Failure> {
     let all_given = wanted.store.is_some() && (wanted.partitions.is_some() || !splits.is_empty());
@@ -48,7 +49,8 @@ pub async fn make(
     } else {
         node_defaults(&session.client.stats().await?)
     };
-    let options = options_of(name, wanted, splits, &defaults)?;
+    let mut options = options_of(name, wanted, splits, &defaults)?;
+    options.ttl = ttl.map(|ttl| ttl.0);
     Ok(session.client.create_table(options).await?)
 }
 
@@ -79,7 +81,7 @@ fn options_of(
         (PlacementName::Range, Some(partitions)) => Placement::Range { splits: even_splits(partitions) },
         (PlacementName::Range, None) => Placement::Range { splits },
     };
-    Ok(TableOptions { name: name.to_owned(), store, placement })
+    Ok(TableOptions { name: name.to_owned(), store, placement, ttl: None })
 }
 
 /// Splits that cut the keys' first four bytes evenly.
@@ -90,25 +92,33 @@ fn even_splits(partitions: u32) -> Vec<Vec<u8>> {
 
 fn list(session: &Session, out: &mut Output) -> Result<(), Failure> {
     let tables = session.wait(session.client.list_tables())?;
+    let ttls = session.wait(session.client.table_ttls())?;
+    let ttl_of = |table: &TableInfo| ttls.iter().find(|(id, _)| *id == table.id).map(|(_, ttl)| *ttl);
     if out.style() == Style::Json {
-        return out.json(&tables.iter().map(as_json).collect());
+        let with_ttl = |table: &TableInfo| {
+            let mut object = as_json(table);
+            object["ttl_ms"] = ttl_of(table).map(|ttl| ttl.as_millis() as u64).into();
+            object
+        };
+        return out.json(&tables.iter().map(with_ttl).collect());
     }
     if tables.is_empty() {
         return out.line("(no tables; make one with: lode table create NAME)");
     }
     let width = tables.iter().map(|table| table.name.chars().count()).max().unwrap_or(0).max(5);
     out.line(&format!(
-        "{:width$}  {:14}  {:>10}  {:>14}  {:>10}",
-        "table", "kind", "partitions", "records", "bytes"
+        "{:width$}  {:14}  {:>10}  {:>14}  {:>10}  {:>10}",
+        "table", "kind", "partitions", "records", "bytes", "ttl"
     ))?;
     for table in &tables {
         out.line(&format!(
-            "{:width$}  {:14}  {:>10}  {:>14}  {:>10}",
+            "{:width$}  {:14}  {:>10}  {:>14}  {:>10}  {:>10}",
             table.name,
             kind(table),
             table.partitions,
             table.records,
-            Size(table.bytes).to_string()
+            Size(table.bytes).to_string(),
+            ttl_of(table).map_or("-".to_owned(), |ttl| Span(ttl).to_string())
         ))?;
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lode_engine::limits::{MAX_PARTITIONS, MAX_TABLE_NAME_BYTES};
+use lode_engine::limits::{MAX_PARTITIONS, MAX_TABLE_NAME_BYTES, MAX_TTL_MS};
 use lode_engine::{
     CatalogError, Epoch, PartitionId, PartitionSpec, Placement, RequestBody, ShardId, StoreKind, TableId,
     TableSpec,
@@ -71,10 +71,13 @@ impl NodeCatalog {
     }
 
     /// The table that `create` describes, spread over the shards; or why there can be none.
-    fn plan(&self, asked: Asked, create: wire::CreateTable) -> Result<Table, Answer> {
+    fn plan(&self, asked: Asked, create: wire::CreateTable, ttl_ms: Option<u64>) -> Result<Table, Answer> {
         let len = create.name.len();
         if !(1..=MAX_TABLE_NAME_BYTES).contains(&len) {
             return Err(catalog_error_answer(asked, &CatalogError::NameLength { len }));
+        }
+        if let Some(ttl_ms) = ttl_ms.filter(|ttl_ms| !(1..=MAX_TTL_MS).contains(ttl_ms)) {
+            return Err(catalog_error_answer(asked, &CatalogError::BadTtl { ttl_ms }));
         }
         if self.names.contains_key(&create.name) {
             return Err(catalog_error_answer(asked, &CatalogError::TableExists));
@@ -112,6 +115,7 @@ impl NodeCatalog {
                 wire::PlacementKind::Hash => Placement::Hash,
                 wire::PlacementKind::Range => Placement::Range,
             },
+            ttl_ms,
         };
         let place = |(index, (start, end)): (usize, wire_map::OwnedRange)| {
             let partition = PartitionId(self.next_partition + index as u32);
@@ -187,8 +191,13 @@ impl Control {
     }
 
     /// Makes a table: on the other shards, then on shard 0, then in the map.
-    pub(super) fn create_table(&mut self, asked: Asked, create: wire::CreateTable) -> Answer {
-        let table = match self.catalog.plan(asked, create) {
+    pub(super) fn create_table(
+        &mut self,
+        asked: Asked,
+        create: wire::CreateTable,
+        ttl_ms: Option<u64>,
+    ) -> Answer {
+        let table = match self.catalog.plan(asked, create, ttl_ms) {
             Ok(table) => table,
             Err(answer) => return answer,
         };
@@ -241,6 +250,18 @@ impl Control {
         // A shard without partitions of it does not know it; one that fails is put right at the next start.
         self.ask_all(on(false));
         asked.plain(Status::Ok)
+    }
+
+    /// For each table whose records expire by default: its id, and how many milliseconds they live.
+    pub(super) fn table_ttls(&self, asked: Asked) -> Answer {
+        let mut body = Vec::new();
+        for (id, table) in &self.catalog.tables {
+            if let Some(ttl_ms) = table.spec.ttl_ms {
+                body.extend_from_slice(&id.0.to_le_bytes());
+                body.extend_from_slice(&ttl_ms.to_le_bytes());
+            }
+        }
+        Answer { head: asked.head(Status::Ok), body: AnswerBody::Bytes(body) }
     }
 
     /// The tables with what they hold, summed over the shards.
@@ -303,7 +324,7 @@ mod tests {
     use lode_net::wire::{PartitionMap, RequestId};
 
     fn asked() -> Asked {
-        Asked { request_id: RequestId(1), opcode: 10 }
+        Asked { request_id: RequestId(1), opcode: 10, flags: 0 }
     }
 
     fn create(name: &str, partitions: u32) -> wire::CreateTable {
@@ -314,14 +335,14 @@ mod tests {
     #[test]
     fn partitions_spread_over_shards_and_ids_are_not_reused() {
         let mut catalog = NodeCatalog::new(4);
-        let first = catalog.plan(asked(), create("a", 8)).expect("planned");
+        let first = catalog.plan(asked(), create("a", 8), None).expect("planned");
         for shard in (0..4).map(ShardId) {
             assert_eq!(first.partitions.iter().filter(|(_, at)| *at == shard).count(), 2);
         }
         let first_id = first.spec.id;
         catalog.insert(first);
         catalog.remove(first_id);
-        let second = catalog.plan(asked(), create("a", 1)).expect("planned");
+        let second = catalog.plan(asked(), create("a", 1), None).expect("planned");
         assert!(second.spec.id > first_id && second.partitions[0].0.id == PartitionId(9));
         catalog.insert(second);
         let map = PartitionMap::new(catalog.map_body(3)).expect("a map");
@@ -332,7 +353,7 @@ mod tests {
     #[test]
     fn what_cannot_be_made_is_named() {
         let mut catalog = NodeCatalog::new(1);
-        let table = catalog.plan(asked(), create("a", 1)).expect("planned");
+        let table = catalog.plan(asked(), create("a", 1), None).expect("planned");
         catalog.insert(table);
         let splits = vec![b"b".to_vec(), b"a".to_vec()];
         let bad_splits = wire::CreateTable { placement: wire::Placement::Range { splits }, ..create("b", 1) };
@@ -344,9 +365,13 @@ mod tests {
             (create("b", 65_536), Status::TooManyPartitions),
             (bad_splits, Status::BadRange),
         ] {
-            let refused = catalog.plan(asked(), create).map(|table| table.spec);
+            let refused = catalog.plan(asked(), create, None).map(|table| table.spec);
             assert_eq!(refused.expect_err("refused").head.status, status);
         }
-        assert!(catalog.plan(asked(), create("b", 65_535)).is_ok());
+        for ttl_ms in [0, MAX_TTL_MS + 1] {
+            let refused = catalog.plan(asked(), create("b", 1), Some(ttl_ms)).map(|table| table.spec);
+            assert_eq!(refused.expect_err("refused").head.status, Status::BadTtl);
+        }
+        assert!(catalog.plan(asked(), create("b", 65_535), Some(1)).is_ok());
     }
 }

@@ -34,7 +34,8 @@ impl Control {
         question: ControlQuestion,
     ) {
         let answer = match question {
-            ControlQuestion::CreateTable(create) => self.create_table(asked, create),
+            ControlQuestion::CreateTable(create, ttl_ms) => self.create_table(asked, create, ttl_ms),
+            ControlQuestion::TableTtls => self.table_ttls(asked),
             ControlQuestion::DropTable(drop) => self.drop_table(asked, &drop.name),
             ControlQuestion::ListTables => self.list_tables(asked),
             ControlQuestion::Stats => self.node_stats(asked),

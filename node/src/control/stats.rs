@@ -112,7 +112,11 @@ fn add_ratios(object: &mut Map<String, Value>) {
     let reads_per_cold_get = ratio(number("get_device_reads"), from_drive);
     let written = ["user_frame_bytes", "cleaning_frame_bytes", "image_bytes", "meta_bytes"];
     let write_amplification = ratio(written.map(number).iter().sum(), number("user_bytes"));
-    let writes = number("puts") + number("deletes") + number("batches") + number("modifies");
+    let writes = number("puts")
+        + number("deletes")
+        + number("batches")
+        + number("increments")
+        + number("expiry_changes");
     let device_writes_per_write = ratio(number("user_frame_writes"), writes);
     object.insert("device_reads_per_get".into(), reads_per_get);
     object.insert("device_reads_per_cold_get".into(), reads_per_cold_get);
@@ -130,7 +134,11 @@ fn engine_numbers(stats: &ShardStats) -> Vec<(&'static str, u64)> {
             puts,
             deletes,
             batches,
-            modifies,
+            increments,
+            expiry_changes,
+            expired,
+            expiring_records,
+            expiry_bytes,
             scans,
             refused,
             busy,

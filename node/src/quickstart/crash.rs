@@ -46,7 +46,7 @@ fn first_key(writer: usize) -> usize {
 /// Makes the writers' table.
 pub async fn make_table(client: &Client) -> Result<(), Failure> {
     let placement = Placement::Range { splits: Ledger::splits(WRITERS) };
-    let options = TableOptions { name: TABLE.to_owned(), store: Store::Durable, placement };
+    let options = TableOptions { name: TABLE.to_owned(), store: Store::Durable, placement, ttl: None };
     client.create_table(options).await?;
     Ok(())
 }

@@ -99,6 +99,7 @@ impl<'a> Job<'a> {
             name: name.to_owned(),
             store: Store::Durable,
             placement: Placement::Hash { partitions },
+            ttl: None,
         };
         self.runtime.block_on(async {
             client.create_table(table(TABLE, partitions)).await?;

@@ -108,9 +108,11 @@ impl Reactor {
             ReplyBody::Tables(tables) => ShardReply::Tables(tables),
             ReplyBody::Stats(engine) => ShardReply::Stats { engine, reactor: Box::new(self.stats()) },
             ReplyBody::Checkpoint(result) => ShardReply::Checkpoint(result),
-            ReplyBody::Get(_) | ReplyBody::Write(_) | ReplyBody::Scan(_) | ReplyBody::Count(_) => {
-                unreachable!("the control thread asks for no records")
-            }
+            ReplyBody::Get(_)
+            | ReplyBody::TimeToLive(_)
+            | ReplyBody::Write(_)
+            | ReplyBody::Scan(_)
+            | ReplyBody::Count(_) => unreachable!("the control thread asks for no records"),
         }
     }
 

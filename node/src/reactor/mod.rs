@@ -266,7 +266,7 @@ impl Reactor {
             }
             Mail::Answer { ticket, answer } => self.answers.push((ticket, *answer)),
             Mail::Command { job, body } => {
-                let asked = crate::dispatch::Asked { request_id: wire::RequestId(0), opcode: 0 };
+                let asked = crate::dispatch::Asked { request_id: wire::RequestId(0), opcode: 0, flags: 0 };
                 let id = self.pending.insert(Pending { origin: Origin::Control(job), asked });
                 self.commands.push(Request { id, body });
             }

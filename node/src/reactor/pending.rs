@@ -87,7 +87,7 @@ mod tests {
     use lode_net::wire;
 
     fn pending(job: u64) -> Pending {
-        let asked = Asked { request_id: wire::RequestId(job), opcode: 2 };
+        let asked = Asked { request_id: wire::RequestId(job), opcode: 2, flags: 0 };
         Pending { origin: Origin::Control(JobId(job)), asked }
     }
 

@@ -24,7 +24,7 @@ fn serve(dir: &std::path::Path, shards: u16) -> (RunningNode, Client) {
 }
 
 fn options(name: &str, store: Store) -> TableOptions {
-    TableOptions { name: name.into(), store, placement: Placement::Hash { partitions: 8 } }
+    TableOptions { name: name.into(), store, placement: Placement::Hash { partitions: 8 }, ttl: None }
 }
 
 #[test]

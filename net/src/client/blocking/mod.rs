@@ -6,6 +6,7 @@ mod runner;
 mod scanner;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::pipeline::{Answer, Pipeline};
 use self::runner::Runner;
@@ -14,8 +15,8 @@ use crate::client::call::{self, Ask, Call};
 use crate::client::error::Failure;
 use crate::client::{
     Batch, BatchError, CheckpointError, ClientOptions, Condition, ConnectError, CountError, Counted, FAN_OUT,
-    GetError, IncrementError, PartitionMap, Record, ScanError, ScanOptions, ScanRecord, Seq, StatsError,
-    TableError, TableInfo, TableOf, TableOptions, WriteError, Written, answer,
+    GetError, IncrementError, Lifetime, PartitionMap, PutOptions, Record, ScanError, ScanOptions, ScanRecord,
+    Seq, StatsError, TableError, TableInfo, TableOf, TableOptions, TimeLeft, WriteError, Written, answer,
 };
 use crate::wire::control::{CreateTable, DropTable};
 use crate::wire::{RangeView, RequestView};
@@ -42,6 +43,39 @@ impl Client {
         self.put_if(table, key, value, Condition::Always)
     }
 
+    /// Writes one record, with a condition, a time to live, or both.
+    pub fn put_with(
+        &mut self,
+        table: &str,
+        key: &[u8],
+        value: &[u8],
+        options: PutOptions,
+    ) -> Result<Written, WriteError> {
+        let PutOptions { condition, lifetime } = options;
+        let ask = Ask::Put { key, value, condition, ttl: lifetime.to_wire() };
+        let reply = self.runner.call(&Call::on_key(table, key, ask))?;
+        Ok(answer::of_write(&reply)?)
+    }
+
+    /// Sets anew how long a record is to live, from now on, and leaves its value as it is. Where there is no
+    /// such record, nothing is done, and `existed` says so.
+    pub fn expire(&mut self, table: &str, key: &[u8], lifetime: Lifetime) -> Result<Written, WriteError> {
+        let ask = Ask::Expire { key, ttl: lifetime.to_wire() };
+        let reply = self.runner.call(&Call::on_key(table, key, ask))?;
+        Ok(answer::of_write(&reply)?)
+    }
+
+    /// Lets a record live for ever.
+    pub fn persist(&mut self, table: &str, key: &[u8]) -> Result<Written, WriteError> {
+        self.expire(table, key, Lifetime::Forever)
+    }
+
+    /// How long a record has still to live; `None` where there is no such record. Takes no read of the drive.
+    pub fn time_left(&mut self, table: &str, key: &[u8]) -> Result<Option<TimeLeft>, GetError> {
+        let reply = self.runner.call(&Call::on_key(table, key, Ask::TimeToLive { key }))?;
+        Ok(answer::of_time_left(&reply)?)
+    }
+
     /// Writes one record where there is none.
     pub fn put_if_absent(&mut self, table: &str, key: &[u8], value: &[u8]) -> Result<Written, WriteError> {
         self.put_if(table, key, value, Condition::IfAbsent)
@@ -65,8 +99,8 @@ impl Client {
         value: &[u8],
         condition: Condition,
     ) -> Result<Written, WriteError> {
-        let reply = self.runner.call(&Call::on_key(table, key, Ask::Put { key, value, condition }))?;
-        Ok(answer::of_write(&reply)?)
+        let lifetime = Lifetime::Table;
+        self.put_with(table, key, value, PutOptions { condition, lifetime })
     }
 
     /// Deletes one record, there or not.
@@ -160,8 +194,8 @@ impl Client {
     /// Makes a table; when this returns, the client's map has it.
     pub fn create_table(&mut self, options: TableOptions) -> Result<TableInfo, TableError> {
         call::check_table(&options)?;
-        let TableOptions { name, store, placement } = options;
-        let request = RequestView::CreateTable(CreateTable { name: name.clone(), store, placement });
+        let TableOptions { name, store, placement, ttl } = options;
+        let request = call::create_table(CreateTable { name: name.clone(), store, placement }, ttl);
         let of = |failure| TableError::of(failure, &name);
         let reply = self.runner.call(&Call::on_node(request)).map_err(of)?;
         let info = answer::of_table(&reply).map_err(of)?;
@@ -184,6 +218,13 @@ impl Client {
         let of = |failure| TableError::of(failure, "");
         let reply = self.runner.call(&Call::on_node(RequestView::ListTables)).map_err(of)?;
         answer::of_tables(&reply).map_err(of)
+    }
+
+    /// How long records live by default, by the ids of the tables that say so.
+    pub fn table_ttls(&mut self) -> Result<Vec<(u32, Duration)>, TableError> {
+        let of = |failure| TableError::of(failure, "");
+        let reply = self.runner.call(&Call::on_node(RequestView::TableTtls)).map_err(of)?;
+        answer::of_table_ttls(&reply).map_err(of)
     }
 
     /// Counters and gauges of the node, per shard and summed.

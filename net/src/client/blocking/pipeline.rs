@@ -4,7 +4,7 @@ use crate::client::answer;
 use crate::client::blocking::Client;
 use crate::client::call::{Ask, Call};
 use crate::client::error::{GetError, IncrementError, WriteError};
-use crate::client::options::{Counted, Record, Written};
+use crate::client::options::{Counted, Lifetime, PutOptions, Record, Written};
 use crate::wire::Condition;
 
 /// The answer to one operation of a pipeline.
@@ -12,7 +12,7 @@ use crate::wire::Condition;
 pub enum Answer {
     /// To a get.
     Get(Result<Option<Record>, GetError>),
-    /// To a put or a delete.
+    /// To a put, a delete or an expire.
     Write(Result<Written, WriteError>),
     /// To an increment.
     Increment(Result<Counted, IncrementError>),
@@ -20,7 +20,8 @@ pub enum Answer {
 
 enum Kind {
     Get,
-    Put { value: Vec<u8>, condition: Condition },
+    Put { value: Vec<u8>, options: PutOptions },
+    Expire { lifetime: Lifetime },
     Delete { condition: Condition },
     Increment { by: i64 },
 }
@@ -55,7 +56,18 @@ impl<'c> Pipeline<'c> {
 
     /// Queues a put with a condition.
     pub fn put_if(&mut self, table: &str, key: &[u8], value: &[u8], condition: Condition) -> &mut Self {
-        self.push(table, key, Kind::Put { value: value.to_vec(), condition })
+        let lifetime = Lifetime::Table;
+        self.put_with(table, key, value, PutOptions { condition, lifetime })
+    }
+
+    /// Queues a put with a condition, a time to live, or both.
+    pub fn put_with(&mut self, table: &str, key: &[u8], value: &[u8], options: PutOptions) -> &mut Self {
+        self.push(table, key, Kind::Put { value: value.to_vec(), options })
+    }
+
+    /// Queues a change of how long a record is to live.
+    pub fn expire(&mut self, table: &str, key: &[u8], lifetime: Lifetime) -> &mut Self {
+        self.push(table, key, Kind::Expire { lifetime })
     }
 
     /// Queues a delete.
@@ -93,7 +105,7 @@ impl<'c> Pipeline<'c> {
             Kind::Increment { .. } => {
                 Answer::Increment(reply.and_then(|r| answer::of_increment(&r)).map_err(IncrementError::from))
             }
-            Kind::Put { .. } | Kind::Delete { .. } => {
+            Kind::Put { .. } | Kind::Expire { .. } | Kind::Delete { .. } => {
                 Answer::Write(reply.and_then(|r| answer::of_write(&r)).map_err(WriteError::from))
             }
         });
@@ -106,7 +118,10 @@ impl Queued {
         let key = &self.key[..];
         let ask = match &self.kind {
             Kind::Get => Ask::Get { key },
-            Kind::Put { value, condition } => Ask::Put { key, value, condition: *condition },
+            Kind::Put { value, options: PutOptions { condition, lifetime } } => {
+                Ask::Put { key, value, condition: *condition, ttl: lifetime.to_wire() }
+            }
+            Kind::Expire { lifetime } => Ask::Expire { key, ttl: lifetime.to_wire() },
             Kind::Increment { by } => Ask::Increment { key, by: *by, initial: 0 },
             Kind::Delete { condition } => Ask::Delete { key, condition: *condition },
         };

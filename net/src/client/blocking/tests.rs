@@ -29,7 +29,10 @@ fn records_are_written_read_and_deleted() {
     let mut client = client_of(&node, quick());
     assert_eq!(client.get("t", b"k"), Ok(None));
     let first = client.put("t", b"k", b"one").expect("written");
-    assert_eq!(client.get("t", b"k"), Ok(Some(Record { seq: first.seq, value: "one".into() })));
+    assert_eq!(
+        client.get("t", b"k"),
+        Ok(Some(Record { seq: first.seq, value: "one".into(), left: TimeLeft::Forever }))
+    );
     let second = client.compare_and_set("t", b"k", b"two", first.seq).expect("the version matches");
     let lost = client.put_if_absent("t", b"k", b"three");
     assert_eq!(lost, Err(WriteError::ConditionFailed { current: Some(second.seq) }));
@@ -200,7 +203,7 @@ fn whole_tables_are_made_scanned_counted_and_dropped() {
         [Placement::Range { splits: vec![b"c".to_vec(), b"x".to_vec()] }, Placement::Hash { partitions: 70 }];
     let keys: Vec<Vec<u8>> = (b'b'..=b'w').flat_map(|a| [vec![a], vec![a, b'5']]).collect();
     for placement in placements {
-        let options = TableOptions { name: "u".into(), store: Store::Durable, placement };
+        let options = TableOptions { name: "u".into(), store: Store::Durable, placement, ttl: None };
         client.create_table(options.clone()).expect("made");
         assert_eq!(client.create_table(options), Err(TableError::TableExists("u".into())));
         assert_eq!((client.min("u"), client.max("u")), (Ok(None), Ok(None)));

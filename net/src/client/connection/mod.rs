@@ -15,7 +15,7 @@ use crate::wire::limits::MAX_REPLY_BODY_BYTES;
 use crate::wire::request::{EncodeError, HelloView};
 use crate::wire::{
     Condition, FrameParser, MapVersion, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Parsed,
-    REPLY_HEADER_BYTES, ReplyHeader, ReplyView, RequestId, RequestView, Status, Target, Violation,
+    REPLY_HEADER_BYTES, ReplyHeader, ReplyView, RequestId, RequestView, Status, Target, Ttl, Violation,
 };
 
 const HELLO_ID: RequestId = RequestId(1);
@@ -205,7 +205,10 @@ impl<T> Connection<T> {
         value: &[u8],
         tag: T,
     ) -> Result<RequestId, EncodeError> {
-        self.submit(&RequestView::Put { target, key, value, condition: Condition::Always }, tag)
+        self.submit(
+            &RequestView::Put { target, key, value, condition: Condition::Always, ttl: Ttl::Table },
+            tag,
+        )
     }
 
     /// Bytes to be sent.

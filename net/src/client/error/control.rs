@@ -20,6 +20,12 @@ pub enum TableError {
     /// The name is empty or too long.
     #[error("a table's name has 1 to 128 bytes, `{0}` has {len}", len = .0.len())]
     NameLength(String),
+    /// Records cannot live so long, or not at all.
+    #[error("a table's records live from 1 ms to 100 years, not {ttl_ms} ms")]
+    BadTtl {
+        /// The milliseconds that were asked for.
+        ttl_ms: u64,
+    },
     /// The placement makes no partitions.
     #[error("the table cannot be cut so: {0}")]
     Placement(#[from] PlacementError),
@@ -76,7 +82,8 @@ impl TableError {
                 status: Status::Malformed,
                 message: format!("the splits have {len} bytes, more than fit one request"),
             },
-            Failure::Status { status, message, .. } => match status {
+            Failure::Status { status, message, aux, .. } => match status {
+                Status::BadTtl => TableError::BadTtl { ttl_ms: aux },
                 Status::UnknownTable => TableError::UnknownTable(name()),
                 Status::TableExists => TableError::TableExists(name()),
                 Status::NameLength => TableError::NameLength(name()),

@@ -168,6 +168,12 @@ record_error! {
             /// The longest value that the node takes.
             limit: usize,
         },
+        /// A record cannot live so long, or not at all.
+        #[error("a record lives from 1 ms to 100 years, not {ttl_ms} ms")]
+        BadTtl {
+            /// The milliseconds that were asked for.
+            ttl_ms: u64,
+        },
         /// The condition does not hold.
         #[error("the condition does not hold: {}", current.map_or("there is no such record".to_owned(), |seq| format!("the record's version is {seq}")))]
         ConditionFailed {
@@ -205,6 +211,7 @@ record_error! {
         Failure::Status { status: Status::ConditionFailed, seq, aux, .. } => {
             WriteError::ConditionFailed { current: (aux == 1).then_some(seq) }
         },
+        Failure::Status { status: Status::BadTtl, aux, .. } => WriteError::BadTtl { ttl_ms: aux },
         Failure::Status { status: Status::Full, aux, .. } => WriteError::Full { live_bytes: aux },
         Failure::Status { status: Status::MemoryFull, aux, .. } => WriteError::MemoryFull { used_bytes: aux },
         Failure::Status { status: Status::Poisoned, .. } => WriteError::Poisoned,

@@ -246,7 +246,14 @@ fn write(
 }
 
 fn whole(reverse: bool) -> ScanView<'static> {
-    ScanView { range: RangeView::default(), reverse, keys_only: false, limit: 1, byte_budget: u32::MAX }
+    ScanView {
+        range: RangeView::default(),
+        reverse,
+        keys_only: false,
+        ttls: false,
+        limit: 1,
+        byte_budget: u32::MAX,
+    }
 }
 
 fn matching<'s>(
@@ -263,7 +270,7 @@ fn matching<'s>(
         held && key >= scan.range.start && scan.range.end.is_none_or(|end| key < end)
     };
     let of_table = state.records.iter().filter(move |((t, key), _)| *t == table.id && inside(key));
-    of_table.map(|((_, key), (seq, value))| RecordView { key, seq: *seq, value })
+    of_table.map(|((_, key), (seq, value))| RecordView { key, seq: *seq, value, ttl_ms: None })
 }
 
 fn page(

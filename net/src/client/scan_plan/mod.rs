@@ -34,6 +34,7 @@ pub(crate) struct ScanPlan {
     merge: bool,
     reverse: bool,
     keys_only: bool,
+    times: bool,
     remaining: Option<u64>,
     lane_records: u32,
     lane_bytes: u32,
@@ -77,6 +78,7 @@ impl ScanPlan {
             merge,
             reverse: options.reverse,
             keys_only: options.keys_only,
+            times: options.times,
             remaining: options.limit,
             lane_records: (page_records / share).max(LEAST_LANE_RECORDS).min(page_records),
             lane_bytes: (page_bytes / share).max(LEAST_LANE_BYTES).min(page_bytes),
@@ -102,6 +104,7 @@ impl ScanPlan {
             range: RangeView { start: &lane.start, end: lane.end.as_deref() },
             reverse: self.reverse,
             keys_only: self.keys_only,
+            ttls: self.times,
             limit,
             byte_budget: self.lane_bytes,
         };

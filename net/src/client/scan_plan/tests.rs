@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::client::options::TimeLeft;
 use crate::testing::Lcg;
 use crate::wire::control::{MapBody, MapPartition, MapTable, Placement, Store};
 use crate::wire::map::hash_of;
@@ -41,6 +42,7 @@ fn page(table: &TableRoutes, model: &Model, partition: PartitionId, view: &ScanV
         key: Bytes::copy_from_slice(key),
         seq: Seq::default(),
         value: Bytes::copy_from_slice(value),
+        left: TimeLeft::Forever,
     };
     Page { records: all.into_iter().map(record).collect(), more }
 }

@@ -13,6 +13,8 @@ use crate::wire::{MAGIC, limits};
 
 /// Bytes of a Hello's body that are the same in every version: magic, oldest and newest version.
 pub const HELLO_PREFIX_BYTES: usize = 8;
+/// Bytes of a time to live in a body.
+pub const TTL_BYTES: usize = 8;
 /// Bytes of an Increment's body behind its key: what is added, and to what where there is no record.
 pub const INCREMENT_BYTES: usize = 16;
 
@@ -37,6 +39,21 @@ pub enum Condition {
     IfSeq(Seq),
 }
 
+/// How long a record is to live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ttl {
+    /// As its table says.
+    #[default]
+    Table,
+    /// For ever, whatever its table says.
+    Never,
+    /// From the write on, so many milliseconds: 1 to [`limits::MAX_TTL_MS`].
+    After {
+        /// Milliseconds.
+        ttl_ms: u64,
+    },
+}
+
 /// One request, borrowing the bytes it came in (or is made of).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestView<'a> {
@@ -59,6 +76,8 @@ pub enum RequestView<'a> {
         value: &'a [u8],
         /// When to write.
         condition: Condition,
+        /// How long it is to live.
+        ttl: Ttl,
     },
     /// Delete one record, if `condition` holds (`IfAbsent` cannot be said).
     Delete {
@@ -79,6 +98,22 @@ pub enum RequestView<'a> {
         by: i64,
         /// What it is added to where there is no record.
         initial: i64,
+    },
+    /// Set anew when a record expires; where there is none, nothing is done.
+    Expire {
+        /// Which partition.
+        target: Target,
+        /// The key.
+        key: &'a [u8],
+        /// How long it is to live from now on.
+        ttl: Ttl,
+    },
+    /// How long a record has still to live.
+    TimeToLive {
+        /// Which partition.
+        target: Target,
+        /// The key.
+        key: &'a [u8],
     },
     /// All of these writes, or none.
     Batch {
@@ -113,6 +148,15 @@ pub enum RequestView<'a> {
     },
     /// Make a table.
     CreateTable(CreateTable),
+    /// Make a table whose records live so many milliseconds unless they say otherwise.
+    CreateTableTtl {
+        /// The table.
+        table: CreateTable,
+        /// Milliseconds.
+        ttl_ms: u64,
+    },
+    /// The tables whose records expire by default.
+    TableTtls,
     /// Forget a table.
     DropTable(DropTable),
     /// The tables of the node.
@@ -191,17 +235,18 @@ impl<'a> RequestView<'a> {
             return Err(DecodeError::Malformed("a partition where the operation is for none"));
         }
         match opcode {
-            Opcode::Get | Opcode::Put | Opcode::Delete | Opcode::Scan | Opcode::Count | Opcode::Increment => {
-                Self::decode_keyed(opcode, header, target, body)
-            }
+            Opcode::Get
+            | Opcode::Put
+            | Opcode::Delete
+            | Opcode::Scan
+            | Opcode::Count
+            | Opcode::Increment
+            | Opcode::Expire
+            | Opcode::TimeToLive => Self::decode_keyed(opcode, header, target, body),
             _ if header.key_len != 0 => Err(DecodeError::Malformed("a key where the operation has none")),
             Opcode::Hello => decode_hello(body).map(RequestView::Hello),
             Opcode::Batch => Ok(RequestView::Batch { target, batch: BatchView::decode(body)? }),
-            Opcode::CreateTable => {
-                let create = CreateTable::from_bytes(body)?;
-                check_length(&create.to_bytes(), body)?;
-                Ok(RequestView::CreateTable(create))
-            }
+            Opcode::CreateTable => decode_create_table(header.flags, body),
             Opcode::DropTable => {
                 let drop = DropTable::from_bytes(body)?;
                 check_length(&drop.to_bytes(), body)?;
@@ -215,6 +260,7 @@ impl<'a> RequestView<'a> {
             Opcode::Map => Ok(RequestView::Map),
             Opcode::Stats => Ok(RequestView::Stats),
             Opcode::Checkpoint => Ok(RequestView::Checkpoint),
+            Opcode::TableTtls => Ok(RequestView::TableTtls),
         }
     }
 
@@ -234,13 +280,19 @@ impl<'a> RequestView<'a> {
         match opcode {
             Opcode::Get if rest.is_empty() => Ok(RequestView::Get { target, key }),
             Opcode::Put => {
-                let (condition, value) = split_condition(header.flags, rest)?;
-                Ok(RequestView::Put { target, key, value, condition })
+                let (condition, rest) = split_condition(header.flags, rest)?;
+                let (ttl, value) = split_ttl(header.flags, rest)?;
+                Ok(RequestView::Put { target, key, value, condition, ttl })
             }
             Opcode::Delete => match split_condition(header.flags, rest)? {
                 (condition, []) => Ok(RequestView::Delete { target, key, condition }),
                 _ => Err(DecodeError::Malformed("bytes after the key of a delete")),
             },
+            Opcode::Expire => match split_ttl(header.flags, rest)? {
+                (ttl, []) => Ok(RequestView::Expire { target, key, ttl }),
+                _ => Err(DecodeError::Malformed("bytes after the time to live")),
+            },
+            Opcode::TimeToLive if rest.is_empty() => Ok(RequestView::TimeToLive { target, key }),
             Opcode::Increment => match rest.len() {
                 INCREMENT_BYTES => {
                     let number = |at| i64::from_le_bytes(array_at(rest, at));
@@ -253,13 +305,14 @@ impl<'a> RequestView<'a> {
                     range: decode_range(header.flags, key, rest)?,
                     reverse: header.flags & flags::REVERSE != 0,
                     keys_only: header.flags & flags::KEYS_ONLY != 0,
+                    ttls: header.flags & flags::TTL != 0,
                     limit: u32_at(prefix, 0),
                     byte_budget: u32_at(prefix, 4),
                 };
                 Ok(RequestView::Scan { target, scan })
             }
             Opcode::Count => Ok(RequestView::Count { target, range: decode_range(header.flags, key, rest)? }),
-            _ => Err(DecodeError::Malformed("bytes after the key of a get")),
+            _ => Err(DecodeError::Malformed("bytes after the key")),
         }
     }
 
@@ -271,12 +324,15 @@ impl<'a> RequestView<'a> {
             RequestView::Put { .. } => Opcode::Put,
             RequestView::Delete { .. } => Opcode::Delete,
             RequestView::Increment { .. } => Opcode::Increment,
+            RequestView::Expire { .. } => Opcode::Expire,
+            RequestView::TimeToLive { .. } => Opcode::TimeToLive,
+            RequestView::TableTtls => Opcode::TableTtls,
             RequestView::Batch { .. } => Opcode::Batch,
             RequestView::Scan { .. } => Opcode::Scan,
             RequestView::Min { .. } => Opcode::Min,
             RequestView::Max { .. } => Opcode::Max,
             RequestView::Count { .. } => Opcode::Count,
-            RequestView::CreateTable(_) => Opcode::CreateTable,
+            RequestView::CreateTable(_) | RequestView::CreateTableTtl { .. } => Opcode::CreateTable,
             RequestView::DropTable(_) => Opcode::DropTable,
             RequestView::ListTables => Opcode::ListTables,
             RequestView::Map => Opcode::Map,
@@ -296,28 +352,35 @@ impl<'a> RequestView<'a> {
         let control_body = self.control_body();
         let mut fields = Fields::default();
         // At most three parts, each copied once, from where it lies into the output.
-        let seq_bytes;
-        let scan_prefix;
-        let numbers;
+        let small;
         let parts: [&[u8]; 3] = match self {
-            RequestView::Get { target, key } => {
+            RequestView::Get { target, key } | RequestView::TimeToLive { target, key } => {
                 fields = Fields::keyed(*target, key)?;
                 [key, &[], &[]]
             }
-            RequestView::Put { target, key, value, condition } => {
+            RequestView::Put { target, key, value, condition, ttl } => {
                 fields = Fields::keyed(*target, key)?;
-                (fields.flags, seq_bytes) = condition_parts(*condition);
-                [key, &seq_bytes[..seq_len(*condition)], value]
+                small = Small::of(*condition, *ttl, &mut fields.flags);
+                [key, small.as_bytes(), value]
+            }
+            RequestView::Expire { target, key, ttl } => {
+                fields = Fields::keyed(*target, key)?;
+                small = Small::of(Condition::Always, *ttl, &mut fields.flags);
+                [key, small.as_bytes(), &[]]
+            }
+            RequestView::CreateTableTtl { .. } => {
+                fields.flags = flags::TTL;
+                [&control_body, &[], &[]]
             }
             RequestView::Delete { target, key, condition } => {
                 fields = Fields::keyed(*target, key)?;
-                (fields.flags, seq_bytes) = condition_parts(*condition);
-                [key, &seq_bytes[..seq_len(*condition)], &[]]
+                small = Small::of(*condition, Ttl::Table, &mut fields.flags);
+                [key, small.as_bytes(), &[]]
             }
             RequestView::Increment { target, key, by, initial } => {
                 fields = Fields::keyed(*target, key)?;
-                numbers = [by.to_le_bytes(), initial.to_le_bytes()].concat();
-                [key, &numbers, &[]]
+                small = Small::default().with(&by.to_le_bytes()).with(&initial.to_le_bytes());
+                [key, small.as_bytes(), &[]]
             }
             RequestView::Batch { target, batch } => {
                 fields.target = *target;
@@ -327,8 +390,10 @@ impl<'a> RequestView<'a> {
                 fields = Fields::ranged(*target, &scan.range)?;
                 fields.flags |= if scan.reverse { flags::REVERSE } else { 0 };
                 fields.flags |= if scan.keys_only { flags::KEYS_ONLY } else { 0 };
-                scan_prefix = scan_prefix_bytes(scan);
-                [&scan_prefix, scan.range.start, scan.range.end.unwrap_or(&[])]
+                fields.flags |= if scan.ttls { flags::TTL } else { 0 };
+                small =
+                    Small::default().with(&scan.limit.to_le_bytes()).with(&scan.byte_budget.to_le_bytes());
+                [small.as_bytes(), scan.range.start, scan.range.end.unwrap_or(&[])]
             }
             RequestView::Count { target, range } => {
                 fields = Fields::ranged(*target, range)?;
@@ -348,6 +413,9 @@ impl<'a> RequestView<'a> {
         match self {
             RequestView::Hello(hello) => encode_hello(hello),
             RequestView::CreateTable(create) => create.to_bytes(),
+            RequestView::CreateTableTtl { table, ttl_ms } => {
+                [&ttl_ms.to_le_bytes()[..], &table.to_bytes()].concat()
+            }
             RequestView::DropTable(drop) => drop.to_bytes(),
             _ => Vec::new(),
         }
@@ -405,16 +473,66 @@ fn append_frame(
     Ok(())
 }
 
-fn condition_parts(condition: Condition) -> (u8, [u8; Seq::BYTES]) {
-    match condition {
-        Condition::Always => (0, [0; Seq::BYTES]),
-        Condition::IfAbsent => (flags::IF_ABSENT, [0; Seq::BYTES]),
-        Condition::IfSeq(seq) => (flags::IF_SEQ, seq.to_bytes()),
+/// What lies between the key and the value: a few bytes, without an allocation.
+#[derive(Default)]
+struct Small {
+    bytes: [u8; Seq::BYTES + TTL_BYTES],
+    len: usize,
+}
+
+impl Small {
+    fn of(condition: Condition, ttl: Ttl, flag_bits: &mut u8) -> Small {
+        let mut small = Small::default();
+        match condition {
+            Condition::Always => {}
+            Condition::IfAbsent => *flag_bits |= flags::IF_ABSENT,
+            Condition::IfSeq(seq) => {
+                *flag_bits |= flags::IF_SEQ;
+                small = small.with(&seq.to_bytes());
+            }
+        }
+        match ttl {
+            Ttl::Table => {}
+            Ttl::Never => *flag_bits |= flags::NO_TTL,
+            Ttl::After { ttl_ms } => {
+                *flag_bits |= flags::TTL;
+                small = small.with(&ttl_ms.to_le_bytes());
+            }
+        }
+        small
+    }
+
+    fn with(mut self, bytes: &[u8]) -> Small {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+        self
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 }
 
-fn seq_len(condition: Condition) -> usize {
-    if matches!(condition, Condition::IfSeq(_)) { Seq::BYTES } else { 0 }
+fn split_ttl(flag_bits: u8, rest: &[u8]) -> Result<(Ttl, &[u8]), DecodeError> {
+    match (flag_bits & flags::TTL != 0, flag_bits & flags::NO_TTL != 0) {
+        (false, false) => Ok((Ttl::Table, rest)),
+        (false, true) => Ok((Ttl::Never, rest)),
+        (true, true) => Err(DecodeError::Malformed("a time to live, and none")),
+        (true, false) => match rest.split_at_checked(TTL_BYTES) {
+            Some((ttl, rest)) => Ok((Ttl::After { ttl_ms: u64::from_le_bytes(array_at(ttl, 0)) }, rest)),
+            None => Err(DecodeError::Malformed("the time to live is cut short")),
+        },
+    }
+}
+
+fn decode_create_table(flag_bits: u8, body: &[u8]) -> Result<RequestView<'_>, DecodeError> {
+    let (ttl, archive) = split_ttl(flag_bits, body)?;
+    let table = CreateTable::from_bytes(archive)?;
+    check_length(&table.to_bytes(), archive)?;
+    Ok(match ttl {
+        Ttl::After { ttl_ms } => RequestView::CreateTableTtl { table, ttl_ms },
+        _ => RequestView::CreateTable(table),
+    })
 }
 
 fn split_condition(flag_bits: u8, rest: &[u8]) -> Result<(Condition, &[u8]), DecodeError> {
@@ -435,13 +553,6 @@ fn decode_range<'a>(flag_bits: u8, start: &'a [u8], end: &'a [u8]) -> Result<Ran
         false if end.is_empty() => Ok(RangeView { start, end: None }),
         false => Err(DecodeError::Malformed("an end without its flag")),
     }
-}
-
-fn scan_prefix_bytes(scan: &ScanView<'_>) -> [u8; SCAN_PREFIX_BYTES] {
-    let mut out = [0u8; SCAN_PREFIX_BYTES];
-    out[0..4].copy_from_slice(&scan.limit.to_le_bytes());
-    out[4..8].copy_from_slice(&scan.byte_budget.to_le_bytes());
-    out
 }
 
 /// The version range of a Hello's body, readable whatever the versions; `None` where it is no Hello.

@@ -19,18 +19,26 @@ fn with_every_request(mut see: impl FnMut(RequestView<'_>)) {
     batch.push(BatchWrite::Put { key: b"k", value: b"v" });
     batch.push(BatchWrite::Delete { key: b"l" });
     let range = RangeView { start: b"a", end: Some(b"m") };
-    let scan = ScanView { range, reverse: true, keys_only: true, limit: 10, byte_budget: 4096 };
-    let open = ScanView { range: RangeView::default(), reverse: false, keys_only: false, ..scan };
+    let scan = ScanView { range, reverse: true, keys_only: true, ttls: true, limit: 10, byte_budget: 4096 };
+    let open =
+        ScanView { range: RangeView::default(), reverse: false, keys_only: false, ttls: false, ..scan };
     let placement = Placement::Range { splits: vec![b"m".to_vec()] };
     see(hello());
     see(RequestView::Get { target: TARGET, key: b"key" });
     for condition in [Condition::Always, Condition::IfAbsent, Condition::IfSeq(seq)] {
-        see(RequestView::Put { target: TARGET, key: b"key", value: b"value", condition });
-        see(RequestView::Put { target: TARGET, key: b"key", value: b"", condition });
+        for ttl in [Ttl::Table, Ttl::Never, Ttl::After { ttl_ms: 1 << 40 }] {
+            see(RequestView::Put { target: TARGET, key: b"key", value: b"value", condition, ttl });
+            see(RequestView::Put { target: TARGET, key: b"key", value: b"", condition, ttl });
+        }
     }
     for condition in [Condition::Always, Condition::IfSeq(seq)] {
         see(RequestView::Delete { target: TARGET, key: b"key", condition });
     }
+    for ttl in [Ttl::Table, Ttl::Never, Ttl::After { ttl_ms: 1 }] {
+        see(RequestView::Expire { target: TARGET, key: b"key", ttl });
+    }
+    see(RequestView::TimeToLive { target: TARGET, key: b"key" });
+    see(RequestView::TableTtls);
     for (by, initial) in [(1, 0), (-1, i64::MAX), (i64::MIN, -1)] {
         see(RequestView::Increment { target: TARGET, key: b"key", by, initial });
     }
@@ -45,7 +53,9 @@ fn with_every_request(mut see: impl FnMut(RequestView<'_>)) {
     see(RequestView::Max { target: TARGET });
     see(RequestView::Count { target: TARGET, range });
     see(RequestView::Count { target: TARGET, range: RangeView::default() });
-    see(RequestView::CreateTable(CreateTable { name: "t".into(), store: Store::Durable, placement }));
+    let table = CreateTable { name: "t".into(), store: Store::Durable, placement };
+    see(RequestView::CreateTable(table.clone()));
+    see(RequestView::CreateTableTtl { table, ttl_ms: 9 });
     see(RequestView::DropTable(DropTable { name: "t".into() }));
     see(RequestView::ListTables);
     see(RequestView::Map);

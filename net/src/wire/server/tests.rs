@@ -260,11 +260,11 @@ fn a_crowded_node_makes_no_long_answers() {
 /// A sound request of every opcode, and whether any more bytes could be part of its body.
 fn one_of_each() -> Vec<(RequestView<'static>, bool)> {
     use crate::wire::control::{CreateTable, DropTable, Placement, Store};
-    use crate::wire::{BatchBuilder, BatchView, Condition, RangeView, ScanView};
+    use crate::wire::{BatchBuilder, BatchView, Condition, RangeView, ScanView, Ttl};
     let target = Target { partition: PartitionId(1), epoch: Epoch(1) };
     let (key, value, condition) = (&b"k"[..], &b"v"[..], Condition::Always);
     let range = RangeView { start: key, end: None };
-    let scan = ScanView { range, reverse: false, keys_only: false, limit: 1, byte_budget: 1 };
+    let scan = ScanView { range, reverse: false, keys_only: false, ttls: false, limit: 1, byte_budget: 1 };
     let mut writes = BatchBuilder::new();
     writes.push(crate::wire::BatchWrite::Put { key, value });
     let writes: &'static [u8] = writes.view().as_bytes().to_vec().leak();
@@ -273,7 +273,7 @@ fn one_of_each() -> Vec<(RequestView<'static>, bool)> {
     vec![
         (RequestView::Hello(HelloView { oldest_version: 1, newest_version: 1, hello }), false),
         (RequestView::Get { target, key }, false),
-        (RequestView::Put { target, key, value, condition }, true),
+        (RequestView::Put { target, key, value, condition, ttl: Ttl::Table }, true),
         (RequestView::Delete { target, key, condition }, false),
         (RequestView::Batch { target, batch: BatchView::decode(writes).expect("a batch") }, false),
         (RequestView::Scan { target, scan }, false),
@@ -288,6 +288,9 @@ fn one_of_each() -> Vec<(RequestView<'static>, bool)> {
         (RequestView::Ping { payload: b"p" }, true),
         (RequestView::Checkpoint, false),
         (RequestView::Increment { target, key, by: 1, initial: 0 }, false),
+        (RequestView::Expire { target, key, ttl: Ttl::After { ttl_ms: 1 } }, false),
+        (RequestView::TimeToLive { target, key }, false),
+        (RequestView::TableTtls, false),
     ]
 }
 

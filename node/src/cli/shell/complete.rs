@@ -10,17 +10,20 @@ pub const COMMANDS: &[&str] = &[
     "count",
     "del",
     "exit",
+    "expire",
     "get",
     "help",
     "incr",
     "max",
     "min",
+    "persist",
     "ping",
     "put",
     "quit",
     "scan",
     "stats",
     "table",
+    "ttl",
     "use",
 ];
 
@@ -54,17 +57,31 @@ impl Completions {
 
 /// Whether the command's first word is a table.
 pub fn takes_table(command: &str) -> bool {
-    matches!(command, "get" | "put" | "del" | "incr" | "scan" | "min" | "max" | "count" | "batch")
+    matches!(
+        command,
+        "get"
+            | "put"
+            | "del"
+            | "incr"
+            | "ttl"
+            | "expire"
+            | "persist"
+            | "scan"
+            | "min"
+            | "max"
+            | "count"
+            | "batch"
+    )
 }
 
 fn options_of(command: &str) -> &'static [&'static str] {
     match command {
-        "put" => &["--file", "--if-absent", "--if-seq"],
+        "put" => &["--file", "--if-absent", "--if-seq", "--no-ttl", "--ttl"],
         "del" => &["--if-seq"],
         "incr" => &["--initial"],
         "scan" => &["--keys-only", "--limit", "--prefix", "--reverse"],
         "count" => &["--prefix"],
-        "table" => &["--partitions", "--placement", "--split", "--store"],
+        "table" => &["--partitions", "--placement", "--split", "--store", "--ttl"],
         _ => &[],
     }
 }

@@ -23,6 +23,7 @@ use super::session::Session;
 
 const HELP: &str = "  get KEY                 put KEY VALUE           del KEY
   incr KEY [BY]           min    max              count [START [END]]
+  ttl KEY                 expire KEY TIME         persist KEY
   scan [START [END]]
   use TABLE               table create|drop|list  batch FILE
   stats [PATH]            ping                    checkpoint
