@@ -216,6 +216,25 @@ fn many_that_expire_at_once_are_invisible_at_once_and_taken_out_bit_by_bit() {
 }
 
 #[test]
+fn what_is_due_and_not_taken_out_yet_is_absent_for_conditions_and_increments() {
+    for (seed, partition) in [(11, 1), (12, 2)] {
+        let mut sim = sim(seed);
+        for i in 0..3_000u32 {
+            sim.put_ttl(partition, &i.to_be_bytes(), b"5", 1_000_000).unwrap();
+        }
+        let (condition, increment) = (2_998u32.to_be_bytes(), 2_999u32.to_be_bytes());
+        // Read, so that they are at hand in the cache.
+        for key in [condition, increment] {
+            assert_eq!(sim.get(partition, &key), Ok(Some(b"5".to_vec())));
+        }
+        pass(&mut sim, 1_000_001);
+        assert_eq!(sim.increment(partition, &increment, 1), Ok(Some(1)), "begins anew");
+        assert!(sim.shard.stats().expired < 2_900, "most are still there");
+        assert!(!sim.put_if(partition, &condition, b"w", Condition::IfAbsent).unwrap().existed);
+    }
+}
+
+#[test]
 fn an_idle_shard_wakes_for_what_expires() {
     let mut sim = sim(8);
     sim.put_ttl(1, b"k", b"v", 400).unwrap();
