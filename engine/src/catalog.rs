@@ -171,6 +171,11 @@ impl Catalog {
         self.memory_table_bytes = self.memory_table_bytes + memory.memory_bytes() - before;
     }
 
+    /// What a table is called.
+    pub fn table_name(&self, id: TableId) -> Option<&str> {
+        self.tables.get(&id).map(|table| table.name.as_str())
+    }
+
     /// Where a durable record lies.
     pub fn locate(&self, id: PartitionId, key: &[u8]) -> Option<Location> {
         match &self.partitions.get(&id)?.store {

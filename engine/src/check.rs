@@ -17,6 +17,7 @@ use crate::ids::{BufferId, NodeId, PartitionId, ShardId};
 use crate::limits::BLOCK_BYTES;
 use crate::location::Location;
 use crate::partition::Store;
+use crate::scrub::DamagedRecord;
 use crate::seam::{Buffers, Completion, DeviceError, Inbox, Now, Op, Outbox};
 use crate::shard::{OpenError, Phase, Shard};
 
@@ -70,19 +71,6 @@ pub struct ShardReport {
     pub damaged_records: u64,
     /// The first thousand of them.
     pub damaged: Vec<DamagedRecord>,
-}
-
-/// A live record whose bytes are not what they should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DamagedRecord {
-    /// Whose it is.
-    pub partition: PartitionId,
-    /// Its key.
-    pub key: Vec<u8>,
-    /// Byte of the drive where it begins.
-    pub at: u64,
-    /// Bytes of it.
-    pub len: u32,
 }
 
 impl CheckReport {
@@ -236,8 +224,7 @@ fn verify_records(shard: &Shard, read: &mut ReadDrive<'_>, report: &mut ShardRep
     report.damaged_records = damaged.len() as u64;
     for_each_entry(shard, |partition, key, location| {
         if damaged.contains(&location.to_raw()) && report.damaged.len() < MAX_NAMED {
-            let (key, at) = (key.to_vec(), area_at + location.offset());
-            report.damaged.push(DamagedRecord { partition, key, at, len: location.len() });
+            report.damaged.extend(shard.damaged_record(partition, key, location));
         }
     });
 }

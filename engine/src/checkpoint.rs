@@ -92,6 +92,10 @@ pub struct Checkpointer {
     waiting_next: Vec<RequestId>,
     /// Segments of the present image.
     pub image_segments: Vec<SegmentId>,
+    /// Frames of the present image, the roots counted.
+    pub image_frames: u64,
+    /// One is to begin as soon as it may.
+    pub wanted: bool,
     /// The last one found no room, and nothing has changed since.
     pub found_no_room: bool,
     last_image: Option<LastImage>,
@@ -158,6 +162,7 @@ impl Shard {
             highest_partition: self.catalog.highest_partition,
         };
         self.log.bytes_since_checkpoint = 0;
+        self.checkpointer.wanted = false;
         self.expect_image();
         let mut twice = ready.clone();
         twice.extend(ready);
@@ -228,7 +233,8 @@ impl Shard {
     }
 
     pub(crate) fn pump_checkpoint(&mut self, io: &mut Io<'_>) {
-        let due = self.log.bytes_since_checkpoint >= self.checkpoint_interval_bytes()
+        let due = self.checkpointer.wanted
+            || self.log.bytes_since_checkpoint >= self.checkpoint_interval_bytes()
             || !self.checkpointer.waiting_next.is_empty();
         if self.checkpointer.job.is_none() && due {
             self.begin_checkpoint();
@@ -402,6 +408,7 @@ impl Shard {
             let old = std::mem::take(&mut self.checkpointer.image_segments);
             old.into_iter().for_each(|segment| self.space.set_image_in_use(segment, false));
             self.checkpointer.image_segments = root.segments.iter().map(|(segment, _)| *segment).collect();
+            self.checkpointer.image_frames = root.frames + 2;
             self.stats.checkpoints += 1;
             let (records, index_bytes) = (self.catalog.records, self.catalog.index_bytes());
             self.checkpointer.last_image = Some(LastImage { bytes, records, index_bytes });

@@ -51,6 +51,8 @@ pub struct ShardConfig {
     pub lanes: u32,
     /// Whether freed segments are discarded on the drive.
     pub discard: bool,
+    /// Bytes a second that the scrub reads; 0 where it begins no round by itself.
+    pub scrub_bytes_per_s: u64,
 }
 
 impl ShardConfig {
@@ -75,6 +77,7 @@ impl ShardConfig {
             max_scan_bytes: 4 * MAX_SCAN_BYTES,
             lanes: lanes_for(&geometry),
             discard: false,
+            scrub_bytes_per_s: 0,
         }
     }
 }

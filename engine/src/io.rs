@@ -47,9 +47,11 @@ pub enum Purpose {
     RecoveryRead,
     /// A discard; the rest is the segment.
     Discard,
+    /// A read of the scrub.
+    ScrubRead,
 }
 
-const PURPOSES: [Purpose; 9] = [
+const PURPOSES: [Purpose; 10] = [
     Purpose::Read,
     Purpose::UserFrame,
     Purpose::SegmentHeader,
@@ -59,6 +61,7 @@ const PURPOSES: [Purpose; 9] = [
     Purpose::Superblock,
     Purpose::RecoveryRead,
     Purpose::Discard,
+    Purpose::ScrubRead,
 ];
 const PURPOSE_SHIFT: u32 = 56;
 

@@ -18,5 +18,9 @@ pub const MAX_PARTITIONS: usize = 65_536;
 pub const MAX_TABLE_NAME_BYTES: usize = 128;
 /// Longest time to live, in milliseconds: a hundred years. The shortest is 1.
 pub const MAX_TTL_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
+/// Most damaged records of a shard that are listed with their keys; all are counted.
+pub const MAX_DAMAGED_LISTED: usize = 256;
+/// Most damaged places of one segment that the scrub tells apart; those behind them count as one.
+pub const MAX_DAMAGED_PLACES: usize = 1024;
 /// Device block: unit of alignment of every read and write, and of frame padding.
 pub const BLOCK_BYTES: usize = 4096;

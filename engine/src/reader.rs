@@ -1,4 +1,4 @@
-//! Reads extents of the area in order, several chunks ahead: for recovery and cleaning.
+//! Reads extents of the area in order, several chunks ahead: for recovery, cleaning and the scrub.
 
 use std::collections::VecDeque;
 
@@ -58,6 +58,11 @@ impl SequentialReader {
     /// Whether everything was read and taken.
     pub fn is_done(&self) -> bool {
         self.extents.is_empty() && self.chunks.is_empty()
+    }
+
+    /// Whether a read is under way.
+    pub fn is_reading(&self) -> bool {
+        self.chunks.iter().any(|chunk| chunk.buffer.is_some() && chunk.result.is_none())
     }
 
     /// Reads nothing more: what is under way is still to be taken.

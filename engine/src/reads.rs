@@ -304,6 +304,7 @@ impl Shard {
         let start = (read.location.offset() - read.from) as usize;
         let whole = &io.buffers.bytes(read.buffer)[start..start + read.location.len() as usize];
         let outcome = match result {
+            Err(error) if error.is_of_the_medium() => Err(ReadError::Corrupt { at }),
             Err(DeviceError { os_error }) => Err(ReadError::Device { at, os_error }),
             Ok(()) => Record::decode(self.place.seed, read.location.offset(), generation.0, whole)
                 .ok()
@@ -312,6 +313,9 @@ impl Shard {
         };
         if outcome.is_err() {
             self.stats.corrupt_records += 1;
+        }
+        if matches!(outcome, Err(ReadError::Corrupt { .. })) {
+            self.note_damaged(&read.why, read.location);
         }
         match read.why {
             ReadFor::Get { id, partition, key } => {

@@ -391,6 +391,7 @@ impl Shard {
             self.space.set_image_in_use(segment, true);
         }
         self.checkpointer.image_segments = segments;
+        self.checkpointer.image_frames = root.frames + 2;
         recovery.image.root = root;
         Ok(())
     }

@@ -37,6 +37,9 @@ pub enum ReplyBody {
     Stats(Box<ShardStats>),
     /// To `Checkpoint`.
     Checkpoint(Result<(), CheckpointError>),
+    /// To `Scrub`: the round's number among those that were asked for since the start, 0 where the shard is not
+    /// open. It has ended when the stats call it answered.
+    Scrub(u64),
 }
 
 /// A record that was found.

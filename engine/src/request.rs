@@ -126,6 +126,8 @@ pub enum RequestBody<'a> {
     Stats,
     /// Write a checkpoint now; answers when it is durable. A clean stop ends with one.
     Checkpoint,
+    /// Begin a round of the scrub from the beginning, at full rate; answers at once. Stats tell how far it is.
+    Scrub,
 }
 
 /// When a write takes place.

@@ -97,6 +97,17 @@ pub struct DeviceError {
     pub os_error: i32,
 }
 
+/// Of Linux: an input or output error, no data, an illegal byte sequence. Block devices answer them for sectors that
+/// cannot be read and for those whose protection does not match.
+const MEDIUM_ERRORS: [i32; 3] = [5, 61, 84];
+
+impl DeviceError {
+    /// Whether the sectors are lost, rather than the way to them.
+    pub fn is_of_the_medium(self) -> bool {
+        MEDIUM_ERRORS.contains(&self.os_error)
+    }
+}
+
 /// The memory that operations read into and write from: block-aligned, bounded, owned by the caller.
 ///
 /// A buffer is owned by exactly one party at a time: the engine from `acquire` on, the operation from

@@ -2,7 +2,7 @@
 //!
 //! `Shard::step` is the seam: the work of one step, in order. What each part does is in its own room:
 //! `writes` (put, delete, batch, conditions), `reads` (get, scan, count), `catalog_job` (tables and
-//! partitions), `cleaning`, `checkpoint`, `recovery`.
+//! partitions), `cleaning`, `checkpoint`, `scrub`, `recovery`.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -27,6 +27,7 @@ use crate::reads::Reads;
 use crate::recovery::Recovery;
 use crate::reply::{CatalogError, CheckpointError, ReadError, ReplyBody, WriteError};
 use crate::request::{Request, RequestBody};
+use crate::scrub::Scrubber;
 use crate::seam::{Buffers, Completion, DeviceError, Inbox, Now, Op, Outbox};
 use crate::sequencer::Sequencer;
 use crate::space::Space;
@@ -80,6 +81,7 @@ pub struct Shard {
     pub(crate) catalog_jobs: CatalogJobs,
     pub(crate) cleaner: Cleaner,
     pub(crate) checkpointer: Checkpointer,
+    pub(crate) scrubber: Scrubber,
     pub(crate) sequencer: Sequencer,
     /// The time by which records expire.
     pub(crate) clock: ExpiryClock,
@@ -122,6 +124,7 @@ impl Shard {
             catalog_jobs: CatalogJobs::default(),
             cleaner: Cleaner::new(place, config.lanes),
             checkpointer: Checkpointer::default(),
+            scrubber: Scrubber::new(),
             sequencer: Sequencer::new(config.shard, config.node),
             clock: ExpiryClock::default(),
             expiry_wake_ns: None,
@@ -149,7 +152,9 @@ impl Shard {
     /// nanoseconds.
     pub fn next_wake_ns(&self) -> Option<u64> {
         let frame_ns = self.log.next_wake_ns(&self.config);
-        frame_ns.into_iter().chain(self.expiry_wake_ns).min()
+        let scrub_ns = self.scrubber.next_wake_ns(self.config.scrub_bytes_per_s);
+        let scrub_ns = scrub_ns.filter(|_| self.phase == Phase::Serving);
+        frame_ns.into_iter().chain(self.expiry_wake_ns).chain(scrub_ns).min()
     }
 
     /// Whether another step would do work at once, though nothing arrives.
@@ -195,6 +200,7 @@ impl Shard {
         self.pump_reads(io);
         self.pump_catalog_jobs(io);
         self.drain_dropped();
+        self.pump_scrub(io);
         if !self.log.is_poisoned() {
             self.pump_cleaning(io);
             self.pump_checkpoint(io);
@@ -228,6 +234,10 @@ impl Shard {
             RequestBody::ListTables => io.reply(request.id, ReplyBody::Tables(self.catalog.list())),
             RequestBody::Stats => io.reply(request.id, ReplyBody::Stats(Box::new(self.stats()))),
             RequestBody::Checkpoint => self.request_checkpoint(request.id, io),
+            RequestBody::Scrub => {
+                let number = self.scrubber.ask_for_round(io.now.monotonic_ns);
+                io.reply(request.id, ReplyBody::Scrub(number));
+            }
         }
     }
 
@@ -253,6 +263,7 @@ impl Shard {
             Purpose::RecoveryRead => self.recovery_read_completed(index, result),
             // A failed discard leaves the old bytes, which nobody takes for new ones.
             Purpose::Discard => self.space.discarded(SegmentId(index as u32)),
+            Purpose::ScrubRead => self.scrubber.read_completed(index, result),
         }
     }
 
@@ -346,6 +357,7 @@ impl Shard {
             cache_limit_bytes,
             writes_in_flight: self.log.pending_writes(),
             requests_parked: (self.parked.len() + self.waiting_writes + self.reads.queued()) as u64,
+            scrub: self.scrub_stats(),
             poisoned: u64::from(self.log.is_poisoned()),
             highest_table: u64::from(self.catalog.highest_table.0),
             highest_partition: u64::from(self.catalog.highest_partition.0),
@@ -372,6 +384,7 @@ fn busy(body: &RequestBody<'_>) -> ReplyBody {
         RequestBody::ListTables => ReplyBody::Tables(Vec::new()),
         RequestBody::Stats => ReplyBody::Stats(Box::default()),
         RequestBody::Checkpoint => ReplyBody::Checkpoint(Err(CheckpointError::NoSpace)),
+        RequestBody::Scrub => ReplyBody::Scrub(0),
         RequestBody::CreateTable { .. }
         | RequestBody::DropTable { .. }
         | RequestBody::CreatePartition { .. }

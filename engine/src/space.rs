@@ -4,9 +4,11 @@ use crate::format::frame::Stream;
 use crate::format::record::RECORD_HEADER_BYTES;
 use crate::geometry::Geometry;
 use crate::ids::{FrameNumber, Generation, SegmentId};
+use crate::length_classes::{LENGTHS, length_class, longest_of};
 use crate::lifetime::{WriteClock, to_hint};
 use crate::limits::{BLOCK_BYTES, MAX_KEY_BYTES};
 use crate::location::Location;
+use crate::scrub::watch::Watch;
 
 /// Segments that only cleaning may take from the last free ones.
 const CLEANING_RESERVE: u32 = 2;
@@ -18,9 +20,6 @@ const LIVE_PERCENT: u64 = 97;
 /// A segment is worth cleaning only if this part of it comes free beyond what moving may waste: about the
 /// padding of its cleaning frames.
 const GAIN_SHARE: u64 = 64;
-/// Lengths of live records are counted by power of two and these bits below it.
-const LENGTH_BITS: u32 = 3;
-const LENGTHS: usize = 32 << LENGTH_BITS;
 /// Segments that are open at most beside one of each lane of cleaning: two of the user stream, and the
 /// next of a lane.
 const OPEN_SEGMENTS: u32 = 3;
@@ -127,6 +126,8 @@ pub struct Space {
     lanes: u32,
     /// What ages are measured by.
     pub clock: WriteClock,
+    /// The segment that the scrub walks through.
+    pub watch: Watch,
 }
 
 impl Space {
@@ -160,6 +161,7 @@ impl Space {
             recovering: true,
             lanes,
             clock: WriteClock::new(geometry.area_bytes()),
+            watch: Watch::default(),
         }
     }
 
@@ -397,6 +399,7 @@ impl Space {
         segment.live_bytes -= len;
         self.live_bytes -= len;
         self.lengths[length_class(len)] -= 1;
+        self.watch.died(id, location);
         if segment.live_bytes == 0 && segment.state == SegmentState::Sealed {
             self.emptied.push(id);
         }
@@ -562,38 +565,6 @@ impl Space {
         if is_later && fade.last.1.saturating_sub(live) >= least {
             fade.before = fade.last;
             fade.last = (now, live);
-        }
-    }
-}
-
-/// Which count a record's length comes into.
-fn length_class(len: u64) -> usize {
-    let power = len.max(1 << LENGTH_BITS).ilog2();
-    let below = (len >> (power - LENGTH_BITS)) & ((1 << LENGTH_BITS) - 1);
-    (((power - LENGTH_BITS) << LENGTH_BITS) as usize) + below as usize
-}
-
-/// The longest length of a count.
-fn longest_of(class: usize) -> u64 {
-    let (power, below) = (class >> LENGTH_BITS, class as u64 & ((1 << LENGTH_BITS) - 1));
-    (((1 << LENGTH_BITS) + below + 1) << power) - 1
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lengths_are_known_within_an_eighth() {
-        let mut last = 0;
-        for len in (8..5000u64).chain([1 << 20, (1 << 20) + 4126, (1 << 21) - 1]) {
-            let class = length_class(len);
-            assert!(class >= last && class < LENGTHS, "length {len}");
-            assert!(
-                longest_of(class) >= len && longest_of(class) < len + len.div_ceil(8) + 1,
-                "length {len}"
-            );
-            last = class;
         }
     }
 }

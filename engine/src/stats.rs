@@ -1,5 +1,7 @@
 //! What a shard counts. Plain numbers, cheap to keep, read all at once.
 
+use crate::scrub::ScrubStats;
+
 /// Counters (since start) and gauges (now) of one shard. Bytes and counts; no times.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ShardStats {
@@ -103,6 +105,8 @@ pub struct ShardStats {
     pub recovery_read_bytes: u64,
     /// 1 where the log is closed after a failed write.
     pub poisoned: u64,
+    /// The scrub, and the damage that is known.
+    pub scrub: ScrubStats,
     /// Highest table id that the shard has ever seen, dropped or not.
     pub highest_table: u64,
     /// Highest partition id that the shard has ever seen, dropped or not.

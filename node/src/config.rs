@@ -45,6 +45,10 @@ pub struct ServeOptions {
     /// How long a write may wait for company while other frames are being written [default: 500us]
     #[arg(long, value_name = "TIME")]
     pub commit_window: Option<Span>,
+    /// Bytes a second that each shard reads to find damage before anybody meets it, so that a drive of 2 TB a shard
+    /// is walked once a week; 0 for never [default: 4MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub scrub_rate: Option<Size>,
     /// What the node calls itself [default: lode]
     #[arg(long)]
     pub name: Option<String>,
@@ -198,6 +202,7 @@ impl ServeOptions {
             memory: self.memory.or(other.memory),
             table_defaults: self.table_defaults.or(other.table_defaults),
             commit_window: self.commit_window.or(other.commit_window),
+            scrub_rate: self.scrub_rate.or(other.scrub_rate),
             name: self.name.or(other.name),
             max_connections: self.max_connections.or(other.max_connections),
             segment: self.segment.or(other.segment),
@@ -226,6 +231,7 @@ impl ServeOptions {
             listen: self.listen.unwrap_or(as_is.listen),
             memory_bytes: self.memory.map_or(as_is.memory_bytes, |size| size.0),
             commit_window: self.commit_window.map_or(as_is.commit_window, |span| span.0),
+            scrub_bytes_per_s: self.scrub_rate.map_or(as_is.scrub_bytes_per_s, |rate| rate.0),
             name: self.name.clone().unwrap_or(as_is.name),
             max_connections: self.max_connections.unwrap_or(as_is.max_connections),
             pin: !self.no_pin.unwrap_or(false),
@@ -290,6 +296,7 @@ mod tests {
         listen = "0.0.0.0:7500"
         memory = 2147483648
         commit-window = "200us"
+        scrub-rate = "1MiB"
         name = "n1"
         max-connections = 10
         segment = "8MiB"
@@ -311,6 +318,7 @@ mod tests {
             "--listen=0.0.0.0:7500",
             "--memory=2GiB",
             "--commit-window=200us",
+            "--scrub-rate=1MiB",
             "--name=n1",
             "--max-connections=10",
             "--segment=8MiB",

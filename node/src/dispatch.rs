@@ -39,6 +39,8 @@ pub enum ControlQuestion {
     Stats,
     /// A checkpoint on every shard.
     Checkpoint,
+    /// A round of the scrub on every shard.
+    Scrub,
 }
 
 /// What is kept of a request until its answer.
@@ -161,6 +163,7 @@ pub fn question<'a>(view: RequestView<'a>) -> Question<'a> {
         RequestView::ListTables => return Question::Control(ControlQuestion::ListTables),
         RequestView::Stats => return Question::Control(ControlQuestion::Stats),
         RequestView::Checkpoint => return Question::Control(ControlQuestion::Checkpoint),
+        RequestView::Scrub => return Question::Control(ControlQuestion::Scrub),
         RequestView::Hello(_) | RequestView::Map | RequestView::Ping { .. } => return Question::Connection,
     })
 }
@@ -196,7 +199,7 @@ pub fn answer(asked: Asked, body: ReplyBody) -> Answer {
         ReplyBody::Catalog(Ok(())) | ReplyBody::Checkpoint(Ok(())) => asked.plain(Status::Ok),
         ReplyBody::Catalog(Err(error)) => catalog_error_answer(asked, &error),
         ReplyBody::Checkpoint(Err(error)) => checkpoint_error_answer(asked, &error),
-        ReplyBody::Tables(_) | ReplyBody::Stats(_) => {
+        ReplyBody::Tables(_) | ReplyBody::Stats(_) | ReplyBody::Scrub(_) => {
             unreachable!("only the control thread asks a shard for these")
         }
     }

@@ -71,8 +71,26 @@ fn a_damaged_record_answers_with_an_error_and_its_neighbours_with_their_values()
     let refused = client.get("t", &key(damaged));
     let is_told = matches!(refused, Err(GetError::Corrupt { .. } | GetError::Quarantined { .. }));
     assert!(is_told, "{refused:?}");
+    // The node finds it by itself when it is told to look, lists it, and says so in the exit code.
+    let scrub = |words: &[&str]| {
+        let out =
+            Command::new(binary()).args(["--node", &node.addr.to_string()]).args(words).output().unwrap();
+        (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned())
+    };
+    let (code, text) = scrub(&["scrub"]);
+    assert_eq!(code, Some(5), "{text}");
+    assert!(text.contains("damaged: table t partition") && text.contains("key 000200"), "{text}");
+    let (_, stats) = scrub(&["stats"]);
+    assert!(stats.contains("table t partition") && stats.contains("key 000200"), "{stats}");
     // Writing it again mends it.
     client.put("t", &key(damaged), &value::make(&key(damaged), 7, 100)).unwrap();
     let record = client.get("t", &key(damaged)).unwrap().expect("it was written again");
     assert_eq!(value::version(&key(damaged), &record.value), Some(7));
+    let told: Vec<u64> = (0..RECORDS).filter(|number| client.get("t", &key(*number)).is_err()).collect();
+    for number in told {
+        client.put("t", &key(number), &value::make(&key(number), number, 100)).unwrap();
+    }
+    let (code, text) = scrub(&["scrub", "--json"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("\"damaged_records\":0"), "{text}");
 }

@@ -91,6 +91,7 @@ struct Tally {
     increments: u64,
     expired: u64,
     expiry_changes: u64,
+    scrubbed: u64,
 }
 
 struct Model {
@@ -124,6 +125,7 @@ impl Model {
             config.frames_in_flight = 1 + (seed / 6 % 4) as usize;
             config.commit_window_ns = [0, 50_000, 1_000_000][(seed / 5 % 3) as usize];
             config.discard = seed.is_multiple_of(2);
+            config.scrub_bytes_per_s = [0, 1 << 30][(seed / 2 % 2) as usize];
             if drive_kib > 6000 {
                 config.lanes = 1 + (seed % 3) as u32;
             }
@@ -510,6 +512,10 @@ fn run(seed: u64) -> Tally {
         model.tally.cleaned += stats.segments_cleaned;
         model.tally.checkpoints += stats.checkpoints;
         model.tally.expired += stats.expired;
+        model.tally.scrubbed += stats.scrub.rounds_finished;
+        let found =
+            (stats.scrub.damaged_records, stats.scrub.repaired_superblocks, stats.scrub.repaired_images);
+        assert_eq!(found, (0, 0, 0), "nothing is damaged by crashes");
         match model.sim.random.below(10) {
             0 | 1 => model.check_whole(),
             2 | 3 => {
@@ -549,6 +555,7 @@ fn random_operations_crashes_and_restarts_agree_with_a_plain_map() {
         all.increments += tally.increments;
         all.expired += tally.expired;
         all.expiry_changes += tally.expiry_changes;
+        all.scrubbed += tally.scrubbed;
     }
     println!("{seeds} seeds from {start}: {all:?}");
 }

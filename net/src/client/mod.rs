@@ -275,6 +275,13 @@ impl Client {
         Ok(answer::of_done(&reply)?)
     }
 
+    /// Begins a round of the scrub on every shard, from the beginning and at full rate. Returns when it has begun:
+    /// in [`stats`](Client::stats), it has ended where `shards[].scrub.answered` has reached what `asked` is now.
+    pub async fn scrub(&self) -> Result<(), StatsError> {
+        let reply = self.pool.call(&Call::on_node(RequestView::Scrub)).await?;
+        Ok(answer::of_done(&reply)?)
+    }
+
     /// The partition map as last heard of.
     pub fn map(&self) -> Arc<PartitionMap> {
         self.pool.view().map().clone()

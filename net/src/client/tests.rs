@@ -307,6 +307,7 @@ async fn tables_come_and_go() {
     assert_eq!(client.get("t", b"k").await, Err(GetError::UnknownTable("t".into())));
     assert_eq!(client.stats().await.expect("stats")["shards"], 2);
     assert_eq!(client.checkpoint().await, Err(CheckpointError::NoSpace));
+    assert_eq!(client.scrub().await, Ok(()));
 }
 
 #[tokio::test]

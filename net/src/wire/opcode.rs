@@ -44,11 +44,13 @@ pub enum Opcode {
     TimeToLive = 19,
     /// The tables whose records expire by default.
     TableTtls = 20,
+    /// Begin to read every record of the drive, on every shard.
+    Scrub = 21,
 }
 
 impl Opcode {
     /// Every opcode, in order of its number.
-    pub const ALL: [Opcode; 20] = [
+    pub const ALL: [Opcode; 21] = [
         Opcode::Hello,
         Opcode::Get,
         Opcode::Put,
@@ -69,6 +71,7 @@ impl Opcode {
         Opcode::Expire,
         Opcode::TimeToLive,
         Opcode::TableTtls,
+        Opcode::Scrub,
     ];
 
     /// The opcode of a header's byte.

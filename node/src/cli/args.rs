@@ -99,6 +99,8 @@ pub enum DataCommand {
     Ping,
     /// Write a checkpoint on every shard, so that the next start is quick
     Checkpoint,
+    /// Read everything that lies on the drive, at full rate while the node serves, and print what is damaged
+    Scrub,
 }
 
 /// A table.

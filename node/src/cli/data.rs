@@ -14,6 +14,7 @@ use super::args::{BatchArgs, DataCommand, DelArgs, IncrArgs, KeyArgs, PutArgs, R
 use super::escape::unescape;
 use super::exit::{Exit, Failure};
 use super::output::{Output, Row, Style};
+use super::scrub;
 use super::session::Session;
 use super::shell::parse::words;
 use super::table;
@@ -63,6 +64,7 @@ pub fn run(command: &DataCommand, session: &Session, words: Words, out: &mut Out
         DataCommand::Table(command) => table::run(command, session, words, out),
         DataCommand::Stats(args) => stats(args.path.as_deref(), session, out),
         DataCommand::Ping => ping(session, out),
+        DataCommand::Scrub => scrub::run(session, out),
         DataCommand::Checkpoint => {
             session.wait(session.client.checkpoint())?;
             out.done("OK", &serde_json::json!({ "ok": true }))
@@ -316,6 +318,9 @@ fn print_tree(value: &Value, depth: usize, out: &mut Output) -> Result<(), Failu
     for (name, value) in entries {
         let indent = "  ".repeat(depth);
         match value {
+            Value::Object(_) if value.get("table").is_some() && value.get("at").is_some() => {
+                out.line(&format!("{indent}{}", scrub::record_in_words(value)))?;
+            }
             Value::Object(_) | Value::Array(_) => {
                 out.line(&format!("{indent}{name}:"))?;
                 print_tree(value, depth + 1, out)?;

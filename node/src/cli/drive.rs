@@ -162,7 +162,8 @@ fn print_shard(shard: &ShardReport, out: &mut Output) -> Result<(), Failure> {
     ))?;
     for record in shard.damaged.iter().take(SHOWN_DAMAGED) {
         out.line(&format!(
-            "  damaged: partition {} key {} ({} bytes at byte {} of the drive)",
+            "  damaged: table {} partition {} key {} ({} bytes at byte {} of the drive)",
+            record.table_name,
             record.partition,
             escape(&record.key, None),
             record.len,
@@ -199,6 +200,7 @@ fn shard_json(shard: &ShardReport) -> Value {
         .map(|record| {
             let mut object = Map::new();
             insert_bytes(&mut object, "key", &record.key);
+            object.insert("table".into(), record.table_name.clone().into());
             object.insert("partition".into(), record.partition.0.into());
             object.insert("at".into(), record.at.into());
             object.insert("bytes".into(), record.len.into());

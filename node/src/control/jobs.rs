@@ -39,6 +39,7 @@ impl Control {
             ControlQuestion::DropTable(drop) => self.drop_table(asked, &drop.name),
             ControlQuestion::ListTables => self.list_tables(asked),
             ControlQuestion::Stats => self.node_stats(asked),
+            ControlQuestion::Scrub => self.begin_scrub(asked),
             ControlQuestion::Checkpoint => return self.begin_checkpoint(shard, ticket, asked),
         };
         self.post(shard, Mail::Answer { ticket, answer: Box::new(answer) });
@@ -138,6 +139,12 @@ impl Control {
         let shards = self.ask_stats();
         let json = stats::to_json(&self.facts, &self.node, self.map.published.map.version(), shards);
         Answer { head: asked.head(Status::Ok), body: AnswerBody::Bytes(json.to_string().into_bytes()) }
+    }
+
+    /// Shards answer at once; how far they are is told by the statistics.
+    fn begin_scrub(&mut self, asked: Asked) -> Answer {
+        self.ask_all(|_| Some(RequestBody::Scrub));
+        asked.plain(Status::Ok)
     }
 
     fn next_job(&mut self) -> JobId {

@@ -54,6 +54,8 @@ pub enum ShardReply {
     },
     /// To `Checkpoint`.
     Checkpoint(Result<(), CheckpointError>),
+    /// To `Scrub`: it begins.
+    Scrub,
 }
 
 /// What the control thread hears.

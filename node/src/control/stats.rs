@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use lode_engine::{ShardId, ShardStats};
+use lode_engine::{DamagedRecord, ScrubStats, ShardId, ShardStats};
 use lode_net::ring::{Features, RingCounters};
 use lode_net::wire::MapVersion;
 use lode_net::wire::server::NodeInfo;
@@ -79,9 +79,14 @@ pub fn to_json(
             object.insert(name.into(), json!(number));
         }
         add_ratios(&mut object);
+        object.insert("scrub".into(), scrub_json(&engine.scrub));
         list.push(Value::Object(object));
     }
     add_ratios(&mut totals);
+    let damaged =
+        |of: fn(&ScrubStats) -> u64| shards.iter().map(|(_, engine, _)| of(&engine.scrub)).sum::<u64>();
+    totals.insert("damaged_records".into(), json!(damaged(|scrub| scrub.damaged_records)));
+    totals.insert("damaged_places".into(), json!(damaged(|scrub| scrub.damaged_places)));
     let process = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     json!({
         "node": {
@@ -100,6 +105,43 @@ pub fn to_json(
         "ring": facts.ring,
         "shards": list,
         "totals": totals,
+    })
+}
+
+/// How far the scrub of a shard is, and the damage that is known.
+fn scrub_json(scrub: &ScrubStats) -> Value {
+    let finished_ms = Some(scrub.last_finished_wall_ns / 1_000_000).filter(|ms| *ms > 0);
+    json!({
+        "rate_bytes_per_s": scrub.rate_bytes_per_s,
+        "round": scrub.round,
+        "rounds_finished": scrub.rounds_finished,
+        "percent": scrub.percent,
+        "round_bytes": scrub.round_bytes,
+        "bytes": scrub.bytes,
+        "last_finished_unix_ms": finished_ms,
+        "asked": scrub.asked,
+        "answered": scrub.answered,
+        "damaged_records": scrub.damaged_records,
+        "damaged_unlisted": scrub.damaged_unlisted,
+        "damaged_places": scrub.damaged_places,
+        "repaired_superblocks": scrub.repaired_superblocks,
+        "repaired_images": scrub.repaired_images,
+        "damaged": scrub.damaged.iter().map(damaged_json).collect::<Vec<_>>(),
+    })
+}
+
+/// A key is text where it is UTF-8, else bytes in hexadecimal digits.
+fn damaged_json(record: &DamagedRecord) -> Value {
+    let (name, key) = match std::str::from_utf8(&record.key) {
+        Ok(text) => ("key", text.to_owned()),
+        Err(_) => ("key_hex", record.key.iter().map(|byte| format!("{byte:02x}")).collect()),
+    };
+    json!({
+        "table": record.table_name,
+        "partition": record.partition.0,
+        name: key,
+        "at": record.at,
+        "bytes": record.len,
     })
 }
 
@@ -179,7 +221,7 @@ fn engine_numbers(stats: &ShardStats) -> Vec<(&'static str, u64)> {
             recovery_read_bytes,
             poisoned,
         },
-        except highest_table, highest_partition
+        except scrub, highest_table, highest_partition
     )
 }
 

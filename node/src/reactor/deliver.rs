@@ -108,6 +108,7 @@ impl Reactor {
             ReplyBody::Tables(tables) => ShardReply::Tables(tables),
             ReplyBody::Stats(engine) => ShardReply::Stats { engine, reactor: Box::new(self.stats()) },
             ReplyBody::Checkpoint(result) => ShardReply::Checkpoint(result),
+            ReplyBody::Scrub(_) => ShardReply::Scrub,
             ReplyBody::Get(_)
             | ReplyBody::TimeToLive(_)
             | ReplyBody::Write(_)

@@ -52,6 +52,8 @@ pub struct ServeConfig {
     pub memory_bytes: u64,
     /// How long a write may wait for company in its frame while other frames are being written.
     pub commit_window: Duration,
+    /// Bytes a second that the scrub of each shard reads; 0 where it begins no round by itself.
+    pub scrub_bytes_per_s: u64,
     /// What the node calls itself.
     pub name: String,
     /// Most connections.
@@ -77,6 +79,8 @@ impl Default for ServeConfig {
             // only a slow write lets another one past. With 64 clients 0.09 device writes per PUT and 89,000
             // PUTs/s, where 50 us gave 0.13 and 71,000 (`lode-bench run --workload put --connections 64`).
             commit_window: Duration::from_micros(500),
+            // 2.5 TB a shard in a week.
+            scrub_bytes_per_s: 4 << 20,
             name: "lode".into(),
             max_connections: 4096,
             pin: true,

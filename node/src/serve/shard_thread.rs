@@ -90,6 +90,7 @@ fn shard_config(shard: u16, drive: &Drive, memory: MemoryPlan, config: &ServeCon
     let mut shard = ShardConfig::new(drive.geometry, drive.identity.uuid, ShardId(shard), node);
     shard.commit_window_ns = config.commit_window.as_nanos() as u64;
     shard.discard = drive.discard;
+    shard.scrub_bytes_per_s = config.scrub_bytes_per_s;
     memory.apply(&mut shard);
     shard
 }

@@ -239,6 +239,13 @@ impl Client {
         Ok(answer::of_done(&reply)?)
     }
 
+    /// Begins a round of the scrub on every shard, from the beginning and at full rate. Returns when it has begun:
+    /// in [`stats`](Client::stats), it has ended where `shards[].scrub.answered` has reached what `asked` is now.
+    pub fn scrub(&mut self) -> Result<(), StatsError> {
+        let reply = self.runner.call(&Call::on_node(RequestView::Scrub))?;
+        Ok(answer::of_done(&reply)?)
+    }
+
     /// Gets and writes to be sent together.
     pub fn pipeline(&mut self) -> Pipeline<'_> {
         Pipeline::new(self)

@@ -234,4 +234,5 @@ fn whole_tables_are_made_scanned_counted_and_dropped() {
     assert_eq!(scanner.next(), None);
     assert_eq!(client.stats().expect("stats")["shards"], 2);
     assert_eq!(client.checkpoint(), Err(CheckpointError::NoSpace));
+    assert_eq!(client.scrub(), Ok(()));
 }

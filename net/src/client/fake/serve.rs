@@ -150,6 +150,7 @@ fn answer_node(state: &mut State, frame: &Frame<'_>, request: RequestView<'_>) -
         RequestView::ListTables => body = state.tables().to_bytes(),
         RequestView::Stats => body = b"{\"shards\": 2}".to_vec(),
         RequestView::Checkpoint => status = Status::NoSpace,
+        RequestView::Scrub => {}
         other => panic!("not for the node: {other:?}"),
     }
     reply(frame, status, state.map.map.version(), &body, |_| {})

@@ -172,6 +172,8 @@ pub enum RequestView<'a> {
     },
     /// Write a checkpoint on every shard.
     Checkpoint,
+    /// Begin a round of the scrub on every shard.
+    Scrub,
 }
 
 /// The handshake, as far as it can be read: the archive only where the versions meet.
@@ -261,6 +263,7 @@ impl<'a> RequestView<'a> {
             Opcode::Stats => Ok(RequestView::Stats),
             Opcode::Checkpoint => Ok(RequestView::Checkpoint),
             Opcode::TableTtls => Ok(RequestView::TableTtls),
+            Opcode::Scrub => Ok(RequestView::Scrub),
         }
     }
 
@@ -339,6 +342,7 @@ impl<'a> RequestView<'a> {
             RequestView::Stats => Opcode::Stats,
             RequestView::Ping { .. } => Opcode::Ping,
             RequestView::Checkpoint => Opcode::Checkpoint,
+            RequestView::Scrub => Opcode::Scrub,
         }
     }
 

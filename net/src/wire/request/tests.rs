@@ -62,6 +62,7 @@ fn with_every_request(mut see: impl FnMut(RequestView<'_>)) {
     see(RequestView::Stats);
     see(RequestView::Ping { payload: b"pong" });
     see(RequestView::Checkpoint);
+    see(RequestView::Scrub);
 }
 
 fn encoded(request: &RequestView<'_>) -> Vec<u8> {

@@ -291,6 +291,7 @@ fn one_of_each() -> Vec<(RequestView<'static>, bool)> {
         (RequestView::Expire { target, key, ttl: Ttl::After { ttl_ms: 1 } }, false),
         (RequestView::TimeToLive { target, key }, false),
         (RequestView::TableTtls, false),
+        (RequestView::Scrub, false),
     ]
 }
 

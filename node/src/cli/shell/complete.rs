@@ -21,6 +21,7 @@ pub const COMMANDS: &[&str] = &[
     "put",
     "quit",
     "scan",
+    "scrub",
     "stats",
     "table",
     "ttl",
