@@ -51,6 +51,14 @@ fn filled(seed: u64, records: u32) -> Sim {
     sim
 }
 
+/// The same on a drive so large that no checkpoint is due yet.
+fn filled_and_not_checkpointed(seed: u64) -> Sim {
+    let mut sim = sim_of(seed, 64 << 20, 0);
+    fill(&mut sim, 700);
+    assert_eq!(sim.shard.stats().checkpoints, 0);
+    sim
+}
+
 fn fill(sim: &mut Sim, records: u32) {
     for chunk in (0..records).collect::<Vec<_>>().chunks(20) {
         let (keys, values): (Vec<_>, Vec<_>) = chunk.iter().map(|n| (key(*n), value(*n))).unzip();
@@ -160,7 +168,7 @@ fn one_rotten_bit_costs_one_record() {
 
 #[test]
 fn a_rotten_frame_header_costs_no_record_and_not_the_next_start_either() {
-    let mut sim = filled(3, 700);
+    let mut sim = filled_and_not_checkpointed(3);
     let (frame, _) = frame_of(&sim, find(&sim, 20));
     sim.drive.flip(frame + 20);
     let stats = scrub(&mut sim);
@@ -404,7 +412,7 @@ fn a_damaged_image_is_written_anew() {
 
 #[test]
 fn a_segment_without_its_header_is_told_and_the_next_start_knows_it() {
-    let mut sim = filled(13, 700);
+    let mut sim = filled_and_not_checkpointed(13);
     let segment = (find(&sim, 20) - area_at(&sim)) / SEGMENT as usize;
     let begin = area_at(&sim) + segment * SEGMENT as usize;
     sim.drive.flip(begin + 9);
