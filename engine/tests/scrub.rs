@@ -442,7 +442,7 @@ fn the_rate_is_kept_and_a_round_begins_by_itself_once_a_day() {
         let stats = sim.shard.stats().scrub;
         let most = (u128::from(sim.now_ns - begun_ns) * u128::from(rate)).div_ceil(1_000_000_000);
         let read = stats.bytes - begun_bytes;
-        assert!(u128::from(read) <= most + (64 << 10), "{read} bytes where {most} were allowed");
+        assert!(u128::from(read) <= most + (128 << 10), "{read} bytes where {most} were allowed");
         finished.entry(stats.rounds_finished).or_insert((sim.now_ns, stats.bytes));
     }
     let rounds: Vec<_> = finished.into_values().collect();

@@ -45,8 +45,8 @@ pub struct ServeOptions {
     /// How long a write may wait for company while other frames are being written [default: 500us]
     #[arg(long, value_name = "TIME")]
     pub commit_window: Option<Span>,
-    /// Bytes a second that each shard reads to find damage before anybody meets it, so that a drive of 2 TB a shard
-    /// is walked once a week; 0 for never [default: 4MiB]
+    /// Bytes a second that each shard reads to find damage before anybody meets it, so that 1.2 TB a
+    /// shard are walked in a week; 0 for never [default: 2MiB]
     #[arg(long, value_name = "SIZE")]
     pub scrub_rate: Option<Size>,
     /// What the node calls itself [default: lode]
