@@ -205,7 +205,7 @@ impl Shard {
     }
 
     /// Whether writes wait for a segment that they may not take.
-    fn is_starved(&self) -> bool {
+    pub(crate) fn is_starved(&self) -> bool {
         let waiting = (!self.parked.is_empty() && self.parked_for_segment) || self.catalog_jobs.is_stalled();
         waiting && !self.space.may_take(Claim::Put)
     }

@@ -2,7 +2,7 @@
 
 use crate::geometry::Geometry;
 use crate::ids::{NodeId, ShardId};
-use crate::limits::{MAX_PARTITIONS, MAX_SCAN_BYTES};
+use crate::limits::{MAX_PARTITIONS, MAX_SCAN_BYTES, MAX_TRANSACTION_BYTES};
 
 /// Most lanes of cleaning.
 const MAX_LANES: u32 = 3;
@@ -49,6 +49,8 @@ pub struct ShardConfig {
     pub max_scan_bytes: usize,
     /// Logs among which cleaning divides what it moves, by expected lifetime.
     pub lanes: u32,
+    /// Most bytes of what open transactions hold; beyond, the oldest of the largest partition is ended.
+    pub max_transaction_bytes: usize,
     /// Whether freed segments are discarded on the drive.
     pub discard: bool,
     /// Bytes a second that the scrub reads; 0 where it begins no round by itself.
@@ -76,6 +78,7 @@ impl ShardConfig {
             max_partitions: MAX_PARTITIONS,
             max_scan_bytes: 4 * MAX_SCAN_BYTES,
             lanes: lanes_for(&geometry),
+            max_transaction_bytes: MAX_TRANSACTION_BYTES,
             discard: false,
             scrub_bytes_per_s: 0,
         }

@@ -182,7 +182,8 @@ impl Shard {
     /// Takes a record out whose time has come.
     pub(crate) fn expire(&mut self, partition: PartitionId, key: &[u8]) {
         let now = self.clock.now();
-        let Shard { catalog, space, cache, .. } = self;
+        let Shard { catalog, space, cache, transactions, .. } = self;
+        transactions.before_change(catalog, space, partition, key);
         Effects { catalog, space, cache, now }.expired(partition, key);
         self.stats.expired += 1;
         self.space_may_have_changed();

@@ -53,6 +53,10 @@ id!(
     DriveOffset(u64)
 );
 id!(
+    /// An open transaction of a shard. Never reused until the shard is opened again.
+    TransactionId(u64)
+);
+id!(
     /// The caller's name for a request; comes back in its reply. Unique among requests in flight.
     RequestId(u64)
 );

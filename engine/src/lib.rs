@@ -45,6 +45,7 @@ mod sequencer;
 mod shard;
 mod space;
 mod stats;
+mod transactions;
 mod writes;
 
 pub use check::{CheckError, CheckReport, ShardReport, check_drive};
@@ -53,7 +54,7 @@ pub use format::drive_header::{DRIVE_HEADER_BYTES, DriveHeaderError, DriveIdenti
 pub use geometry::{Geometry, GeometryError, MAX_SHARDS, MIN_SEGMENTS, format_drive};
 pub use ids::{
     BufferId, DriveOffset, Epoch, FrameNumber, Generation, NodeId, PartitionId, RequestId, SegmentId, Seq,
-    ShardId, TableId, Token, WallMs,
+    ShardId, TableId, Token, TransactionId, WallMs,
 };
 pub use location::Location;
 pub use reply::*;

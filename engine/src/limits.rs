@@ -22,5 +22,18 @@ pub const MAX_TTL_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
 pub const MAX_DAMAGED_LISTED: usize = 256;
 /// Most damaged places of one segment that the scrub tells apart; those behind them count as one.
 pub const MAX_DAMAGED_PLACES: usize = 1024;
+/// Most transactions that are open on one shard.
+pub const MAX_TRANSACTIONS: usize = 4096;
+/// Most transactions that are open on one partition.
+pub const MAX_PARTITION_TRANSACTIONS: usize = 256;
+/// Most bytes of memory of what one transaction has read: keys and ranges, not values.
+pub const MAX_READ_SET_BYTES: usize = 1024 * 1024;
+/// Most bytes of memory of all that the transactions of one shard have read, and of what was overwritten since
+/// they began. Beyond, the oldest of the partition that holds most is ended.
+pub const MAX_TRANSACTION_BYTES: usize = 8 * 1024 * 1024;
+/// How long a transaction lives unless it says otherwise, in milliseconds.
+pub const DEFAULT_TRANSACTION_MS: u32 = 10_000;
+/// The longest that a transaction may live, in milliseconds.
+pub const MAX_TRANSACTION_MS: u32 = 60_000;
 /// Device block: unit of alignment of every read and write, and of frame padding.
 pub const BLOCK_BYTES: usize = 4096;

@@ -131,6 +131,16 @@ impl Log {
         self.lacks_segment
     }
 
+    /// The last frame that was opened.
+    pub fn last_number(&self) -> FrameNumber {
+        FrameNumber(self.next_number.0 - 1)
+    }
+
+    /// All frames up to this one are durable.
+    pub fn durable(&self) -> FrameNumber {
+        self.durable
+    }
+
     /// Bytes of records appended and not yet applied.
     pub fn pending_bytes(&self) -> u64 {
         self.pending_bytes

@@ -277,17 +277,38 @@ impl Shard {
         owned: OwnedWrite,
         io: &mut Io<'_>,
     ) {
-        let bytes = self.waiting_bytes + owned.bytes();
-        let most = (self.config.max_queued_requests, self.config.max_queued_bytes);
-        if self.waiting_writes >= most.0 || bytes > most.1 {
-            self.refuse_write(id, WriteError::Busy, io);
+        if !self.may_wait(id, &owned, io) {
             return;
         }
-        (self.waiting_writes, self.waiting_bytes) = (self.waiting_writes + 1, bytes);
         match (frame, self.deciding.get_mut(&hash)) {
             (_, Some(behind)) => behind.push(owned),
             (Some(frame), None) => self.waiters.push((frame, owned)),
             (None, None) => unreachable!("there is something to wait for"),
+        }
+    }
+
+    /// Whether there is room for one more that waits; it is counted, or refused.
+    fn may_wait(&mut self, id: RequestId, owned: &OwnedWrite, io: &mut Io<'_>) -> bool {
+        let bytes = self.waiting_bytes + owned.bytes();
+        let most = (self.config.max_queued_requests, self.config.max_queued_bytes);
+        if self.waiting_writes >= most.0 || bytes > most.1 {
+            self.refuse_write(id, WriteError::Busy, io);
+            return false;
+        }
+        (self.waiting_writes, self.waiting_bytes) = (self.waiting_writes + 1, bytes);
+        true
+    }
+
+    /// A write that can be decided once a frame is applied.
+    pub(crate) fn wait_for_frame(
+        &mut self,
+        id: RequestId,
+        frame: crate::ids::FrameNumber,
+        owned: OwnedWrite,
+        io: &mut Io<'_>,
+    ) {
+        if self.may_wait(id, &owned, io) {
+            self.waiters.push((frame, owned));
         }
     }
 

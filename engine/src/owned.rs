@@ -1,6 +1,6 @@
 //! Write requests that have to wait, with bytes of their own.
 
-use crate::ids::{PartitionId, RequestId};
+use crate::ids::{PartitionId, RequestId, TransactionId};
 use crate::request::{BatchWrite, Change, Condition, RequestBody, Target, Ttl};
 
 /// A write request that outlives the caller's buffer.
@@ -20,11 +20,11 @@ enum OwnedBody {
     Put { key: Box<[u8]>, value: Box<[u8]>, condition: Condition, ttl: Ttl },
     Delete { key: Box<[u8]>, condition: Condition },
     Modify { key: Box<[u8]>, change: Change },
-    Batch { writes: Vec<OwnedBatchWrite> },
+    Batch { writes: Vec<OwnedBatchWrite>, commits: Option<TransactionId> },
 }
 
 impl OwnedWrite {
-    /// A copy of a put, delete, modify or batch; `None` for anything else.
+    /// A copy of a put, delete, modify, batch or commit; `None` for anything else.
     pub fn copy_of(id: RequestId, body: &RequestBody<'_>) -> Option<OwnedWrite> {
         let (target, body) = match body {
             RequestBody::Put { target, key, value, condition, ttl } => {
@@ -38,11 +38,11 @@ impl OwnedWrite {
                 (*target, OwnedBody::Modify { key: (*key).into(), change: *change })
             }
             RequestBody::Batch { target, writes } => {
-                let copy = |write: &BatchWrite<'_>| match write {
-                    BatchWrite::Put { key, value } => ((*key).into(), Some((*value).into())),
-                    BatchWrite::Delete { key } => ((*key).into(), None),
-                };
-                (*target, OwnedBody::Batch { writes: writes.iter().map(copy).collect() })
+                (*target, OwnedBody::Batch { writes: writes.iter().map(copy).collect(), commits: None })
+            }
+            RequestBody::Commit { target, transaction, writes } => {
+                let writes = writes.iter().map(copy).collect();
+                (*target, OwnedBody::Batch { writes, commits: Some(*transaction) })
             }
             _ => return None,
         };
@@ -60,7 +60,7 @@ impl OwnedWrite {
                 RequestBody::Delete { target, key, condition: *condition }
             }
             OwnedBody::Modify { key, change } => RequestBody::Modify { target, key, change: *change },
-            OwnedBody::Batch { writes } => {
+            OwnedBody::Batch { writes, commits } => {
                 let mut out = Vec::with_capacity(writes.len());
                 for (key, value) in writes {
                     out.push(match value {
@@ -68,7 +68,10 @@ impl OwnedWrite {
                         None => BatchWrite::Delete { key },
                     });
                 }
-                RequestBody::Batch { target, writes: out }
+                match *commits {
+                    Some(transaction) => RequestBody::Commit { target, transaction, writes: out },
+                    None => RequestBody::Batch { target, writes: out },
+                }
             }
         }
     }
@@ -77,7 +80,7 @@ impl OwnedWrite {
     pub fn place(&self) -> (PartitionId, &[u8]) {
         let key: &[u8] = match &self.body {
             OwnedBody::Put { key, .. } | OwnedBody::Delete { key, .. } | OwnedBody::Modify { key, .. } => key,
-            OwnedBody::Batch { writes } => writes.first().map_or(&[], |(key, _)| key),
+            OwnedBody::Batch { writes, .. } => writes.first().map_or(&[], |(key, _)| key),
         };
         (self.target.partition, key)
     }
@@ -88,7 +91,7 @@ impl OwnedWrite {
             OwnedBody::Put { key, .. } | OwnedBody::Delete { key, .. } | OwnedBody::Modify { key, .. } => {
                 (Some(&**key), &[][..])
             }
-            OwnedBody::Batch { writes } => (None, writes.as_slice()),
+            OwnedBody::Batch { writes, .. } => (None, writes.as_slice()),
         };
         let keys = one.into_iter().chain(many.iter().map(|(key, _)| &**key));
         keys.map(|key| (self.target.partition, key))
@@ -99,7 +102,7 @@ impl OwnedWrite {
         match &self.body {
             OwnedBody::Put { key, value, .. } => key.len() + value.len(),
             OwnedBody::Delete { key, .. } | OwnedBody::Modify { key, .. } => key.len(),
-            OwnedBody::Batch { writes } => {
+            OwnedBody::Batch { writes, .. } => {
                 writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, |v| v.len())).sum()
             }
         }
@@ -110,7 +113,14 @@ impl OwnedWrite {
         match &self.body {
             OwnedBody::Put { .. } | OwnedBody::Modify { .. } => false,
             OwnedBody::Delete { .. } => true,
-            OwnedBody::Batch { writes } => writes.iter().all(|(_, value)| value.is_none()),
+            OwnedBody::Batch { writes, .. } => writes.iter().all(|(_, value)| value.is_none()),
         }
+    }
+}
+
+fn copy(write: &BatchWrite<'_>) -> OwnedBatchWrite {
+    match write {
+        BatchWrite::Put { key, value } => ((*key).into(), Some((*value).into())),
+        BatchWrite::Delete { key } => ((*key).into(), None),
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::config::ShardConfig;
 use crate::format::record::Record;
 use crate::format::{align_down, align_up};
-use crate::ids::{BufferId, DriveOffset, PartitionId, RequestId, Seq, WallMs};
+use crate::ids::{BufferId, DriveOffset, PartitionId, RequestId, Seq, TransactionId, WallMs};
 use crate::io::{Io, Purpose};
 use crate::limits::{BLOCK_BYTES, MAX_KEY_BYTES};
 use crate::location::Location;
@@ -15,9 +15,10 @@ use crate::lookups::Located;
 use crate::owned::OwnedWrite;
 use crate::partition::{Partition, Store};
 use crate::reply::{Found, Payload, ReadError, ReplyBody, ScanRecord, TimeLeft, WriteError};
-use crate::request::{KeyRange, Target};
+use crate::request::{KeyRange, Target, TransactionRead};
 use crate::seam::{DeviceError, Op};
 use crate::shard::Shard;
+use crate::transactions::Version;
 
 /// For whom a record is read.
 #[derive(Debug)]
@@ -138,9 +139,10 @@ impl Shard {
         target: &Target,
         key: &[u8],
         located: Located,
+        within: Option<TransactionId>,
         io: &mut Io<'_>,
     ) {
-        match self.get_now(id, target, key, located, io) {
+        match self.get_now(id, target, key, (located, within), io) {
             Ok(None) => {}
             Ok(Some(found)) => io.reply(id, ReplyBody::Get(Ok(found))),
             Err(error) => {
@@ -156,7 +158,7 @@ impl Shard {
         id: RequestId,
         target: &Target,
         key: &[u8],
-        located: Located,
+        (located, within): (Located, Option<TransactionId>),
         io: &mut Io<'_>,
     ) -> Result<Option<Option<Found>>, ReadError> {
         let partition = self.target(target)?;
@@ -164,36 +166,32 @@ impl Shard {
         if !partition.covers(key) {
             return Err(ReadError::OutOfRange);
         }
-        let is_expired = partition.is_expired(key, self.clock.now());
-        let location = match &partition.store {
-            Store::Memory(memory) => {
-                let found = memory.get(key).filter(|_| !is_expired);
-                let left = self.clock.time_left(partition.expiry_of(key));
-                let found = found.map(|(seq, value)| Found {
-                    seq: *seq,
-                    value: Payload::Shared(value.clone()),
-                    left,
-                });
-                self.stats.gets += 1;
-                self.stats.get_cache_hits += u64::from(found.is_some());
-                self.stats.get_misses += u64::from(found.is_none());
-                return Ok(Some(found));
-            }
-            Store::Durable(index) => match located {
-                Located::At(location) => location,
-                Located::Unknown => index.get(&self.catalog.arena, key),
-            },
-        };
-        let Some(location) = location.filter(|_| !is_expired) else {
-            // In a quarantined partition, absence may be the damage's doing.
-            if let Some(upto) = partition.quarantine {
-                return Err(ReadError::Quarantined { upto });
-            }
-            self.stats.gets += 1;
-            self.stats.get_misses += 1;
-            return Ok(Some(None));
-        };
+        let view = self.transactions.view(within, target.partition, self.clock.now())?;
+        let version = view.version(&self.catalog, partition, key, located);
         let quarantine = partition.quarantine;
+        if let Some(id) = within
+            && !self.transactions.saw(id, |read_set| read_set.add_key(key))
+        {
+            return Err(ReadError::ReadSetFull);
+        }
+        let location = match version {
+            Version::Stored(location) => location,
+            Version::Held(seq, value, expires) => {
+                self.stats.gets += 1;
+                self.stats.get_cache_hits += 1;
+                let left = self.clock.time_left(expires);
+                return Ok(Some(Some(Found { seq, value: Payload::Shared(value), left })));
+            }
+            Version::Absent => {
+                // In a quarantined partition, absence may be the damage's doing.
+                if let Some(upto) = quarantine {
+                    return Err(ReadError::Quarantined { upto });
+                }
+                self.stats.gets += 1;
+                self.stats.get_misses += 1;
+                return Ok(Some(None));
+            }
+        };
         let generation = self.space.of(location).1.generation;
         if let Some(bytes) = self.cache.get(location, generation) {
             let record = Record::decode_unchecked(&bytes);
@@ -214,11 +212,30 @@ impl Shard {
         Ok(None)
     }
 
-    pub(crate) fn count(&self, target: &Target, range: &KeyRange<'_>) -> Result<u64, ReadError> {
+    pub(crate) fn count(
+        &mut self,
+        id: RequestId,
+        target: &Target,
+        range: &KeyRange<'_>,
+        within: Option<TransactionId>,
+        io: &mut Io<'_>,
+    ) {
+        let result = self.count_now(target, range, within);
+        self.note_read_error(result.as_ref().err());
+        io.reply(id, ReplyBody::Count(result));
+    }
+
+    fn count_now(
+        &mut self,
+        target: &Target,
+        range: &KeyRange<'_>,
+        within: Option<TransactionId>,
+    ) -> Result<u64, ReadError> {
         let partition = self.target(target)?;
         if let Some(upto) = partition.quarantine {
             return Err(ReadError::Quarantined { upto });
         }
+        let view = self.transactions.view(within, target.partition, self.clock.now())?;
         if crate::partition::is_void(range) {
             return Ok(0);
         }
@@ -227,7 +244,42 @@ impl Shard {
             Store::Memory(memory) => memory.count(range),
             Store::Durable(index) => index.count(&self.catalog.arena, start, end),
         };
-        Ok(records - partition.due_in(range, self.clock.now()))
+        let present = records - partition.due_in(range, view.now);
+        let is_there = |key: &[u8]| self.has_now(partition, key, view.now);
+        let count = present.checked_add_signed(view.count_change(range, is_there));
+        let count = count.expect("no more keys were changed than there are");
+        if let Some(id) = within
+            && !self.transactions.saw(id, |read_set| read_set.add_range(range))
+        {
+            return Err(ReadError::ReadSetFull);
+        }
+        Ok(count)
+    }
+
+    /// Whether a key has a record now whose time was not over then.
+    fn has_now(&self, partition: &Partition, key: &[u8], then: WallMs) -> bool {
+        let is_stored = match &partition.store {
+            Store::Memory(memory) => memory.get(key).is_some(),
+            Store::Durable(_) => self.catalog.locate(partition.spec.id, key).is_some(),
+        };
+        is_stored && !partition.is_expired(key, then)
+    }
+
+    pub(crate) fn read_within(
+        &mut self,
+        id: RequestId,
+        target: &Target,
+        transaction: TransactionId,
+        read: &TransactionRead<'_>,
+        io: &mut Io<'_>,
+    ) {
+        match read {
+            TransactionRead::Get { key } => {
+                self.get(id, target, key, Located::Unknown, Some(transaction), io)
+            }
+            TransactionRead::Scan(wish) => self.scan(id, target, wish, Some(transaction), io),
+            TransactionRead::Count { range } => self.count(id, target, range, Some(transaction), io),
+        }
     }
 
     /// How long a record has still to live, if it is there: known without a read.
@@ -241,11 +293,7 @@ impl Shard {
             // Whether the record may be trusted is not known without reading it.
             return Err(ReadError::Quarantined { upto });
         }
-        let is_there = match &partition.store {
-            Store::Memory(memory) => memory.get(key).is_some(),
-            Store::Durable(index) => index.get(&self.catalog.arena, key).is_some(),
-        };
-        let is_there = is_there && !partition.is_expired(key, self.clock.now());
+        let is_there = self.has_now(partition, key, self.clock.now());
         Ok(is_there.then(|| self.clock.time_left(partition.expiry_of(key))))
     }
 

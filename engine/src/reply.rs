@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::ids::{BufferId, Epoch, PartitionId, RequestId, Seq, TableId};
+use crate::ids::{BufferId, Epoch, PartitionId, RequestId, Seq, TableId, TransactionId};
 use crate::request::{PartitionSpec, TableSpec};
 use crate::stats::ShardStats;
+
+const TRANSACTION_ENDED: &str = "the transaction has ended: it was committed or rolled back, lived too long, held too much, or its table was dropped; begin it again";
 
 /// The answer to one request.
 #[derive(Debug)]
@@ -31,6 +33,10 @@ pub enum ReplyBody {
     Count(Result<u64, ReadError>),
     /// To `CreateTable`, `DropTable`, `CreatePartition` and `DropPartition`.
     Catalog(Result<(), CatalogError>),
+    /// To `Begin`.
+    Begin(Result<TransactionId, BeginError>),
+    /// To `Rollback`.
+    Rollback,
     /// To `ListTables`.
     Tables(Vec<(TableSpec, Vec<PartitionInfo>)>),
     /// To `Stats`.
@@ -124,6 +130,34 @@ pub struct PartitionInfo {
     pub bytes: u64,
 }
 
+/// Why a transaction could not begin.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum BeginError {
+    /// No such partition in this shard.
+    #[error("partition {0} is not on this shard; fetch the partition map again")]
+    UnknownPartition(PartitionId),
+    /// The caller's epoch is not the partition's.
+    #[error("the partition's epoch is {current}; fetch the partition map again")]
+    StaleEpoch {
+        /// The partition's epoch.
+        current: Epoch,
+    },
+    /// It would live too long.
+    #[error("a transaction lives at most 60000 ms, this one asks for {lifetime_ms}")]
+    Lifetime {
+        /// What it asks for.
+        lifetime_ms: u32,
+    },
+    /// As many are open as may be.
+    #[error(
+        "the partition has 256 open transactions or the shard 4096, the most they take; end some, or try again later"
+    )]
+    TooMany,
+    /// The shard does not serve yet.
+    #[error("the shard is busy; try again in a moment")]
+    Busy,
+}
+
 /// Why a `Get`, `Scan` or `Count` failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ReadError {
@@ -142,6 +176,14 @@ pub enum ReadError {
         /// The key's length.
         len: usize,
     },
+    /// The transaction has ended.
+    #[error("{TRANSACTION_ENDED}")]
+    TransactionEnded,
+    /// The transaction has read as much as can be remembered.
+    #[error(
+        "the transaction has read all that it may: keys and ranges of 1 MiB; roll it back, read less, or begin one that only reads"
+    )]
+    ReadSetFull,
     /// The limit or the byte budget is out of range.
     #[error("a scan's limit is 1 to 4096 records and its budget 1 byte to 4 MiB")]
     ScanLimits,
@@ -228,6 +270,18 @@ pub enum WriteError {
         /// The time to live that was asked for, in milliseconds.
         ttl_ms: u64,
     },
+    /// Something that the transaction has read was changed since it began. It has ended.
+    #[error("something that the transaction has read was changed since it began; begin it again")]
+    Conflict {
+        /// The first key found changed.
+        key: Box<[u8]>,
+    },
+    /// The transaction has ended before.
+    #[error("{TRANSACTION_ENDED}")]
+    TransactionEnded,
+    /// A transaction that only reads was asked to write.
+    #[error("the transaction was begun to read only; begin one that writes")]
+    ReadOnly,
     /// An increment of a value that is no number.
     #[error("the present value is no decimal number of 64 bits; overwrite it, or increment another key")]
     NotANumber,

@@ -1,6 +1,6 @@
 //! What can be asked of a shard, as plain data that borrows the caller's bytes.
 
-use crate::ids::{Epoch, PartitionId, RequestId, Seq, TableId};
+use crate::ids::{Epoch, PartitionId, RequestId, Seq, TableId, TransactionId};
 
 /// One request for a partition (or, for the catalog's, for the shard).
 #[derive(Debug, Clone)]
@@ -98,6 +98,42 @@ pub enum RequestBody<'a> {
         /// From where to where; everything by default.
         range: KeyRange<'a>,
     },
+    /// Begin a transaction: it sees the partition as it is now.
+    Begin {
+        /// Which partition.
+        target: Target,
+        /// It will write nothing: what it reads is not remembered, and it never conflicts.
+        read_only: bool,
+        /// How long it may live, in milliseconds, at most `MAX_TRANSACTION_MS`; 0 for
+        /// `DEFAULT_TRANSACTION_MS`.
+        lifetime_ms: u32,
+    },
+    /// Read what a transaction sees.
+    Within {
+        /// Which partition: the transaction's.
+        target: Target,
+        /// The transaction.
+        transaction: TransactionId,
+        /// What to read.
+        read: TransactionRead<'a>,
+    },
+    /// All of these writes, or none, if nothing that the transaction has read was changed since it began. Then,
+    /// and after a conflict, the transaction has ended; after any other error it goes on.
+    Commit {
+        /// Which partition: the transaction's.
+        target: Target,
+        /// The transaction.
+        transaction: TransactionId,
+        /// In order; none is fine.
+        writes: Vec<BatchWrite<'a>>,
+    },
+    /// End a transaction without writing anything; one that has ended already is no error.
+    Rollback {
+        /// Which partition: the transaction's. Its epoch does not matter.
+        target: Target,
+        /// The transaction.
+        transaction: TransactionId,
+    },
     /// Make a table and the partitions of it that live in this shard, atomically.
     CreateTable {
         /// The table.
@@ -128,6 +164,38 @@ pub enum RequestBody<'a> {
     Checkpoint,
     /// Begin a round of the scrub from the beginning, at full rate; answers at once. Stats tell how far it is.
     Scrub,
+}
+
+/// What can be read in a transaction; each as the request of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionRead<'a> {
+    /// One record.
+    Get {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// One page of records.
+    Scan(ScanWish<'a>),
+    /// How many records there are.
+    Count {
+        /// From where to where.
+        range: KeyRange<'a>,
+    },
+}
+
+/// What a page of a scan shall hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScanWish<'a> {
+    /// From where to where.
+    pub range: KeyRange<'a>,
+    /// Descending order, from the range's end.
+    pub reverse: bool,
+    /// Most records, 1..=`MAX_SCAN_RECORDS`.
+    pub limit: u32,
+    /// Most bytes of keys and values, 1..=`MAX_SCAN_BYTES`; at least one record is given.
+    pub byte_budget: u32,
+    /// Leave out the values, and the device reads they need.
+    pub keys_only: bool,
 }
 
 /// When a write takes place.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::expiry::ExpiryClock;
 use crate::format::record::{RECORD_HEADER_BYTES, Record};
-use crate::ids::{PartitionId, RequestId, Seq, WallMs};
+use crate::ids::{PartitionId, RequestId, Seq, TransactionId, WallMs};
 use crate::index::{IndexArena, PartitionIndex};
 use crate::io::Io;
 use crate::limits::{MAX_SCAN_BYTES, MAX_SCAN_RECORDS};
@@ -13,8 +13,10 @@ use crate::location::Location;
 use crate::partition::{MemoryStore, Partition, Store, bounds, is_void};
 use crate::reads::{ReadFor, is_quarantined};
 use crate::reply::{ReadError, ReplyBody, ScanPage, ScanRecord};
-use crate::request::{KeyRange, RequestBody};
+use crate::request::{KeyRange, ScanWish, Target};
 use crate::shard::Shard;
+use crate::transactions::View;
+use crate::transactions::history::{Before, Step};
 
 /// Most reads of one scan under way at once.
 const READS_AT_ONCE: usize = 32;
@@ -41,15 +43,6 @@ pub struct Scans {
     bytes: usize,
 }
 
-/// What a scan asks for.
-struct Wish<'a> {
-    range: KeyRange<'a>,
-    reverse: bool,
-    limit: usize,
-    byte_budget: usize,
-    keys_only: bool,
-}
-
 /// What the index says.
 #[derive(Default)]
 struct Chosen {
@@ -60,8 +53,9 @@ struct Chosen {
 
 impl Chosen {
     /// Takes an entry of so many bytes, unless the page is full. Says whether to go on.
-    fn take(&mut self, wish: &Wish<'_>, bytes: usize, entry: impl FnOnce() -> (Bytes, Location)) -> bool {
-        let full = self.entries.len() >= wish.limit || self.bytes + bytes > wish.byte_budget;
+    fn take(&mut self, wish: &ScanWish<'_>, bytes: usize, entry: impl FnOnce() -> (Bytes, Location)) -> bool {
+        let full =
+            self.entries.len() >= wish.limit as usize || self.bytes + bytes > wish.byte_budget as usize;
         if full && !self.entries.is_empty() {
             self.more = true;
             return false;
@@ -73,8 +67,15 @@ impl Chosen {
 }
 
 impl Shard {
-    pub(crate) fn scan(&mut self, id: RequestId, body: &RequestBody<'_>, io: &mut Io<'_>) {
-        match self.scan_start(id, body, io) {
+    pub(crate) fn scan(
+        &mut self,
+        id: RequestId,
+        target: &Target,
+        wish: &ScanWish<'_>,
+        within: Option<TransactionId>,
+        io: &mut Io<'_>,
+    ) {
+        match self.scan_start(id, target, wish, within, io) {
             Ok(None) => {}
             Ok(Some(page)) => {
                 self.stats.scans += 1;
@@ -91,42 +92,68 @@ impl Shard {
     fn scan_start(
         &mut self,
         id: RequestId,
-        body: &RequestBody<'_>,
+        target: &Target,
+        wish: &ScanWish<'_>,
+        within: Option<TransactionId>,
         io: &mut Io<'_>,
     ) -> Result<Option<ScanPage>, ReadError> {
-        let RequestBody::Scan { target, range, reverse, limit, byte_budget, keys_only } = body else {
-            unreachable!("only scans come here");
-        };
-        let (limit, byte_budget) = (*limit as usize, *byte_budget as usize);
-        let limits_ok =
-            (1..=MAX_SCAN_RECORDS).contains(&limit) && (1..=MAX_SCAN_BYTES).contains(&byte_budget);
+        let limits_ok = (1..=MAX_SCAN_RECORDS).contains(&(wish.limit as usize))
+            && (1..=MAX_SCAN_BYTES).contains(&(wish.byte_budget as usize));
         if !limits_ok {
             return Err(ReadError::ScanLimits);
         }
-        let wish = Wish { range: *range, reverse: *reverse, limit, byte_budget, keys_only: *keys_only };
         let partition = self.target(target)?;
         if let Some(upto) = partition.quarantine {
             // A page with holes would pass for the whole truth.
             return Err(ReadError::Quarantined { upto });
         }
+        let view = self.transactions.view(within, target.partition, self.clock.now())?;
         let chosen = match &partition.store {
-            Store::Memory(memory) => return Ok(Some(memory_page(partition, memory, &wish, &self.clock))),
-            Store::Durable(index) => choose(&self.catalog.arena, partition, index, &wish, self.clock.now()),
+            Store::Memory(memory) => {
+                let page = memory_page(partition, memory, wish, &view, &self.clock);
+                let last = page.records.last().map(|record| record.key.clone());
+                self.saw_page(within, wish, last.filter(|_| page.more))?;
+                return Ok(Some(page));
+            }
+            Store::Durable(index) => choose(&self.catalog.arena, partition, index, wish, &view),
         };
         if wish.keys_only {
             let key_only = |(key, _): (Bytes, Location)| {
-                let left = self.clock.time_left(partition.expiry_of(&key));
+                let left = self.clock.time_left(view.expiry_of(partition, &key));
                 ScanRecord { key, seq: Seq::default(), value: Bytes::new(), left }
             };
-            let records = chosen.entries.into_iter().map(key_only).collect();
-            return Ok(Some(ScanPage { records, more: chosen.more }));
+            let more = chosen.more;
+            let records: Vec<_> = chosen.entries.into_iter().map(key_only).collect();
+            let last = records.last().map(|record: &ScanRecord| record.key.clone());
+            self.saw_page(within, wish, last.filter(|_| more))?;
+            return Ok(Some(ScanPage { records, more }));
         }
+        let last = chosen.entries.last().map(|(key, _)| key.clone());
+        self.saw_page(within, wish, last.filter(|_| chosen.more))?;
         let queued = self.reads.queued() >= self.config.max_queued_requests;
         if queued || self.reads.scans.bytes + chosen.bytes > self.config.max_scan_bytes {
             return Err(ReadError::Busy);
         }
         self.scan_begin(id, target.partition, chosen, io);
         Ok(None)
+    }
+
+    /// A transaction has seen a page: up to its last key, where there is more.
+    fn saw_page(
+        &mut self,
+        within: Option<TransactionId>,
+        wish: &ScanWish<'_>,
+        last: Option<Bytes>,
+    ) -> Result<(), ReadError> {
+        let Some(id) = within else { return Ok(()) };
+        let behind_last = last.as_ref().filter(|_| !wish.reverse).map(|last| [last, &[0][..]].concat());
+        let range = match &last {
+            Some(last) if wish.reverse => KeyRange { start: last, end: wish.range.end },
+            Some(_) => KeyRange { start: wish.range.start, end: behind_last.as_deref() },
+            None => wish.range,
+        };
+        let has_room = self.transactions.saw(id, |read_set| read_set.add_range(&range));
+        if has_room { Ok(()) } else { Err(ReadError::ReadSetFull) }
     }
 
     fn scan_begin(&mut self, id: RequestId, partition: PartitionId, chosen: Chosen, io: &mut Io<'_>) {
@@ -256,60 +283,71 @@ impl Shard {
     }
 }
 
-/// The entries of a page, from the index.
+/// The entries of a page, from the index and from what was overwritten since.
 fn choose(
     arena: &IndexArena,
     partition: &Partition,
     index: &PartitionIndex,
-    wish: &Wish<'_>,
-    now: WallMs,
+    wish: &ScanWish<'_>,
+    view: &View<'_>,
 ) -> Chosen {
     let mut chosen = Chosen::default();
     if is_void(&wish.range) {
         return chosen;
     }
     let (start, end) = bounds(&wish.range);
+    let mut overlay = view.overlay(&wish.range, wish.reverse);
     let mut take = |key: &[u8], location: Location| {
-        if partition.is_expired(key, now) {
-            return true;
-        }
         let whole = location.len() as usize - RECORD_HEADER_BYTES;
         let bytes = if wish.keys_only { key.len() } else { whole };
         chosen.take(wish, bytes, || (Bytes::copy_from_slice(key), location))
     };
+    let is_there = |before: &Before| before.location().filter(|_| before.is_there(view.now));
+    let mut step = |present: Option<(&[u8], Location)>| {
+        let key = present.map(|(key, _)| key);
+        let past =
+            &mut |key: &[u8], before: &Before| is_there(before).is_none_or(|location| take(key, location));
+        match (overlay.up_to(key, past), present) {
+            (Step::Stop, _) => false,
+            (Step::Show, Some((key, location))) if !partition.is_expired(key, view.now) => {
+                take(key, location)
+            }
+            _ => true,
+        }
+    };
     if wish.reverse {
         let mut entries = index.iter_rev(arena, start, end);
-        while let Some((key, location)) = entries.next() {
-            if !take(key, location) {
-                break;
+        while let Some(entry) = entries.next() {
+            if !step(Some(entry)) {
+                return chosen;
             }
         }
     } else {
         let mut entries = index.iter(arena, start, end);
-        while let Some((key, location)) = entries.next() {
-            if !take(key, location) {
-                break;
+        while let Some(entry) = entries.next() {
+            if !step(Some(entry)) {
+                return chosen;
             }
         }
     }
+    step(None);
     chosen
 }
 
 fn memory_page(
     partition: &Partition,
     memory: &MemoryStore,
-    wish: &Wish<'_>,
+    wish: &ScanWish<'_>,
+    view: &View<'_>,
     clock: &ExpiryClock,
 ) -> ScanPage {
     let mut page = ScanPage::default();
     let mut bytes = 0;
-    memory.visit(&wish.range, wish.reverse, |key, seq, value| {
-        if partition.is_expired(key, clock.now()) {
-            return true;
-        }
-        let left = clock.time_left(partition.expiry_of(key));
+    let mut overlay = view.overlay(&wish.range, wish.reverse);
+    let mut take = |key: &[u8], seq: Seq, value: &Bytes, expires: Option<WallMs>| {
+        let left = clock.time_left(expires);
         let len = key.len() + if wish.keys_only { 0 } else { value.len() };
-        let full = page.records.len() >= wish.limit || bytes + len > wish.byte_budget;
+        let full = page.records.len() >= wish.limit as usize || bytes + len > wish.byte_budget as usize;
         if full && !page.records.is_empty() {
             page.more = true;
             return false;
@@ -322,6 +360,30 @@ fn memory_page(
             ScanRecord { key, seq, value: value.clone(), left }
         });
         true
+    };
+    let mut step = |present: Option<(&[u8], Seq, &Bytes)>| {
+        let key = present.map(|(key, _, _)| key);
+        let past = &mut |key: &[u8], before: &Before| match before {
+            Before::Held { seq, value, expires } if before.is_there(view.now) => {
+                take(key, *seq, value, *expires)
+            }
+            _ => true,
+        };
+        match (overlay.up_to(key, past), present) {
+            (Step::Stop, _) => false,
+            (Step::Show, Some((key, seq, value))) if !partition.is_expired(key, view.now) => {
+                take(key, seq, value, partition.expiry_of(key))
+            }
+            _ => true,
+        }
+    };
+    let mut is_full = false;
+    memory.visit(&wish.range, wish.reverse, |key, seq, value| {
+        is_full = !step(Some((key, seq, value)));
+        !is_full
     });
+    if !is_full {
+        step(None);
+    }
     page
 }

@@ -25,13 +25,14 @@ use crate::lookups::Located;
 use crate::owned::OwnedWrite;
 use crate::reads::Reads;
 use crate::recovery::Recovery;
-use crate::reply::{CatalogError, CheckpointError, ReadError, ReplyBody, WriteError};
-use crate::request::{Request, RequestBody};
+use crate::reply::{BeginError, CatalogError, CheckpointError, ReadError, ReplyBody, WriteError};
+use crate::request::{Request, RequestBody, ScanWish, TransactionRead};
 use crate::scrub::Scrubber;
 use crate::seam::{Buffers, Completion, DeviceError, Inbox, Now, Op, Outbox};
 use crate::sequencer::Sequencer;
 use crate::space::Space;
 use crate::stats::ShardStats;
+use crate::transactions::Transactions;
 
 /// What a shard is doing. Recovering -> Serving, or Recovering -> Failed, and no way back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +104,8 @@ pub struct Shard {
     /// How many writes wait for a frame or a read of their key, and their bytes.
     pub(crate) waiting_writes: usize,
     pub(crate) waiting_bytes: usize,
+    /// The open transactions, and what they still see of the past.
+    pub(crate) transactions: Transactions,
 }
 
 impl Shard {
@@ -138,6 +141,7 @@ impl Shard {
             deciding: HashMap::with_hasher(ahash::RandomState::with_seeds(21, 22, 23, 24)),
             waiting_writes: 0,
             waiting_bytes: 0,
+            transactions: Transactions::new(),
             place,
             config,
         }
@@ -154,7 +158,8 @@ impl Shard {
         let frame_ns = self.log.next_wake_ns(&self.config);
         let scrub_ns = self.scrubber.next_wake_ns(self.config.scrub_bytes_per_s);
         let scrub_ns = scrub_ns.filter(|_| self.phase == Phase::Serving);
-        frame_ns.into_iter().chain(self.expiry_wake_ns).chain(scrub_ns).min()
+        let deadline_ns = self.transactions.next_deadline_ns();
+        frame_ns.into_iter().chain(self.expiry_wake_ns).chain(scrub_ns).chain(deadline_ns).min()
     }
 
     /// Whether another step would do work at once, though nothing arrives.
@@ -180,6 +185,7 @@ impl Shard {
             self.apply_durable(&mut io);
             // Before the requests: they hardly ever meet a record whose time is over.
             self.expire_due();
+            self.end_due_transactions(&io);
             self.retry_parked(&mut io);
         }
         if serving {
@@ -201,6 +207,7 @@ impl Shard {
         self.pump_catalog_jobs(io);
         self.drain_dropped();
         self.pump_scrub(io);
+        self.tend_transactions();
         if !self.log.is_poisoned() {
             self.pump_cleaning(io);
             self.pump_checkpoint(io);
@@ -211,17 +218,26 @@ impl Shard {
 
     pub(crate) fn handle(&mut self, request: &Request<'_>, located: Located, io: &mut Io<'_>) {
         match &request.body {
-            RequestBody::Get { target, key } => self.get(request.id, target, key, located, io),
+            RequestBody::Get { target, key } => self.get(request.id, target, key, located, None, io),
             RequestBody::Put { .. }
             | RequestBody::Delete { .. }
             | RequestBody::Modify { .. }
+            | RequestBody::Commit { .. }
             | RequestBody::Batch { .. } => self.write_or_park(request.id, &request.body, io),
-            RequestBody::Scan { .. } => self.scan(request.id, &request.body, io),
-            RequestBody::Count { target, range } => {
-                let result = self.count(target, range);
-                self.note_read_error(result.as_ref().err());
-                io.reply(request.id, ReplyBody::Count(result));
+            RequestBody::Scan { target, range, reverse, limit, byte_budget, keys_only } => {
+                let (range, reverse, limit) = (*range, *reverse, *limit);
+                let (byte_budget, keys_only) = (*byte_budget, *keys_only);
+                let wish = ScanWish { range, reverse, limit, byte_budget, keys_only };
+                self.scan(request.id, target, &wish, None, io);
             }
+            RequestBody::Count { target, range } => self.count(request.id, target, range, None, io),
+            RequestBody::Begin { target, read_only, lifetime_ms } => {
+                self.begin(request.id, target, *read_only, *lifetime_ms, io);
+            }
+            RequestBody::Within { target, transaction, read } => {
+                self.read_within(request.id, target, *transaction, read, io);
+            }
+            RequestBody::Rollback { transaction, .. } => self.rollback(request.id, *transaction, io),
             RequestBody::TimeToLive { target, key } => {
                 let result = self.time_to_live(target, key);
                 self.note_read_error(result.as_ref().err());
@@ -358,6 +374,8 @@ impl Shard {
             writes_in_flight: self.log.pending_writes(),
             requests_parked: (self.parked.len() + self.waiting_writes + self.reads.queued()) as u64,
             scrub: self.scrub_stats(),
+            transactions_open: self.transactions.len() as u64,
+            transaction_bytes: self.transactions.bytes() as u64,
             poisoned: u64::from(self.log.is_poisoned()),
             highest_table: u64::from(self.catalog.highest_table.0),
             highest_partition: u64::from(self.catalog.highest_partition.0),
@@ -373,14 +391,23 @@ fn discard_token(segment: SegmentId) -> Token {
 /// The answer to a request that came too early.
 fn busy(body: &RequestBody<'_>) -> ReplyBody {
     match body {
-        RequestBody::Get { .. } => ReplyBody::Get(Err(ReadError::Busy)),
-        RequestBody::Scan { .. } => ReplyBody::Scan(Err(ReadError::Busy)),
-        RequestBody::Count { .. } => ReplyBody::Count(Err(ReadError::Busy)),
+        RequestBody::Get { .. } | RequestBody::Within { read: TransactionRead::Get { .. }, .. } => {
+            ReplyBody::Get(Err(ReadError::Busy))
+        }
+        RequestBody::Scan { .. } | RequestBody::Within { read: TransactionRead::Scan(_), .. } => {
+            ReplyBody::Scan(Err(ReadError::Busy))
+        }
+        RequestBody::Count { .. } | RequestBody::Within { read: TransactionRead::Count { .. }, .. } => {
+            ReplyBody::Count(Err(ReadError::Busy))
+        }
         RequestBody::TimeToLive { .. } => ReplyBody::TimeToLive(Err(ReadError::Busy)),
         RequestBody::Put { .. }
         | RequestBody::Delete { .. }
         | RequestBody::Modify { .. }
+        | RequestBody::Commit { .. }
         | RequestBody::Batch { .. } => ReplyBody::Write(Err(WriteError::Busy)),
+        RequestBody::Begin { .. } => ReplyBody::Begin(Err(BeginError::Busy)),
+        RequestBody::Rollback { .. } => ReplyBody::Rollback,
         RequestBody::ListTables => ReplyBody::Tables(Vec::new()),
         RequestBody::Stats => ReplyBody::Stats(Box::default()),
         RequestBody::Checkpoint => ReplyBody::Checkpoint(Err(CheckpointError::NoSpace)),

@@ -63,6 +63,20 @@ pub struct ShardStats {
     pub corrupt_records: u64,
     /// Damaged places found below the durable watermark at the last start.
     pub quarantined_frames: u64,
+    /// Transactions begun.
+    pub transactions_begun: u64,
+    /// Transactions committed.
+    pub transactions_committed: u64,
+    /// Commits refused because something that the transaction had read was changed.
+    pub transaction_conflicts: u64,
+    /// Transactions rolled back by their clients.
+    pub transactions_rolled_back: u64,
+    /// Transactions ended by the shard: too old, too large, or their partition dropped.
+    pub transactions_ended: u64,
+    /// Transactions open.
+    pub transactions_open: u64,
+    /// Bytes of memory of what open transactions hold.
+    pub transaction_bytes: u64,
     /// Tables with partitions on this shard.
     pub tables: u64,
     /// Partitions.

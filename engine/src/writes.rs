@@ -19,6 +19,7 @@ use crate::reply::{CatalogError, ReplyBody, WriteError, Written};
 use crate::request::{BatchWrite, Condition, RequestBody, Target, Ttl};
 use crate::shard::Shard;
 use crate::space::Claim;
+use crate::transactions::Commit;
 
 /// Memory that a new key is taken to cost in the index, beside its own bytes.
 const INDEX_ENTRY_ESTIMATE_BYTES: u64 = 24;
@@ -143,6 +144,10 @@ impl Shard {
         let (target, kind, writes, condition, ttl) = match body {
             RequestBody::Modify { target, key, change } => {
                 return self.modify(&Modify { id, target: *target, key, change: *change }, io);
+            }
+            RequestBody::Commit { target, transaction, writes } => {
+                let (target, transaction) = (*target, *transaction);
+                return self.commit(&Commit { id, target, transaction, writes }, io);
             }
             RequestBody::Put { target, key, value, condition, ttl } => {
                 one = [BatchWrite::Put { key, value }];
@@ -294,7 +299,7 @@ impl Shard {
         let total = write.writes.iter().map(|one| write.record_len(one)).sum();
         let deletes = write.writes.iter().all(|one| parts(one).1.is_none());
         let claim = if deletes { Claim::Delete } else { Claim::Put };
-        let Shard { log, space, stats, config, sequencer, .. } = self;
+        let Shard { log, space, stats, config, sequencer, transactions, .. } = self;
         if !log.make_room(total, claim, config, space, stats, io) {
             return Outcome::Stalled;
         }
@@ -307,6 +312,7 @@ impl Shard {
             let value = value.unwrap_or_default();
             let partition = write.target.partition;
             log.append(&Record { kind, seq, partition, key, value, expires }, io);
+            transactions.appended(partition, key, log.last_number());
         }
         let records = write.writes.len() as u32;
         let user_bytes = |one| parts(one).0.len() + parts(one).1.map_or(0, <[u8]>::len);
@@ -348,10 +354,10 @@ impl Shard {
 
     pub(crate) fn write_memory(&mut self, write: &Checked<'_>, io: &mut Io<'_>) {
         let now = self.clock.now();
-        let Shard { catalog, sequencer, .. } = self;
+        let Shard { catalog, sequencer, space, transactions, .. } = self;
         let Some(partition) = catalog.get_mut(write.target.partition) else { return };
         let was_expired = partition.is_expired(parts(&write.writes[0]).0, now);
-        let Store::Memory(memory) = &mut partition.store else { return };
+        let Store::Memory(memory) = &partition.store else { return };
         let (key, _) = parts(&write.writes[0]);
         let current = memory.get(key).map(|(seq, _)| *seq).filter(|_| !was_expired);
         if !holds(write.condition, current) {
@@ -359,6 +365,11 @@ impl Shard {
             let error = WriteError::ConditionFailed { current };
             return io.reply(write.id, ReplyBody::Write(Err(error)));
         }
+        for one in write.writes {
+            transactions.before_change(catalog, space, write.target.partition, parts(one).0);
+        }
+        let Some(partition) = catalog.get_mut(write.target.partition) else { return };
+        let Store::Memory(memory) = &mut partition.store else { return };
         let before = memory.memory_bytes();
         let (mut seq, mut user_bytes) = (Seq::default(), 0);
         for one in write.writes {
@@ -418,9 +429,11 @@ impl Shard {
         let number = frame.builder.number;
         let mut existed = Vec::with_capacity(frame.builder.records() as usize);
         let now = self.clock.now();
-        let Shard { catalog, space, cache, log, .. } = self;
+        let Shard { catalog, space, cache, log, transactions, .. } = self;
         let mut effects = Effects { catalog, space, cache, now };
         frame.builder.for_each_record(&*io.buffers, |record, location| {
+            transactions.before_change(effects.catalog, effects.space, record.partition, record.key);
+            transactions.applied(record.partition, record.key, number);
             existed.push(effects.user(&record, location));
             if log.applied(number, &record) {
                 // The next increment of a counter that is in use shall not have to read it.
@@ -441,6 +454,7 @@ impl Shard {
                 AckKind::Silent => {}
                 AckKind::Catalog => {
                     self.catalog_settled(ack.id);
+                    self.end_transactions_of_dropped();
                     io.reply(ack.id, ReplyBody::Catalog(Ok(())));
                 }
                 _ => {

@@ -5,8 +5,9 @@
 
 use lode_engine::limits::MAX_SCAN_BYTES;
 use lode_engine::{
-    BatchWrite, CatalogError, Change, CheckpointError, Condition, Epoch, KeyRange, PartitionId, Payload,
-    ReadError, ReplyBody, RequestBody, ScanPage, Seq, Target, TimeLeft, Ttl, WriteError, Written,
+    BatchWrite, BeginError, CatalogError, Change, CheckpointError, Condition, Epoch, KeyRange, PartitionId,
+    Payload, ReadError, ReplyBody, RequestBody, ScanPage, ScanWish, Seq, Target, TimeLeft, TransactionId,
+    TransactionRead, Ttl, WriteError, Written,
 };
 use lode_net::wire;
 use lode_net::wire::opcode::{flags, reply_flags};
@@ -52,12 +53,15 @@ pub struct Asked {
     pub opcode: u8,
     /// Its flags.
     pub flags: u8,
+    /// Its partition, if it has one.
+    pub partition: wire::PartitionId,
 }
 
 impl Asked {
     /// Of a request's header.
     pub fn of(header: &RequestHeader) -> Asked {
-        Asked { request_id: header.request_id, opcode: header.opcode, flags: header.flags }
+        let RequestHeader { request_id, opcode, flags, partition, .. } = *header;
+        Asked { request_id, opcode, flags, partition }
     }
 
     /// The head of an answer with this status.
@@ -147,6 +151,22 @@ pub fn question<'a>(view: RequestView<'a>) -> Question<'a> {
             byte_budget: scan.byte_budget,
             keys_only: scan.keys_only,
         },
+        RequestView::Begin { target, read_only, lifetime_ms } => {
+            RequestBody::Begin { target: to_target(target), read_only, lifetime_ms }
+        }
+        RequestView::Commit { target, transaction, batch } => {
+            let writes = batch.writes().map(to_batch_write).collect();
+            let transaction = TransactionId(transaction.0);
+            RequestBody::Commit { target: to_target(target), transaction, writes }
+        }
+        RequestView::Rollback { target, transaction } => {
+            RequestBody::Rollback { target: to_target(target), transaction: TransactionId(transaction.0) }
+        }
+        RequestView::Within { target, transaction, read } => RequestBody::Within {
+            target: to_target(target),
+            transaction: TransactionId(transaction.0),
+            read: to_read(read),
+        },
         RequestView::Min { target } => one_record(target, false),
         RequestView::Max { target } => one_record(target, true),
         RequestView::Count { target, range } => {
@@ -195,6 +215,11 @@ pub fn answer(asked: Asked, body: ReplyBody) -> Answer {
         ReplyBody::Get(Err(error)) | ReplyBody::Scan(Err(error)) | ReplyBody::Count(Err(error)) => {
             read_error_answer(asked, &error)
         }
+        ReplyBody::Begin(Ok(id)) => {
+            Answer { head: ReplyHead { aux: id.0, ..asked.head(Status::Ok) }, body: AnswerBody::Empty }
+        }
+        ReplyBody::Begin(Err(error)) => begin_error_answer(asked, &error),
+        ReplyBody::Rollback => asked.plain(Status::Ok),
         ReplyBody::Write(Err(error)) => write_error_answer(asked, &error),
         ReplyBody::Catalog(Ok(())) | ReplyBody::Checkpoint(Ok(())) => asked.plain(Status::Ok),
         ReplyBody::Catalog(Err(error)) => catalog_error_answer(asked, &error),
@@ -248,12 +273,25 @@ fn quarantined_answer(asked: Asked, upto: Seq, words: &dyn std::fmt::Display) ->
     answer
 }
 
+fn begin_error_answer(asked: Asked, error: &BeginError) -> Answer {
+    let (status, aux) = match error {
+        BeginError::UnknownPartition(_) => return stale_answer(asked, Epoch(0)),
+        BeginError::StaleEpoch { current } => return stale_answer(asked, *current),
+        BeginError::Lifetime { lifetime_ms } => (Status::TransactionLifetime, u64::from(*lifetime_ms)),
+        BeginError::TooMany => (Status::TooManyTransactions, 0),
+        BeginError::Busy => (Status::Busy, 0),
+    };
+    failed(asked, status, aux, error)
+}
+
 fn read_error_answer(asked: Asked, error: &ReadError) -> Answer {
     let (status, aux) = match error {
         ReadError::UnknownPartition(_) | ReadError::OutOfRange => return stale_answer(asked, Epoch(0)),
         ReadError::StaleEpoch { current } => return stale_answer(asked, *current),
         ReadError::KeyLength { len } => (Status::KeyLength, *len as u64),
         ReadError::ScanLimits => (Status::ScanLimits, 0),
+        ReadError::TransactionEnded => (Status::TransactionEnded, 0),
+        ReadError::ReadSetFull => (Status::ReadSetFull, 0),
         ReadError::Busy => (Status::Busy, 0),
         ReadError::Corrupt { at } => (Status::Corrupt, *at),
         ReadError::Quarantined { upto } => return quarantined_answer(asked, *upto, error),
@@ -276,6 +314,11 @@ fn write_error_answer(asked: Asked, error: &WriteError) -> Answer {
         WriteError::ValueLength { len, .. } => (Status::ValueLength, *len as u64),
         WriteError::BatchSize { writes, .. } => (Status::BatchSize, *writes as u64),
         WriteError::BadTtl { ttl_ms } => (Status::BadTtl, *ttl_ms),
+        WriteError::Conflict { key } => {
+            return Answer { head: asked.head(Status::Conflict), body: AnswerBody::Bytes(key.to_vec()) };
+        }
+        WriteError::TransactionEnded => (Status::TransactionEnded, 0),
+        WriteError::ReadOnly => (Status::ReadOnly, 0),
         WriteError::NotANumber => (Status::NotANumber, 0),
         WriteError::NumberOverflow { present, .. } => (Status::NumberOverflow, present.cast_unsigned()),
         WriteError::Busy => (Status::Busy, 0),
@@ -290,7 +333,7 @@ fn write_error_answer(asked: Asked, error: &WriteError) -> Answer {
 
 /// A page; of Min and Max the one record, or `NotFound`.
 fn scan_answer(asked: Asked, page: &ScanPage) -> Answer {
-    let is_scan = asked.opcode == Opcode::Scan as u8;
+    let is_scan = [Opcode::Scan as u8, Opcode::TransactionScan as u8].contains(&asked.opcode);
     if !is_scan && page.records.is_empty() {
         return asked.plain(Status::NotFound);
     }
@@ -357,6 +400,20 @@ fn to_batch_write(write: wire::BatchWrite<'_>) -> BatchWrite<'_> {
     }
 }
 
+fn to_read(read: wire::ReadView<'_>) -> TransactionRead<'_> {
+    match read {
+        wire::ReadView::Get { key } => TransactionRead::Get { key },
+        wire::ReadView::Count { range } => TransactionRead::Count { range: to_range(range) },
+        wire::ReadView::Scan(scan) => TransactionRead::Scan(ScanWish {
+            range: to_range(scan.range),
+            reverse: scan.reverse,
+            limit: scan.limit,
+            byte_budget: scan.byte_budget,
+            keys_only: scan.keys_only,
+        }),
+    }
+}
+
 fn to_range(range: wire::RangeView<'_>) -> KeyRange<'_> {
     KeyRange { start: range.start, end: range.end }
 }
@@ -391,7 +448,12 @@ mod tests {
     const TARGET: wire::Target = wire::Target { partition: wire::PartitionId(7), epoch: wire::Epoch(3) };
 
     fn asked(opcode: Opcode) -> Asked {
-        Asked { request_id: wire::RequestId(9), opcode: opcode as u8, flags: 0 }
+        Asked {
+            request_id: wire::RequestId(9),
+            opcode: opcode as u8,
+            flags: 0,
+            partition: wire::PartitionId(7),
+        }
     }
 
     #[test]

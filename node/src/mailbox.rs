@@ -55,6 +55,15 @@ impl NodeMap {
     }
 }
 
+/// A transaction that a connection has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenTransaction {
+    /// Its partition.
+    pub partition: wire::PartitionId,
+    /// Its id on the partition's shard.
+    pub id: wire::TransactionId,
+}
+
 /// A piece of mail for a shard.
 #[derive(Debug)]
 pub enum Mail {
@@ -81,6 +90,8 @@ pub enum Mail {
         /// That shard's names for them; some may be answered already, or be other shards'.
         tickets: Vec<RequestId>,
     },
+    /// A transaction whose connection, at another shard, is gone.
+    EndTransaction(OpenTransaction),
     /// A question of the control thread.
     Command {
         /// Its name for it.

@@ -125,6 +125,28 @@ fn data_commands_answer_and_tell_by_exit_code() {
     assert_eq!(node.ok(&["stats", "totals.tables"]), "2\n");
     let shell = node.run_with_input(&["shell"], b"use r\nget b\nget \"\\x62\"\nget nothing\n");
     assert_eq!(String::from_utf8_lossy(&shell.stdout), "\"two words\"\n\"two words\"\n(nil)\n");
+    let shell = node.run_with_input(
+        &["shell"],
+        b"use r\nbegin b\nput b new\nget b\ncount\nincr n\nrollback\nget b\nbegin b\nput b newer\ncommit\nget b\ncommit\n",
+    );
+    let said = String::from_utf8_lossy(&shell.stdout);
+    let lines: Vec<&str> =
+        said.lines().map(|line| line.split_once(' ').map_or(line, |(first, _)| first)).collect();
+    let expected = [
+        "OK",
+        "OK",
+        "\"new\"",
+        "(integer)",
+        "(error)",
+        "OK",
+        "\"two",
+        "OK",
+        "OK",
+        "OK",
+        "\"newer\"",
+        "(error)",
+    ];
+    assert_eq!(lines, expected, "{said}");
     node.ok(&["table", "drop", "r"]);
     assert_eq!(node.code(&["scan", "r"]), Some(4));
     let addr = node.addr.clone();

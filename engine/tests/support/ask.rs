@@ -1,9 +1,9 @@
 //! Requests in short words, and what they are answered.
 
 use lode_engine::{
-    BatchWrite, CatalogError, Change, CheckpointError, Condition, Epoch, KeyRange, PartitionId,
-    PartitionSpec, Placement, ReadError, ReplyBody, RequestBody, ScanPage, StoreKind, TableId, TableSpec,
-    Target, TimeLeft, Ttl, WriteError, Written,
+    BatchWrite, BeginError, CatalogError, Change, CheckpointError, Condition, Epoch, KeyRange, PartitionId,
+    PartitionSpec, Placement, ReadError, ReplyBody, RequestBody, ScanPage, ScanWish, StoreKind, TableId,
+    TableSpec, Target, TimeLeft, TransactionId, TransactionRead, Ttl, WriteError, Written,
 };
 
 use super::Sim;
@@ -148,5 +148,76 @@ impl Sim {
                 .collect(),
             other => panic!("{other:?}"),
         }
+    }
+}
+
+impl Sim {
+    pub fn begin(&mut self, partition: u32, read_only: bool) -> Result<TransactionId, BeginError> {
+        self.begin_for(partition, read_only, 0)
+    }
+
+    pub fn begin_for(
+        &mut self,
+        partition: u32,
+        read_only: bool,
+        lifetime_ms: u32,
+    ) -> Result<TransactionId, BeginError> {
+        match self.ask(RequestBody::Begin { target: target(partition), read_only, lifetime_ms }) {
+            ReplyBody::Begin(result) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn get_in(
+        &mut self,
+        partition: u32,
+        transaction: TransactionId,
+        key: &[u8],
+    ) -> Result<Option<Vec<u8>>, ReadError> {
+        let read = TransactionRead::Get { key };
+        match self.ask(RequestBody::Within { target: target(partition), transaction, read }) {
+            ReplyBody::Get(result) => result.map(|found| found.map(|found| self.value(found.value))),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn scan_in(
+        &mut self,
+        partition: u32,
+        transaction: TransactionId,
+        wish: ScanWish<'_>,
+    ) -> Result<ScanPage, ReadError> {
+        let read = TransactionRead::Scan(wish);
+        match self.ask(RequestBody::Within { target: target(partition), transaction, read }) {
+            ReplyBody::Scan(result) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn count_in(
+        &mut self,
+        partition: u32,
+        transaction: TransactionId,
+        range: KeyRange<'_>,
+    ) -> Result<u64, ReadError> {
+        let read = TransactionRead::Count { range };
+        match self.ask(RequestBody::Within { target: target(partition), transaction, read }) {
+            ReplyBody::Count(result) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn commit(
+        &mut self,
+        partition: u32,
+        transaction: TransactionId,
+        writes: Vec<BatchWrite<'_>>,
+    ) -> Result<Written, WriteError> {
+        self.write(RequestBody::Commit { target: target(partition), transaction, writes })
+    }
+
+    pub fn rollback(&mut self, partition: u32, transaction: TransactionId) {
+        let body = RequestBody::Rollback { target: target(partition), transaction };
+        assert!(matches!(self.ask(body), ReplyBody::Rollback));
     }
 }

@@ -10,8 +10,8 @@ use crate::wire::control::{CreateTable, NodeLimits};
 use crate::wire::limits::MAX_TABLE_NAME_BYTES;
 use crate::wire::map::{PlacementError, TableRoutes};
 use crate::wire::{
-    BatchView, BatchWrite, Condition, MapVersion, PartitionId, RangeView, RequestView, ScanView, ShardId,
-    Status, Target, Ttl,
+    BatchView, BatchWrite, Condition, MapVersion, PartitionId, RangeView, ReadView, RequestView, ScanView,
+    ShardId, Status, Target, TransactionId, Ttl,
 };
 
 /// What is asked of a table's partition, or of the node.
@@ -47,6 +47,21 @@ pub(crate) enum Ask<'a> {
     Min,
     Max,
     Count(RangeView<'a>),
+    Begin {
+        read_only: bool,
+        lifetime_ms: u32,
+    },
+    Within {
+        transaction: TransactionId,
+        read: ReadView<'a>,
+    },
+    Commit {
+        transaction: TransactionId,
+        batch: BatchView<'a>,
+    },
+    Rollback {
+        transaction: TransactionId,
+    },
     /// A request for the node as a whole.
     Node(RequestView<'a>),
 }
@@ -98,6 +113,9 @@ impl<'a> Call<'a> {
             Ask::Get { .. } | Ask::TimeToLive { .. } => true,
             Ask::Scan(_) | Ask::Min | Ask::Max | Ask::Count(_) => true,
             Ask::Put { .. } | Ask::Delete { .. } | Ask::Batch(_) => false,
+            // One that nobody knows of ends with the connection that was lost.
+            Ask::Begin { .. } | Ask::Within { .. } | Ask::Rollback { .. } => true,
+            Ask::Commit { .. } => false,
             // Neither counts twice, nor lives twice as long.
             Ask::Increment { .. } | Ask::Expire { .. } => false,
             Ask::Node(request) => !matches!(
@@ -116,6 +134,7 @@ impl<'a> Call<'a> {
         let (key, value) = match &self.ask {
             Ask::Get { key } | Ask::Delete { key, .. } | Ask::Increment { key, .. } => (*key, &[][..]),
             Ask::Expire { key, .. } | Ask::TimeToLive { key } => (*key, &[][..]),
+            Ask::Within { read: ReadView::Get { key }, .. } => (*key, &[][..]),
             Ask::Put { key, value, .. } => (*key, *value),
             _ => return Ok(()),
         };
@@ -166,6 +185,16 @@ impl<'a> Call<'a> {
             Ask::Min => RequestView::Min { target },
             Ask::Max => RequestView::Max { target },
             Ask::Count(range) => RequestView::Count { target, range: *range },
+            Ask::Begin { read_only, lifetime_ms } => {
+                RequestView::Begin { target, read_only: *read_only, lifetime_ms: *lifetime_ms }
+            }
+            Ask::Within { transaction, read } => {
+                RequestView::Within { target, transaction: *transaction, read: *read }
+            }
+            Ask::Commit { transaction, batch } => {
+                RequestView::Commit { target, transaction: *transaction, batch: *batch }
+            }
+            Ask::Rollback { transaction } => RequestView::Rollback { target, transaction: *transaction },
             Ask::Node(request) => request.clone(),
         }
     }

@@ -20,6 +20,7 @@ mod pool;
 mod scan_plan;
 mod scanner;
 mod slots;
+mod transaction;
 mod view;
 
 use std::sync::Arc;
@@ -27,13 +28,14 @@ use std::time::Duration;
 
 pub use self::error::{
     BatchError, CheckpointError, ConnectError, CountError, GetError, IncrementError, ScanError, StatsError,
-    TableError, WriteError,
+    TableError, TransactionError, WriteError,
 };
 pub use self::options::{
     Batch, ClientOptions, Counted, Lifetime, Placement, PlacementKind, PutOptions, Record, ScanOptions,
     ScanRecord, Store, TableInfo, TableOptions, TimeLeft, Written,
 };
 pub use self::scanner::Scanner;
+pub use self::transaction::{Transaction, TransactionOptions, TransactionRange};
 pub use crate::wire::{BatchWrite, Condition, PartitionMap, Seq};
 
 use self::call::{Ask, Call};
@@ -341,6 +343,12 @@ impl TableOf {
 
     fn routes(&self) -> &TableRoutes {
         self.map.table(&self.name).expect("it was found in this very map")
+    }
+
+    /// The partition that holds a key.
+    fn home(&self, key: &[u8]) -> Result<PartitionId, Failure> {
+        let home = self.routes().partition_of(key).map(|partition| partition.id);
+        home.ok_or_else(|| Failure::NoPartition(self.name.clone()))
     }
 
     fn kind(&self) -> Kind {

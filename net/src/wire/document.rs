@@ -65,7 +65,7 @@ fn flags_are_as_documented() {
     };
     assert_eq!(
         table("### Request flags", 2),
-        bits(named!(flags: IF_ABSENT IF_SEQ REVERSE KEYS_ONLY HAS_END TTL NO_TTL))
+        bits(named!(flags: IF_ABSENT IF_SEQ REVERSE KEYS_ONLY HAS_END TTL NO_TTL READ_ONLY))
     );
     assert_eq!(table("### Reply flags", 2), bits(named!(reply_flags: MORE MAP)));
     for row in table("### Request flags", 3) {

@@ -22,6 +22,10 @@ id!(
     RequestId(u64)
 );
 id!(
+    /// A transaction of a partition. Never reused while the node runs.
+    TransactionId(u64)
+);
+id!(
     /// A table of the node. Never reused after a drop.
     TableId(u32)
 );

@@ -21,12 +21,12 @@ pub mod status;
 
 pub use batch::{BatchBuilder, BatchView, BatchWrite};
 pub use header::{REPLY_HEADER_BYTES, REQUEST_HEADER_BYTES, ReplyHeader, RequestHeader};
-pub use ids::{Epoch, MapVersion, PartitionId, RequestId, Seq, ShardId, TableId};
+pub use ids::{Epoch, MapVersion, PartitionId, RequestId, Seq, ShardId, TableId, TransactionId};
 pub use map::{PartitionMap, PublishedMap, Route};
 pub use opcode::Opcode;
 pub use parser::{FrameParser, Parsed, Violation};
 pub use reply::{ReplyHead, ReplyView, encode_reply, encode_reply_header};
-pub use request::{Condition, DecodeError, RequestView, Target, Ttl};
+pub use request::{Condition, DecodeError, ReadView, RequestView, Target, Ttl};
 pub use scan::{RangeView, ScanView};
 pub use server::{Frame, Incoming, NodeInfo, ServerConnection};
 pub use status::Status;

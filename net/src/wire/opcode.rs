@@ -46,11 +46,23 @@ pub enum Opcode {
     TableTtls = 20,
     /// Begin to read every record of the drive, on every shard.
     Scrub = 21,
+    /// Begin a transaction on a partition.
+    Begin = 22,
+    /// Write all of a transaction, if nothing that it has read was changed.
+    Commit = 23,
+    /// End a transaction without writing.
+    Rollback = 24,
+    /// Get, as a transaction sees it.
+    TransactionGet = 25,
+    /// Scan, as a transaction sees it.
+    TransactionScan = 26,
+    /// Count, as a transaction sees it.
+    TransactionCount = 27,
 }
 
 impl Opcode {
     /// Every opcode, in order of its number.
-    pub const ALL: [Opcode; 21] = [
+    pub const ALL: [Opcode; 27] = [
         Opcode::Hello,
         Opcode::Get,
         Opcode::Put,
@@ -72,6 +84,12 @@ impl Opcode {
         Opcode::TimeToLive,
         Opcode::TableTtls,
         Opcode::Scrub,
+        Opcode::Begin,
+        Opcode::Commit,
+        Opcode::Rollback,
+        Opcode::TransactionGet,
+        Opcode::TransactionScan,
+        Opcode::TransactionCount,
     ];
 
     /// The opcode of a header's byte.
@@ -86,8 +104,11 @@ impl Opcode {
             Opcode::Expire => flags::TTL | flags::NO_TTL,
             Opcode::CreateTable => flags::TTL,
             Opcode::Delete => flags::IF_SEQ,
-            Opcode::Scan => flags::REVERSE | flags::KEYS_ONLY | flags::HAS_END | flags::TTL,
-            Opcode::Count => flags::HAS_END,
+            Opcode::Scan | Opcode::TransactionScan => {
+                flags::REVERSE | flags::KEYS_ONLY | flags::HAS_END | flags::TTL
+            }
+            Opcode::Count | Opcode::TransactionCount => flags::HAS_END,
+            Opcode::Begin => flags::READ_ONLY,
             _ => 0,
         }
     }
@@ -96,6 +117,7 @@ impl Opcode {
     pub fn is_for_partition(self) -> bool {
         (Opcode::Get as u8..=Opcode::Count as u8).contains(&(self as u8))
             || matches!(self, Opcode::Increment | Opcode::Expire | Opcode::TimeToLive)
+            || (Opcode::Begin as u8..=Opcode::TransactionCount as u8).contains(&(self as u8))
     }
 }
 
@@ -115,6 +137,8 @@ pub mod flags {
     pub const TTL: u8 = 0x20;
     /// Put, Expire: the record never expires, whatever its table says.
     pub const NO_TTL: u8 = 0x40;
+    /// Begin: the transaction will write nothing.
+    pub const READ_ONLY: u8 = 0x80;
 }
 
 /// Flags of a reply: bits of one byte of its header.

@@ -94,6 +94,18 @@ statuses! {
     Quarantined = 33, "the partition is quarantined after damage; copy what is left to another table, or restore it";
     /// A time to live of 0 or over a hundred years (`aux`: its milliseconds). Nothing was written.
     BadTtl = 34, "records live from 1 ms to 100 years";
+    /// Something that the transaction has read was changed since it began; the body is the first key found. It has ended.
+    Conflict = 35, "something that the transaction has read was changed since it began; begin it again";
+    /// There is no such transaction, or no more.
+    TransactionEnded = 36, "the transaction has ended: it was committed or rolled back, lived too long, held too much, or its table or connection is gone; begin it again";
+    /// The transaction has read as much as the node remembers of one.
+    ReadSetFull = 37, "the transaction has read all that it may; roll it back, read less, or begin one that only reads";
+    /// The partition or its shard has as many open transactions as it takes.
+    TooManyTransactions = 38, "as many transactions are open as the node takes; end some, or try again later";
+    /// The transaction would live too long (`aux`: the milliseconds asked for).
+    TransactionLifetime = 39, "a transaction lives at most 60 s";
+    /// A transaction that only reads was asked to write. Nothing was written.
+    ReadOnly = 40, "the transaction was begun to read only";
 }
 
 impl Status {

@@ -174,7 +174,7 @@ fn incr(args: &IncrArgs, session: &Session, words: Words, out: &mut Output) -> R
 }
 
 /// First key, and first key beyond.
-fn range_of(args: &RangeArgs, words: Words) -> Result<(Vec<u8>, Option<Vec<u8>>), Failure> {
+pub(super) fn range_of(args: &RangeArgs, words: Words) -> Result<(Vec<u8>, Option<Vec<u8>>), Failure> {
     if let Some(prefix) = &args.prefix {
         let prefix = words.bytes(prefix)?;
         let end = end_of_prefix(&prefix);

@@ -99,6 +99,31 @@ impl Output {
         }
     }
 
+    /// What a transaction sees of a key: it has values, and no versions.
+    pub fn seen(&mut self, key: &[u8], found: Option<&[u8]>) -> Result<(), Failure> {
+        if self.style != Style::Json {
+            return self.line(&found.map_or("(nil)".to_owned(), quoted));
+        }
+        let mut object = Map::new();
+        object.insert("found".into(), found.is_some().into());
+        insert_bytes(&mut object, "key", key);
+        if let Some(value) = found {
+            insert_bytes(&mut object, "value", value);
+        }
+        self.json(&object.into())
+    }
+
+    /// One record of a transaction's scan.
+    pub fn seen_row(&mut self, number: usize, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+        if self.style != Style::Json {
+            return self.line(&format!("{number}) {} => {}", quoted(key), shortened(value)));
+        }
+        let mut object = Map::new();
+        insert_bytes(&mut object, "key", key);
+        insert_bytes(&mut object, "value", value);
+        self.json(&object.into())
+    }
+
     /// One record of a scan.
     pub fn row(&mut self, row: &Row<'_>) -> Result<(), Failure> {
         match self.style {

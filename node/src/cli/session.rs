@@ -4,7 +4,7 @@ use std::future::Future;
 
 use lode_net::client::{
     BatchError, CheckpointError, Client, ClientOptions, ConnectError, CountError, GetError, IncrementError,
-    ScanError, StatsError, TableError, WriteError,
+    ScanError, StatsError, TableError, TransactionError, WriteError,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -133,6 +133,16 @@ impl From<BatchError> for Failure {
     fn from(error: BatchError) -> Failure {
         match error {
             BatchError::Write(error) => error.into(),
+            other => Failure::new(Exit::Refused, other),
+        }
+    }
+}
+
+impl From<TransactionError> for Failure {
+    fn from(error: TransactionError) -> Failure {
+        match error {
+            TransactionError::Read(error) => error.into(),
+            TransactionError::Write(error) => error.into(),
             other => Failure::new(Exit::Refused, other),
         }
     }

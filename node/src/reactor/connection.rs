@@ -11,7 +11,7 @@ use super::counters::ReactorStats;
 use super::sockets::is_short_of_buffers;
 use crate::buffers::slab_buffer;
 use crate::dispatch::{Answer, AnswerBody};
-use crate::mailbox::NodeMap;
+use crate::mailbox::{NodeMap, OpenTransaction};
 
 /// Most bytes of one send, but for the last answer in it: what a stalled peer may hold of the buffers.
 const MAX_SEND_BYTES: usize = 512 * 1024;
@@ -65,6 +65,8 @@ pub struct Connection {
     pub announced_end: bool,
     /// Whether a send is under way.
     pub sending: bool,
+    /// Transactions that it has begun and that it has not been seen to end, oldest first.
+    pub transactions: VecDeque<OpenTransaction>,
     /// Answers that wait in the queue.
     pub answers: u32,
     held: bool,
@@ -97,6 +99,7 @@ impl Connection {
             announced_end: false,
             sending: false,
             progress_ns: 0,
+            transactions: VecDeque::new(),
             answers: 0,
             held: false,
             touched: false,

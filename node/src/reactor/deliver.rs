@@ -41,6 +41,7 @@ impl Reactor {
         for Reply { id, body } in replies.drain(..) {
             let pending = self.pending.remove(id);
             match pending.origin {
+                Origin::Nobody => {}
                 Origin::Control(job) => {
                     let reply = self.control_reply(body);
                     self.config.control.reply(job, self.config.shard, reply);
@@ -63,6 +64,7 @@ impl Reactor {
     }
 
     fn deliver(&mut self, pending: Pending, answer: Answer, now_ns: u64) {
+        self.note_begun(&pending, &answer);
         match pending.origin {
             Origin::Connection(key) => {
                 let Some(connection) = self.connections.find(key) else {
@@ -98,7 +100,9 @@ impl Reactor {
                 };
                 self.post(shard, Mail::Answer { ticket, answer: Box::new(answer) });
             }
-            Origin::Control(_) => unreachable!("the control thread gets engine's replies, not answers"),
+            Origin::Control(_) | Origin::Nobody => {
+                unreachable!("the control thread gets engine's replies, and nobody gets any")
+            }
         }
     }
 
@@ -113,6 +117,8 @@ impl Reactor {
             | ReplyBody::TimeToLive(_)
             | ReplyBody::Write(_)
             | ReplyBody::Scan(_)
+            | ReplyBody::Begin(_)
+            | ReplyBody::Rollback
             | ReplyBody::Count(_) => unreachable!("the control thread asks for no records"),
         }
     }
@@ -126,7 +132,7 @@ impl Reactor {
                 queued_bytes.is_none_or(|queued_bytes| self.spares.is_crowded(queued_bytes))
             }
             Origin::Hop { shard, .. } => self.is_mail_crowded(shard),
-            Origin::Control(_) => false,
+            Origin::Control(_) | Origin::Nobody => false,
         }
     }
 
@@ -137,7 +143,7 @@ impl Reactor {
     }
 
     /// Posts mail that must arrive: where the box is full it waits here.
-    fn post(&mut self, shard: ShardId, mail: Mail) {
+    pub(super) fn post(&mut self, shard: ShardId, mail: Mail) {
         if !self.backlog.is_empty() {
             return self.backlog.push_back((shard, mail));
         }

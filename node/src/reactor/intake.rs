@@ -10,6 +10,7 @@ use super::connection::{Connections, Phase, Spares};
 use super::counters::{CloseReason, ReactorStats};
 use super::pending::{Origin, Pending, PendingTable};
 use super::sockets::FINISH_NS;
+use super::transactions::forget_ended;
 use crate::control::ControlSender;
 use crate::dispatch::{Answer, Asked, Question, failed, question, stale_answer};
 use crate::mailbox::{Mail, NodeMap};
@@ -57,6 +58,7 @@ impl<'b> Intake<'_, 'b> {
                 Incoming::Request(frame) => {
                     self.stats.requests += 1;
                     let asked = Asked::of(&frame.header);
+                    forget_ended(&mut connection.transactions, &frame);
                     let id = self.pending.insert(Pending { origin: Origin::Connection(key), asked });
                     let greedy = self.short_of_buffers && connection.server.in_flight() > FEW_IN_FLIGHT;
                     if (crowded || greedy) && has_long_answer(&frame) {
@@ -118,9 +120,11 @@ impl<'b> Intake<'_, 'b> {
 
 /// Whether the answer may be longer than what the request itself took.
 fn has_long_answer(frame: &Frame<'_>) -> bool {
-    use Opcode::{Get, ListTables, Max, Min, Scan, Stats};
+    use Opcode::{Get, ListTables, Max, Min, Scan, Stats, TransactionGet, TransactionScan};
     let opcode = Opcode::from_u8(frame.header.opcode);
-    opcode.is_some_and(|opcode| matches!(opcode, Get | Scan | Min | Max | ListTables | Stats))
+    opcode.is_some_and(|opcode| {
+        matches!(opcode, Get | Scan | Min | Max | ListTables | Stats | TransactionGet | TransactionScan)
+    })
 }
 
 /// Turns frames into requests of the shard or questions of the control thread.

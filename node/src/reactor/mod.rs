@@ -13,6 +13,7 @@ mod intake;
 mod pace;
 mod pending;
 mod sockets;
+mod transactions;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use lode_net::wire::{self, Frame};
 
 use crate::buffers::EngineBuffers;
 use crate::control::ControlSender;
-use crate::dispatch::Answer;
+use crate::dispatch::{Answer, Asked};
 use crate::mailbox::{Mail, Mailbox, NodeMap};
 use connection::{Connections, Spares};
 pub use counters::{Closed, ReactorStats};
@@ -46,6 +47,10 @@ const BACKLOG_SLEEP: Duration = Duration::from_millis(1);
 const MAX_MAIL_PER_TURN: usize = 256;
 /// How often a spinning reactor looks before it lets another thread have the core.
 const LOOKS_PER_YIELD: u32 = 64;
+
+/// Of requests that no client has made.
+const OURS: Asked =
+    Asked { request_id: wire::RequestId(0), opcode: 0, flags: 0, partition: wire::PartitionId(0) };
 
 /// What a reactor is told when it is made.
 pub struct ReactorConfig {
@@ -165,7 +170,10 @@ impl Reactor {
         }
         self.events = events;
         worked |= self.take_mail();
-        worked |= self.engine.has_work() || self.is_due(now.monotonic_ns) || !self.gone.is_empty();
+        worked |= !self.commands.is_empty()
+            || self.engine.has_work()
+            || self.is_due(now.monotonic_ns)
+            || !self.gone.is_empty();
         if worked {
             self.begun = true;
             self.step(now);
@@ -266,13 +274,13 @@ impl Reactor {
             }
             Mail::Answer { ticket, answer } => self.answers.push((ticket, *answer)),
             Mail::Command { job, body } => {
-                let asked = crate::dispatch::Asked { request_id: wire::RequestId(0), opcode: 0, flags: 0 };
-                let id = self.pending.insert(Pending { origin: Origin::Control(job), asked });
+                let id = self.pending.insert(Pending { origin: Origin::Control(job), asked: OURS });
                 self.commands.push(Request { id, body });
             }
             Mail::Gone { origin: shard, tickets } => {
                 tickets.into_iter().for_each(|ticket| self.gone.add(Origin::Hop { shard, ticket }));
             }
+            Mail::EndTransaction(open) => self.end_transaction(open),
             Mail::Map(map) => self.map = map,
             Mail::Serve { node, listeners } => {
                 self.node = Some(node);
@@ -318,6 +326,7 @@ impl Reactor {
         let more = self.engine.has_work()
             || !self.completions.is_empty()
             || !self.mailbox().is_empty()
+            || !self.commands.is_empty()
             || !self.gone.is_empty();
         if self.exiting || more {
             return self.ring.submit();

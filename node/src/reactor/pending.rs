@@ -20,6 +20,8 @@ pub enum Origin {
     },
     /// The control thread.
     Control(JobId),
+    /// Nobody: the answer is thrown away.
+    Nobody,
 }
 
 /// A request without its bytes.
@@ -87,7 +89,8 @@ mod tests {
     use lode_net::wire;
 
     fn pending(job: u64) -> Pending {
-        let asked = Asked { request_id: wire::RequestId(job), opcode: 2, flags: 0 };
+        let asked =
+            Asked { request_id: wire::RequestId(job), opcode: 2, flags: 0, partition: wire::PartitionId(1) };
         Pending { origin: Origin::Control(JobId(job)), asked }
     }
 

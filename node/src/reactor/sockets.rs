@@ -99,9 +99,11 @@ impl Reactor {
         }
         connection.phase = Phase::Closing;
         connection.clear_queue(self.ring.slab_mut(), &mut self.spares);
+        let transactions = std::mem::take(&mut connection.transactions);
         if connection.server.in_flight() > 0 {
             self.gone.add(Origin::Connection(connection.key));
         }
+        transactions.into_iter().for_each(|open| self.end_transaction(open));
         self.ring.close(socket);
     }
 

@@ -1,7 +1,7 @@
 //! How the node's memory is divided, once, at the start.
 
 use lode_engine::ShardConfig;
-use lode_engine::limits::MAX_SCAN_BYTES;
+use lode_engine::limits::{MAX_SCAN_BYTES, MAX_TRANSACTION_BYTES};
 use serde_json::{Value, json};
 
 /// The least memory of a shard, in bytes.
@@ -16,7 +16,7 @@ pub const CHUNK_BYTES: u32 = 16 * 1024;
 pub const REGISTERED_BYTES: usize = 2 << 20;
 
 /// One shard's share, in bytes. Buffers are an eighth (16 to 256 MiB), replies another (8 to 256 MiB),
-/// unfinished requests, requests that wait and unfinished scans a sixteenth each; of the rest, two fifths are the read cache's and
+/// unfinished requests, requests that wait, unfinished scans and transactions (at most 8 MiB) a sixteenth each; of the rest, two fifths are the read cache's and
 /// three fifths are for the index and memory tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
@@ -30,6 +30,8 @@ pub struct MemoryPlan {
     pub queued_bytes: u64,
     /// Records held by unfinished scans.
     pub scan_bytes: u64,
+    /// What open transactions have read, and what was overwritten since they began.
+    pub transaction_bytes: u64,
     /// The read cache.
     pub cache_bytes: u64,
     /// Index and memory tables.
@@ -48,7 +50,9 @@ impl MemoryPlan {
         let sixteenth = share / 16;
         let scan_bytes = sixteenth.max(MAX_SCAN_BYTES as u64);
         let chunk_bytes = u64::from(CHUNKS) * u64::from(CHUNK_BYTES);
-        let rest = share - buffer_bytes - reply_bytes - 2 * sixteenth - scan_bytes - chunk_bytes;
+        let transaction_bytes = sixteenth.min(MAX_TRANSACTION_BYTES as u64);
+        let fixed = buffer_bytes + reply_bytes + chunk_bytes;
+        let rest = share - fixed - 2 * sixteenth - scan_bytes - transaction_bytes;
         let cache_bytes = rest * 2 / 5;
         Some(MemoryPlan {
             buffer_bytes,
@@ -56,6 +60,7 @@ impl MemoryPlan {
             partial_bytes: sixteenth,
             queued_bytes: sixteenth,
             scan_bytes,
+            transaction_bytes,
             cache_bytes,
             index_bytes: rest - cache_bytes,
         })
@@ -67,6 +72,7 @@ impl MemoryPlan {
         config.memory_bytes = self.index_bytes;
         config.max_queued_bytes = self.queued_bytes as usize;
         config.max_scan_bytes = self.scan_bytes as usize;
+        config.max_transaction_bytes = self.transaction_bytes as usize;
     }
 
     /// For statistics; per shard.
@@ -77,6 +83,7 @@ impl MemoryPlan {
             "partial_request_bytes": self.partial_bytes,
             "queued_request_bytes": self.queued_bytes,
             "scan_bytes": self.scan_bytes,
+            "transaction_bytes": self.transaction_bytes,
             "cache_bytes": self.cache_bytes,
             "index_and_memory_table_bytes": self.index_bytes,
         })
@@ -97,6 +104,7 @@ mod tests {
                 + plan.partial_bytes
                 + plan.queued_bytes
                 + plan.scan_bytes
+                + plan.transaction_bytes
                 + plan.cache_bytes
                 + plan.index_bytes;
             assert!(share * u64::from(shards) <= memory);

@@ -4,6 +4,7 @@ mod link;
 mod pipeline;
 mod runner;
 mod scanner;
+mod transaction;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 pub use self::pipeline::{Answer, Pipeline};
 use self::runner::Runner;
 pub use self::scanner::Scanner;
+pub use self::transaction::Transaction;
 use crate::client::call::{self, Ask, Call};
 use crate::client::error::Failure;
 use crate::client::{

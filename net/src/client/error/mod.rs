@@ -2,6 +2,7 @@
 
 mod control;
 mod records;
+mod transaction;
 
 use std::io;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use thiserror::Error;
 
 pub use self::control::{CheckpointError, StatsError, TableError};
 pub use self::records::{BatchError, CountError, GetError, IncrementError, ScanError, WriteError};
+pub use self::transaction::TransactionError;
 use crate::client::connection::{ConnectionError, OwnedReply};
 use crate::wire::{Seq, Status};
 

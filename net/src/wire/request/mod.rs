@@ -1,11 +1,15 @@
 //! Requests: decoded in place to borrowed values, encoded straight into an output buffer.
 
+mod frame;
+mod transaction;
+
 use thiserror::Error;
 
+use self::frame::{Fields, Small, append_frame};
 use crate::wire::batch::BatchView;
 use crate::wire::control::{CreateTable, DropTable, Hello};
-use crate::wire::header::{REQUEST_HEADER_BYTES, RequestHeader, array_at, seal, u16_at, u32_at};
-use crate::wire::ids::{Epoch, MapVersion, PartitionId, RequestId, Seq};
+use crate::wire::header::{RequestHeader, array_at, u16_at, u32_at};
+use crate::wire::ids::{Epoch, MapVersion, PartitionId, RequestId, Seq, TransactionId};
 use crate::wire::opcode::{Opcode, flags};
 use crate::wire::scan::{RangeView, SCAN_PREFIX_BYTES, ScanView};
 use crate::wire::status::Status;
@@ -51,6 +55,23 @@ pub enum Ttl {
     After {
         /// Milliseconds.
         ttl_ms: u64,
+    },
+}
+
+/// What is read in a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadView<'a> {
+    /// One record.
+    Get {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// One page of records.
+    Scan(ScanView<'a>),
+    /// How many records there are.
+    Count {
+        /// From where to where.
+        range: RangeView<'a>,
     },
 }
 
@@ -145,6 +166,40 @@ pub enum RequestView<'a> {
         target: Target,
         /// From where to where.
         range: RangeView<'a>,
+    },
+    /// Begin a transaction.
+    Begin {
+        /// Which partition.
+        target: Target,
+        /// It will write nothing.
+        read_only: bool,
+        /// How long it may live, in milliseconds; 0: as long as the node likes.
+        lifetime_ms: u32,
+    },
+    /// All writes of a transaction, if nothing that it has read was changed.
+    Commit {
+        /// Which partition.
+        target: Target,
+        /// The transaction.
+        transaction: TransactionId,
+        /// The writes; none is fine.
+        batch: BatchView<'a>,
+    },
+    /// End a transaction without writing.
+    Rollback {
+        /// Which partition.
+        target: Target,
+        /// The transaction.
+        transaction: TransactionId,
+    },
+    /// Read what a transaction sees.
+    Within {
+        /// Which partition.
+        target: Target,
+        /// The transaction.
+        transaction: TransactionId,
+        /// What to read.
+        read: ReadView<'a>,
     },
     /// Make a table.
     CreateTable(CreateTable),
@@ -245,10 +300,16 @@ impl<'a> RequestView<'a> {
             | Opcode::Increment
             | Opcode::Expire
             | Opcode::TimeToLive => Self::decode_keyed(opcode, header, target, body),
+            Opcode::TransactionGet | Opcode::TransactionScan | Opcode::TransactionCount => {
+                transaction::decode_read(opcode, header, target, body)
+            }
             _ if header.key_len != 0 => Err(DecodeError::Malformed("a key where the operation has none")),
             Opcode::Hello => decode_hello(body).map(RequestView::Hello),
             Opcode::Batch => Ok(RequestView::Batch { target, batch: BatchView::decode(body)? }),
             Opcode::CreateTable => decode_create_table(header.flags, body),
+            Opcode::Begin | Opcode::Commit | Opcode::Rollback => {
+                transaction::decode(opcode, header.flags, target, body)
+            }
             Opcode::DropTable => {
                 let drop = DropTable::from_bytes(body)?;
                 check_length(&drop.to_bytes(), body)?;
@@ -343,6 +404,10 @@ impl<'a> RequestView<'a> {
             RequestView::Ping { .. } => Opcode::Ping,
             RequestView::Checkpoint => Opcode::Checkpoint,
             RequestView::Scrub => Opcode::Scrub,
+            RequestView::Begin { .. } => Opcode::Begin,
+            RequestView::Commit { .. } => Opcode::Commit,
+            RequestView::Rollback { .. } => Opcode::Rollback,
+            RequestView::Within { read, .. } => read.opcode(),
         }
     }
 
@@ -353,6 +418,10 @@ impl<'a> RequestView<'a> {
         map_version: MapVersion,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
+        if let Some((fields, small, keys)) = transaction::parts(self)? {
+            let parts = [small.as_bytes(), keys[0], keys[1]];
+            return append_frame(self.opcode(), fields, request_id, map_version, parts, out);
+        }
         let control_body = self.control_body();
         let mut fields = Fields::default();
         // At most three parts, each copied once, from where it lies into the output.
@@ -391,10 +460,7 @@ impl<'a> RequestView<'a> {
                 [batch.as_bytes(), &[], &[]]
             }
             RequestView::Scan { target, scan } => {
-                fields = Fields::ranged(*target, &scan.range)?;
-                fields.flags |= if scan.reverse { flags::REVERSE } else { 0 };
-                fields.flags |= if scan.keys_only { flags::KEYS_ONLY } else { 0 };
-                fields.flags |= if scan.ttls { flags::TTL } else { 0 };
+                fields = Fields::scanned(*target, scan)?;
                 small =
                     Small::default().with(&scan.limit.to_le_bytes()).with(&scan.byte_budget.to_le_bytes());
                 [small.as_bytes(), scan.range.start, scan.range.end.unwrap_or(&[])]
@@ -423,97 +489,6 @@ impl<'a> RequestView<'a> {
             RequestView::DropTable(drop) => drop.to_bytes(),
             _ => Vec::new(),
         }
-    }
-}
-
-#[derive(Default)]
-struct Fields {
-    target: Target,
-    flags: u8,
-    key_len: u16,
-}
-
-impl Fields {
-    fn keyed(target: Target, key: &[u8]) -> Result<Fields, EncodeError> {
-        let key_len = u16::try_from(key.len()).map_err(|_| EncodeError::KeyLength { len: key.len() })?;
-        Ok(Fields { target, flags: 0, key_len })
-    }
-
-    fn ranged(target: Target, range: &RangeView<'_>) -> Result<Fields, EncodeError> {
-        let mut fields = Fields::keyed(target, range.start)?;
-        fields.flags |= if range.end.is_some() { flags::HAS_END } else { 0 };
-        Ok(fields)
-    }
-}
-
-fn append_frame(
-    opcode: Opcode,
-    fields: Fields,
-    request_id: RequestId,
-    map_version: MapVersion,
-    parts: [&[u8]; 3],
-    out: &mut Vec<u8>,
-) -> Result<(), EncodeError> {
-    let len: usize = parts.iter().map(|p| p.len()).sum();
-    if len > limits::MAX_REQUEST_BODY_BYTES {
-        return Err(EncodeError::BodyLength { len });
-    }
-    let mut header = RequestHeader {
-        body_len: len as u32,
-        crc: 0,
-        request_id,
-        opcode: opcode as u8,
-        flags: fields.flags,
-        key_len: fields.key_len,
-        partition: fields.target.partition,
-        epoch: fields.target.epoch,
-        map_version,
-    }
-    .to_bytes();
-    seal(&mut header, &parts);
-    out.reserve(REQUEST_HEADER_BYTES + len);
-    out.extend_from_slice(&header);
-    parts.iter().for_each(|part| out.extend_from_slice(part));
-    Ok(())
-}
-
-/// What lies between the key and the value: a few bytes, without an allocation.
-#[derive(Default)]
-struct Small {
-    bytes: [u8; Seq::BYTES + TTL_BYTES],
-    len: usize,
-}
-
-impl Small {
-    fn of(condition: Condition, ttl: Ttl, flag_bits: &mut u8) -> Small {
-        let mut small = Small::default();
-        match condition {
-            Condition::Always => {}
-            Condition::IfAbsent => *flag_bits |= flags::IF_ABSENT,
-            Condition::IfSeq(seq) => {
-                *flag_bits |= flags::IF_SEQ;
-                small = small.with(&seq.to_bytes());
-            }
-        }
-        match ttl {
-            Ttl::Table => {}
-            Ttl::Never => *flag_bits |= flags::NO_TTL,
-            Ttl::After { ttl_ms } => {
-                *flag_bits |= flags::TTL;
-                small = small.with(&ttl_ms.to_le_bytes());
-            }
-        }
-        small
-    }
-
-    fn with(mut self, bytes: &[u8]) -> Small {
-        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
-        self.len += bytes.len();
-        self
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
     }
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::wire::batch::{BatchBuilder, BatchWrite};
 use crate::wire::control::{Placement, Store};
-use crate::wire::header::checksum_holds;
+use crate::wire::header::{REQUEST_HEADER_BYTES, checksum_holds};
 
 const TARGET: Target = Target { partition: PartitionId(7), epoch: Epoch(3) };
 
@@ -49,6 +49,21 @@ fn with_every_request(mut see: impl FnMut(RequestView<'_>)) {
         target: TARGET,
         scan: ScanView { range: RangeView { start: b"", end: Some(b"") }, ..scan },
     });
+    let transaction = TransactionId(1 << 50);
+    for (read_only, lifetime_ms) in [(false, 0), (true, 60_000)] {
+        see(RequestView::Begin { target: TARGET, read_only, lifetime_ms });
+    }
+    see(RequestView::Commit { target: TARGET, transaction, batch: batch.view() });
+    see(RequestView::Commit { target: TARGET, transaction, batch: BatchBuilder::new().view() });
+    see(RequestView::Rollback { target: TARGET, transaction });
+    let reads = [
+        ReadView::Get { key: b"key" },
+        ReadView::Scan(scan),
+        ReadView::Scan(open),
+        ReadView::Count { range },
+        ReadView::Count { range: RangeView::default() },
+    ];
+    reads.into_iter().for_each(|read| see(RequestView::Within { target: TARGET, transaction, read }));
     see(RequestView::Min { target: TARGET });
     see(RequestView::Max { target: TARGET });
     see(RequestView::Count { target: TARGET, range });
@@ -106,9 +121,12 @@ fn fields_that_an_operation_does_not_have_are_refused() {
         let frame = encoded(&request);
         let header = header_of(&frame);
         let body = &frame[REQUEST_HEADER_BYTES..];
-        let mut odd = header;
-        odd.flags |= 0x80;
-        assert!(RequestView::decode(&odd, body).is_err());
+        for flag in (0..8).map(|bit| 1 << bit) {
+            let mut odd = header;
+            odd.flags |= flag;
+            let is_known = request.opcode().allowed_flags() & flag != 0;
+            assert!(is_known || RequestView::decode(&odd, body).is_err(), "{request:?} with {flag:#x}");
+        }
         if !request.opcode().is_for_partition() {
             let mut odd = header;
             odd.epoch = Epoch(1);

@@ -213,7 +213,7 @@ fn hostile_frames_are_answered_or_closed_but_never_panic() {
             let body: Vec<u8> = (0..random.below(64)).map(|_| random.next() as u8).collect();
             let mut header: [u8; REQUEST_HEADER_BYTES] = std::array::from_fn(|_| random.next() as u8);
             header[0..4].copy_from_slice(&(body.len() as u32).to_le_bytes());
-            header[16] %= 18;
+            header[16] %= Opcode::ALL.len() as u8 + 2;
             header[19] = 0;
             crate::wire::header::seal(&mut header, &[&body]);
             let bytes = [&header[..], &body].concat();
@@ -260,7 +260,10 @@ fn a_crowded_node_makes_no_long_answers() {
 /// A sound request of every opcode, and whether any more bytes could be part of its body.
 fn one_of_each() -> Vec<(RequestView<'static>, bool)> {
     use crate::wire::control::{CreateTable, DropTable, Placement, Store};
-    use crate::wire::{BatchBuilder, BatchView, Condition, RangeView, ScanView, Ttl};
+    use crate::wire::{
+        BatchBuilder, BatchView, Condition, RangeView, ReadView, ScanView, TransactionId, Ttl,
+    };
+    let transaction = TransactionId(1);
     let target = Target { partition: PartitionId(1), epoch: Epoch(1) };
     let (key, value, condition) = (&b"k"[..], &b"v"[..], Condition::Always);
     let range = RangeView { start: key, end: None };
@@ -292,6 +295,15 @@ fn one_of_each() -> Vec<(RequestView<'static>, bool)> {
         (RequestView::TimeToLive { target, key }, false),
         (RequestView::TableTtls, false),
         (RequestView::Scrub, false),
+        (RequestView::Begin { target, read_only: true, lifetime_ms: 1 }, false),
+        (
+            RequestView::Commit { target, transaction, batch: BatchView::decode(writes).expect("a batch") },
+            false,
+        ),
+        (RequestView::Rollback { target, transaction }, false),
+        (RequestView::Within { target, transaction, read: ReadView::Get { key } }, false),
+        (RequestView::Within { target, transaction, read: ReadView::Scan(scan) }, false),
+        (RequestView::Within { target, transaction, read: ReadView::Count { range } }, false),
     ]
 }
 
@@ -339,8 +351,10 @@ fn every_opcode_refuses_the_name_0_surplus_bytes_and_fields_that_it_does_not_hav
         let expected = if is_open_ended { (Status::Ok, true) } else { senseless };
         let longer = changed(&frame, |_| {}, &[0xff]);
         assert_eq!(taken(&mut fresh(), &longer, &context), expected, "{opcode:?} with a byte more");
-        let flagged = changed(&frame, |header| header.flags = 0x80, &[]);
-        assert_eq!(taken(&mut fresh(), &flagged, &context), senseless, "{opcode:?} with a flag");
+        for flag in (0..8).map(|bit| 1 << bit).filter(|flag| opcode.allowed_flags() & flag == 0) {
+            let flagged = changed(&frame, |header| header.flags = flag, &[]);
+            assert_eq!(taken(&mut fresh(), &flagged, &context), senseless, "{opcode:?} with flag {flag:#x}");
+        }
         if !opcode.is_for_partition() {
             let placed = changed(&frame, |header| header.partition = PartitionId(3), &[]);
             assert_eq!(taken(&mut fresh(), &placed, &context), senseless, "{opcode:?} with a partition");

@@ -6,7 +6,9 @@ use rustyline::{Context, Helper, Highlighter, Hinter, Validator};
 /// The commands of the shell, in the order in which they are offered.
 pub const COMMANDS: &[&str] = &[
     "batch",
+    "begin",
     "checkpoint",
+    "commit",
     "count",
     "del",
     "exit",
@@ -20,6 +22,7 @@ pub const COMMANDS: &[&str] = &[
     "ping",
     "put",
     "quit",
+    "rollback",
     "scan",
     "scrub",
     "stats",
@@ -72,6 +75,7 @@ pub fn takes_table(command: &str) -> bool {
             | "max"
             | "count"
             | "batch"
+            | "begin"
     )
 }
 
@@ -79,6 +83,7 @@ fn options_of(command: &str) -> &'static [&'static str] {
     match command {
         "put" => &["--file", "--if-absent", "--if-seq", "--no-ttl", "--ttl"],
         "del" => &["--if-seq"],
+        "begin" => &["--read-only"],
         "incr" => &["--initial"],
         "scan" => &["--keys-only", "--limit", "--prefix", "--reverse"],
         "count" => &["--prefix"],

@@ -2,6 +2,7 @@
 
 mod complete;
 pub mod parse;
+mod transaction;
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,6 +11,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use lode_net::client::Transaction;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Editor};
@@ -26,8 +28,10 @@ const HELP: &str = "  get KEY                 put KEY VALUE           del KEY
   ttl KEY                 expire KEY TIME         persist KEY
   scan [START [END]]
   use TABLE               table create|drop|list  batch FILE
+  begin KEY [--read-only] commit                  rollback
   stats [PATH]            ping                    checkpoint
   help COMMAND            exit
+Between begin and commit, get, put, del, scan and count are the transaction's, within the partition of KEY.
 Without `use`, the table comes first: get TABLE KEY. Words with blanks go in quotes; double quotes take \\n, \\x00, \\\".";
 
 /// A line of the shell.
@@ -50,6 +54,21 @@ enum ShellCommand {
         /// The command
         command: Option<String>,
     },
+    /// Begin a transaction on the partition that holds a key
+    Begin {
+        /// The table
+        table: String,
+        /// The key
+        #[arg(allow_hyphen_values = true)]
+        key: OsString,
+        /// See one instant, write nothing, conflict with nobody
+        #[arg(long)]
+        read_only: bool,
+    },
+    /// Write what was put and deleted since begin, if nothing that was read has changed
+    Commit,
+    /// End the transaction and forget its writes
+    Rollback,
     /// Leave
     #[command(alias = "quit")]
     Exit,
@@ -62,7 +81,7 @@ type Lines = Editor<Completions, FileHistory>;
 /// Reads and does lines until there are no more.
 pub fn run(args: &ShellArgs, global: &Global, session: &Session) -> Result<(), Failure> {
     let style = if global.json { Style::Json } else { Style::Shell };
-    let mut shell = Shell { session, out: Output::new(style), table: args.table.clone() };
+    let mut shell = Shell { session, out: Output::new(style), table: args.table.clone(), open: None };
     let interactive = std::io::stdin().is_terminal();
     let mut lines = editor()?;
     let history = history_path();
@@ -80,10 +99,7 @@ pub fn run(args: &ShellArgs, global: &Global, session: &Session) -> Result<(), F
             helper.tables = session.table_names();
             helper.table_in_use = shell.table.is_some();
         }
-        let prompt = match &shell.table {
-            Some(table) => format!("{} {table}> ", global.node),
-            None => format!("{}> ", global.node),
-        };
+        let prompt = shell.prompt(&global.node);
         match lines.readline(&prompt) {
             Ok(line) => {
                 if interactive && !line.trim().is_empty() {
@@ -137,9 +153,17 @@ struct Shell<'a> {
     session: &'a Session,
     out: Output,
     table: Option<String>,
+    /// The transaction, and its table.
+    open: Option<(Transaction, String)>,
 }
 
 impl Shell<'_> {
+    fn prompt(&self, node: &str) -> String {
+        let table = self.table.as_ref().map_or(String::new(), |table| format!(" {table}"));
+        let open = if self.open.is_some() { " (transaction)" } else { "" };
+        format!("{node}{table}{open}> ")
+    }
+
     /// Does one line; `false` on `exit`.
     fn line(&mut self, line: &str) -> Result<bool, Failure> {
         let words = parse::words(line).map_err(|error| Failure::new(Exit::Usage, error))?;
@@ -162,9 +186,17 @@ impl Shell<'_> {
                 }
                 self.table = table;
             }
+            ShellCommand::Begin { table, key, read_only } => self.begin(table, &key, read_only)?,
+            ShellCommand::Commit => self.commit()?,
+            ShellCommand::Rollback => self.rollback()?,
             ShellCommand::Data(command) => {
                 let words = Words { escaped: false, stdin: false };
-                let done = data::run(&command, self.session, words, &mut self.out);
+                let done = match &mut self.open {
+                    Some((open, table)) => {
+                        transaction::run(&command, open, table, self.session, words, &mut self.out)
+                    }
+                    None => data::run(&command, self.session, words, &mut self.out),
+                };
                 self.out.flush()?;
                 // The answer `(nil)` has said it.
                 return done.map(|()| true).or_else(|failure| match failure.exit {

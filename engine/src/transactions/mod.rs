@@ -1,0 +1,241 @@
+//! Transactions within a partition: optimistic and serialisable.
+//!
+//! A transaction sees its partition as it was when it began: while one is open, the versions that others
+//! overwrite are remembered (`history`), and their segments are pinned. A commit is taken if nothing that the
+//! transaction has read, records and ranges alike, was changed since; its writes then go into one frame. Both
+//! are answered by the same memory of changes. What a transaction has read is remembered here, and not by
+//! the client: so that its correctness rests on no client. A transaction that only reads remembers nothing and
+//! cannot conflict.
+//!
+//! No writer ever waits for a transaction: one that holds too much, or lives too long, is ended.
+
+pub mod history;
+mod read_set;
+mod serve;
+mod view;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use crate::catalog::Catalog;
+use crate::ids::{FrameNumber, PartitionId, TransactionId, WallMs};
+use crate::limits::{MAX_PARTITION_TRANSACTIONS, MAX_TRANSACTIONS};
+use crate::partition::Store;
+use crate::reply::BeginError;
+use crate::space::Space;
+use history::{Before, History, Position};
+use read_set::ReadSet;
+pub(crate) use serve::Commit;
+pub use view::{Version, View};
+
+/// Changes that are forgotten in one step beyond twice those that came, so that no step is long.
+const TRIMS_PER_STEP: usize = 1024;
+
+/// An open transaction.
+#[derive(Debug)]
+pub struct Transaction {
+    /// Its partition.
+    pub partition: PartitionId,
+    /// What it sees.
+    pub position: Position,
+    /// By which time it judges what has expired.
+    pub now: WallMs,
+    /// What it has read; `None` of one that only reads.
+    pub read_set: Option<ReadSet>,
+    deadline_ns: u64,
+}
+
+/// The transactions of a shard.
+#[derive(Debug)]
+pub struct Transactions {
+    open: HashMap<TransactionId, Transaction, ahash::RandomState>,
+    histories: HashMap<PartitionId, History, ahash::RandomState>,
+    /// When each ends at the latest.
+    deadlines: BTreeSet<(u64, TransactionId)>,
+    /// Histories of which something may be forgotten.
+    trimming: VecDeque<PartitionId>,
+    /// Changes noted since the last trimming.
+    noted: usize,
+    /// Bytes of all histories and read sets.
+    bytes: usize,
+    last_id: TransactionId,
+}
+
+impl Transactions {
+    /// None.
+    pub fn new() -> Transactions {
+        Transactions {
+            open: HashMap::with_hasher(ahash::RandomState::with_seeds(31, 32, 33, 34)),
+            histories: HashMap::with_hasher(ahash::RandomState::with_seeds(35, 36, 37, 38)),
+            deadlines: BTreeSet::new(),
+            trimming: VecDeque::new(),
+            noted: 0,
+            bytes: 0,
+            last_id: TransactionId(0),
+        }
+    }
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Bytes of memory of what they hold, by estimate of the allocator's overhead.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// When the next one ends, in monotonic nanoseconds.
+    pub fn next_deadline_ns(&self) -> Option<u64> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Whether something is still to be forgotten.
+    pub fn has_work(&self) -> bool {
+        !self.trimming.is_empty()
+    }
+
+    /// One of a partition, if it is open.
+    pub fn get(&self, id: TransactionId, partition: PartitionId) -> Option<&Transaction> {
+        self.open.get(&id).filter(|transaction| transaction.partition == partition)
+    }
+
+    /// Begins one. What is written to the log up to frame `known_after` may still be on its way.
+    fn begin(
+        &mut self,
+        partition: PartitionId,
+        read_only: bool,
+        now: WallMs,
+        deadline_ns: u64,
+        known_after: FrameNumber,
+    ) -> Result<TransactionId, BeginError> {
+        let in_partition = self.histories.get(&partition).map_or(0, History::open_count);
+        if self.open.len() >= MAX_TRANSACTIONS || in_partition >= MAX_PARTITION_TRANSACTIONS {
+            return Err(BeginError::TooMany);
+        }
+        let history = self.histories.entry(partition).or_insert_with(|| History::new(known_after));
+        let position = history.open();
+        self.last_id = TransactionId(self.last_id.0 + 1);
+        let id = self.last_id;
+        let read_set = (!read_only).then(ReadSet::default);
+        self.deadlines.insert((deadline_ns, id));
+        self.open.insert(id, Transaction { partition, position, now, read_set, deadline_ns });
+        Ok(id)
+    }
+
+    /// Ends one, if it is open. Says whether it was.
+    pub fn end(&mut self, id: TransactionId) -> bool {
+        let Some(transaction) = self.open.remove(&id) else { return false };
+        let is_listed = self.deadlines.remove(&(transaction.deadline_ns, id));
+        assert!(is_listed, "every open transaction has its deadline");
+        let read_bytes = transaction.read_set.map_or(0, |read_set| read_set.bytes());
+        let history = self.histories.get_mut(&transaction.partition);
+        let history = history.expect("the partition of an open transaction has a history");
+        history.close(transaction.position);
+        history.read_set_bytes -= read_bytes;
+        self.bytes -= read_bytes;
+        if !std::mem::replace(&mut history.is_trimming, true) {
+            self.trimming.push_back(transaction.partition);
+        }
+        true
+    }
+
+    /// Ends those whose time is over. Gives how many.
+    fn end_due(&mut self, now_ns: u64) -> u64 {
+        let mut ended = 0;
+        while let Some((_, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now_ns) {
+            ended += u64::from(self.end(id));
+        }
+        ended
+    }
+
+    /// Ends those that `is_to_end`. Gives how many.
+    fn end_where(&mut self, is_to_end: impl Fn(&Transaction, &History) -> bool) -> u64 {
+        let histories = &self.histories;
+        let of = |transaction: &Transaction| &histories[&transaction.partition];
+        let to_end = self.open.iter().filter(|(_, transaction)| is_to_end(transaction, of(transaction)));
+        let ids: Vec<_> = to_end.map(|(id, _)| *id).collect();
+        ids.into_iter().map(|id| u64::from(self.end(id))).sum()
+    }
+
+    /// Ends the oldest of the partition whose transactions hold most. Gives how many.
+    fn end_largest(&mut self) -> u64 {
+        let held = |history: &History| history.bytes + history.read_set_bytes;
+        let live = self.histories.iter().filter(|(_, history)| history.open_count() > 0);
+        let largest = live.max_by_key(|(id, history)| (held(history), **id)).map(|(id, _)| *id);
+        let of_largest = self.open.iter().filter(|(_, transaction)| Some(transaction.partition) == largest);
+        let oldest = of_largest.map(|(id, transaction)| (transaction.position, *id)).min();
+        oldest.map_or(0, |(_, id)| u64::from(self.end(id)))
+    }
+
+    /// A key is about to be changed: remembers what it has for those who do not know of a change yet.
+    pub fn before_change(&mut self, catalog: &Catalog, space: &mut Space, id: PartitionId, key: &[u8]) {
+        let Some(history) = self.histories.get_mut(&id) else { return };
+        let Some(partition) = catalog.get(id).filter(|_| history.wants(key)) else { return };
+        let expires = partition.expiry_of(key);
+        let before = match &partition.store {
+            Store::Durable(_) => catalog.locate(id, key).map(|location| Before::Stored { location, expires }),
+            Store::Memory(memory) => {
+                memory.get(key).map(|(seq, value)| Before::Held { seq: *seq, value: value.clone(), expires })
+            }
+        };
+        let before = before.unwrap_or(Before::Absent);
+        if let Some(location) = before.location() {
+            space.pin(space.of(location).0);
+        }
+        self.bytes += history.push(key, before);
+        self.noted += 1;
+    }
+
+    /// A record of the key was appended to a frame of the log.
+    pub fn appended(&mut self, partition: PartitionId, key: &[u8], frame: FrameNumber) {
+        if let Some(history) = self.histories.get_mut(&partition) {
+            history.appended(key, frame);
+        }
+    }
+
+    /// A record of the key was applied.
+    pub fn applied(&mut self, partition: PartitionId, key: &[u8], frame: FrameNumber) {
+        if let Some(history) = self.histories.get_mut(&partition) {
+            history.applied(key, frame);
+        }
+    }
+
+    /// Forgets some of what nobody needs any more.
+    fn trim(&mut self, space: &mut Space) {
+        let mut left = TRIMS_PER_STEP + 2 * std::mem::take(&mut self.noted);
+        while let Some(partition) = self.trimming.front() {
+            let history = self.histories.get_mut(partition).expect("a history is trimmed while it is there");
+            while let Some((before, bytes)) = if left > 0 { history.trim_one() } else { None } {
+                self.bytes -= bytes;
+                left -= 1;
+                if let Some(location) = before.location() {
+                    space.unpin(space.of(location).0);
+                }
+            }
+            if left == 0 {
+                return;
+            }
+            history.is_trimming = false;
+            if history.is_over() {
+                self.histories.remove(partition);
+            }
+            self.trimming.pop_front();
+        }
+    }
+
+    /// What a transaction reads is remembered: `grow` adds to its read set, and says by how many bytes.
+    pub fn saw(&mut self, id: TransactionId, grow: impl FnOnce(&mut ReadSet) -> Option<usize>) -> bool {
+        let Some(transaction) = self.open.get_mut(&id) else { return true };
+        let Some(read_set) = &mut transaction.read_set else { return true };
+        let Some(bytes) = grow(read_set) else { return false };
+        self.bytes += bytes;
+        let history = self.histories.get_mut(&transaction.partition);
+        history.expect("the partition of an open transaction has a history").read_set_bytes += bytes;
+        true
+    }
+
+    /// Whether some of what they hold pins segments.
+    fn pin_segments(&self) -> bool {
+        self.histories.values().any(|history| history.pinned > 0)
+    }
+}
