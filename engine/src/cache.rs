@@ -64,6 +64,19 @@ impl ReadCache {
         self.cache.as_ref()?.get(&(location, generation)).cloned()
     }
 
+    /// Whether the whole record is here.
+    pub fn contains(&self, location: Location, generation: Generation) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.contains_key(&(location, generation)))
+    }
+
+    /// Reads of the doorkeeper what an insert will, and so brings it along; what it gives means nothing.
+    pub fn touch_doorkeeper(&self, location: Location, generation: Generation) -> u8 {
+        let (slot, _) = slot_of(location, generation);
+        self.doorkeeper
+            .get(slot & self.doorkeeper.len().wrapping_sub(1))
+            .map_or(0, |fingerprint| *fingerprint as u8)
+    }
+
     /// A record was read from the drive.
     pub fn insert(&mut self, location: Location, generation: Generation, record: &[u8]) {
         let Some(cache) = &mut self.cache else { return };
@@ -89,11 +102,16 @@ impl ReadCache {
 
 /// Whether the doorkeeper has seen the record lately; from now on it has.
 fn knock(doorkeeper: &mut [u16], location: Location, generation: Generation) -> bool {
-    let mixed = (location.to_raw() ^ u64::from(generation.0)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let slot = (mixed >> 40) as usize & (doorkeeper.len() - 1);
-    // Zero stands for nobody.
-    let fingerprint = (mixed >> 16) as u16 | 1;
+    let (slot, fingerprint) = slot_of(location, generation);
+    let slot = slot & (doorkeeper.len() - 1);
     std::mem::replace(&mut doorkeeper[slot], fingerprint) == fingerprint
+}
+
+/// A record's place in a doorkeeper, before it is cut to its size, and its fingerprint there.
+fn slot_of(location: Location, generation: Generation) -> (usize, u16) {
+    let mixed = (location.to_raw() ^ u64::from(generation.0)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    // Zero stands for nobody.
+    ((mixed >> 40) as usize, (mixed >> 16) as u16 | 1)
 }
 
 #[cfg(test)]

@@ -1,21 +1,19 @@
 //! The tables and partitions of a shard.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::expiry::{Expiries, is_ttl};
 use crate::format::catalog::CatalogChange;
 use crate::format::record::record_len;
-use crate::ids::{PartitionId, TableId, WallMs};
+use crate::ids::{PartitionId, Seq, TableId, WallMs};
 use crate::index::{IndexArena, PartitionIndex};
 use crate::limits::{MAX_KEY_BYTES, MAX_TABLE_NAME_BYTES};
 use crate::location::Location;
 use crate::partition::{Partition, Store};
+use crate::partition_table::PartitionTable;
 use crate::reply::{CatalogError, PartitionInfo};
 use crate::request::{PartitionSpec, TableSpec};
-
-/// A map by partition with fixed seeds: ids are not the clients' to choose.
-type PartitionMap = HashMap<PartitionId, Partition, ahash::RandomState>;
 
 /// A partition's index and the arena of its nodes, to be changed.
 pub struct IndexChange<'a> {
@@ -43,7 +41,9 @@ impl IndexChange<'_> {
 /// The catalog, and with it all that the partitions hold.
 pub struct Catalog {
     tables: BTreeMap<TableId, TableSpec>,
-    partitions: PartitionMap,
+    partitions: PartitionTable,
+    /// How many of them are quarantined.
+    quarantined: usize,
     /// Partitions whose table's change has not come yet.
     waiting: BTreeMap<TableId, Vec<PartitionSpec>>,
     /// Indexes of dropped partitions, freed bit by bit.
@@ -75,7 +75,8 @@ impl Catalog {
     pub fn new() -> Catalog {
         Catalog {
             tables: BTreeMap::new(),
-            partitions: PartitionMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)),
+            partitions: PartitionTable::default(),
+            quarantined: 0,
             waiting: BTreeMap::new(),
             dropping: Vec::new(),
             dropping_expiries: Vec::new(),
@@ -93,13 +94,13 @@ impl Catalog {
 
     /// One partition.
     pub fn get(&self, id: PartitionId) -> Option<&Partition> {
-        self.partitions.get(&id)
+        self.partitions.get(id)
     }
 
     /// One partition, to be changed. What changes the sizes of its store goes through
     /// [`with_index`](Catalog::with_index).
     pub fn get_mut(&mut self, id: PartitionId) -> Option<&mut Partition> {
-        self.partitions.get_mut(&id)
+        self.partitions.get_mut(id)
     }
 
     /// Changes a durable partition's index and keeps the totals; `None` where there is no such one.
@@ -108,7 +109,7 @@ impl Catalog {
         id: PartitionId,
         change: impl FnOnce(&mut IndexChange<'_>, &mut u64) -> T,
     ) -> Option<T> {
-        let partition = self.partitions.get_mut(&id)?;
+        let partition = self.partitions.get_mut(id)?;
         let Store::Durable(index) = &mut partition.store else { return None };
         let records = index.len();
         let mut index = IndexChange { index, arena: &mut self.arena };
@@ -123,7 +124,7 @@ impl Catalog {
         if expires.is_none() && self.expiring.is_empty() {
             return;
         }
-        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        let Some(partition) = self.partitions.get_mut(id) else { return };
         if expires.is_none() && partition.expiries.is_none() {
             return;
         }
@@ -145,7 +146,7 @@ impl Catalog {
     /// A record that is due and not taken out yet.
     pub fn first_due(&self, now: WallMs) -> Option<(PartitionId, Arc<[u8]>)> {
         let (_, id) = self.expiring.first().filter(|(at, _)| *at <= now)?;
-        let expiries = self.partitions.get(id)?.expiries.as_ref()?;
+        let expiries = self.partitions.get(*id)?.expiries.as_ref()?;
         expiries.first_due(now).map(|key| (*id, key))
     }
 
@@ -157,12 +158,12 @@ impl Catalog {
     /// Whether a record's time is over, though it is not taken out yet.
     pub fn is_expired(&self, id: PartitionId, key: &[u8], now: WallMs) -> bool {
         let any_due = self.first_expiry().is_some_and(|first| first <= now);
-        any_due && self.partitions.get(&id).is_some_and(|partition| partition.is_expired(key, now))
+        any_due && self.partitions.get(id).is_some_and(|partition| partition.is_expired(key, now))
     }
 
     /// Takes a record of a memory table out.
     pub fn remove_from_memory(&mut self, id: PartitionId, key: &[u8]) {
-        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        let Some(partition) = self.partitions.get_mut(id) else { return };
         let Store::Memory(memory) = &mut partition.store else { return };
         let before = memory.memory_bytes();
         if let Some((_, old)) = memory.remove(key) {
@@ -178,7 +179,7 @@ impl Catalog {
 
     /// Where a durable record lies.
     pub fn locate(&self, id: PartitionId, key: &[u8]) -> Option<Location> {
-        match &self.partitions.get(&id)?.store {
+        match &self.partitions.get(id)?.store {
             Store::Durable(index) => index.get(&self.arena, key),
             Store::Memory(_) => None,
         }
@@ -186,9 +187,20 @@ impl Catalog {
 
     /// The ids of all partitions, ascending.
     pub fn partition_ids(&self) -> Vec<PartitionId> {
-        let mut ids: Vec<_> = self.partitions.keys().copied().collect();
-        ids.sort_unstable();
-        ids
+        self.partitions.ids()
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = &Partition> {
+        self.partition_ids().into_iter().filter_map(|id| self.partitions.get(id))
+    }
+
+    /// Up to which version writes to a partition may have been lost to damage. Where none is quarantined, no
+    /// partition is looked at.
+    pub fn quarantine_of(&self, id: PartitionId) -> Option<Seq> {
+        if self.quarantined == 0 {
+            return None;
+        }
+        self.partitions.get(id)?.quarantine
     }
 
     /// Partitions and tables.
@@ -255,7 +267,7 @@ impl Catalog {
     }
 
     fn check_spec(&self, spec: &PartitionSpec, table: TableId) -> Result<(), CatalogError> {
-        if self.partitions.contains_key(&spec.id) {
+        if self.partitions.contains(spec.id) {
             return Err(CatalogError::PartitionExists(spec.id));
         }
         if spec.table != table {
@@ -281,11 +293,10 @@ impl Catalog {
                 self.highest_partition = self.highest_partition.max(spec.id);
                 match self.tables.get(&spec.table) {
                     Some(table) => {
-                        let image_bytes = &mut self.image_bytes;
-                        self.partitions.entry(spec.id).or_insert_with(|| {
-                            *image_bytes += partition_image_bytes(&spec);
-                            Partition::new(spec, table)
-                        });
+                        if !self.partitions.contains(spec.id) {
+                            self.image_bytes += partition_image_bytes(&spec);
+                            self.partitions.insert(Partition::new(spec, table));
+                        }
                     }
                     None => {
                         self.image_bytes += partition_image_bytes(&spec);
@@ -317,7 +328,8 @@ impl Catalog {
             }
             CatalogChange::DropPartition(partition) => self.drop_partition(partition),
             CatalogChange::Quarantine(partition, seq) => {
-                if let Some(partition) = self.partitions.get_mut(&partition) {
+                if let Some(partition) = self.partitions.get_mut(partition) {
+                    self.quarantined += usize::from(partition.quarantine.is_none());
                     partition.quarantine = partition.quarantine.max(Some(seq));
                 }
             }
@@ -325,8 +337,9 @@ impl Catalog {
     }
 
     fn drop_partition(&mut self, id: PartitionId) {
-        let Some(partition) = self.partitions.remove(&id) else { return };
+        let Some(partition) = self.partitions.remove(id) else { return };
         self.image_bytes -= partition_image_bytes(&partition.spec);
+        self.quarantined -= usize::from(partition.quarantine.is_some());
         if let Some(expiries) = partition.expiries {
             self.expiring_records -= expiries.len();
             expiries
@@ -365,11 +378,10 @@ impl Catalog {
         let mut changes: Vec<_> = tables.collect();
         let waiting = self.waiting.values().flatten().cloned();
         changes.extend(waiting.map(CatalogChange::CreatePartition));
-        for id in self.partition_ids() {
-            let partition = &self.partitions[&id];
+        for partition in self.in_order() {
             changes.push(CatalogChange::CreatePartition(partition.spec.clone()));
             if let Some(seq) = partition.quarantine {
-                changes.push(CatalogChange::Quarantine(id, seq));
+                changes.push(CatalogChange::Quarantine(partition.spec.id, seq));
             }
         }
         changes
@@ -378,8 +390,7 @@ impl Catalog {
     /// All tables with their partitions, for a listing.
     pub fn list(&self) -> Vec<(TableSpec, Vec<PartitionInfo>)> {
         let mut by_table: BTreeMap<TableId, Vec<PartitionInfo>> = BTreeMap::new();
-        for id in self.partition_ids() {
-            let partition = &self.partitions[&id];
+        for partition in self.in_order() {
             by_table.entry(partition.spec.table).or_default().push(PartitionInfo {
                 spec: partition.spec.clone(),
                 records: partition.records(),

@@ -31,6 +31,7 @@ mod modify;
 mod owned;
 mod pace;
 mod partition;
+mod partition_table;
 mod reader;
 mod reads;
 mod recovery;
@@ -45,6 +46,7 @@ mod sequencer;
 mod shard;
 mod space;
 mod stats;
+mod touch;
 mod transactions;
 mod writes;
 

@@ -241,7 +241,7 @@ impl Shard {
             self.wait_for_key(id, hash, frame, owned(), io);
             return Present::Later;
         }
-        let quarantine = self.catalog.get(partition).and_then(|p| p.quarantine);
+        let quarantine = self.catalog.quarantine_of(partition);
         let is_expired = self.catalog.is_expired(partition, key, self.clock.now());
         let Some(location) = self.catalog.locate(partition, key).filter(|_| !is_expired) else {
             if let Some(upto) = quarantine {

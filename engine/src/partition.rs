@@ -19,6 +19,9 @@ pub struct Partition {
     pub spec: PartitionSpec,
     /// How its table maps keys.
     pub placement: Placement,
+    /// The first bytes of its range's start and end, as numbers.
+    start_head: u64,
+    end_head: u64,
     /// What it holds.
     pub store: Store,
     /// Bytes of its records, headers counted.
@@ -48,11 +51,42 @@ impl Partition {
             StoreKind::Memory => Store::Memory(MemoryStore::default()),
         };
         let (placement, ttl_ms) = (table.placement, table.ttl_ms);
-        Partition { spec, placement, store, bytes: 0, ttl_ms, expiries: None, quarantine: None }
+        let start_head = head_of(&spec.start);
+        let end_head = spec.end.as_deref().map_or(u64::MAX, head_of);
+        Partition {
+            spec,
+            placement,
+            start_head,
+            end_head,
+            store,
+            bytes: 0,
+            ttl_ms,
+            expiries: None,
+            quarantine: None,
+        }
     }
 
     /// Whether the partition's range covers the key.
     pub fn covers(&self, key: &[u8]) -> bool {
+        let head = match self.placement {
+            Placement::Range => head_of(key),
+            Placement::Hash => u64::from(crc32c::crc32c(key)) << 32,
+        };
+        // Strictly between the two, no more bytes need be looked at, and none of the spec's memory.
+        (self.start_head < head && head < self.end_head) || self.covers_at_border(key)
+    }
+
+    /// Reads of each cache line that a get needs, and so brings it along; what it gives means nothing.
+    pub fn touch(&self) -> u64 {
+        u64::from(self.spec.epoch.0)
+            ^ self.start_head
+            ^ self.end_head
+            ^ self.records()
+            ^ self.ttl_ms.is_some() as u64
+    }
+
+    /// The same, by all bytes.
+    fn covers_at_border(&self, key: &[u8]) -> bool {
         let hash;
         let point: &[u8] = match self.placement {
             Placement::Range => key,
@@ -88,6 +122,15 @@ impl Partition {
             Store::Memory(memory) => memory.records.len() as u64,
         }
     }
+}
+
+/// The first eight bytes as a number, in the order of the bytes: a smaller one means a smaller key, equal ones
+/// tell nothing.
+fn head_of(key: &[u8]) -> u64 {
+    let mut head = [0; 8];
+    let len = key.len().min(head.len());
+    head[..len].copy_from_slice(&key[..len]);
+    u64::from_be_bytes(head)
 }
 
 /// A range as bounds.
@@ -166,4 +209,59 @@ pub fn is_void(range: &KeyRange<'_>) -> bool {
 
 fn cost(key_len: usize, value_len: usize) -> u64 {
     (key_len + value_len) as u64 + MEMORY_RECORD_OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Epoch, PartitionId, TableId};
+
+    fn partition(placement: Placement, start: &[u8], end: Option<&[u8]>) -> Partition {
+        let (id, store) = (TableId(1), StoreKind::Durable);
+        let table = TableSpec { id, name: "t".into(), store, placement, ttl_ms: None };
+        let (start, end) = (start.to_vec(), end.map(<[u8]>::to_vec));
+        let spec = PartitionSpec { id: PartitionId(1), table: id, epoch: Epoch(1), start, end };
+        Partition::new(spec, &table)
+    }
+
+    #[test]
+    fn the_first_bytes_of_a_range_decide_as_all_of_them_would() {
+        // Bounds and keys that differ in, at and behind the eighth byte, and zeros that look like padding.
+        let bytes: [&[u8]; 12] = [
+            b"",
+            b"a",
+            b"a\0",
+            b"a\0\0\0\0\0\0\0\0",
+            b"abcdefg",
+            b"abcdefg\0",
+            b"abcdefgh",
+            b"abcdefgh\0",
+            b"abcdefghi",
+            b"b",
+            b"\xff\xff\xff\xff\xff\xff\xff\xff",
+            b"\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        ];
+        for start in bytes {
+            for end in bytes.map(Some).into_iter().chain([None]) {
+                let partition = partition(Placement::Range, start, end);
+                for key in &bytes[1..] {
+                    let covered = start <= *key && end.is_none_or(|end| *key < end);
+                    assert_eq!(partition.covers(key), covered, "{key:?} in {start:?}..{end:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_hash_lies_in_one_of_two_neighbours() {
+        for border in [[0, 0, 0, 1], [0x80, 0, 0, 0], [0xff; 4]] {
+            let (low, high) =
+                (partition(Placement::Hash, b"", Some(&border)), partition(Placement::Hash, &border, None));
+            for i in 0..10_000_u32 {
+                let key = i.to_le_bytes();
+                let above = crc32c::crc32c(&key).to_be_bytes() >= border;
+                assert_eq!((low.covers(&key), high.covers(&key)), (!above, above), "{key:?} at {border:?}");
+            }
+        }
+    }
 }

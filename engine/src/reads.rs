@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::config::ShardConfig;
 use crate::format::record::Record;
@@ -16,9 +17,12 @@ use crate::owned::OwnedWrite;
 use crate::partition::{Partition, Store};
 use crate::reply::{Found, Payload, ReadError, ReplyBody, ScanRecord, TimeLeft, WriteError};
 use crate::request::{KeyRange, Target, TransactionRead};
-use crate::seam::{DeviceError, Op};
+use crate::seam::{Buffers, DeviceError, Op};
 use crate::shard::Shard;
 use crate::transactions::Version;
+
+/// Keys up to this length need no memory of their own while a record is read.
+const INLINE_KEY_BYTES: usize = 32;
 
 /// For whom a record is read.
 #[derive(Debug)]
@@ -30,7 +34,7 @@ pub enum ReadFor {
         /// The partition.
         partition: PartitionId,
         /// The key, to be found in the record.
-        key: Box<[u8]>,
+        key: SmallVec<[u8; INLINE_KEY_BYTES]>,
     },
     /// A conditional write.
     Condition(Box<OwnedWrite>),
@@ -95,6 +99,13 @@ impl Reads {
         self.queued_bytes -=
             taken.iter().map(|(why, location)| bytes_to_count(why, *location)).sum::<usize>();
         taken
+    }
+
+    /// The record of a read under way, and its bytes so far.
+    pub fn under_way<'b>(&self, slot: usize, buffers: &'b dyn Buffers) -> Option<(Location, &'b [u8])> {
+        let read = self.slots[slot].as_ref()?;
+        let start = (read.location.offset() - read.from) as usize;
+        Some((read.location, &buffers.bytes(read.buffer)[start..start + read.location.len() as usize]))
     }
 
     fn push_back(&mut self, why: ReadFor, location: Location) {
@@ -207,7 +218,7 @@ impl Shard {
         if !self.reads.has_room(location, &self.config) {
             return Err(ReadError::Busy);
         }
-        let why = ReadFor::Get { id, partition: target.partition, key: key.into() };
+        let why = ReadFor::Get { id, partition: target.partition, key: SmallVec::from_slice(key) };
         self.start_read(why, location, io);
         Ok(None)
     }
@@ -367,7 +378,7 @@ impl Shard {
         }
         match read.why {
             ReadFor::Get { id, partition, key } => {
-                let quarantine = self.catalog.get(partition).and_then(|p| p.quarantine);
+                let quarantine = self.catalog.quarantine_of(partition);
                 let outcome = outcome.and_then(|record| {
                     let right = record.partition == partition && *record.key == *key;
                     let Record { expires, .. } = record;
@@ -382,7 +393,7 @@ impl Shard {
             }
             ReadFor::Condition(write) => {
                 let (partition, key) = write.place();
-                let quarantine = self.catalog.get(partition).and_then(|p| p.quarantine);
+                let quarantine = self.catalog.quarantine_of(partition);
                 let outcome = outcome.and_then(|record| {
                     let right = record.partition == partition && record.key == key;
                     trusted(right, quarantine, record.seq, at).map(|_| ())

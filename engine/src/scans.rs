@@ -230,7 +230,7 @@ impl Shard {
         let Some(job) = self.reads.scans.jobs[slot].as_mut() else { return };
         job.reading -= 1;
         let (key, location) = &job.entries[entry];
-        let quarantine = self.catalog.get(job.partition).and_then(|p| p.quarantine);
+        let quarantine = self.catalog.quarantine_of(job.partition);
         match outcome {
             Ok(record) if record.key == *key && !is_quarantined(quarantine, record.seq) => {
                 job.records[entry] = Some(record);

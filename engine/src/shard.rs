@@ -174,6 +174,7 @@ impl Shard {
         let mut io = Io { now, outbox, buffers };
         self.has_more = false;
         self.clock.advance(now.wall_ns);
+        self.touch_completed(&inbox.completions, io.buffers);
         for completion in inbox.completions.drain(..) {
             self.complete(completion, &mut io);
         }

@@ -1,6 +1,5 @@
 //! Bounded mailboxes: how shards and the control thread leave work for a shard, whether it sleeps or not.
 
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,21 +20,33 @@ pub const MAILBOX_CAPACITY: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId(pub u64);
 
+/// Partition ids of a [`ShardPage`].
+const PAGE_PARTITIONS: usize = 256;
+
+/// The shards of the partitions with consecutive ids, where there are such partitions.
+type ShardPage = [Option<ShardId>; PAGE_PARTITIONS];
+
 /// The partition map as a node's threads use it.
 #[derive(Debug)]
 pub struct NodeMap {
     /// As clients see it.
     pub published: PublishedMap,
-    shards: HashMap<wire::PartitionId, ShardId, ahash::RandomState>,
+    /// By the partition id's upper bits, then by its lower: looked at for every request.
+    shards: Vec<Option<Box<ShardPage>>>,
 }
 
 impl NodeMap {
     /// Makes the short way from a partition to its shard.
     pub fn new(published: PublishedMap) -> NodeMap {
-        let partitions = published.map.tables().iter().flat_map(|table| table.partitions());
-        // Fixed seeds: the node itself gives the ids, so nobody can choose them to collide.
-        let mut shards = HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4));
-        shards.extend(partitions.map(|partition| (partition.id, ShardId(partition.shard.0))));
+        let mut shards: Vec<Option<Box<ShardPage>>> = Vec::new();
+        for partition in published.map.tables().iter().flat_map(|table| table.partitions()) {
+            let (page, place) = page_of(partition.id);
+            if shards.len() <= page {
+                shards.resize_with(page + 1, || None);
+            }
+            let page = shards[page].get_or_insert_with(|| Box::new([None; PAGE_PARTITIONS]));
+            page[place] = Some(ShardId(partition.shard.0));
+        }
         NodeMap { published, shards }
     }
 
@@ -51,8 +62,13 @@ impl NodeMap {
 
     /// The shard that a partition lives in.
     pub fn shard_of(&self, partition: wire::PartitionId) -> Option<ShardId> {
-        self.shards.get(&partition).copied()
+        let (page, place) = page_of(partition);
+        self.shards.get(page)?.as_ref()?[place]
     }
+}
+
+fn page_of(partition: wire::PartitionId) -> (usize, usize) {
+    (partition.0 as usize / PAGE_PARTITIONS, partition.0 as usize % PAGE_PARTITIONS)
 }
 
 /// A transaction that a connection has begun.

@@ -98,6 +98,8 @@ pub struct Reactor {
     received: Vec<(SocketId, Chunk)>,
     mailed: Vec<(RequestId, Frame<'static>)>,
     commands: Vec<Request<'static>>,
+    /// Empty: the memory of the last turn's frames.
+    frames: Vec<(RequestId, Frame<'static>)>,
     completions: Vec<Completion>,
     outbox: Outbox,
     answers: Vec<(RequestId, Answer)>,
@@ -134,6 +136,7 @@ impl Reactor {
             received: Vec::new(),
             mailed: Vec::new(),
             commands: Vec::new(),
+            frames: Vec::new(),
             completions: Vec::new(),
             outbox: Outbox::default(),
             answers: Vec::new(),
@@ -189,7 +192,6 @@ impl Reactor {
     /// Frames to requests, one step of the shard, operations to the ring, answers to who asked.
     fn step(&mut self, now: Now) {
         let mut received = std::mem::take(&mut self.received);
-        let mailed = std::mem::take(&mut self.mailed);
         let unwanted = self.unwanted();
         {
             let short_of_buffers = sockets::is_short_of_buffers(self.ring.slab());
@@ -207,19 +209,22 @@ impl Reactor {
                 refusing: self.refusing,
                 short_of_buffers,
                 now_ns: now.monotonic_ns,
-                frames: Vec::new(),
+                frames: emptied(std::mem::take(&mut self.frames)),
             };
             for (socket, chunk) in &received {
                 intake.chunk(*socket, chunks.bytes(chunk));
             }
             let mut frames = intake.frames;
-            frames.extend(mailed);
+            #[expect(clippy::extend_with_drain, reason = "append takes items of one lifetime alone")]
+            frames.extend(self.mailed.drain(..));
             let mut requests: Vec<Request<'_>> = std::mem::take(&mut self.commands);
             let control = &self.config.control;
             intake::ask(&frames, control, self.config.shard, &mut requests, &mut self.answers);
             let mut inbox = Inbox { requests, completions: std::mem::take(&mut self.completions), unwanted };
             self.engine.step(now, &mut inbox, &mut self.outbox, &mut EngineBuffers(slab));
             self.completions = inbox.completions;
+            self.commands = emptied(inbox.requests);
+            self.frames = emptied(frames);
             assert!(self.completions.is_empty(), "a step takes all completions");
         }
         for (_, chunk) in received.drain(..) {
@@ -445,5 +450,29 @@ impl Clock {
     fn now(&self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Now { monotonic_ns: self.monotonic_ns(), wall_ns: wall.as_nanos() as u64 }
+    }
+}
+
+/// An empty vector with the memory of another, whose items lived for another time. (An item that is never made needs
+/// no conversion, and the standard library collects in place where sizes are the same.)
+fn emptied<A, B>(mut vec: Vec<A>) -> Vec<B> {
+    const { assert!(size_of::<A>() == size_of::<B>() && align_of::<A>() == align_of::<B>()) };
+    vec.clear();
+    vec.into_iter().map(|_| unreachable!("it was emptied")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emptied_vector_keeps_its_memory() {
+        let text = String::from("borrowed");
+        let mut borrowed: Vec<&str> = Vec::with_capacity(100);
+        borrowed.push(&text);
+        let memory = borrowed.as_ptr().cast::<u8>();
+        let emptied: Vec<&'static str> = emptied(borrowed);
+        assert!(emptied.is_empty());
+        assert_eq!((emptied.capacity(), emptied.as_ptr().cast::<u8>()), (100, memory));
     }
 }
