@@ -16,6 +16,7 @@ use crate::partition::{bounds, is_void};
 use crate::reply::TimeLeft;
 use crate::request::{KeyRange, Ttl};
 use crate::shard::Shard;
+use crate::transactions::history::Write;
 
 /// Most records that expire in one step, so that no step is long.
 const EXPIRIES_PER_STEP: usize = 256;
@@ -152,6 +153,14 @@ impl Expiries {
         due.filter(|(_, key)| std::ops::RangeBounds::<[u8]>::contains(&range, &**key)).count() as u64
     }
 
+    /// The keys whose records expire after one time and until another.
+    pub fn due_between(&self, after: WallMs, until: WallMs) -> impl Iterator<Item = &[u8]> {
+        // The empty key comes before all others of a time.
+        let from = (WallMs(after.0.saturating_add(1)), Arc::from(&[][..]));
+        let due = self.by_time.range(from..).take_while(move |(at, _)| *at <= until);
+        due.map(|(_, key)| &**key)
+    }
+
     /// The first one, if it is due.
     pub fn first_due(&self, now: WallMs) -> Option<Arc<[u8]>> {
         self.by_time.first().filter(|(at, _)| *at <= now).map(|(_, key)| key.clone())
@@ -183,7 +192,7 @@ impl Shard {
     pub(crate) fn expire(&mut self, partition: PartitionId, key: &[u8]) {
         let now = self.clock.now();
         let Shard { catalog, space, cache, transactions, .. } = self;
-        transactions.before_change(catalog, space, partition, key);
+        transactions.before_change(catalog, space, (partition, key), Write::Delete);
         Effects { catalog, space, cache, now }.expired(partition, key);
         self.stats.expired += 1;
         self.space_may_have_changed();

@@ -53,8 +53,8 @@ id!(
     DriveOffset(u64)
 );
 id!(
-    /// An open transaction of a shard. Never reused until the shard is opened again.
-    TransactionId(u64)
+    /// Whose a transaction is: the caller's name for a connection. Only requests of its owner find it.
+    OwnerId(u64)
 );
 id!(
     /// The caller's name for a request; comes back in its reply. Unique among requests in flight.
@@ -122,4 +122,13 @@ impl fmt::Display for Seq {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.wall_ns, self.counter, self.node)
     }
+}
+
+/// An open transaction of a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransactionId {
+    /// Whose it is.
+    pub owner: OwnerId,
+    /// Its number, never used again until the shard is opened anew.
+    pub number: u64,
 }

@@ -55,8 +55,8 @@ pub use config::ShardConfig;
 pub use format::drive_header::{DRIVE_HEADER_BYTES, DriveHeaderError, DriveIdentity, read_drive_header};
 pub use geometry::{Geometry, GeometryError, MAX_SHARDS, MIN_SEGMENTS, format_drive};
 pub use ids::{
-    BufferId, DriveOffset, Epoch, FrameNumber, Generation, NodeId, PartitionId, RequestId, SegmentId, Seq,
-    ShardId, TableId, Token, TransactionId, WallMs,
+    BufferId, DriveOffset, Epoch, FrameNumber, Generation, NodeId, OwnerId, PartitionId, RequestId,
+    SegmentId, Seq, ShardId, TableId, Token, TransactionId, WallMs,
 };
 pub use location::Location;
 pub use reply::*;

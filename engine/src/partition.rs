@@ -115,6 +115,11 @@ impl Partition {
         self.expiries.as_ref().map_or(0, |expiries| expiries.due_in(range, now))
     }
 
+    /// The keys whose records have become due after one time and until another, and are not taken out yet.
+    pub fn due_between(&self, after: WallMs, until: WallMs) -> impl Iterator<Item = &[u8]> {
+        self.expiries.iter().flat_map(move |expiries| expiries.due_between(after, until))
+    }
+
     /// Records in it.
     pub fn records(&self) -> u64 {
         match &self.store {

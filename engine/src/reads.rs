@@ -268,7 +268,7 @@ impl Shard {
     }
 
     /// Whether a key has a record now whose time was not over then.
-    fn has_now(&self, partition: &Partition, key: &[u8], then: WallMs) -> bool {
+    pub(crate) fn has_now(&self, partition: &Partition, key: &[u8], then: WallMs) -> bool {
         let is_stored = match &partition.store {
             Store::Memory(memory) => memory.get(key).is_some(),
             Store::Durable(_) => self.catalog.locate(partition.spec.id, key).is_some(),

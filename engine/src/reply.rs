@@ -35,7 +35,7 @@ pub enum ReplyBody {
     Catalog(Result<(), CatalogError>),
     /// To `Begin`.
     Begin(Result<TransactionId, BeginError>),
-    /// To `Rollback`.
+    /// To `Rollback` and `EndTransactions`.
     Rollback,
     /// To `ListTables`.
     Tables(Vec<(TableSpec, Vec<PartitionInfo>)>),

@@ -1,6 +1,6 @@
 //! What can be asked of a shard, as plain data that borrows the caller's bytes.
 
-use crate::ids::{Epoch, PartitionId, RequestId, Seq, TableId, TransactionId};
+use crate::ids::{Epoch, OwnerId, PartitionId, RequestId, Seq, TableId, TransactionId};
 
 /// One request for a partition (or, for the catalog's, for the shard).
 #[derive(Debug, Clone)]
@@ -102,6 +102,8 @@ pub enum RequestBody<'a> {
     Begin {
         /// Which partition.
         target: Target,
+        /// Whose it is: nobody else's requests find it.
+        owner: OwnerId,
         /// It will write nothing: what it reads is not remembered, and it never conflicts.
         read_only: bool,
         /// How long it may live, in milliseconds, at most `MAX_TRANSACTION_MS`; 0 for
@@ -133,6 +135,11 @@ pub enum RequestBody<'a> {
         target: Target,
         /// The transaction.
         transaction: TransactionId,
+    },
+    /// End all transactions of an owner, which is gone.
+    EndTransactions {
+        /// Whose.
+        owner: OwnerId,
     },
     /// Make a table and the partitions of it that live in this shard, atomically.
     CreateTable {

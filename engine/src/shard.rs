@@ -232,13 +232,14 @@ impl Shard {
                 self.scan(request.id, target, &wish, None, io);
             }
             RequestBody::Count { target, range } => self.count(request.id, target, range, None, io),
-            RequestBody::Begin { target, read_only, lifetime_ms } => {
-                self.begin(request.id, target, *read_only, *lifetime_ms, io);
+            RequestBody::Begin { target, owner, read_only, lifetime_ms } => {
+                self.begin(request.id, target, *owner, (*read_only, *lifetime_ms), io);
             }
             RequestBody::Within { target, transaction, read } => {
                 self.read_within(request.id, target, *transaction, read, io);
             }
             RequestBody::Rollback { transaction, .. } => self.rollback(request.id, *transaction, io),
+            RequestBody::EndTransactions { owner } => self.end_transactions_of(request.id, *owner, io),
             RequestBody::TimeToLive { target, key } => {
                 let result = self.time_to_live(target, key);
                 self.note_read_error(result.as_ref().err());
@@ -408,7 +409,7 @@ fn busy(body: &RequestBody<'_>) -> ReplyBody {
         | RequestBody::Commit { .. }
         | RequestBody::Batch { .. } => ReplyBody::Write(Err(WriteError::Busy)),
         RequestBody::Begin { .. } => ReplyBody::Begin(Err(BeginError::Busy)),
-        RequestBody::Rollback { .. } => ReplyBody::Rollback,
+        RequestBody::Rollback { .. } | RequestBody::EndTransactions { .. } => ReplyBody::Rollback,
         RequestBody::ListTables => ReplyBody::Tables(Vec::new()),
         RequestBody::Stats => ReplyBody::Stats(Box::default()),
         RequestBody::Checkpoint => ReplyBody::Checkpoint(Err(CheckpointError::NoSpace)),

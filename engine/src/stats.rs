@@ -69,7 +69,7 @@ pub struct ShardStats {
     pub transactions_committed: u64,
     /// Commits refused because something that the transaction had read was changed.
     pub transaction_conflicts: u64,
-    /// Transactions rolled back by their clients.
+    /// Transactions rolled back by their clients, or ended with their connections.
     pub transactions_rolled_back: u64,
     /// Transactions ended by the shard: too old, too large, or their partition dropped.
     pub transactions_ended: u64,

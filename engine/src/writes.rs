@@ -20,6 +20,7 @@ use crate::request::{BatchWrite, Condition, RequestBody, Target, Ttl};
 use crate::shard::Shard;
 use crate::space::Claim;
 use crate::transactions::Commit;
+use crate::transactions::history::Write;
 
 /// Memory that a new key is taken to cost in the index, beside its own bytes.
 const INDEX_ENTRY_ESTIMATE_BYTES: u64 = 24;
@@ -312,7 +313,7 @@ impl Shard {
             let value = value.unwrap_or_default();
             let partition = write.target.partition;
             log.append(&Record { kind, seq, partition, key, value, expires }, io);
-            transactions.appended(partition, key, log.last_number());
+            transactions.appended(partition, key, log.last_number(), write_of(one));
         }
         let records = write.writes.len() as u32;
         let user_bytes = |one| parts(one).0.len() + parts(one).1.map_or(0, <[u8]>::len);
@@ -366,7 +367,8 @@ impl Shard {
             return io.reply(write.id, ReplyBody::Write(Err(error)));
         }
         for one in write.writes {
-            transactions.before_change(catalog, space, write.target.partition, parts(one).0);
+            let place = (write.target.partition, parts(one).0);
+            transactions.before_change(catalog, space, place, write_of(one));
         }
         let Some(partition) = catalog.get_mut(write.target.partition) else { return };
         let Store::Memory(memory) = &mut partition.store else { return };
@@ -432,7 +434,9 @@ impl Shard {
         let Shard { catalog, space, cache, log, transactions, .. } = self;
         let mut effects = Effects { catalog, space, cache, now };
         frame.builder.for_each_record(&*io.buffers, |record, location| {
-            transactions.before_change(effects.catalog, effects.space, record.partition, record.key);
+            let place = (record.partition, record.key);
+            let write = if record.kind == RecordKind::Put { Write::Put } else { Write::Delete };
+            transactions.before_change(effects.catalog, effects.space, place, write);
             transactions.applied(record.partition, record.key, number);
             existed.push(effects.user(&record, location));
             if log.applied(number, &record) {
@@ -521,6 +525,13 @@ pub(crate) fn parts<'a>(write: &BatchWrite<'a>) -> (&'a [u8], Option<&'a [u8]>) 
     match *write {
         BatchWrite::Put { key, value } => (key, Some(value)),
         BatchWrite::Delete { key } => (key, None),
+    }
+}
+
+fn write_of(write: &BatchWrite<'_>) -> Write {
+    match write {
+        BatchWrite::Put { .. } => Write::Put,
+        BatchWrite::Delete { .. } => Write::Delete,
     }
 }
 

@@ -8,8 +8,8 @@ mod support;
 use std::collections::BTreeMap;
 
 use lode_engine::{
-    BatchWrite, Condition, Geometry, KeyRange, ReadError, Reply, ReplyBody, Request, RequestBody, RequestId,
-    ScanWish, Seq, StoreKind, TransactionId, TransactionRead, Ttl, WriteError,
+    BatchWrite, Condition, Geometry, KeyRange, OwnerId, ReadError, Reply, ReplyBody, Request, RequestBody,
+    RequestId, ScanWish, Seq, StoreKind, TransactionId, TransactionRead, Ttl, WriteError,
 };
 use support::Sim;
 use support::ask::target;
@@ -163,7 +163,10 @@ fn body(partition: u32, transaction: Option<TransactionId>, doing: &Doing) -> Re
     let target = target(partition);
     let within = |read| RequestBody::Within { target, transaction: transaction.expect("it began"), read };
     match doing {
-        Doing::Begin { read_only } => RequestBody::Begin { target, read_only: *read_only, lifetime_ms: 0 },
+        Doing::Begin { read_only } => {
+            let (owner, read_only) = (OwnerId(1), *read_only);
+            RequestBody::Begin { target, owner, read_only, lifetime_ms: 0 }
+        }
         Doing::Read(Read::Get(key)) => within(TransactionRead::Get { key }),
         Doing::Read(Read::Count { start, end }) => {
             within(TransactionRead::Count { range: as_range(start, end.as_ref()) })

@@ -7,8 +7,8 @@ use lode_engine::limits::{
     MAX_PARTITION_TRANSACTIONS, MAX_READ_SET_BYTES, MAX_TRANSACTION_MS, MAX_TRANSACTIONS,
 };
 use lode_engine::{
-    BatchWrite, BeginError, Geometry, KeyRange, ReadError, Request, RequestBody, ScanWish, StoreKind,
-    TransactionId, WriteError,
+    BatchWrite, BeginError, Condition, Geometry, KeyRange, OwnerId, ReadError, ReplyBody, Request,
+    RequestBody, ScanWish, StoreKind, TransactionId, TransactionRead, Ttl, WriteError,
 };
 use support::Sim;
 use support::ask::target;
@@ -237,6 +237,33 @@ fn a_transaction_ends_when_its_time_is_over_and_not_before() {
 }
 
 #[test]
+fn a_transaction_is_its_owners_alone_and_ends_with_it() {
+    for partition in [1, 2] {
+        let mut sim = sim(12);
+        let mine = sim.begin_as(7, partition, false, 0).unwrap();
+        let other = sim.begin_as(8, partition, false, 0).unwrap();
+        assert_ne!(mine.number, other.number);
+        let foreign = TransactionId { owner: OwnerId(8), ..mine };
+        assert_eq!(sim.get_in(partition, foreign, b"k"), Err(ReadError::TransactionEnded));
+        assert_eq!(sim.scan_in(partition, foreign, ALL).map(drop), Err(ReadError::TransactionEnded));
+        assert_eq!(sim.count_in(partition, foreign, KeyRange::default()), Err(ReadError::TransactionEnded));
+        assert_eq!(sim.commit(partition, foreign, put(b"k", b"v")), Err(WriteError::TransactionEnded));
+        sim.rollback(partition, foreign);
+        assert_eq!(sim.get_in(partition, mine, b"k"), Ok(None), "nobody else can end it");
+        let second = sim.begin_as(7, partition, true, 0).unwrap();
+        sim.end_transactions(9);
+        assert_eq!(sim.shard.stats().transactions_open, 3);
+        sim.end_transactions(7);
+        for ended in [mine, second] {
+            assert_eq!(sim.get_in(partition, ended, b"k"), Err(ReadError::TransactionEnded));
+        }
+        assert_eq!(sim.get_in(partition, other, b"k"), Ok(None), "others go on");
+        let stats = sim.shard.stats();
+        assert_eq!((stats.transactions_open, stats.transactions_rolled_back), (1, 2));
+    }
+}
+
+#[test]
 fn so_many_transactions_are_open_and_no_more() {
     let mut sim = sim(8);
     let partitions: Vec<u32> =
@@ -311,6 +338,86 @@ fn records_expire_for_no_snapshot_and_conflict_for_who_saw_them() {
         let after = sim.begin(partition, false).unwrap();
         assert_eq!(sim.count_in(partition, after, KeyRange::default()), Ok(0));
         assert!(sim.commit(partition, after, put(b"x", b"1")).is_ok());
+    }
+}
+
+#[test]
+fn what_was_not_there_and_is_not_there_was_not_changed() {
+    for partition in [1, 2] {
+        let mut sim = sim(13);
+        sim.put(partition, b"here", b"v").unwrap();
+        sim.put_ttl(partition, b"over", b"v", 100).unwrap();
+        sim.wall_ns += 200 * NS_PER_MS;
+        for by_count in [false, true] {
+            let look = |sim: &mut Sim| {
+                let transaction = sim.begin(partition, false).unwrap();
+                match by_count {
+                    true => assert_eq!(sim.count_in(partition, transaction, KeyRange::default()), Ok(1)),
+                    false => [&b"none"[..], b"over"].iter().for_each(|key| {
+                        assert_eq!(sim.get_in(partition, transaction, key), Ok(None));
+                    }),
+                }
+                transaction
+            };
+            // The record whose time was over before is taken out; others are deleted that were never there, or
+            // that came and went.
+            let transaction = look(&mut sim);
+            sim.poke();
+            sim.delete(partition, b"none").unwrap();
+            sim.put(partition, b"none", b"v").unwrap();
+            sim.delete(partition, b"none").unwrap();
+            assert_eq!(sim.commit(partition, transaction, Vec::new()).map(drop), Ok(()));
+            let transaction = look(&mut sim);
+            sim.delete(partition, b"none").unwrap();
+            sim.put(partition, b"over", b"v").unwrap();
+            sim.delete(partition, b"over").unwrap();
+            assert!(sim.commit(partition, transaction, put(b"here", b"w")).is_ok());
+            // What is written again is changed, though it be the same.
+            let transaction = look(&mut sim);
+            sim.put(partition, b"over", b"v").unwrap();
+            assert_eq!(sim.commit(partition, transaction, put(b"here", b"w")), conflict(b"over"));
+            sim.delete(partition, b"over").unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_delete_of_nothing_that_is_on_its_way_is_no_conflict_and_a_put_is() {
+    for (put_comes_last, writes_come_first, by_count) in (0..8).map(|i| (i & 1 > 0, i & 2 > 0, i & 4 > 0)) {
+        let mut sim = sim(14);
+        let transaction = TransactionId { owner: OwnerId(0), number: 1 };
+        let (target, condition, ttl) = (target(1), Condition::Always, Ttl::Table);
+        let mut writes = vec![
+            RequestBody::Put { target, key: b"none", value: b"v", condition, ttl },
+            RequestBody::Delete { target, key: b"none", condition },
+        ];
+        if put_comes_last {
+            writes.reverse();
+        }
+        let read = match by_count {
+            true => TransactionRead::Count { range: KeyRange::default() },
+            false => TransactionRead::Get { key: b"none" },
+        };
+        let mut looks = vec![
+            RequestBody::Begin { target, owner: transaction.owner, read_only: false, lifetime_ms: 0 },
+            RequestBody::Within { target, transaction, read },
+        ];
+        // All in one step: nothing of it is on the drive when the commit comes. What was written before the
+        // begin is in a frame that the transaction's history does not know.
+        let first = if writes_come_first { &mut writes } else { &mut looks };
+        let mut bodies = std::mem::take(first);
+        bodies.append(&mut looks);
+        bodies.append(&mut writes);
+        bodies.push(RequestBody::Commit { target, transaction, writes: put(b"here", b"w") });
+        let mut requests: Vec<_> =
+            bodies.into_iter().map(|body| Request { id: sim.next_id(), body }).collect();
+        let commit = requests[4].id;
+        sim.step(&mut requests);
+        let ReplyBody::Write(committed) = sim.reply_to(commit) else { panic!("the answer of a commit") };
+        match put_comes_last {
+            true => assert_eq!(committed, conflict(b"none")),
+            false => assert!(committed.is_ok(), "{writes_come_first} {by_count} {committed:?}"),
+        }
     }
 }
 

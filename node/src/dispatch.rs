@@ -5,9 +5,9 @@
 
 use lode_engine::limits::MAX_SCAN_BYTES;
 use lode_engine::{
-    BatchWrite, BeginError, CatalogError, Change, CheckpointError, Condition, Epoch, KeyRange, PartitionId,
-    Payload, ReadError, ReplyBody, RequestBody, ScanPage, ScanWish, Seq, Target, TimeLeft, TransactionId,
-    TransactionRead, Ttl, WriteError, Written,
+    BatchWrite, BeginError, CatalogError, Change, CheckpointError, Condition, Epoch, KeyRange, OwnerId,
+    PartitionId, Payload, ReadError, ReplyBody, RequestBody, ScanPage, ScanWish, Seq, Target, TimeLeft,
+    TransactionId, TransactionRead, Ttl, WriteError, Written,
 };
 use lode_net::wire;
 use lode_net::wire::opcode::{flags, reply_flags};
@@ -53,15 +53,15 @@ pub struct Asked {
     pub opcode: u8,
     /// Its flags.
     pub flags: u8,
-    /// Its partition, if it has one.
-    pub partition: wire::PartitionId,
+    /// Whose its transactions are.
+    pub owner: OwnerId,
 }
 
 impl Asked {
     /// Of a request's header.
-    pub fn of(header: &RequestHeader) -> Asked {
-        let RequestHeader { request_id, opcode, flags, partition, .. } = *header;
-        Asked { request_id, opcode, flags, partition }
+    pub fn of(header: &RequestHeader, owner: OwnerId) -> Asked {
+        let RequestHeader { request_id, opcode, flags, .. } = *header;
+        Asked { request_id, opcode, flags, owner }
     }
 
     /// The head of an answer with this status.
@@ -119,8 +119,9 @@ pub enum AnswerBody {
     },
 }
 
-/// What a decoded request asks of whom.
-pub fn question<'a>(view: RequestView<'a>) -> Question<'a> {
+/// What a decoded request asks of whom. A transaction that it names is its `owner`'s.
+pub fn question<'a>(view: RequestView<'a>, owner: OwnerId) -> Question<'a> {
+    let named = |transaction: wire::TransactionId| TransactionId { owner, number: transaction.0 };
     Question::Shard(match view {
         RequestView::Get { target, key } => RequestBody::Get { target: to_target(target), key },
         RequestView::Put { target, key, value, condition, ttl } => {
@@ -152,19 +153,18 @@ pub fn question<'a>(view: RequestView<'a>) -> Question<'a> {
             keys_only: scan.keys_only,
         },
         RequestView::Begin { target, read_only, lifetime_ms } => {
-            RequestBody::Begin { target: to_target(target), read_only, lifetime_ms }
+            RequestBody::Begin { target: to_target(target), owner, read_only, lifetime_ms }
         }
         RequestView::Commit { target, transaction, batch } => {
             let writes = batch.writes().map(to_batch_write).collect();
-            let transaction = TransactionId(transaction.0);
-            RequestBody::Commit { target: to_target(target), transaction, writes }
+            RequestBody::Commit { target: to_target(target), transaction: named(transaction), writes }
         }
         RequestView::Rollback { target, transaction } => {
-            RequestBody::Rollback { target: to_target(target), transaction: TransactionId(transaction.0) }
+            RequestBody::Rollback { target: to_target(target), transaction: named(transaction) }
         }
         RequestView::Within { target, transaction, read } => RequestBody::Within {
             target: to_target(target),
-            transaction: TransactionId(transaction.0),
+            transaction: named(transaction),
             read: to_read(read),
         },
         RequestView::Min { target } => one_record(target, false),
@@ -216,7 +216,7 @@ pub fn answer(asked: Asked, body: ReplyBody) -> Answer {
             read_error_answer(asked, &error)
         }
         ReplyBody::Begin(Ok(id)) => {
-            Answer { head: ReplyHead { aux: id.0, ..asked.head(Status::Ok) }, body: AnswerBody::Empty }
+            Answer { head: ReplyHead { aux: id.number, ..asked.head(Status::Ok) }, body: AnswerBody::Empty }
         }
         ReplyBody::Begin(Err(error)) => begin_error_answer(asked, &error),
         ReplyBody::Rollback => asked.plain(Status::Ok),
@@ -448,12 +448,7 @@ mod tests {
     const TARGET: wire::Target = wire::Target { partition: wire::PartitionId(7), epoch: wire::Epoch(3) };
 
     fn asked(opcode: Opcode) -> Asked {
-        Asked {
-            request_id: wire::RequestId(9),
-            opcode: opcode as u8,
-            flags: 0,
-            partition: wire::PartitionId(7),
-        }
+        Asked { request_id: wire::RequestId(9), opcode: opcode as u8, flags: 0, owner: OwnerId(1) }
     }
 
     #[test]
@@ -462,7 +457,9 @@ mod tests {
         let condition = wire::Condition::IfSeq(seq);
         let ttl = wire::Ttl::After { ttl_ms: 9 };
         let put = RequestView::Put { target: TARGET, key: b"k", value: b"v", condition, ttl };
-        let Question::Shard(RequestBody::Put { target, key, value, condition, ttl }) = question(put) else {
+        let Question::Shard(RequestBody::Put { target, key, value, condition, ttl }) =
+            question(put, OwnerId(1))
+        else {
             panic!("a put is a shard's")
         };
         assert_eq!(
@@ -476,7 +473,7 @@ mod tests {
     #[test]
     fn max_is_a_reverse_scan_of_one_and_answers_not_found_where_there_is_none() {
         let Question::Shard(RequestBody::Scan { reverse, limit, keys_only, .. }) =
-            question(RequestView::Max { target: TARGET })
+            question(RequestView::Max { target: TARGET }, OwnerId(1))
         else {
             panic!("a scan")
         };

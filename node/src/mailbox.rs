@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
-use lode_engine::{RequestBody, RequestId, ShardId};
+use lode_engine::{OwnerId, RequestBody, RequestId, ShardId};
 use lode_net::ring::Waker;
 use lode_net::wire;
 use lode_net::wire::server::NodeInfo;
@@ -71,15 +71,6 @@ fn page_of(partition: wire::PartitionId) -> (usize, usize) {
     (partition.0 as usize / PAGE_PARTITIONS, partition.0 as usize % PAGE_PARTITIONS)
 }
 
-/// A transaction that a connection has begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OpenTransaction {
-    /// Its partition.
-    pub partition: wire::PartitionId,
-    /// Its id on the partition's shard.
-    pub id: wire::TransactionId,
-}
-
 /// A piece of mail for a shard.
 #[derive(Debug)]
 pub enum Mail {
@@ -89,6 +80,8 @@ pub enum Mail {
         origin: ShardId,
         /// That shard's name for it.
         ticket: RequestId,
+        /// Whose its transactions are.
+        owner: OwnerId,
         /// The request.
         frame: Frame<'static>,
     },
@@ -106,8 +99,8 @@ pub enum Mail {
         /// That shard's names for them; some may be answered already, or be other shards'.
         tickets: Vec<RequestId>,
     },
-    /// A transaction whose connection, at another shard, is gone.
-    EndTransaction(OpenTransaction),
+    /// A connection of another shard is gone: its transactions end.
+    EndTransactions(OwnerId),
     /// A question of the control thread.
     Command {
         /// Its name for it.

@@ -8,11 +8,20 @@ use lode_net::client::{
     Client as AsyncClient, ClientOptions, Placement, Store, TableOptions, TransactionError,
     TransactionOptions, TransactionRange,
 };
+use lode_net::wire::{
+    BatchBuilder, BatchWrite, RangeView, ReadView, RequestView, ScanView, Status, TransactionId,
+};
 use lode_tests::node::Home;
+use lode_tests::wire::Wire;
 
 const ACCOUNTS: u64 = 8;
 const STEPS: u64 = 60;
 const READ_ONLY: TransactionOptions = TransactionOptions { read_only: true, lifetime: None };
+
+/// Small: nothing here needs room.
+fn home() -> Home {
+    Home::with(&["--size", "256MiB", "--shards", "2", "--memory", "128MiB"])
+}
 
 fn table(name: &str, store: Store) -> TableOptions {
     let placement = Placement::Range { splits: vec![b"m".to_vec()] };
@@ -38,7 +47,7 @@ fn pairs(records: &[(impl AsRef<[u8]>, impl AsRef<[u8]>)]) -> Vec<(String, Strin
 
 #[test]
 fn a_transaction_sees_one_instant_and_its_own_writes() {
-    let home = Home::new();
+    let home = home();
     let node = home.start();
     for store in [Store::Durable, Store::Memory] {
         let (mut client, mut other) = (node.client(), node.client());
@@ -70,7 +79,7 @@ fn a_transaction_sees_one_instant_and_its_own_writes() {
 
 #[test]
 fn transfers_keep_their_sum_and_readers_always_see_it() {
-    let home = Home::new();
+    let home = home();
     let node = home.start();
     let mut client = node.client();
     for store in [Store::Durable, Store::Memory] {
@@ -125,7 +134,7 @@ fn transfer(client: &mut Client, name: &str, worker: u64) {
 
 #[test]
 fn a_transaction_ends_with_its_connection_its_time_and_its_table() {
-    let home = Home::new();
+    let home = home();
     let node = home.start();
     let mut client = node.client();
     client.create_table(table("t", Store::Durable)).expect("a table");
@@ -157,9 +166,94 @@ fn a_transaction_ends_with_its_connection_its_time_and_its_table() {
     assert_eq!(node.total("transactions_open"), 0);
 }
 
+#[test]
+fn a_transaction_is_its_connections_alone() {
+    let home = home();
+    let node = home.start();
+    node.client().create_table(table("t", Store::Durable)).expect("a table");
+    for key in [&b"a"[..], b"z"] {
+        for at in 0..2 {
+            let (mut wire, mut here, mut there) = (
+                Wire::open_shard(node.addr, at),
+                Wire::open_shard(node.addr, at),
+                Wire::open_shard(node.addr, 1 - at),
+            );
+            let target = wire.map().table("t").unwrap().route(key).unwrap().target;
+            let begun = wire.ask(&RequestView::Begin { target, read_only: false, lifetime_ms: 60_000 });
+            assert_eq!(begun.status(), Status::Ok);
+            let transaction = TransactionId(begun.header.aux);
+            let get = RequestView::Within { target, transaction, read: ReadView::Get { key } };
+            let scan = ScanView {
+                range: RangeView::default(),
+                reverse: false,
+                keys_only: false,
+                ttls: false,
+                limit: 1,
+                byte_budget: 1,
+            };
+            let scan = RequestView::Within { target, transaction, read: ReadView::Scan(scan) };
+            let range = RangeView::default();
+            let count = RequestView::Within { target, transaction, read: ReadView::Count { range } };
+            let mut writes = BatchBuilder::new();
+            writes.push(BatchWrite::Put { key, value: b"v" });
+            let commit = RequestView::Commit { target, transaction, batch: writes.view() };
+            let rollback = RequestView::Rollback { target, transaction };
+            for foreign in [&mut here, &mut there] {
+                for request in [&get, &scan, &count, &commit] {
+                    assert_eq!(foreign.ask(request).status(), Status::TransactionEnded, "{request:?}");
+                }
+                assert_eq!(foreign.ask(&rollback).status(), Status::Ok, "as of one that has ended");
+            }
+            assert_eq!(wire.ask(&get).status(), Status::NotFound, "it goes on");
+            assert_eq!(wire.ask(&commit).status(), Status::Ok);
+            assert_eq!(node.client().delete("t", key).map(|deleted| deleted.existed), Ok(true));
+        }
+    }
+    // Of many that a connection leaves behind, on both shards, none is left; those of others are.
+    let (mut wire, mut other) = (Wire::open_shard(node.addr, 0), Wire::open_shard(node.addr, 0));
+    let begin = |wire: &mut Wire, key: &[u8]| {
+        let target = wire.map().table("t").unwrap().route(key).unwrap().target;
+        let begun = wire.ask(&RequestView::Begin { target, read_only: true, lifetime_ms: 60_000 });
+        assert_eq!(begun.status(), Status::Ok);
+    };
+    begin(&mut other, b"a");
+    begin(&mut other, b"z");
+    for _ in 0..100 {
+        begin(&mut wire, b"a");
+        begin(&mut wire, b"z");
+    }
+    assert_eq!(node.total("transactions_open"), 202);
+    drop(wire);
+    while node.total("transactions_open") > 2 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    thread::sleep(Duration::from_millis(20));
+    assert_eq!((node.total("transactions_open"), node.total("transactions_ended")), (2, 0));
+}
+
+#[tokio::test]
+async fn a_transaction_stays_on_its_connection() {
+    let home = home();
+    let node = home.start();
+    let options = ClientOptions { connections_per_shard: 3, ..ClientOptions::default() };
+    let client = AsyncClient::connect(&node.addr.to_string(), options).await.expect("a node");
+    client.create_table(table("t", Store::Durable)).await.expect("a table");
+    for round in 0..12u8 {
+        let key = if round % 2 == 0 { b"a" } else { b"z" };
+        let mut transaction =
+            client.transaction("t", key, TransactionOptions::default()).await.expect("begins");
+        for _ in 0..4 {
+            client.get("t", key).await.expect("others take their turns meanwhile");
+            transaction.get(key).await.expect("it is found");
+        }
+        transaction.put(key, &[round]).expect("its partition");
+        transaction.commit().await.expect("nobody else writes");
+    }
+}
+
 #[tokio::test]
 async fn the_async_client_retries_what_conflicts() {
-    let home = Home::new();
+    let home = home();
     let node = home.start();
     let client =
         AsyncClient::connect(&node.addr.to_string(), ClientOptions::default()).await.expect("a node");

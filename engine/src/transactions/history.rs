@@ -19,6 +19,15 @@ pub const CHANGE_OVERHEAD_BYTES: usize = 224;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position(u64);
 
+/// What a write leaves of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Write {
+    /// A record.
+    Put,
+    /// Nothing.
+    Delete,
+}
+
 /// What a key had before it was changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Before {
@@ -75,8 +84,8 @@ pub struct History {
     order: VecDeque<(Position, Bytes)>,
     /// How many open transactions see the partition as of each position.
     snapshots: BTreeMap<Position, u32>,
-    /// Keys written to the log and not yet applied, and the last frame that writes them.
-    pending: BTreeMap<Box<[u8]>, FrameNumber>,
+    /// Keys written to the log and not yet applied: the last frame that writes them, and what it leaves.
+    pending: BTreeMap<Box<[u8]>, (FrameNumber, Write)>,
     /// Of frames up to this one the pending keys are not known: they were open before the history began.
     pub known_after: FrameNumber,
     /// Bytes of what the changes hold.
@@ -174,21 +183,24 @@ impl History {
         self.changes.get(key)?.last().map(|(at, _)| *at)
     }
 
-    /// Whether the key was changed since.
-    pub fn has_changed(&self, key: &[u8], since: Position) -> bool {
-        self.last_change(key).is_some_and(|at| at > since)
+    /// The keys of a range that were written since, or are about to be.
+    pub fn written_in<'a>(
+        &'a self,
+        range: &KeyRange<'_>,
+        since: Position,
+    ) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let is_new = move |versions: &Versions| versions.last().is_some_and(|(at, _)| *at > since);
+        let of = (!is_void(range)).then(|| bounds(range));
+        let changes = of.map(|of| self.changes.range::<[u8], _>(of));
+        let pending = of.map(|of| self.pending.range::<[u8], _>(of));
+        let changed = changes.into_iter().flatten().filter(move |(_, versions)| is_new(versions));
+        let pending = pending.into_iter().flatten().map(|(key, _)| &**key);
+        changed.map(|(key, _)| &**key).chain(pending)
     }
 
-    /// The first key of a range that was changed since, or is about to be.
-    pub fn changed_in(&self, range: &KeyRange<'_>, since: Position) -> Option<&[u8]> {
-        if is_void(range) {
-            return None;
-        }
-        let is_new = |versions: &Versions| versions.last().is_some_and(|(at, _)| *at > since);
-        let mut changes = self.changes.range::<[u8], _>(bounds(range));
-        let applied = changes.find(|(_, versions)| is_new(versions)).map(|(key, _)| &**key);
-        let mut pending = self.pending.range::<[u8], _>(bounds(range));
-        applied.or_else(|| pending.next().map(|(key, _)| &**key))
+    /// What the last write of a key that is not applied yet leaves of it, of those that are known.
+    pub fn pending(&self, key: &[u8]) -> Option<Write> {
+        self.pending.get(key).map(|(_, write)| *write)
     }
 
     /// What a key had at a position, if it was changed since.
@@ -210,13 +222,13 @@ impl History {
     }
 
     /// A record of the key was appended to a frame.
-    pub fn appended(&mut self, key: &[u8], frame: FrameNumber) {
-        self.pending.insert(key.into(), frame);
+    pub fn appended(&mut self, key: &[u8], frame: FrameNumber, write: Write) {
+        self.pending.insert(key.into(), (frame, write));
     }
 
     /// A record of the key was applied.
     pub fn applied(&mut self, key: &[u8], frame: FrameNumber) {
-        if self.pending.get(key).is_some_and(|last| *last <= frame) {
+        if self.pending.get(key).is_some_and(|(last, _)| *last <= frame) {
             self.pending.remove(key);
         }
     }
@@ -291,6 +303,10 @@ mod tests {
         Before::Stored { location: Location::new(offset, 64), expires: None }
     }
 
+    fn written<'a>(history: &'a History, range: &KeyRange<'_>, since: Position) -> Vec<&'a [u8]> {
+        history.written_in(range, since).collect()
+    }
+
     fn everything<'a>() -> KeyRange<'a> {
         KeyRange::default()
     }
@@ -310,7 +326,8 @@ mod tests {
         assert_eq!(history.version_at(b"k", first), Some(&at(0)));
         assert_eq!(history.version_at(b"k", second), Some(&at(64)));
         assert_eq!(history.version_at(b"m", first), None);
-        assert_eq!(history.changed_in(&everything(), second), Some(&b"k"[..]));
+        assert_eq!(written(&history, &everything(), second), [b"k", b"l"]);
+        assert_eq!(history.written_in(&KeyRange { start: b"l", end: None }, second).count(), 1);
         history.close(first);
         assert_eq!(history.trim_one().map(|(before, _)| before), Some(at(0)));
         assert_eq!(history.trim_one(), None, "the second still needs the rest");
@@ -324,13 +341,14 @@ mod tests {
     fn what_is_on_its_way_is_known_until_it_is_applied() {
         let mut history = History::new(FrameNumber(0));
         let snapshot = history.open();
-        history.appended(b"k", FrameNumber(1));
-        history.appended(b"k", FrameNumber(2));
+        history.appended(b"k", FrameNumber(1), Write::Put);
+        history.appended(b"k", FrameNumber(2), Write::Delete);
         history.applied(b"k", FrameNumber(1));
-        assert_eq!(history.changed_in(&everything(), snapshot), Some(&b"k"[..]));
-        assert_eq!(history.changed_in(&KeyRange { start: b"l", end: None }, snapshot), None);
+        assert_eq!(history.pending(b"k"), Some(Write::Delete));
+        assert_eq!(written(&history, &everything(), snapshot), [b"k"]);
+        assert_eq!(history.written_in(&KeyRange { start: b"l", end: None }, snapshot).count(), 0);
         history.applied(b"k", FrameNumber(2));
-        assert_eq!(history.changed_in(&everything(), snapshot), None);
+        assert_eq!((written(&history, &everything(), snapshot).len(), history.pending(b"k")), (0, None));
     }
 
     #[test]

@@ -14,15 +14,15 @@ mod read_set;
 mod serve;
 mod view;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::catalog::Catalog;
-use crate::ids::{FrameNumber, PartitionId, TransactionId, WallMs};
+use crate::ids::{FrameNumber, OwnerId, PartitionId, TransactionId, WallMs};
 use crate::limits::{MAX_PARTITION_TRANSACTIONS, MAX_TRANSACTIONS};
 use crate::partition::Store;
 use crate::reply::BeginError;
 use crate::space::Space;
-use history::{Before, History, Position};
+use history::{Before, History, Position, Write};
 use read_set::ReadSet;
 pub(crate) use serve::Commit;
 pub use view::{Version, View};
@@ -44,10 +44,21 @@ pub struct Transaction {
     deadline_ns: u64,
 }
 
+/// A transaction that is to begin.
+#[derive(Debug)]
+struct Begin {
+    partition: PartitionId,
+    owner: OwnerId,
+    read_only: bool,
+    now: WallMs,
+    deadline_ns: u64,
+}
+
 /// The transactions of a shard.
 #[derive(Debug)]
 pub struct Transactions {
-    open: HashMap<TransactionId, Transaction, ahash::RandomState>,
+    /// By owner, so that an owner's end is a walk over its own.
+    open: BTreeMap<TransactionId, Transaction>,
     histories: HashMap<PartitionId, History, ahash::RandomState>,
     /// When each ends at the latest.
     deadlines: BTreeSet<(u64, TransactionId)>,
@@ -57,20 +68,20 @@ pub struct Transactions {
     noted: usize,
     /// Bytes of all histories and read sets.
     bytes: usize,
-    last_id: TransactionId,
+    last_number: u64,
 }
 
 impl Transactions {
     /// None.
     pub fn new() -> Transactions {
         Transactions {
-            open: HashMap::with_hasher(ahash::RandomState::with_seeds(31, 32, 33, 34)),
+            open: BTreeMap::new(),
             histories: HashMap::with_hasher(ahash::RandomState::with_seeds(35, 36, 37, 38)),
             deadlines: BTreeSet::new(),
             trimming: VecDeque::new(),
             noted: 0,
             bytes: 0,
-            last_id: TransactionId(0),
+            last_number: 0,
         }
     }
 
@@ -94,28 +105,22 @@ impl Transactions {
         !self.trimming.is_empty()
     }
 
-    /// One of a partition, if it is open.
+    /// One of a partition, if it is open; its name says whose it is.
     pub fn get(&self, id: TransactionId, partition: PartitionId) -> Option<&Transaction> {
         self.open.get(&id).filter(|transaction| transaction.partition == partition)
     }
 
     /// Begins one. What is written to the log up to frame `known_after` may still be on its way.
-    fn begin(
-        &mut self,
-        partition: PartitionId,
-        read_only: bool,
-        now: WallMs,
-        deadline_ns: u64,
-        known_after: FrameNumber,
-    ) -> Result<TransactionId, BeginError> {
+    fn begin(&mut self, begin: &Begin, known_after: FrameNumber) -> Result<TransactionId, BeginError> {
+        let Begin { partition, owner, read_only, now, deadline_ns } = *begin;
         let in_partition = self.histories.get(&partition).map_or(0, History::open_count);
         if self.open.len() >= MAX_TRANSACTIONS || in_partition >= MAX_PARTITION_TRANSACTIONS {
             return Err(BeginError::TooMany);
         }
         let history = self.histories.entry(partition).or_insert_with(|| History::new(known_after));
         let position = history.open();
-        self.last_id = TransactionId(self.last_id.0 + 1);
-        let id = self.last_id;
+        self.last_number += 1;
+        let id = TransactionId { owner, number: self.last_number };
         let read_set = (!read_only).then(ReadSet::default);
         self.deadlines.insert((deadline_ns, id));
         self.open.insert(id, Transaction { partition, position, now, read_set, deadline_ns });
@@ -137,6 +142,13 @@ impl Transactions {
             self.trimming.push_back(transaction.partition);
         }
         true
+    }
+
+    /// Ends all of an owner. Gives how many.
+    fn end_of(&mut self, owner: OwnerId) -> u64 {
+        let id = |number| TransactionId { owner, number };
+        let ids: Vec<_> = self.open.range(id(0)..=id(u64::MAX)).map(|(id, _)| *id).collect();
+        ids.into_iter().map(|id| u64::from(self.end(id))).sum()
     }
 
     /// Ends those whose time is over. Gives how many.
@@ -167,8 +179,14 @@ impl Transactions {
         oldest.map_or(0, |(_, id)| u64::from(self.end(id)))
     }
 
-    /// A key is about to be changed: remembers what it has for those who do not know of a change yet.
-    pub fn before_change(&mut self, catalog: &Catalog, space: &mut Space, id: PartitionId, key: &[u8]) {
+    /// A key is about to be written or deleted: remembers what it has for those who do not know of a change yet.
+    pub fn before_change(
+        &mut self,
+        catalog: &Catalog,
+        space: &mut Space,
+        (id, key): (PartitionId, &[u8]),
+        write: Write,
+    ) {
         let Some(history) = self.histories.get_mut(&id) else { return };
         let Some(partition) = catalog.get(id).filter(|_| history.wants(key)) else { return };
         let expires = partition.expiry_of(key);
@@ -179,6 +197,10 @@ impl Transactions {
             }
         };
         let before = before.unwrap_or(Before::Absent);
+        if before == Before::Absent && write == Write::Delete {
+            // Nothing becomes nothing.
+            return;
+        }
         if let Some(location) = before.location() {
             space.pin(space.of(location).0);
         }
@@ -187,9 +209,9 @@ impl Transactions {
     }
 
     /// A record of the key was appended to a frame of the log.
-    pub fn appended(&mut self, partition: PartitionId, key: &[u8], frame: FrameNumber) {
+    pub fn appended(&mut self, partition: PartitionId, key: &[u8], frame: FrameNumber, write: Write) {
         if let Some(history) = self.histories.get_mut(&partition) {
-            history.appended(key, frame);
+            history.appended(key, frame, write);
         }
     }
 
@@ -223,15 +245,18 @@ impl Transactions {
         }
     }
 
-    /// What a transaction reads is remembered: `grow` adds to its read set, and says by how many bytes.
-    pub fn saw(&mut self, id: TransactionId, grow: impl FnOnce(&mut ReadSet) -> Option<usize>) -> bool {
+    /// What a transaction reads is remembered: `add` adds to its read set, and says whether there was room.
+    pub fn saw(&mut self, id: TransactionId, add: impl FnOnce(&mut ReadSet) -> bool) -> bool {
         let Some(transaction) = self.open.get_mut(&id) else { return true };
         let Some(read_set) = &mut transaction.read_set else { return true };
-        let Some(bytes) = grow(read_set) else { return false };
-        self.bytes += bytes;
+        let before = read_set.bytes();
+        let has_room = add(read_set);
+        let after = read_set.bytes();
+        self.bytes = self.bytes - before + after;
         let history = self.histories.get_mut(&transaction.partition);
-        history.expect("the partition of an open transaction has a history").read_set_bytes += bytes;
-        true
+        let history = history.expect("the partition of an open transaction has a history");
+        history.read_set_bytes = history.read_set_bytes - before + after;
+        has_room
     }
 
     /// Whether some of what they hold pins segments.

@@ -1,14 +1,15 @@
 //! What a shard does for transactions: begin, commit, roll back, and end those that hold too much.
 
-use super::Transaction;
-use crate::ids::{FrameNumber, RequestId, TransactionId};
+use super::history::{History, Write};
+use super::{Begin, Transaction};
+use crate::ids::{FrameNumber, OwnerId, RequestId, TransactionId};
 use crate::io::Io;
 use crate::limits::{DEFAULT_TRANSACTION_MS, MAX_TRANSACTION_MS};
 use crate::log::AckKind;
 use crate::owned::OwnedWrite;
-use crate::partition::Store;
+use crate::partition::{Partition, Store};
 use crate::reply::{BeginError, ReadError, ReplyBody, WriteError, Written};
-use crate::request::{BatchWrite, Condition, KeyRange, RequestBody, Target, Ttl};
+use crate::request::{BatchWrite, Condition, RequestBody, Target, Ttl};
 use crate::shard::Shard;
 use crate::writes::{Checked, Outcome};
 
@@ -37,11 +38,11 @@ impl Shard {
         &mut self,
         id: RequestId,
         target: &Target,
-        read_only: bool,
-        lifetime_ms: u32,
+        owner: OwnerId,
+        (read_only, lifetime_ms): (bool, u32),
         io: &mut Io<'_>,
     ) {
-        let result = self.begin_now(target, read_only, lifetime_ms, io.now.monotonic_ns);
+        let result = self.begin_now(target, owner, (read_only, lifetime_ms), io.now.monotonic_ns);
         match &result {
             Ok(_) => self.stats.transactions_begun += 1,
             Err(_) => self.stats.refused += 1,
@@ -52,8 +53,8 @@ impl Shard {
     fn begin_now(
         &mut self,
         target: &Target,
-        read_only: bool,
-        lifetime_ms: u32,
+        owner: OwnerId,
+        (read_only, lifetime_ms): (bool, u32),
         now_ns: u64,
     ) -> Result<TransactionId, BeginError> {
         self.target(target).map_err(|error| match error {
@@ -65,13 +66,19 @@ impl Shard {
             return Err(BeginError::Lifetime { lifetime_ms });
         }
         let deadline_ns = now_ns + u64::from(lifetime_ms) * NS_PER_MS;
-        let (now, known_after) = (self.clock.now(), self.log.last_number());
-        self.transactions.begin(target.partition, read_only, now, deadline_ns, known_after)
+        let begin =
+            Begin { partition: target.partition, owner, read_only, now: self.clock.now(), deadline_ns };
+        self.transactions.begin(&begin, self.log.last_number())
     }
 
     pub(crate) fn rollback(&mut self, id: RequestId, transaction: TransactionId, io: &mut Io<'_>) {
         // One that has ended already is no error: nothing is left of it either way.
         self.stats.transactions_rolled_back += u64::from(self.transactions.end(transaction));
+        io.reply(id, ReplyBody::Rollback);
+    }
+
+    pub(crate) fn end_transactions_of(&mut self, id: RequestId, owner: OwnerId, io: &mut Io<'_>) {
+        self.stats.transactions_rolled_back += self.transactions.end_of(owner);
         io.reply(id, ReplyBody::Rollback);
     }
 
@@ -131,42 +138,62 @@ impl Shard {
     }
 
     /// Whether nothing that a transaction has read was changed since it began, or is about to be by a write
-    /// that is ahead of it in the log.
+    /// that is ahead of it in the log. A key that had no record, and has none, was not changed.
     fn validate(&self, id: TransactionId, target: &Target) -> Verdict {
         let id = self.transactions.get(id, target.partition);
         let Some(transaction @ Transaction { read_set: Some(read_set), .. }) = id else {
             return Verdict::Holds;
         };
+        let partition = self.catalog.get(target.partition).expect("the commit was admitted");
         let history = &self.transactions.histories[&target.partition];
         for key in read_set.keys() {
-            let is_pending = self.log.pending_frame(target.partition, key).is_some();
-            let is_changed = is_pending || history.has_changed(key, transaction.position);
-            let is_expired = |now| self.catalog.is_expired(target.partition, key, now);
-            if is_changed || (is_expired(self.clock.now()) && !is_expired(transaction.now)) {
-                return Verdict::Changed(key.into());
+            let verdict = self.validate_key(transaction, history, partition, key);
+            if verdict != Verdict::Holds {
+                return verdict;
             }
         }
         let is_unknown = self.log.durable() < history.known_after && !self.is_in_memory(target);
-        if !read_set.ranges().is_empty() && is_unknown {
+        if read_set.ranges().next().is_some() && is_unknown {
             return Verdict::KnownAfter(history.known_after);
         }
-        for range in read_set.ranges() {
-            let range = range.as_range();
-            if let Some(key) = history.changed_in(&range, transaction.position) {
-                return Verdict::Changed(key.into());
-            }
-            if self.has_expired(transaction, &range) {
-                return Verdict::Changed(range.start.into());
+        let written = read_set.ranges().flat_map(|range| history.written_in(&range, transaction.position));
+        let due = partition.due_between(transaction.now, self.clock.now()).filter(|key| read_set.has(key));
+        for key in written.chain(due) {
+            let verdict = self.validate_key(transaction, history, partition, key);
+            if verdict != Verdict::Holds {
+                return verdict;
             }
         }
         Verdict::Holds
     }
 
-    /// Whether the time of a record of the range has run out that the transaction may have seen.
-    fn has_expired(&self, transaction: &Transaction, range: &KeyRange<'_>) -> bool {
-        let partition = self.catalog.get(transaction.partition);
-        let due = |now| partition.map_or(0, |partition| partition.due_in(range, now));
-        due(self.clock.now()) > due(transaction.now)
+    /// The same for one key.
+    fn validate_key(
+        &self,
+        transaction: &Transaction,
+        history: &History,
+        partition: &Partition,
+        key: &[u8],
+    ) -> Verdict {
+        let before = history.version_at(key, transaction.position);
+        let was_there = match before {
+            Some(before) => before.is_there(transaction.now),
+            None => self.has_now(partition, key, transaction.now),
+        };
+        let pending = history.pending(key);
+        let id = transaction.partition;
+        let unknown = self.log.pending_frame(id, key).filter(|_| pending.is_none());
+        let is_written = before.is_some() || pending.is_some() || unknown.is_some();
+        let will_be_there = match (pending, unknown) {
+            (Some(write), _) => write == Write::Put,
+            // It was on its way when the history began: whether it is a delete is not known.
+            (None, Some(frame)) if !was_there => return Verdict::KnownAfter(frame),
+            _ => self.has_now(partition, key, self.clock.now()),
+        };
+        match (is_written && was_there) || was_there != will_be_there {
+            true => Verdict::Changed(key.into()),
+            false => Verdict::Holds,
+        }
     }
 
     /// Ends the transactions whose time is over.

@@ -1,9 +1,9 @@
 //! Requests in short words, and what they are answered.
 
 use lode_engine::{
-    BatchWrite, BeginError, CatalogError, Change, CheckpointError, Condition, Epoch, KeyRange, PartitionId,
-    PartitionSpec, Placement, ReadError, ReplyBody, RequestBody, ScanPage, ScanWish, StoreKind, TableId,
-    TableSpec, Target, TimeLeft, TransactionId, TransactionRead, Ttl, WriteError, Written,
+    BatchWrite, BeginError, CatalogError, Change, CheckpointError, Condition, Epoch, KeyRange, OwnerId,
+    PartitionId, PartitionSpec, Placement, ReadError, ReplyBody, RequestBody, ScanPage, ScanWish, StoreKind,
+    TableId, TableSpec, Target, TimeLeft, TransactionId, TransactionRead, Ttl, WriteError, Written,
 };
 
 use super::Sim;
@@ -162,10 +162,26 @@ impl Sim {
         read_only: bool,
         lifetime_ms: u32,
     ) -> Result<TransactionId, BeginError> {
-        match self.ask(RequestBody::Begin { target: target(partition), read_only, lifetime_ms }) {
+        self.begin_as(0, partition, read_only, lifetime_ms)
+    }
+
+    pub fn begin_as(
+        &mut self,
+        owner: u64,
+        partition: u32,
+        read_only: bool,
+        lifetime_ms: u32,
+    ) -> Result<TransactionId, BeginError> {
+        let (target, owner) = (target(partition), OwnerId(owner));
+        match self.ask(RequestBody::Begin { target, owner, read_only, lifetime_ms }) {
             ReplyBody::Begin(result) => result,
             other => panic!("{other:?}"),
         }
+    }
+
+    pub fn end_transactions(&mut self, owner: u64) {
+        let body = RequestBody::EndTransactions { owner: OwnerId(owner) };
+        assert!(matches!(self.ask(body), ReplyBody::Rollback));
     }
 
     pub fn get_in(

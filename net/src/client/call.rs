@@ -82,6 +82,8 @@ pub(crate) enum Place<'a> {
 pub(crate) struct Call<'a> {
     pub(crate) place: Place<'a>,
     pub(crate) ask: Ask<'a>,
+    /// Which of a shard's connections; any, by turns, where it does not matter.
+    pub(crate) turn: Option<usize>,
 }
 
 /// Where a call goes under the present map.
@@ -96,15 +98,20 @@ pub(crate) struct Course {
 
 impl<'a> Call<'a> {
     pub(crate) fn on_key(table: &'a str, key: &'a [u8], ask: Ask<'a>) -> Call<'a> {
-        Call { place: Place::Key { table, key }, ask }
+        Call { place: Place::Key { table, key }, ask, turn: None }
     }
 
     pub(crate) fn on_partition(table: &'a str, id: PartitionId, ask: Ask<'a>) -> Call<'a> {
-        Call { place: Place::Partition { table, id }, ask }
+        Call { place: Place::Partition { table, id }, ask, turn: None }
     }
 
     pub(crate) fn on_node(request: RequestView<'a>) -> Call<'a> {
-        Call { place: Place::Node, ask: Ask::Node(request) }
+        Call { place: Place::Node, ask: Ask::Node(request), turn: None }
+    }
+
+    /// Always by the same of a shard's connections.
+    pub(crate) fn by_turn(self, turn: usize) -> Call<'a> {
+        Call { turn: Some(turn), ..self }
     }
 
     /// Whether it may be sent twice: it changes nothing.

@@ -97,15 +97,20 @@ impl Pool {
         shards[place].clone()
     }
 
-    /// A connection to the shard; to any, by turns, where it does not matter.
-    async fn link_to(&self, shard: Option<ShardId>) -> Result<Arc<Link>, ConnectError> {
+    /// A turn for calls that must all go by the same connection.
+    pub(crate) fn next_turn(&self) -> usize {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A connection to the shard; to any, and any of its connections, by turns, where it does not matter.
+    async fn link_to(&self, shard: Option<ShardId>, turn: Option<usize>) -> Result<Arc<Link>, ConnectError> {
         let shard = shard.unwrap_or_else(|| {
             let count = self.view().shard_count().max(1);
             ShardId((self.turn.fetch_add(1, Ordering::Relaxed) % count) as u16)
         });
         let slots = self.slots_of(shard);
-        let turn = slots.turn.fetch_add(1, Ordering::Relaxed) % slots.slots.len();
-        let slot = &slots.slots[turn];
+        let turn = turn.unwrap_or_else(|| slots.turn.fetch_add(1, Ordering::Relaxed));
+        let slot = &slots.slots[turn % slots.slots.len()];
         if let Some(link) = slot.live() {
             return Ok(link);
         }
@@ -186,7 +191,7 @@ impl Pool {
         maybe_sent: &mut bool,
     ) -> Result<Result<OwnedReply, Loss>, Failure> {
         let unsent = |reason: String| Loss { reason, maybe_sent: false };
-        let link = match self.link_to(course.shard).await {
+        let link = match self.link_to(course.shard, call.turn).await {
             Ok(link) => link,
             Err(error) => return Ok(Err(unsent(error.to_string()))),
         };

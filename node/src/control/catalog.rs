@@ -324,7 +324,7 @@ mod tests {
     use lode_net::wire::{PartitionMap, RequestId};
 
     fn asked() -> Asked {
-        Asked { request_id: RequestId(1), opcode: 10, flags: 0, partition: lode_net::wire::PartitionId(0) }
+        Asked { request_id: RequestId(1), opcode: 10, flags: 0, owner: lode_engine::OwnerId(0) }
     }
 
     fn create(name: &str, partitions: u32) -> wire::CreateTable {

@@ -11,7 +11,7 @@ use super::counters::ReactorStats;
 use super::sockets::is_short_of_buffers;
 use crate::buffers::slab_buffer;
 use crate::dispatch::{Answer, AnswerBody};
-use crate::mailbox::{NodeMap, OpenTransaction};
+use crate::mailbox::NodeMap;
 
 /// Most bytes of one send, but for the last answer in it: what a stalled peer may hold of the buffers.
 const MAX_SEND_BYTES: usize = 512 * 1024;
@@ -65,8 +65,8 @@ pub struct Connection {
     pub announced_end: bool,
     /// Whether a send is under way.
     pub sending: bool,
-    /// Transactions that it has begun and that it has not been seen to end, oldest first.
-    pub transactions: VecDeque<OpenTransaction>,
+    /// Whether it has asked for a transaction: then its end is told to all shards.
+    pub has_begun: bool,
     /// Answers that wait in the queue.
     pub answers: u32,
     held: bool,
@@ -99,7 +99,7 @@ impl Connection {
             announced_end: false,
             sending: false,
             progress_ns: 0,
-            transactions: VecDeque::new(),
+            has_begun: false,
             answers: 0,
             held: false,
             touched: false,

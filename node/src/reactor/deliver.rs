@@ -64,7 +64,7 @@ impl Reactor {
     }
 
     fn deliver(&mut self, pending: Pending, answer: Answer, now_ns: u64) {
-        self.note_begun(&pending, &answer);
+        self.end_orphan(&pending, &answer);
         match pending.origin {
             Origin::Connection(key) => {
                 let Some(connection) = self.connections.find(key) else {

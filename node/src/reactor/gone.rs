@@ -68,14 +68,14 @@ mod tests {
     use super::super::pending::Pending;
     use super::*;
     use crate::dispatch::Asked;
+    use lode_engine::OwnerId;
 
     #[test]
     fn only_requests_of_who_has_gone_are_found_and_only_once() {
         let mut pending = PendingTable::default();
         let of = |number| Origin::Connection(ConnectionKey { socket: SocketId(3), number });
         let hop = |ticket| Origin::Hop { shard: ShardId(1), ticket: RequestId(ticket) };
-        let asked =
-            Asked { request_id: wire::RequestId(1), opcode: 2, flags: 0, partition: wire::PartitionId(1) };
+        let asked = Asked { request_id: wire::RequestId(1), opcode: 2, flags: 0, owner: OwnerId(1) };
         let origins = [of(7), of(8), hop(7), hop(8), of(7)];
         let ids: Vec<_> =
             origins.iter().map(|origin| pending.insert(Pending { origin: *origin, asked })).collect();

@@ -1,6 +1,6 @@
 //! Bytes that arrived become requests: parsed in place, routed, and put before the shard.
 
-use lode_engine::{Request, RequestId, ShardId};
+use lode_engine::{OwnerId, Request, RequestId, ShardId};
 use lode_net::ring::SocketId;
 use lode_net::wire::server::{Context, Incoming, NodeInfo};
 use lode_net::wire::{self, Frame, Opcode, Status};
@@ -10,7 +10,7 @@ use super::connection::{Connections, Phase, Spares};
 use super::counters::{CloseReason, ReactorStats};
 use super::pending::{Origin, Pending, PendingTable};
 use super::sockets::FINISH_NS;
-use super::transactions::forget_ended;
+use super::transactions::owner_of;
 use crate::control::ControlSender;
 use crate::dispatch::{Answer, Asked, Question, failed, question, stale_answer};
 use crate::mailbox::{Mail, NodeMap};
@@ -35,7 +35,7 @@ pub struct Intake<'r, 'b> {
     pub short_of_buffers: bool,
     pub now_ns: u64,
     /// Requests for this shard, in order of arrival.
-    pub frames: Vec<(RequestId, Frame<'b>)>,
+    pub frames: Vec<(RequestId, OwnerId, Frame<'b>)>,
 }
 
 impl<'b> Intake<'_, 'b> {
@@ -57,8 +57,8 @@ impl<'b> Intake<'_, 'b> {
             match connection.server.receive(&mut input, &context) {
                 Incoming::Request(frame) => {
                     self.stats.requests += 1;
-                    let asked = Asked::of(&frame.header);
-                    forget_ended(&mut connection.transactions, &frame);
+                    let asked = Asked::of(&frame.header, owner_of(self.config.shard, key));
+                    connection.has_begun |= asked.opcode == Opcode::Begin as u8;
                     let id = self.pending.insert(Pending { origin: Origin::Connection(key), asked });
                     let greedy = self.short_of_buffers && connection.server.in_flight() > FEW_IN_FLIGHT;
                     if (crowded || greedy) && has_long_answer(&frame) {
@@ -100,17 +100,18 @@ impl<'b> Intake<'_, 'b> {
         }
         let for_partition = Opcode::from_u8(frame.header.opcode).is_some_and(Opcode::is_for_partition);
         if !for_partition {
-            return self.frames.push((id, frame));
+            return self.frames.push((id, asked.owner, frame));
         }
         match self.map.shard_of(frame.header.partition) {
-            Some(shard) if shard == self.config.shard => self.frames.push((id, frame)),
+            Some(shard) if shard == self.config.shard => self.frames.push((id, asked.owner, frame)),
             Some(shard) => self.hop(id, asked, shard, frame),
             None => self.answers.push((id, stale_answer(asked, lode_engine::Epoch(0)))),
         }
     }
 
     fn hop(&mut self, id: RequestId, asked: Asked, shard: ShardId, frame: Frame<'b>) {
-        let mail = Mail::Request { origin: self.config.shard, ticket: id, frame: frame.into_owned() };
+        let (origin, owner) = (self.config.shard, asked.owner);
+        let mail = Mail::Request { origin, ticket: id, owner, frame: frame.into_owned() };
         match self.config.mailboxes[usize::from(shard.0)].post(mail) {
             Ok(()) => self.stats.hops_out += 1,
             Err(_) => self.answers.push((id, asked.plain(Status::Busy))),
@@ -129,15 +130,15 @@ fn has_long_answer(frame: &Frame<'_>) -> bool {
 
 /// Turns frames into requests of the shard or questions of the control thread.
 pub fn ask<'f>(
-    frames: &'f [(RequestId, Frame<'_>)],
+    frames: &'f [(RequestId, OwnerId, Frame<'_>)],
     control: &ControlSender,
     shard: ShardId,
     requests: &mut Vec<Request<'f>>,
     answers: &mut Vec<(RequestId, Answer)>,
 ) {
-    for (id, frame) in frames {
-        let asked = Asked::of(&frame.header);
-        match frame.view().map(question) {
+    for (id, owner, frame) in frames {
+        let asked = Asked::of(&frame.header, *owner);
+        match frame.view().map(|view| question(view, *owner)) {
             Ok(Question::Shard(body)) => requests.push(Request { id: *id, body }),
             Ok(Question::Control(question)) => {
                 if !control.ask(shard, *id, asked, question) {

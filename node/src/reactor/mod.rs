@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lode_engine::{
-    Completion, DeviceError, Inbox, Now, Outbox, Phase, Request, RequestId, Shard, ShardId, Token,
+    Completion, DeviceError, Inbox, Now, Outbox, OwnerId, Phase, Request, RequestId, Shard, ShardId, Token,
 };
 use lode_net::ring::{Chunk, Event, Ring, SocketId};
 use lode_net::wire::server::{ConnectionLimits, NodeInfo};
@@ -49,8 +49,7 @@ const MAX_MAIL_PER_TURN: usize = 256;
 const LOOKS_PER_YIELD: u32 = 64;
 
 /// Of requests that no client has made.
-const OURS: Asked =
-    Asked { request_id: wire::RequestId(0), opcode: 0, flags: 0, partition: wire::PartitionId(0) };
+const OURS: Asked = Asked { request_id: wire::RequestId(0), opcode: 0, flags: 0, owner: OwnerId(0) };
 
 /// What a reactor is told when it is made.
 pub struct ReactorConfig {
@@ -96,10 +95,10 @@ pub struct Reactor {
     gone: gone::Gone,
     events: Vec<Event>,
     received: Vec<(SocketId, Chunk)>,
-    mailed: Vec<(RequestId, Frame<'static>)>,
+    mailed: Vec<(RequestId, OwnerId, Frame<'static>)>,
     commands: Vec<Request<'static>>,
     /// Empty: the memory of the last turn's frames.
-    frames: Vec<(RequestId, Frame<'static>)>,
+    frames: Vec<(RequestId, OwnerId, Frame<'static>)>,
     completions: Vec<Completion>,
     outbox: Outbox,
     answers: Vec<(RequestId, Answer)>,
@@ -270,12 +269,12 @@ impl Reactor {
 
     fn on_mail(&mut self, mail: Mail) {
         match mail {
-            Mail::Request { origin, ticket, frame } => {
+            Mail::Request { origin, ticket, owner, frame } => {
                 self.stats.hops_in += 1;
-                let asked = crate::dispatch::Asked::of(&frame.header);
+                let asked = Asked::of(&frame.header, owner);
                 let origin = Origin::Hop { shard: origin, ticket };
                 let id = self.pending.insert(Pending { origin, asked });
-                self.mailed.push((id, frame));
+                self.mailed.push((id, owner, frame));
             }
             Mail::Answer { ticket, answer } => self.answers.push((ticket, *answer)),
             Mail::Command { job, body } => {
@@ -285,7 +284,7 @@ impl Reactor {
             Mail::Gone { origin: shard, tickets } => {
                 tickets.into_iter().for_each(|ticket| self.gone.add(Origin::Hop { shard, ticket }));
             }
-            Mail::EndTransaction(open) => self.end_transaction(open),
+            Mail::EndTransactions(owner) => self.end_transactions_here(owner),
             Mail::Map(map) => self.map = map,
             Mail::Serve { node, listeners } => {
                 self.node = Some(node);

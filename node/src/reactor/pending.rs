@@ -86,11 +86,11 @@ impl PendingTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lode_engine::OwnerId;
     use lode_net::wire;
 
     fn pending(job: u64) -> Pending {
-        let asked =
-            Asked { request_id: wire::RequestId(job), opcode: 2, flags: 0, partition: wire::PartitionId(1) };
+        let asked = Asked { request_id: wire::RequestId(job), opcode: 2, flags: 0, owner: OwnerId(1) };
         Pending { origin: Origin::Control(JobId(job)), asked }
     }
 

@@ -99,11 +99,11 @@ impl Reactor {
         }
         connection.phase = Phase::Closing;
         connection.clear_queue(self.ring.slab_mut(), &mut self.spares);
-        let transactions = std::mem::take(&mut connection.transactions);
+        let has_begun = connection.has_begun.then_some(connection.key);
         if connection.server.in_flight() > 0 {
             self.gone.add(Origin::Connection(connection.key));
         }
-        transactions.into_iter().for_each(|open| self.end_transaction(open));
+        has_begun.into_iter().for_each(|key| self.end_transactions_of(key));
         self.ring.close(socket);
     }
 

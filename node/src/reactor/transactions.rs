@@ -1,66 +1,65 @@
-//! Transactions end with the connection that began them: what each connection has begun, and its end.
+//! Transactions are of the connection that began them: no other one's requests find them, and they end with it.
 
-use std::collections::VecDeque;
+use lode_engine::{OwnerId, Request, RequestBody, ShardId};
+use lode_net::wire::{Opcode, Status};
 
-use lode_engine::{Epoch, PartitionId, Request, RequestBody, Target, TransactionId};
-use lode_net::wire::{self, Frame, Opcode, Status};
-
-use super::connection::Phase;
+use super::connection::{ConnectionKey, Phase};
 use super::pending::{Origin, Pending};
 use super::{OURS, Reactor};
 use crate::dispatch::Answer;
-use crate::mailbox::{Mail, OpenTransaction};
+use crate::mailbox::Mail;
 
-/// Most transactions that a connection is known to have begun. Its oldest ends for one more: most likely it
-/// has run out of time long ago.
-const MAX_TRANSACTIONS: usize = 1024;
+/// Bits of an owner's name that are its connection's number.
+const NUMBER_BITS: u32 = 48;
 
-/// A connection ends a transaction by itself: it need not be ended with the connection. Should it go on all the
-/// same, its lifetime ends it.
-pub fn forget_ended(transactions: &mut VecDeque<OpenTransaction>, frame: &Frame<'_>) {
-    let ends = [Opcode::Commit as u8, Opcode::Rollback as u8].contains(&frame.header.opcode);
-    let Some(id) = frame.body().first_chunk().filter(|_| ends && !transactions.is_empty()) else { return };
-    let ended = OpenTransaction {
-        partition: frame.header.partition,
-        id: wire::TransactionId(u64::from_le_bytes(*id)),
-    };
-    transactions.retain(|open| *open != ended);
+/// The name by which all shards know a connection of one of them.
+pub fn owner_of(shard: ShardId, connection: ConnectionKey) -> OwnerId {
+    let number = connection.number;
+    assert!(number >> NUMBER_BITS == 0, "connection {number} is more than any shard ever accepts");
+    OwnerId(u64::from(shard.0) << NUMBER_BITS | number)
 }
 
 impl Reactor {
-    /// A transaction that has begun is its connection's; one whose connection is gone meanwhile ends.
-    pub(super) fn note_begun(&mut self, pending: &Pending, answer: &Answer) {
-        let has_begun = answer.head.opcode == Opcode::Begin as u8 && answer.head.status == Status::Ok;
-        let Origin::Connection(key) = pending.origin else { return };
-        if !has_begun {
-            return;
-        }
-        let (partition, id) = (pending.asked.partition, wire::TransactionId(answer.head.aux));
-        let open = OpenTransaction { partition, id };
-        let connection = self.connections.find(key).filter(|connection| connection.phase != Phase::Closing);
-        let to_end = match connection {
-            None => Some(open),
-            Some(connection) => {
-                connection.transactions.push_back(open);
-                let is_full = connection.transactions.len() > MAX_TRANSACTIONS;
-                if is_full { connection.transactions.pop_front() } else { None }
+    /// A connection that has asked for transactions is gone: every shard is told once, whatever it has begun.
+    pub(super) fn end_transactions_of(&mut self, connection: ConnectionKey) {
+        let owner = owner_of(self.config.shard, connection);
+        for shard in (0..self.config.mailboxes.len()).map(|shard| ShardId(shard as u16)) {
+            if shard != self.config.shard {
+                self.post(shard, Mail::EndTransactions(owner));
             }
-        };
-        to_end.into_iter().for_each(|open| self.end_transaction(open));
+        }
+        self.end_transactions_here(owner);
     }
 
-    /// Nobody is there any more to end it.
-    pub(super) fn end_transaction(&mut self, open: OpenTransaction) {
-        match self.map.shard_of(open.partition) {
-            // Dropped, and its transactions with it.
-            None => {}
-            Some(shard) if shard != self.config.shard => self.post(shard, Mail::EndTransaction(open)),
-            Some(_) => {
-                let target = Target { partition: PartitionId(open.partition.0), epoch: Epoch(0) };
-                let body = RequestBody::Rollback { target, transaction: TransactionId(open.id.0) };
-                let id = self.pending.insert(Pending { origin: Origin::Nobody, asked: OURS });
-                self.commands.push(Request { id, body });
-            }
+    /// Those on this shard.
+    pub(super) fn end_transactions_here(&mut self, owner: OwnerId) {
+        let id = self.pending.insert(Pending { origin: Origin::Nobody, asked: OURS });
+        self.commands.push(Request { id, body: RequestBody::EndTransactions { owner } });
+    }
+
+    /// A transaction has begun for a connection that was on its way out meanwhile: that was told before this.
+    pub(super) fn end_orphan(&mut self, pending: &Pending, answer: &Answer) {
+        let has_begun = answer.head.opcode == Opcode::Begin as u8 && answer.head.status == Status::Ok;
+        let Origin::Connection(key) = pending.origin else { return };
+        let is_there = |phase: Option<Phase>| phase.is_some_and(|phase| phase != Phase::Closing);
+        if has_begun && !is_there(self.connections.find(key).map(|connection| connection.phase)) {
+            self.end_transactions_of(key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lode_net::ring::SocketId;
+
+    #[test]
+    fn every_connection_of_every_shard_has_a_name_of_its_own() {
+        let name = |shard, socket, number| {
+            owner_of(ShardId(shard), ConnectionKey { socket: SocketId(socket), number })
+        };
+        assert_ne!(name(0, 1, 1), name(1, 1, 1));
+        assert_ne!(name(0, 1, 1), name(0, 1, 2), "a socket's id is used again, a number is not");
+        assert_eq!(name(u16::MAX, 1, (1 << NUMBER_BITS) - 1), OwnerId(u64::MAX));
     }
 }

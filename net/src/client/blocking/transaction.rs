@@ -28,7 +28,8 @@ impl Client {
         let partition = found.home(key).map_err(of_table)?;
         let call = Call::on_partition(table, partition, options.ask());
         let reply = self.runner.call(&call).map_err(TransactionError::of_read)?;
-        Ok(Transaction { work: Work::begun(&found, partition, &options, &reply)?, client: self })
+        // There is one connection to each shard.
+        Ok(Transaction { work: Work::begun(&found, partition, &options, 0, &reply)?, client: self })
     }
 
     /// Begins a transaction, does `work` in it and commits; all again where it conflicts or has ended, a bounded

@@ -48,9 +48,13 @@ impl Client {
     ) -> Result<Transaction, TransactionError> {
         let found = self.table(table).await.map_err(of_table)?;
         let partition = found.home(key).map_err(of_table)?;
-        let call = Call::on_partition(table, partition, options.ask());
+        let turn = self.pool.next_turn();
+        let call = Call::on_partition(table, partition, options.ask()).by_turn(turn);
         let reply = self.pool.call(&call).await.map_err(TransactionError::of_read)?;
-        Ok(Transaction { client: self.clone(), work: Work::begun(&found, partition, &options, &reply)? })
+        Ok(Transaction {
+            client: self.clone(),
+            work: Work::begun(&found, partition, &options, turn, &reply)?,
+        })
     }
 
     /// Begins a transaction, does `work` in it and commits; all again where it conflicts or has ended, a bounded

@@ -63,6 +63,8 @@ pub(crate) struct Work {
     map: Arc<PartitionMap>,
     writes: BTreeMap<Vec<u8>, Option<Bytes>>,
     pub(crate) has_ended: bool,
+    /// Which of the shard's connections: no other one's requests would find it.
+    turn: usize,
 }
 
 impl Work {
@@ -70,6 +72,7 @@ impl Work {
         table: &TableOf,
         partition: PartitionId,
         options: &TransactionOptions,
+        turn: usize,
         reply: &OwnedReply,
     ) -> Result<Work, TransactionError> {
         answer::of_done(reply).map_err(TransactionError::of_read)?;
@@ -81,6 +84,7 @@ impl Work {
             map: table.map.clone(),
             writes: BTreeMap::new(),
             has_ended: false,
+            turn,
         })
     }
 
@@ -107,12 +111,16 @@ impl Work {
         self.writes.get(key).cloned()
     }
 
+    fn call<'a>(&'a self, ask: Ask<'a>) -> Call<'a> {
+        Call::on_partition(&self.table, self.partition, ask).by_turn(self.turn)
+    }
+
     pub(crate) fn read<'a>(&'a self, read: ReadView<'a>) -> Call<'a> {
-        Call::on_partition(&self.table, self.partition, Ask::Within { transaction: self.id, read })
+        self.call(Ask::Within { transaction: self.id, read })
     }
 
     pub(crate) fn rollback(&self) -> Call<'_> {
-        Call::on_partition(&self.table, self.partition, Ask::Rollback { transaction: self.id })
+        self.call(Ask::Rollback { transaction: self.id })
     }
 
     /// Its own writes in a range.
@@ -160,8 +168,7 @@ impl Work {
     }
 
     pub(crate) fn commit<'a>(&'a self, batch: &'a Batch) -> Call<'a> {
-        let ask = Ask::Commit { transaction: self.id, batch: batch.view() };
-        Call::on_partition(&self.table, self.partition, ask)
+        self.call(Ask::Commit { transaction: self.id, batch: batch.view() })
     }
 
     /// What became of the commit.
