@@ -1,5 +1,5 @@
 //! SIGKILL under mixed load, with a ledger of what was acknowledged. Nothing acknowledged may be lost,
-//! nothing half-written may be seen, and a batch must be there as a whole or not at all.
+//! nothing half-written may be seen, and a batch, or a transaction's commit, must be there as a whole or not at all.
 //!
 //! `LODE_KILL_ROUNDS` says how many rounds (5 by default), `LODE_SEED` from which seed.
 
@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lode_net::client::{
-    Batch, BatchError, Client, ClientOptions, Placement, ScanOptions, Seq, Store, TableOptions, WriteError,
+    Batch, BatchError, Client, ClientOptions, Placement, ScanOptions, Seq, Store, TableOptions,
+    TransactionError, TransactionOptions, WriteError, Written,
 };
 use lode_tests::node::{Home, Node};
 use lode_tests::value::{self, Dice};
@@ -82,7 +83,8 @@ impl Writer {
                 0..4 => self.put(&client).await,
                 4..6 => self.delete(&client).await,
                 6..8 => self.compare_and_set(&client).await,
-                _ => self.batch(&client).await,
+                8 => self.batch(&client).await,
+                _ => self.transaction(&client).await,
             };
             match ended {
                 Ended::Done(seq) => {
@@ -135,25 +137,79 @@ impl Writer {
         (BTreeMap::from([(key, Some(version))]), ended(result.map(|written| written.seq)))
     }
 
-    async fn batch(&mut self, client: &Client) -> (BTreeMap<Vec<u8>, Option<u64>>, Ended) {
-        let mut changes = BTreeMap::new();
-        let mut batch = Batch::new();
+    /// Several writes: of each key its version, and its value; `None` deletes.
+    fn draw_writes(&mut self) -> BTreeMap<Vec<u8>, Option<(u64, Vec<u8>)>> {
+        let mut writes = BTreeMap::new();
         for _ in 0..2 + self.dice.below(MOST_BATCH - 1) {
             let key = self.draw_key();
-            if self.dice.below(4) == 0 {
-                batch = batch.delete(&key);
-                changes.insert(key, None);
-            } else {
-                let (version, value) = self.draw_value(&key);
-                batch = batch.put(&key, &value);
-                changes.insert(key, Some(version));
-            }
+            let write = if self.dice.below(4) == 0 { None } else { Some(self.draw_value(&key)) };
+            writes.insert(key, write);
+        }
+        writes
+    }
+
+    async fn batch(&mut self, client: &Client) -> (BTreeMap<Vec<u8>, Option<u64>>, Ended) {
+        let writes = self.draw_writes();
+        let mut batch = Batch::new();
+        for (key, write) in &writes {
+            batch = match write {
+                Some((_, value)) => batch.put(key, value),
+                None => batch.delete(key),
+            };
         }
         let ended = match client.batch(TABLE, batch).await {
             Ok(_) => Ended::Done(Seq::default()),
             Err(BatchError::Write(error)) => ended(Err(error)),
             Err(error) => panic!("a batch failed: {error}"),
         };
+        self.all_or_nothing(client, writes, ended).await
+    }
+
+    /// Reads some of its keys, which are as the ledger says, and writes others. Nobody else writes its keys, so
+    /// it never conflicts.
+    async fn transaction(&mut self, client: &Client) -> (BTreeMap<Vec<u8>, Option<u64>>, Ended) {
+        let writes = self.draw_writes();
+        let ended = match self.commit(client, &writes).await {
+            Ok(written) => Ended::Done(written.seq),
+            Err(TransactionError::Write(error)) => ended(Err(error)),
+            // Before the commit was sent: whether the node is gone, the next request finds out.
+            Err(TransactionError::Read(_) | TransactionError::Ended) => Ended::Not,
+            Err(error) => panic!("a transaction failed: {error}"),
+        };
+        self.all_or_nothing(client, writes, ended).await
+    }
+
+    async fn commit(
+        &mut self,
+        client: &Client,
+        writes: &BTreeMap<Vec<u8>, Option<(u64, Vec<u8>)>>,
+    ) -> Result<Written, TransactionError> {
+        let options = TransactionOptions::default();
+        let mut transaction = client.transaction(TABLE, &self.prefix, options).await?;
+        for _ in 0..self.dice.below(4) {
+            let key = self.draw_key();
+            let seen = transaction.get(&key).await?.map(|value| known(&key, &value));
+            let noted = self.keys.get(&key).copied().flatten().map(|(version, _)| version);
+            assert_eq!(seen, noted, "{} in a transaction", show(&key));
+        }
+        for (key, write) in writes {
+            match write {
+                Some((_, value)) => transaction.put(key, value)?,
+                None => transaction.delete(key)?,
+            }
+        }
+        transaction.commit().await
+    }
+
+    /// What became of several writes that are there together or not at all.
+    async fn all_or_nothing(
+        &mut self,
+        client: &Client,
+        writes: BTreeMap<Vec<u8>, Option<(u64, Vec<u8>)>>,
+        ended: Ended,
+    ) -> (BTreeMap<Vec<u8>, Option<u64>>, Ended) {
+        let version = |write: Option<(u64, Vec<u8>)>| write.map(|(version, _)| version);
+        let changes: BTreeMap<_, _> = writes.into_iter().map(|(key, write)| (key, version(write))).collect();
         // A batch gives one Seq for all its writes; what each key has is read when it is needed.
         if let Ended::Done(_) = ended {
             let seqs = self.read_back(client, &changes).await;

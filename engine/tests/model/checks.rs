@@ -52,6 +52,7 @@ impl Model {
     /// what it has is what it has.
     pub(crate) fn check_after_crash(&mut self) {
         self.sent.clear();
+        self.open.clear();
         self.floor = self.highest;
         self.check_churn();
         for ((partition, name), key) in std::mem::take(&mut self.keys) {

@@ -10,12 +10,13 @@ mod expiry;
 mod state;
 #[path = "../support/mod.rs"]
 mod support;
+mod transactions;
 
 use std::collections::BTreeMap;
 
 use lode_engine::{
     BatchWrite, CatalogError, Condition, Geometry, KeyRange, ReadError, Reply, ReplyBody, Request,
-    RequestBody, RequestId, Seq, StoreKind, TableId, Ttl, WriteError,
+    RequestBody, RequestId, Seq, StoreKind, TableId, TransactionId, Ttl, WriteError,
 };
 use state::{State, Time};
 use support::Sim;
@@ -60,10 +61,13 @@ impl Key {
 }
 
 enum Sent {
-    Write { keys: Vec<(u32, Vec<u8>)>, condition: Condition },
+    Write { keys: Vec<(u32, Vec<u8>)>, condition: Condition, is_commit: bool },
     Get { partition: u32, key: Vec<u8>, known: usize, might: Vec<State>, since: Time },
     Scan { partition: u32 },
     Increment { name: (u32, Vec<u8>), by: i64 },
+    Begin { read_only: bool },
+    Within { transaction: TransactionId, group: u64, i: u64 },
+    ScanWithin { transaction: TransactionId, group: u64 },
     Create,
     Drop,
     Other,
@@ -92,6 +96,9 @@ struct Tally {
     expired: u64,
     expiry_changes: u64,
     scrubbed: u64,
+    commits: u64,
+    conflicts: u64,
+    transactions_ended: u64,
 }
 
 struct Model {
@@ -99,6 +106,8 @@ struct Model {
     keys: BTreeMap<(u32, Vec<u8>), Key>,
     counters: BTreeMap<(u32, Vec<u8>), counters::Counter>,
     sent: BTreeMap<RequestId, Sent>,
+    /// The open transactions.
+    open: Vec<transactions::Open>,
     groups: u64,
     seed: u64,
     longest: u64,
@@ -140,6 +149,7 @@ impl Model {
             keys: BTreeMap::new(),
             counters: BTreeMap::new(),
             sent: BTreeMap::new(),
+            open: Vec::new(),
             groups: 0,
             seed,
             longest,
@@ -203,7 +213,8 @@ impl Model {
                     let ms = self.sim.random.below(50);
                     self.pass_time(ms);
                 }
-                73..=93 => self.get(),
+                73..=83 => self.get(),
+                84..=93 => self.transact(),
                 94..=96 => self.scan(),
                 97 => self.checkpoint(),
                 _ => self.churn(),
@@ -268,7 +279,8 @@ impl Model {
             self.keys.entry((partition, key.clone())).or_default().pending.push((id, state, ttl_ms));
             names.push((partition, key));
         }
-        self.sent.insert(id, Sent::Write { keys: names, condition });
+        let is_commit = matches!(body, RequestBody::Commit { .. });
+        self.sent.insert(id, Sent::Write { keys: names, condition, is_commit });
         self.step(&mut vec![Request { id, body }]);
     }
 
@@ -349,8 +361,15 @@ impl Model {
     fn take(&mut self, reply: Reply) {
         let sent = self.sent.remove(&reply.id).expect("one reply per request");
         match (sent, reply.body) {
-            (Sent::Write { keys, condition }, ReplyBody::Write(result)) => {
-                self.written(reply.id, &keys, condition, result);
+            (Sent::Write { keys, condition, is_commit }, ReplyBody::Write(result)) => {
+                self.written(reply.id, &keys, (condition, is_commit), result);
+            }
+            (Sent::Begin { read_only }, ReplyBody::Begin(result)) => self.begun(read_only, result),
+            (Sent::Within { transaction, group, i }, ReplyBody::Get(result)) => {
+                self.got_within((transaction, group, i), result);
+            }
+            (Sent::ScanWithin { transaction, group }, ReplyBody::Scan(result)) => {
+                self.scanned_within((transaction, group), result);
             }
             (Sent::Increment { name, by }, ReplyBody::Write(result)) => {
                 self.incremented(reply.id, &name, by, result);
@@ -407,7 +426,7 @@ impl Model {
         &mut self,
         id: RequestId,
         keys: &[(u32, Vec<u8>)],
-        condition: Condition,
+        (condition, is_commit): (Condition, bool),
         result: Result<lode_engine::Written, WriteError>,
     ) {
         let now = self.time();
@@ -415,12 +434,15 @@ impl Model {
             match error {
                 WriteError::Full { .. } | WriteError::Busy => self.tally.full += 1,
                 WriteError::ConditionFailed { .. } => assert_ne!(condition, Condition::Always),
+                WriteError::Conflict { .. } if is_commit => self.tally.conflicts += 1,
+                WriteError::TransactionEnded if is_commit => self.tally.transactions_ended += 1,
                 // It may survive or not, as if the process had died.
                 WriteError::Poisoned if self.sim.drive.fail_writes.is_some() => return,
                 WriteError::UnknownPartition(partition) => assert!(partition.0 >= 1000),
                 other => panic!("write: {other}"),
             }
         }
+        self.tally.commits += u64::from(is_commit && result.is_ok());
         for name in keys {
             // The partition may be gone.
             let Some(key) = self.keys.get_mut(name) else { continue };
@@ -556,6 +578,9 @@ fn random_operations_crashes_and_restarts_agree_with_a_plain_map() {
         all.expired += tally.expired;
         all.expiry_changes += tally.expiry_changes;
         all.scrubbed += tally.scrubbed;
+        all.commits += tally.commits;
+        all.conflicts += tally.conflicts;
+        all.transactions_ended += tally.transactions_ended;
     }
     println!("{seeds} seeds from {start}: {all:?}");
 }
