@@ -5,6 +5,7 @@ mod floor;
 mod node_stats;
 mod options;
 mod report;
+mod restart;
 mod run;
 mod versus;
 
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use serde::Serialize;
 
-use options::{Arguments, Command, FloorOptions, RunOptions, VersusOptions};
+use options::{Arguments, Command, FloorOptions, RestartOptions, RunOptions, VersusOptions};
 
 /// A figure is not what it must be, or an answer was wrong.
 const EXIT_UNSOUND: u8 = 1;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run(&options),
         Command::Floor(options) => floor(&options),
         Command::VersusFloor(options) => versus_floor(&options),
+        Command::Restart(options) => restart(&options),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -58,6 +60,12 @@ fn versus_floor(options: &VersusOptions) -> Result<bool, Box<dyn Error>> {
     let report = versus::versus(options)?;
     print(options.data.json, &report, || report.to_text());
     Ok(report.all_hold)
+}
+
+fn restart(options: &RestartOptions) -> Result<bool, Box<dyn Error>> {
+    let report = restart::restart(options)?;
+    print(options.records.json, &report, || report.to_text());
+    Ok(report.wrong == 0)
 }
 
 /// One JSON object, or text.

@@ -25,6 +25,9 @@ pub enum Command {
     // A script's options may be overridden by those that are added at its end.
     #[command(args_override_self = true)]
     VersusFloor(VersusOptions),
+    /// A node that is killed and started again: when it answers, when a partition does, when all of the
+    /// index is in memory.
+    Restart(RestartOptions),
 }
 
 /// Which requests a load is made of.
@@ -166,6 +169,38 @@ pub struct VersusOptions {
     /// Requests in flight on each of them.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub depth: u16,
+}
+
+/// Options of `restart`.
+#[derive(Debug, Clone, Args)]
+pub struct RestartOptions {
+    /// The records: many and small, for it is the index that takes time. The address is the node's own.
+    #[command(flatten)]
+    pub records: DataOptions,
+    /// The node's program.
+    #[arg(long, default_value = "target/release/lode")]
+    pub node: PathBuf,
+    /// Its drive file; made where it is missing, and kept.
+    #[arg(long)]
+    pub drive: PathBuf,
+    /// Size of the drive, where it is made.
+    #[arg(long, default_value = "4GiB")]
+    pub size: String,
+    /// The node's memory.
+    #[arg(long, default_value = "4GiB")]
+    pub memory: String,
+    /// The node's shards, where the drive is made.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    pub shards: u16,
+    /// PUTs behind the last checkpoint, which a start finds in the log's tail.
+    #[arg(long, default_value_t = 10_000)]
+    pub tail: u64,
+    /// Partitions that are touched after a start, in random order.
+    #[arg(long, default_value_t = 200)]
+    pub touches: u32,
+    /// How often the node is killed.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    pub rounds: u8,
 }
 
 impl DataOptions {

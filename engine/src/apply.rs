@@ -1,10 +1,12 @@
-//! The effect of a durable record on the index: the same code for a running log and for recovery.
+//! The effect of a durable record on the index: the same code for a running log and for recovery. Of a
+//! partition that is not loaded, changes are kept until it is.
 
 use crate::cache::ReadCache;
 use crate::catalog::Catalog;
 use crate::format::catalog::CatalogChange;
 use crate::format::record::{Record, RecordKind};
 use crate::ids::{PartitionId, SegmentId, WallMs};
+use crate::loading::kept::Change;
 use crate::location::Location;
 use crate::space::Space;
 
@@ -29,19 +31,18 @@ impl Effects<'_> {
     }
 
     fn put_or_delete(&mut self, record: &Record<'_>, location: Location) -> bool {
+        let Record { partition, key, expires, .. } = *record;
         match record.kind {
             RecordKind::Put => {
-                let insert = self.catalog.with_index(record.partition, |index, bytes| {
-                    let old = index.insert(record.key, location);
-                    *bytes = *bytes + u64::from(location.len()) - old.map_or(0, |old| u64::from(old.len()));
-                    old
-                });
-                let Some(old) = insert else {
+                if self.catalog.keep(partition, Change::Put { key, location, expires }) {
+                    self.space.note_written(location, self.space.clock.now());
+                    self.space.note_replaced(location, None);
+                    return false;
+                }
+                let Some(old) = self.insert(partition, key, location, expires) else {
                     self.space.note_replaced(location, None);
                     return false;
                 };
-                self.catalog.set_expiry(record.partition, record.key, record.expires);
-                self.space.add_live(location);
                 let replaced = old.map(|old| self.space.written_at(self.space.of(old).0));
                 self.space.note_written(location, self.space.clock.now());
                 self.space.note_replaced(location, replaced);
@@ -49,7 +50,7 @@ impl Effects<'_> {
             }
             RecordKind::Delete => {
                 self.space.note_replaced(location, None);
-                self.remove(record.partition, record.key)
+                !self.catalog.keep(partition, Change::Delete { key }) && self.remove(partition, key)
             }
             RecordKind::Catalog => {
                 self.space.note_replaced(location, None);
@@ -58,6 +59,48 @@ impl Effects<'_> {
                     self.catalog.apply(change);
                 }
                 false
+            }
+        }
+    }
+
+    /// Puts a record into the index, and gives the one that it replaces; `None` where there is no such
+    /// partition.
+    fn insert(
+        &mut self,
+        partition: PartitionId,
+        key: &[u8],
+        location: Location,
+        expires: Option<WallMs>,
+    ) -> Option<Option<Location>> {
+        let old = self.catalog.with_index(partition, |index, bytes| {
+            let old = index.insert(key, location);
+            *bytes = *bytes + u64::from(location.len()) - old.map_or(0, |old| u64::from(old.len()));
+            old
+        })?;
+        self.catalog.set_expiry(partition, key, expires);
+        self.space.add_live(location);
+        Some(old)
+    }
+
+    /// Makes a change that was kept until the partition's index was there.
+    pub fn kept(&mut self, partition: PartitionId, change: &Change<'_>) {
+        match *change {
+            Change::Put { key, location, expires } => {
+                if let Some(old) = self.insert(partition, key, location, expires) {
+                    self.died(old);
+                }
+            }
+            Change::Delete { key } => {
+                self.remove(partition, key);
+            }
+            Change::Moved { key, location, source } => {
+                self.relocate(partition, key, location, source);
+            }
+            // The image may say so of a record that was gone when its leaf was written.
+            Change::Expires { key, at } => {
+                if self.catalog.locate(partition, key).is_some() {
+                    self.catalog.set_expiry(partition, key, Some(at));
+                }
             }
         }
     }
@@ -82,19 +125,37 @@ impl Effects<'_> {
     /// Applies a record that cleaning copied from `source`: only if the index still points there.
     /// Says whether it did.
     pub fn relocated(&mut self, record: &Record<'_>, location: Location, source: SegmentId) -> bool {
+        let Record { partition, key, .. } = *record;
+        let written_at = self.space.clock.at(record.seq.wall_ns);
+        if self.catalog.keep(partition, Change::Moved { key, location, source }) {
+            self.space.note_written(location, written_at);
+            return false;
+        }
+        let has_moved = self.relocate(partition, key, location, source);
+        if has_moved {
+            self.space.note_written(location, written_at);
+        }
+        has_moved
+    }
+
+    fn relocate(
+        &mut self,
+        partition: PartitionId,
+        key: &[u8],
+        location: Location,
+        source: SegmentId,
+    ) -> bool {
         let space = &*self.space;
-        let moved = self.catalog.with_index(record.partition, |index, _| {
-            let old = index.get(record.key)?;
+        let moved = self.catalog.with_index(partition, |index, _| {
+            let old = index.get(key)?;
             if space.of(old).0 != source || old.len() != location.len() {
                 return None;
             }
-            index.insert(record.key, location);
+            index.insert(key, location);
             Some(old)
         });
         let Some(old) = moved.flatten() else { return false };
         self.space.add_live(location);
-        let written_at = self.space.clock.at(record.seq.wall_ns);
-        self.space.note_written(location, written_at);
         self.died(Some(old))
     }
 

@@ -1,14 +1,18 @@
 //! The tables and partitions of a shard.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::expiry::{Expiries, is_ttl};
 use crate::format::catalog::CatalogChange;
+use crate::format::image::DirectoryEntry;
 use crate::format::record::record_len;
 use crate::ids::{PartitionId, Seq, TableId, WallMs};
 use crate::index::{IndexArena, PartitionIndex};
 use crate::limits::{MAX_KEY_BYTES, MAX_TABLE_NAME_BYTES};
+use crate::loading::kept::{Change, Changes};
+use crate::loading::{LoadState, PartitionImage};
 use crate::location::Location;
 use crate::partition::{Partition, Store};
 use crate::partition_table::PartitionTable;
@@ -38,6 +42,19 @@ impl IndexChange<'_> {
     }
 }
 
+/// What partitions hold that are not loaded, as their image says.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UnloadedTotals {
+    /// How many there are.
+    pub partitions: u64,
+    /// Bytes of their records.
+    pub record_bytes: u64,
+    /// Bytes of memory that they will take.
+    pub memory_bytes: u64,
+    /// Their records that expire.
+    pub expiring: u64,
+}
+
 /// The catalog, and with it all that the partitions hold.
 pub struct Catalog {
     tables: BTreeMap<TableId, TableSpec>,
@@ -56,6 +73,10 @@ pub struct Catalog {
     pub expiring_records: u64,
     /// Bytes of memory of what is known of them.
     pub expiry_bytes: u64,
+    /// What partitions hold that are not loaded.
+    pub unloaded: UnloadedTotals,
+    /// Those of them that were dropped, until those who wait for them are told.
+    pub dropped_unloaded: Vec<PartitionId>,
     /// Highest ids ever seen.
     pub highest_table: TableId,
     /// Highest ids ever seen.
@@ -83,6 +104,8 @@ impl Catalog {
             expiring: BTreeSet::new(),
             expiring_records: 0,
             expiry_bytes: 0,
+            unloaded: UnloadedTotals::default(),
+            dropped_unloaded: Vec::new(),
             highest_table: TableId(0),
             highest_partition: PartitionId(0),
             arena: IndexArena::new(),
@@ -117,6 +140,86 @@ impl Catalog {
         let IndexChange { index, .. } = index;
         self.records = self.records + index.len() - records;
         Some(result)
+    }
+
+    /// The partitions, those with most requests of late first. What they had counts half from now on.
+    pub fn hottest_first(&self) -> Vec<PartitionId> {
+        let mut ids: Vec<_> = self.partitions.values().map(|p| (Reverse(p.hotness()), p.spec.id)).collect();
+        ids.sort_unstable();
+        self.partitions.values().for_each(|p| p.set_hotness(p.hotness() / 2));
+        ids.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// The partition's index is in the image alone. Says whether there is such a partition.
+    pub fn set_image(&mut self, mut entry: DirectoryEntry) -> bool {
+        // No partition has so much; one that says so will not be whole when it is loaded.
+        for said in
+            [&mut entry.records, &mut entry.record_bytes, &mut entry.memory_bytes, &mut entry.expiring]
+        {
+            *said = (*said).min(Location::MAX_AREA_BYTES);
+        }
+        let Some(partition) = self.partitions.get_mut(entry.partition) else { return false };
+        if !matches!(partition.store, Store::Durable(_)) || partition.image.is_some() {
+            return false;
+        }
+        partition.image = Some(Box::new(PartitionImage::new(entry)));
+        partition.bytes = entry.record_bytes;
+        partition.set_hotness(entry.hotness / 2);
+        self.records += entry.records;
+        self.unloaded.partitions += 1;
+        self.unloaded.record_bytes += entry.record_bytes;
+        self.unloaded.memory_bytes += entry.memory_bytes;
+        self.unloaded.expiring += entry.expiring;
+        true
+    }
+
+    fn forget_unloaded(&mut self, entry: &DirectoryEntry) {
+        self.unloaded.partitions -= 1;
+        self.unloaded.record_bytes -= entry.record_bytes;
+        self.unloaded.memory_bytes -= entry.memory_bytes;
+        self.unloaded.expiring -= entry.expiring;
+    }
+
+    /// Keeps a change of a partition that is not loaded. Says whether it did.
+    pub fn keep(&mut self, id: PartitionId, change: Change<'_>) -> bool {
+        let Some(image) = self.partitions.get_mut(id).and_then(|p| p.image.as_deref_mut()) else {
+            return false;
+        };
+        assert!(image.is_outside(), "changes are kept before they are made");
+        image.kept.push(change);
+        true
+    }
+
+    /// A partition's image goes on.
+    pub fn set_load_state(&mut self, id: PartitionId, state: LoadState) {
+        let Some(partition) = self.partitions.get_mut(id) else { return };
+        let Some(image) = &mut partition.image else { return };
+        image.advance(state);
+        if state == LoadState::Loaded {
+            partition.image = None;
+        }
+    }
+
+    /// The index of a partition is in memory now, with records of so many bytes. Gives the changes that were kept;
+    /// `None` where it was dropped meanwhile: then the index goes the way of dropped ones.
+    pub fn install(&mut self, id: PartitionId, index: PartitionIndex, bytes: u64) -> Option<Changes> {
+        let partition = self.partitions.get_mut(id);
+        let Some((partition, image)) = partition.and_then(|p| p.image.take().map(|image| (p, image))) else {
+            if !index.is_empty() {
+                self.dropping.push(index);
+            }
+            return None;
+        };
+        let mut image = image;
+        image.advance(LoadState::Settling);
+        let kept = std::mem::take(&mut image.kept);
+        let entry = image.entry;
+        self.records = self.records - entry.records + index.len();
+        partition.store = Store::Durable(index);
+        partition.bytes = bytes;
+        partition.image = Some(image);
+        self.forget_unloaded(&entry);
+        Some(kept)
     }
 
     /// A record was written that expires then, or never does, or is gone.
@@ -221,7 +324,7 @@ impl Catalog {
 
     /// Bytes of memory that count against the limit.
     pub fn memory_bytes(&self) -> u64 {
-        self.index_bytes() + self.memory_table_bytes + self.expiry_bytes
+        self.index_bytes() + self.memory_table_bytes + self.expiry_bytes + self.unloaded.memory_bytes
     }
 
     /// Whether a table can be made.
@@ -340,6 +443,13 @@ impl Catalog {
         let Some(partition) = self.partitions.remove(id) else { return };
         self.image_bytes -= partition_image_bytes(&partition.spec);
         self.quarantined -= usize::from(partition.quarantine.is_some());
+        if let Some(image) = &partition.image {
+            self.dropped_unloaded.push(id);
+            if image.is_outside() {
+                self.records -= image.entry.records;
+                self.forget_unloaded(&image.entry);
+            }
+        }
         if let Some(expiries) = partition.expiries {
             self.expiring_records -= expiries.len();
             expiries
@@ -350,6 +460,7 @@ impl Catalog {
             self.dropping_expiries.push(*expiries);
         }
         match partition.store {
+            Store::Durable(index) if index.is_empty() => {}
             Store::Durable(index) => {
                 self.records -= index.len();
                 // Its memory is counted until it is given back.

@@ -164,7 +164,7 @@ fn check_shard(
 fn recover(shard: &mut Shard, read: &mut ReadDrive<'_>) {
     let mut buffers = HeapBuffers::default();
     let mut completions = Vec::new();
-    while *shard.phase() == Phase::Recovering {
+    while *shard.phase() == Phase::Recovering || (*shard.phase() == Phase::Serving && shard.is_loading()) {
         let mut inbox = Inbox { completions: std::mem::take(&mut completions), ..Inbox::default() };
         let mut outbox = Outbox::default();
         shard.step(Now { monotonic_ns: 0, wall_ns: 0 }, &mut inbox, &mut outbox, &mut buffers);

@@ -7,21 +7,17 @@
 //! Writing (image frames) -> Flushing -> SuperHead -> SuperMirror -> idle. A crash before SuperHead is
 //! durable leaves the checkpoint before; its segments are freed only after SuperMirror.
 
-use std::collections::VecDeque;
-use std::ops::Bound;
-
 use crate::append::AppendHead;
 use crate::format::align_down;
 use crate::format::frame::{FRAME_HEADER_BYTES, Stream, frame_len};
-use crate::format::image::{CatalogPayload, EntriesPayload, ImageRoot};
-use crate::format::record::EXPIRY_BYTES;
+use crate::format::image::{CatalogPayload, ImageExtent, ImagePosition, ImageRoot};
 use crate::format::superblock::{RootLocation, Superblock};
 use crate::frame_builder::FrameBuilder;
 use crate::geometry::Geometry;
-use crate::ids::{FrameNumber, Generation, PartitionId, RequestId, SegmentId};
+use crate::ids::{FrameNumber, Generation, RequestId, SegmentId};
+use crate::image_writer::{ImageWriter, directory_bytes};
 use crate::io::{Io, Purpose};
 use crate::limits::{BLOCK_BYTES, MAX_KEY_BYTES};
-use crate::partition::Store;
 use crate::reply::{CheckpointError, ReplyBody};
 use crate::seam::{DeviceError, Op};
 use crate::shard::Shard;
@@ -34,11 +30,8 @@ const LEAST_FRAME_BYTES: usize = 3 * BLOCK_BYTES;
 const _: () = assert!(2 * MAX_KEY_BYTES + 64 + FRAME_HEADER_BYTES <= LEAST_FRAME_BYTES);
 /// Image frames written at once.
 const FRAMES_IN_FLIGHT: usize = 2;
-/// Bytes that an entry of the image is expected to take beside its key's own bytes, and keys' own.
-const IMAGE_ENTRY_ESTIMATE_BYTES: u64 = 40;
-
-/// Of an image with fewer records, too much is not entries to tell what one takes.
-const LEAST_MEASURED_RECORDS: u64 = 10_000;
+/// What the last frames of an image's parts are padded with, about.
+const PADDING_ESTIMATE_BYTES: u64 = 3 * BLOCK_BYTES as u64;
 /// Bytes of user frames for a byte of image.
 const FRAMES_PER_IMAGE: u64 = 2;
 /// A checkpoint is not due before this part of the area was written.
@@ -67,18 +60,10 @@ struct Job {
     has_image: bool,
     next: Superblock,
     head: AppendHead,
-    root: ImageRoot,
-    /// Payloads made and not yet written.
-    ready: VecDeque<Vec<u8>>,
-    partitions: VecDeque<PartitionId>,
-    /// Last key of the first of `partitions` that is in the image already.
-    last_key: Vec<u8>,
-    root_made: bool,
+    writer: ImageWriter,
     /// Where the copies of the root were placed.
     roots: Vec<RootLocation>,
     in_flight: Vec<FrameBuilder>,
-    /// Bytes of frames written.
-    bytes: u64,
     super_buffer: Option<crate::ids::BufferId>,
 }
 
@@ -98,17 +83,6 @@ pub struct Checkpointer {
     pub wanted: bool,
     /// The last one found no room, and nothing has changed since.
     pub found_no_room: bool,
-    last_image: Option<LastImage>,
-}
-
-/// What the last image was like.
-#[derive(Debug, Clone, Copy)]
-struct LastImage {
-    /// Of all its frames.
-    bytes: u64,
-    /// Records and bytes of index when it was done.
-    records: u64,
-    index_bytes: u64,
 }
 
 impl Checkpointer {
@@ -151,35 +125,20 @@ impl Shard {
             highest_seq: self.sequencer.last(),
             void: self.superblock.void.iter().copied().filter(|range| range.to > user_from).collect(),
         };
-        let ready = self.catalog_payloads();
-        let catalog_frames = ready.len() as u64;
-        let root = ImageRoot {
-            frames: 0,
-            catalog_frames,
-            segments: Vec::new(),
-            in_use: Vec::new(),
-            highest_table: self.catalog.highest_table,
-            highest_partition: self.catalog.highest_partition,
-        };
+        let most_bytes = image_payload_bytes(&self.place.geometry);
+        let writer = ImageWriter::new(&self.catalog, self.catalog_payloads(), most_bytes);
         self.log.bytes_since_checkpoint = 0;
         self.checkpointer.wanted = false;
         self.expect_image();
-        let mut twice = ready.clone();
-        twice.extend(ready);
         self.checkpointer.waiting.append(&mut self.checkpointer.waiting_next);
         self.checkpointer.job = Some(Box::new(Job {
             stage: Stage::Writing,
             has_image: true,
             next,
             head: AppendHead::new(Stream::Image, self.place),
-            root,
-            ready: twice,
-            partitions: self.catalog.partition_ids().into(),
-            last_key: Vec::new(),
-            root_made: false,
+            writer,
             roots: Vec::new(),
             in_flight: Vec::new(),
-            bytes: 0,
             super_buffer: None,
         }));
     }
@@ -189,24 +148,14 @@ impl Shard {
         self.space.expect_image(self.image_estimate_bytes());
     }
 
-    /// Bytes that the next image may take: as the last one has turned out, for the records and the index of
-    /// now, and a quarter more.
+    /// Bytes that the next image may take: leaves lie in it as in memory, expiries shorter than there.
     fn image_estimate_bytes(&self) -> u64 {
-        let entries = match self.checkpointer.last_image {
-            Some(last) if last.records >= LEAST_MEASURED_RECORDS => {
-                let grown = |now: u64, then: u64| now as f64 / then.max(1) as f64;
-                let records = grown(self.catalog.records, last.records);
-                let index = grown(self.catalog.index_bytes(), last.index_bytes);
-                (last.bytes as f64 * records.max(index) * 1.25) as u64
-            }
-            _ => {
-                let keys =
-                    (self.catalog.records * IMAGE_ENTRY_ESTIMATE_BYTES).max(self.catalog.index_bytes());
-                keys + self.catalog.expiring_records * EXPIRY_BYTES as u64
-            }
-        };
+        let index =
+            self.catalog.index_bytes() + self.catalog.expiry_bytes + self.catalog.unloaded.memory_bytes;
         let root = ImageRoot::most_bytes(self.place.geometry.segments_per_shard);
-        entries + 2 * (self.catalog.image_bytes + root)
+        let directory = directory_bytes(self.catalog.counts().0);
+        // What does not fill its last frame or block: of the index, and of all the others twice.
+        index + index / 8 + 2 * (self.catalog.image_bytes + root) + directory + PADDING_ESTIMATE_BYTES
     }
 
     /// A checkpoint begins when so many bytes of frames were written since the last: as soon as images cost
@@ -217,18 +166,18 @@ impl Shard {
         least.max(worth).min(self.config.checkpoint_interval_bytes)
     }
 
-    fn catalog_payloads(&self) -> VecDeque<Vec<u8>> {
+    fn catalog_payloads(&self) -> Vec<Vec<u8>> {
         let most_bytes = image_payload_bytes(&self.place.geometry);
-        let mut payloads = VecDeque::new();
+        let mut payloads = Vec::new();
         let mut payload = CatalogPayload::begin();
         for change in self.catalog.as_changes() {
             let change = change.encode();
             if payload.bytes() + change.len() + 2 > most_bytes {
-                payloads.push_back(std::mem::replace(&mut payload, CatalogPayload::begin()).finish());
+                payloads.push(std::mem::replace(&mut payload, CatalogPayload::begin()).finish());
             }
             payload.push(&change);
         }
-        payloads.push_back(payload.finish());
+        payloads.push(payload.finish());
         payloads
     }
 
@@ -236,22 +185,20 @@ impl Shard {
         let due = self.checkpointer.wanted
             || self.log.bytes_since_checkpoint >= self.checkpoint_interval_bytes()
             || !self.checkpointer.waiting_next.is_empty();
-        if self.checkpointer.job.is_none() && due {
+        if self.checkpointer.job.is_none() && due && !self.is_loading() {
             self.begin_checkpoint();
         }
         let Some(mut job) = self.checkpointer.job.take() else { return };
         let mut went_on = true;
         while went_on && job.stage == Stage::Writing && job.in_flight.len() < FRAMES_IN_FLIGHT {
-            if job.ready.is_empty() && !job.root_made {
-                self.make_payload(&mut job);
-            }
+            job.writer.make(&self.catalog, &self.space);
             went_on = self.write_image_frame(&mut job, io);
-            if job.root_made && job.ready.is_empty() {
+            if job.writer.is_done() {
                 job.stage = Stage::Finishing;
             }
         }
-        let waiting = job.ready.front().filter(|_| !went_on && job.in_flight.is_empty());
-        let placeless = |payload: &Vec<u8>| job.head.claim_for(frame_len(payload.len()) as u64).is_none();
+        let waiting = job.writer.front().filter(|_| !went_on && job.in_flight.is_empty());
+        let placeless = |payload: &[u8]| job.head.claim_for(frame_len(payload.len()) as u64).is_none();
         if waiting.is_some_and(placeless) && self.space.counts().1 == 0 {
             return self.abandon_checkpoint(*job, io);
         }
@@ -265,82 +212,37 @@ impl Shard {
         self.checkpointer.job = Some(job);
     }
 
-    /// The next payload: entries of as many partitions as fit, or the root.
-    fn make_payload(&mut self, job: &mut Job) {
-        let most_bytes = image_payload_bytes(&self.place.geometry);
-        let mut payload = EntriesPayload::begin();
-        while let Some(&id) = job.partitions.front() {
-            let partition = self.catalog.get(id);
-            let expiry_of = |key: &[u8]| partition.and_then(|partition| partition.expiry_of(key));
-            if let Some(Store::Durable(index)) = partition.map(|partition| &partition.store) {
-                let from = if job.last_key.is_empty() {
-                    Bound::Unbounded
-                } else {
-                    Bound::Excluded(job.last_key.as_slice())
-                };
-                let mut entries = index.iter(&self.catalog.arena, from, Bound::Unbounded);
-                let mut last = None;
-                let mut full = false;
-                while let Some((key, location)) = entries.next() {
-                    if payload.bytes() + EntriesPayload::most_bytes(key) > most_bytes {
-                        full = true;
-                        break;
-                    }
-                    payload.push(id, key, location, expiry_of(key));
-                    last = Some(key.to_vec());
-                }
-                if full {
-                    job.last_key = last.unwrap_or_else(|| std::mem::take(&mut job.last_key));
-                    job.ready.push_back(payload.finish());
-                    return;
-                }
-            }
-            job.partitions.pop_front();
-            job.last_key.clear();
-        }
-        if !payload.is_empty() {
-            job.ready.push_back(payload.finish());
-            return;
-        }
-        // The root lies in the image's last segment, or in one more that recovery finds by itself; twice,
-        // for all else hangs on it.
-        job.root_made = true;
-        job.root.in_use = self.space.in_use();
-        job.ready.push_back(job.root.encode());
-        job.ready.push_back(job.root.encode());
-    }
-
     fn write_image_frame(&mut self, job: &mut Job, io: &mut Io<'_>) -> bool {
-        let Some(payload) = job.ready.front() else { return false };
-        let len = frame_len(payload.len());
+        let Some(payload_bytes) = job.writer.front().map(<[u8]>::len) else {
+            // A directory of nothing has no frames; the root comes next.
+            return !job.writer.is_done();
+        };
+        let len = frame_len(payload_bytes);
         if let Some(segment) = job.head.open_for(len as u64, Claim::Image, &mut self.space, io) {
             self.space.set_image_in_use(segment, true);
             let generation = self.space.get(segment).generation;
-            job.root.segments.push((segment, generation));
+            job.writer.root.segments.push((segment, generation));
         }
         let Some(place) = job.head.place_for(len as u64, &mut self.space) else { return false };
         let Some(buffer) = io.buffers.acquire(len) else { return false };
-        let number = FrameNumber(job.root.frames + job.roots.len() as u64 + 1);
+        let number = FrameNumber(job.writer.root.frames + job.roots.len() as u64 + 1);
         let mut builder = FrameBuilder::new(Stream::Image, number, place, buffer, len);
+        let payload = job.writer.front().expect("it was there a moment ago");
         builder.push_raw(io.buffers, payload);
         let header = builder.header(FrameNumber(job.next.checkpoint), crc32c::crc32c(payload));
         let token = Purpose::ImageFrame.token(number.0);
         let bytes = builder.write(&self.place, io, token, false, &header);
         job.head.advance(bytes as u64);
         self.stats.image_bytes += bytes as u64;
-        job.bytes += bytes as u64;
-        if job.root_made {
-            let begin = self.place.geometry.segment_at(place.segment);
-            job.roots.push(RootLocation {
-                segment: place.segment,
-                generation: place.generation,
-                offset: (place.at - begin) as u32,
-                len: len as u32,
-            });
-        } else {
-            job.root.frames += 1;
+        let offset = (place.at - self.place.geometry.segment_at(place.segment)) as u32;
+        let (segments, placed) = (&job.writer.root.segments, (place.segment, place.generation));
+        let segment = segments.iter().rposition(|segment| *segment == placed);
+        let segment = segment.expect("frames of an image go to its segments") as u32;
+        let at = |offset| ImagePosition { segment, offset };
+        if job.writer.placed(ImageExtent { from: at(offset), to: at(offset + len as u32) }) {
+            let (segment, generation) = placed;
+            job.roots.push(RootLocation { segment, generation, offset, len: len as u32 });
         }
-        job.ready.pop_front();
         job.in_flight.push(builder);
         true
     }
@@ -402,7 +304,8 @@ impl Shard {
     }
 
     fn checkpoint_done(&mut self, job: Job, io: &mut Io<'_>) {
-        let Job { next, root, has_image, bytes, .. } = job;
+        let Job { next, writer, has_image, .. } = job;
+        let root = writer.root;
         assert!(next.version > self.superblock.version, "superblocks only rise");
         if has_image {
             let old = std::mem::take(&mut self.checkpointer.image_segments);
@@ -410,8 +313,6 @@ impl Shard {
             self.checkpointer.image_segments = root.segments.iter().map(|(segment, _)| *segment).collect();
             self.checkpointer.image_frames = root.frames + 2;
             self.stats.checkpoints += 1;
-            let (records, index_bytes) = (self.catalog.records, self.catalog.index_bytes());
-            self.checkpointer.last_image = Some(LastImage { bytes, records, index_bytes });
         }
         self.superblock = next;
         self.space.recheck_emptied();
@@ -425,7 +326,7 @@ impl Shard {
 
     fn abandon_checkpoint(&mut self, mut job: Job, io: &mut Io<'_>) {
         job.head.finish(&mut self.space);
-        for (segment, _) in job.root.segments {
+        for (segment, _) in job.writer.root.segments {
             self.space.set_image_in_use(segment, false);
         }
         for id in std::mem::take(&mut self.checkpointer.waiting) {
@@ -452,14 +353,9 @@ impl Shard {
             has_image: false,
             next,
             head: AppendHead::new(Stream::Image, self.place),
-            root: ImageRoot::default(),
-            ready: VecDeque::new(),
-            partitions: VecDeque::new(),
-            last_key: Vec::new(),
-            root_made: true,
+            writer: ImageWriter::none(),
             roots: Vec::new(),
             in_flight: Vec::new(),
-            bytes: 0,
             super_buffer: None,
         }));
         io.start(Op::Flush { token: Purpose::Superblock.token(0) });

@@ -153,6 +153,13 @@ impl Shard {
         self.apply_moved(io);
         // Before anything is thought to be missing.
         self.free_emptied(io);
+        if self.is_loading() {
+            // What is live is not known yet.
+            if self.is_starved() && !self.log.head().is_opening() {
+                self.fail_starved(io);
+            }
+            return;
+        }
         self.earn();
         if self.cleaner.victim.is_none() && self.cleaner.lanes.is_settled() {
             self.choose_victim(io);

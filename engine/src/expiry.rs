@@ -6,6 +6,7 @@
 //! the record again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::apply::Effects;
@@ -107,6 +108,12 @@ impl Expiries {
     /// When the first one expires.
     pub fn first(&self) -> Option<WallMs> {
         self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// Those behind a key, in the order of keys.
+    pub fn after(&self, key: &[u8]) -> impl Iterator<Item = (&[u8], WallMs)> {
+        let from = if key.is_empty() { Bound::Unbounded } else { Bound::Excluded(key) };
+        self.by_key.range::<[u8], _>((from, Bound::Unbounded)).map(|(key, at)| (&**key, *at))
     }
 
     /// When a record expires; `None` where it never does.

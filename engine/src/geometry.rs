@@ -157,7 +157,8 @@ impl Geometry {
 
     /// The segment that holds byte `offset` of the shard's area.
     pub fn segment_of(&self, offset: u64) -> SegmentId {
-        let segment = SegmentId((offset / u64::from(self.segment_bytes)) as u32);
+        // A power of two, which the compiler does not know.
+        let segment = SegmentId((offset >> self.segment_bytes.trailing_zeros()) as u32);
         assert!(segment.0 < self.segments_per_shard, "offset {offset} beyond the area");
         segment
     }

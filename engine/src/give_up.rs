@@ -16,6 +16,7 @@ impl Shard {
         }
         unwanted.sort_unstable_by_key(|id| id.0);
         let is_unwanted = |id: RequestId| unwanted.binary_search_by_key(&id.0, |id| id.0).is_ok();
+        self.give_up_waiting(is_unwanted, io);
         let scans = self.scans_give_up(is_unwanted);
         let taken = self.reads.take_unwanted(|why| match why {
             ReadFor::Get { id, .. } => is_unwanted(*id),

@@ -49,9 +49,13 @@ pub enum Purpose {
     Discard,
     /// A read of the scrub.
     ScrubRead,
+    /// A read of a partition's index for a request that waits for it.
+    DemandRead,
+    /// A read of indexes in the background.
+    LoadRead,
 }
 
-const PURPOSES: [Purpose; 10] = [
+const PURPOSES: [Purpose; 12] = [
     Purpose::Read,
     Purpose::UserFrame,
     Purpose::SegmentHeader,
@@ -62,6 +66,8 @@ const PURPOSES: [Purpose; 10] = [
     Purpose::RecoveryRead,
     Purpose::Discard,
     Purpose::ScrubRead,
+    Purpose::DemandRead,
+    Purpose::LoadRead,
 ];
 const PURPOSE_SHIFT: u32 = 56;
 

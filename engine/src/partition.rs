@@ -1,5 +1,6 @@
 //! One partition: its range, its records' index or the records themselves, its counters.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use crate::expiry::Expiries;
 use crate::ids::{Seq, WallMs};
 use crate::index::PartitionIndex;
+use crate::loading::PartitionImage;
 use crate::request::{KeyRange, PartitionSpec, Placement, StoreKind, TableSpec};
 
 /// Bytes of memory that a record of a memory table costs beside key and value.
@@ -30,6 +32,10 @@ pub struct Partition {
     pub ttl_ms: Option<u64>,
     /// Its records that expire; nothing where there are none.
     pub expiries: Option<Box<Expiries>>,
+    /// What is known of it while it is not loaded.
+    pub image: Option<Box<PartitionImage>>,
+    /// Requests of late: what a start loads first.
+    requests: Cell<u32>,
     /// Writes up to this version may have been lost to damage: older records are not to be trusted,
     /// and absence is not to be believed.
     pub quarantine: Option<Seq>,
@@ -62,8 +68,25 @@ impl Partition {
             bytes: 0,
             ttl_ms,
             expiries: None,
+            image: None,
+            requests: Cell::new(0),
             quarantine: None,
         }
+    }
+
+    /// A request has come for it.
+    pub fn note_request(&self) {
+        self.requests.set(self.requests.get().saturating_add(1));
+    }
+
+    /// Requests of late, by which an image is ordered.
+    pub fn hotness(&self) -> u32 {
+        self.requests.get()
+    }
+
+    /// Sets how many requests there were of late.
+    pub fn set_hotness(&self, requests: u32) {
+        self.requests.set(requests);
     }
 
     /// Whether the partition's range covers the key.
@@ -120,8 +143,21 @@ impl Partition {
         self.expiries.iter().flat_map(move |expiries| expiries.due_between(after, until))
     }
 
-    /// Records in it.
+    /// The records behind a key that expire, in the order of keys, and when.
+    pub fn expiries_after(&self, last_key: &[u8]) -> impl Iterator<Item = (&[u8], WallMs)> {
+        self.expiries.iter().flat_map(move |expiries| expiries.after(last_key))
+    }
+
+    /// Bytes of memory of what is known of records that expire.
+    pub fn expiry_bytes(&self) -> u64 {
+        self.expiries.as_ref().map_or(0, |expiries| expiries.memory_bytes())
+    }
+
+    /// Records in it; while it is not loaded, as many as its image has.
     pub fn records(&self) -> u64 {
+        if let Some(image) = self.image.as_ref().filter(|image| image.is_outside()) {
+            return image.entry.records;
+        }
         match &self.store {
             Store::Durable(index) => index.len(),
             Store::Memory(memory) => memory.records.len() as u64,

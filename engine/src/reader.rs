@@ -55,6 +55,12 @@ impl SequentialReader {
         }
     }
 
+    /// Keeps so many chunks under way from now on.
+    pub fn set_depth(&mut self, depth: usize) {
+        assert!(depth > 0);
+        self.depth = depth;
+    }
+
     /// Whether everything was read and taken.
     pub fn is_done(&self) -> bool {
         self.extents.is_empty() && self.chunks.is_empty()

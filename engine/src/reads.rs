@@ -85,6 +85,11 @@ impl Reads {
         self.queue.len()
     }
 
+    /// Reads under way.
+    pub fn in_flight(&self) -> usize {
+        self.slots.len() - self.free_slots.len()
+    }
+
     /// Whether one more read may have to wait: a scan has a limit of its own for its bytes.
     pub fn has_room(&self, location: Location, config: &ShardConfig) -> bool {
         let left = config.max_queued_read_bytes.saturating_sub(self.queued_bytes);
@@ -132,6 +137,7 @@ impl Shard {
         if partition.spec.epoch != target.epoch {
             return Err(ReadError::StaleEpoch { current: partition.spec.epoch });
         }
+        partition.note_request();
         Ok(partition)
     }
 

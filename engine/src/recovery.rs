@@ -1,6 +1,7 @@
 //! Recovery: from the superblock to a serving shard.
 //!
-//! Superblocks -> Headers -> Root -> Image -> Cleaning -> User -> (Settling ->) done. Cleaning frames
+//! Superblocks -> Headers -> Root -> Directory -> Cleaning -> User -> (Settling ->) done. Of the image, only
+//! catalog and directory are read here: see `loading`. Cleaning frames
 //! of the tail are replayed before the user frames: a segment is cleaned only when a checkpoint
 //! covers all of it, so no cleaning frame of the tail depends on a user frame of the tail, while a user
 //! frame always has the last word over a key.
@@ -9,10 +10,10 @@ use crate::apply::Effects;
 use crate::config::ShardConfig;
 use crate::format::catalog::CatalogChange;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, PartitionSet, Stream};
-use crate::format::image::{self, ImagePayload, ImageRoot};
+use crate::format::image::{self, DirectoryEntry, ImagePayload, ImageRoot};
 use crate::format::segment::SegmentHeader;
 use crate::format::superblock::{MAX_VOID_RANGES, Superblock, VoidRange};
-use crate::ids::{DriveOffset, FrameNumber, Generation, PartitionId, SegmentId, WallMs};
+use crate::ids::{DriveOffset, FrameNumber, Generation, SegmentId, WallMs};
 use crate::io::{Io, Purpose};
 use crate::limits::BLOCK_BYTES;
 use crate::location::Location;
@@ -38,7 +39,8 @@ enum Stage {
     Superblocks,
     Headers,
     Root,
-    Image,
+    /// The catalog and the directory.
+    Directory,
     Cleaning,
     User,
     /// The superblock, or a whole checkpoint, is being written.
@@ -71,13 +73,9 @@ pub struct Recovery {
 #[derive(Debug, Default)]
 struct ImageLoad {
     root: ImageRoot,
-    /// Frames that were expected next.
-    expected: u64,
-    /// The last partition whose entries were seen.
-    last_partition: PartitionId,
-    /// A frame is missing since then.
-    gap: bool,
     catalog_seen: Vec<bool>,
+    /// Entries of each of the directory's frames.
+    directory: Vec<Option<Vec<DirectoryEntry>>>,
 }
 
 impl Recovery {
@@ -158,7 +156,7 @@ impl Shard {
                 recovery.superblocks.push(Superblock::decode(self.place.seed, at, bytes));
             }
             Stage::Headers => self.found_segment(at, bytes),
-            Stage::Root | Stage::Image | Stage::Cleaning | Stage::User => {
+            Stage::Root | Stage::Directory | Stage::Cleaning | Stage::User => {
                 let Some(mut scanner) = recovery.walk.pop_front() else { return };
                 scanner.feed(bytes, |frame| self.recovered_frame(recovery, &frame));
                 if recovery.segment_end.front() == Some(&(at + bytes.len() as u64)) {
@@ -226,9 +224,9 @@ impl Shard {
             }
             Stage::Root => {
                 self.begin_image(recovery)?;
-                recovery.stage = Stage::Image;
+                recovery.stage = Stage::Directory;
             }
-            Stage::Image => {
+            Stage::Directory => {
                 self.end_image(recovery)?;
                 let from = self.superblock.cleaning_from_generation;
                 self.walk_tail(recovery, Stream::Cleaning, from);
@@ -283,7 +281,7 @@ impl Shard {
 
     fn recovered_frame(&mut self, recovery: &mut Recovery, frame: &FoundFrame<'_>) {
         match (recovery.stage, frame.header.stream) {
-            (Stage::Root | Stage::Image, Stream::Image) => self.image_frame(recovery, frame),
+            (Stage::Root | Stage::Directory, Stream::Image) => self.image_frame(recovery, frame),
             (Stage::Cleaning, Stream::Cleaning) => self.replay_cleaning(recovery, frame),
             (Stage::User, Stream::User) => {
                 recovery.tail_bytes += frame.bytes.len() as u64;
@@ -310,55 +308,36 @@ impl Shard {
             }
             ImagePayload::Catalog(changes) => {
                 let load = &mut recovery.image;
-                let copy = ((number - 1) % load.root.catalog_frames.max(1)) as usize;
-                if recovery.stage == Stage::Image && load.catalog_seen.get(copy) == Some(&false) {
+                let copy = ((number - 1) % u64::from(load.root.catalog_frames.max(1))) as usize;
+                if recovery.stage == Stage::Directory && load.catalog_seen.get(copy) == Some(&false) {
                     load.catalog_seen[copy] = true;
                     for change in changes.into_iter().filter_map(CatalogChange::decode) {
                         self.catalog.apply(change);
                     }
                 }
             }
-            ImagePayload::Entries(packed) => {
-                let load = &mut recovery.image;
-                let after_catalog = 2 * load.root.catalog_frames;
-                load.gap |= number > after_catalog && number != load.expected.max(after_catalog + 1);
-                load.expected = number + 1;
-                self.load_entries(recovery, packed);
+            ImagePayload::Directory(entries) => {
+                let ImageRoot { frames, directory_frames, .. } = recovery.image.root;
+                let first = frames.saturating_sub(2 * u64::from(directory_frames)) + 1;
+                let copy = number.saturating_sub(first) % u64::from(directory_frames.max(1));
+                if let Some(known) = recovery.image.directory.get_mut(copy as usize) {
+                    known.get_or_insert(entries);
+                }
             }
+            // Read when it is needed.
+            ImagePayload::Index(_) => {}
         }
-    }
-
-    fn load_entries(&mut self, recovery: &mut Recovery, packed: &[u8]) {
-        let load = &mut recovery.image;
-        let (catalog, space) = (&mut self.catalog, &mut self.space);
-        let (highest_seq, loaded) = (self.superblock.highest_seq, &mut self.stats.recovered_image_records);
-        let read = image::for_each_entry(packed, |partition, key, location, expires| {
-            if load.gap {
-                quarantine(catalog, load.last_partition, partition, highest_seq);
-                load.gap = false;
-            }
-            load.last_partition = partition;
-            let known = catalog.with_index(partition, |index, bytes| {
-                *bytes += u64::from(location.len());
-                index.insert(key, location)
-            });
-            if let Some(old) = known {
-                catalog.set_expiry(partition, key, expires);
-                space.add_live(location);
-                old.into_iter().for_each(|old: Location| space.remove_live(old));
-                *loaded += 1;
-            }
-        });
-        load.gap |= read.is_none();
     }
 
     fn begin_image(&mut self, recovery: &mut Recovery) -> Result<(), OpenError> {
         let Some(copies) = self.superblock.roots else { return Ok(()) };
         let root = std::mem::take(&mut recovery.image.root);
-        if root.catalog_frames == 0 {
+        if root.catalog_frames == 0 || u64::from(root.catalog_frames.max(root.directory_frames)) > root.frames
+        {
             return Err(OpenError::RootDamaged);
         }
         recovery.image.catalog_seen = vec![false; root.catalog_frames as usize];
+        recovery.image.directory = vec![None; root.directory_frames as usize];
         self.catalog.highest_table = root.highest_table;
         self.catalog.highest_partition = root.highest_partition;
         recovery.reader = self.recovery_reader(CHUNK_BYTES, CHUNKS_AHEAD);
@@ -367,8 +346,13 @@ impl Shard {
         if root.segments.iter().map(|(segment, _)| segment).chain(named.by_ref()).any(|s| s.0 >= count) {
             return Err(OpenError::RootDamaged);
         }
-        for &(segment, generation) in &root.segments {
-            self.walk_whole(recovery, segment, generation);
+        let geometry = self.place.geometry;
+        let extents = [(root.catalog, root.catalog_frames), (root.directory, root.directory_frames)];
+        for (extent, _) in extents.into_iter().filter(|(_, frames)| *frames > 0) {
+            let pieces = extent.pieces(&root.segments, &geometry).ok_or(OpenError::RootDamaged)?;
+            for (segment, generation, from, to) in pieces {
+                self.walk(recovery, segment, generation, from, to);
+            }
         }
         let mut segments: Vec<_> = root.segments.iter().map(|(segment, _)| *segment).collect();
         for copy in copies {
@@ -384,6 +368,7 @@ impl Shard {
                 self.space.found(segment, generation, stream);
             }
         }
+        self.find_free(&root);
         for &segment in &segments {
             if !self.space.is_known(segment) || self.space.get(segment).stream != Stream::Image {
                 return Err(OpenError::RootDamaged);
@@ -396,17 +381,27 @@ impl Shard {
         Ok(())
     }
 
+    /// Segments that were free when the root was made, and have not been opened since.
+    fn find_free(&mut self, root: &ImageRoot) {
+        let mut in_use = vec![Generation(0); self.place.geometry.segments_per_shard as usize];
+        root.in_use.iter().for_each(|(segment, generation, _)| in_use[segment.0 as usize] = *generation);
+        for id in self.space.ids() {
+            let generation = self.space.get(id).generation;
+            let is_old = generation <= root.highest_generation && in_use[id.0 as usize] != generation;
+            if is_old && self.space.is_known(id) {
+                self.space.found_free(id);
+            }
+        }
+    }
+
     fn end_image(&mut self, recovery: &mut Recovery) -> Result<(), OpenError> {
-        let load = &recovery.image;
+        let load = std::mem::take(&mut recovery.image);
         if load.catalog_seen.contains(&false) {
             return Err(OpenError::CatalogDamaged);
         }
-        let has_entries = load.root.frames > 2 * load.root.catalog_frames;
-        if load.gap || (has_entries && load.expected != load.root.frames + 1) {
-            let highest_seq = self.superblock.highest_seq;
-            quarantine(&mut self.catalog, load.last_partition, PartitionId(u32::MAX), highest_seq);
-            self.stats.quarantined_frames += 1;
-        }
+        let frames = load.directory.into_iter().collect::<Option<Vec<_>>>();
+        let directory = frames.ok_or(OpenError::DirectoryDamaged)?.concat();
+        self.begin_loading(self.superblock.checkpoint, load.root.segments, directory);
         Ok(())
     }
 
@@ -499,7 +494,10 @@ impl Shard {
         self.distrust_all_before(recovery, io);
         self.clock.observe(self.sequencer.last().wall_ns);
         self.catalog.forget_unfinished();
-        self.space.finish_recovery();
+        self.space.begin_serving();
+        if !self.is_loading() {
+            self.space.finish_recovery();
+        }
         self.expect_image();
         self.log = Log::new(self.place, end.next_number);
         self.log.bytes_since_checkpoint = recovery.tail_bytes;
@@ -518,9 +516,10 @@ impl Shard {
     /// of which one copy is left must not be lost, for the one before it is no longer true.
     fn settle_superblock(&mut self, void: Option<VoidRange>, io: &mut Io<'_>) {
         if void.is_some() && self.superblock.void.len() == MAX_VOID_RANGES {
-            // No room to remember one more: a checkpoint puts them all behind us.
+            // No room to remember one more: a checkpoint puts them all behind us, once all is loaded.
             self.has_more = true;
-            return self.begin_checkpoint();
+            self.checkpointer.wanted = true;
+            return;
         }
         let mut next = self.superblock.clone();
         next.version += 1;
@@ -531,7 +530,12 @@ impl Shard {
     fn settle(&mut self, io: &mut Io<'_>) {
         if self.log.is_poisoned() {
             self.phase = Phase::Failed(OpenError::Device { os_error: 5 });
-        } else if self.checkpointer.is_running() {
+            return;
+        }
+        if self.checkpointer.wanted {
+            self.pump_loading(io);
+        }
+        if self.checkpointer.wanted || self.checkpointer.is_running() {
             self.pump_checkpoint(io);
         }
     }
@@ -560,22 +564,6 @@ impl Shard {
         match result {
             Ok(()) => self.superblock_settled(),
             Err(DeviceError { os_error }) => self.phase = Phase::Failed(OpenError::Device { os_error }),
-        }
-    }
-}
-
-/// Marks the partitions `[from, to]`: entries of theirs may be missing from the image.
-fn quarantine(
-    catalog: &mut crate::catalog::Catalog,
-    from: PartitionId,
-    to: PartitionId,
-    highest_seq: crate::Seq,
-) {
-    let mut below = highest_seq;
-    below.wall_ns += 1;
-    for id in catalog.partition_ids() {
-        if from <= id && id <= to {
-            catalog.apply(CatalogChange::Quarantine(id, below));
         }
     }
 }

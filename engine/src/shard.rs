@@ -20,6 +20,7 @@ use crate::format::ChecksumSeed;
 use crate::format::superblock::Superblock;
 use crate::ids::{FrameNumber, NodeId, SegmentId, Token};
 use crate::io::{Io, Purpose};
+use crate::loading::Loader;
 use crate::log::Log;
 use crate::lookups::Located;
 use crate::owned::OwnedWrite;
@@ -39,7 +40,7 @@ use crate::transactions::Transactions;
 pub enum Phase {
     /// Reading what is on the drive; requests are answered `Busy`.
     Recovering,
-    /// Answering.
+    /// Answering. Partitions that are still in the image alone are loaded when they are asked for.
     Serving,
     /// The drive's contents cannot be used.
     Failed(OpenError),
@@ -57,6 +58,11 @@ pub enum OpenError {
     /// Both copies of a piece of the catalog are damaged.
     #[error("both copies of the shard's catalog are damaged: restore the drive from a copy")]
     CatalogDamaged,
+    /// Both copies of a piece of the directory are damaged.
+    #[error(
+        "both copies of the directory of the shard's checkpoint are damaged: restore the drive from a copy"
+    )]
+    DirectoryDamaged,
     /// Too many crashes without a checkpoint between them, and no room for one.
     #[error("the shard needs a checkpoint to open, and its drive has no room for one: use a larger drive")]
     NoRoom,
@@ -90,6 +96,8 @@ pub struct Shard {
     pub(crate) expiry_wake_ns: Option<u64>,
     pub(crate) superblock: Superblock,
     pub(crate) recovery: Option<Box<Recovery>>,
+    /// Partitions on their way from the image into memory.
+    pub(crate) loader: Loader,
     /// Writes that wait for room, in order.
     pub(crate) parked: VecDeque<OwnedWrite>,
     pub(crate) parked_bytes: usize,
@@ -133,6 +141,7 @@ impl Shard {
             expiry_wake_ns: None,
             superblock: Superblock::fresh(NodeId(0)),
             recovery: Some(Box::new(Recovery::new(&config))),
+            loader: Loader::idle(),
             parked: VecDeque::new(),
             parked_bytes: 0,
             parked_for_segment: false,
@@ -157,7 +166,7 @@ impl Shard {
     pub fn next_wake_ns(&self) -> Option<u64> {
         let frame_ns = self.log.next_wake_ns(&self.config);
         let scrub_ns = self.scrubber.next_wake_ns(self.config.scrub_bytes_per_s);
-        let scrub_ns = scrub_ns.filter(|_| self.phase == Phase::Serving);
+        let scrub_ns = scrub_ns.filter(|_| self.phase == Phase::Serving && !self.is_loading());
         let deadline_ns = self.transactions.next_deadline_ns();
         frame_ns.into_iter().chain(self.expiry_wake_ns).chain(scrub_ns).chain(deadline_ns).min()
     }
@@ -184,6 +193,8 @@ impl Shard {
         let serving = self.phase == Phase::Serving;
         if serving {
             self.apply_durable(&mut io);
+            // Before the requests: those that waited came before them.
+            self.pump_loading(&mut io);
             // Before the requests: they hardly ever meet a record whose time is over.
             self.expire_due();
             self.end_due_transactions(&io);
@@ -218,6 +229,9 @@ impl Shard {
     }
 
     pub(crate) fn handle(&mut self, request: &Request<'_>, located: Located, io: &mut Io<'_>) {
+        if self.is_loading() && self.wait_for_load(request, io) {
+            return;
+        }
         match &request.body {
             RequestBody::Get { target, key } => self.get(request.id, target, key, located, None, io),
             RequestBody::Put { .. }
@@ -282,6 +296,7 @@ impl Shard {
             // A failed discard leaves the old bytes, which nobody takes for new ones.
             Purpose::Discard => self.space.discarded(SegmentId(index as u32)),
             Purpose::ScrubRead => self.scrubber.read_completed(index, result),
+            Purpose::DemandRead | Purpose::LoadRead => self.load_read_completed(purpose, index, result),
         }
     }
 
@@ -352,6 +367,13 @@ impl Shard {
         }
     }
 
+    /// Bytes of live records: of partitions that are not loaded, as their image says.
+    pub(crate) fn known_live_bytes(&self) -> u64 {
+        let known = self.space.live_bytes() + self.catalog.unloaded.record_bytes;
+        // Of a partition that was dropped while it was loaded, there is no more to count twice.
+        known.saturating_sub(self.loader.assembled_bytes())
+    }
+
     /// The shard's counters and gauges.
     pub fn stats(&self) -> ShardStats {
         let (partitions, tables) = self.catalog.counts();
@@ -362,19 +384,23 @@ impl Shard {
             partitions: partitions as u64,
             records: self.catalog.records,
             memory_records: self.catalog.memory_records(),
-            live_bytes: self.space.live_bytes(),
+            live_bytes: self.known_live_bytes(),
+            partitions_unloaded: self.catalog.unloaded.partitions,
             live_limit_bytes: self.space.live_limit_bytes(0),
             segments: u64::from(segments),
             segments_free: u64::from(free),
             index_bytes: self.catalog.index_bytes(),
             memory_table_bytes: self.catalog.memory_table_bytes,
-            expiring_records: self.catalog.expiring_records,
+            expiring_records: self.catalog.expiring_records + self.catalog.unloaded.expiring,
             expiry_bytes: self.catalog.expiry_bytes,
             memory_limit_bytes: self.config.memory_bytes,
             cache_bytes,
             cache_limit_bytes,
             writes_in_flight: self.log.pending_writes(),
-            requests_parked: (self.parked.len() + self.waiting_writes + self.reads.queued()) as u64,
+            requests_parked: (self.parked.len()
+                + self.waiting_writes
+                + self.reads.queued()
+                + self.loader.waiting()) as u64,
             scrub: self.scrub_stats(),
             transactions_open: self.transactions.len() as u64,
             transaction_bytes: self.transactions.bytes() as u64,
@@ -391,7 +417,7 @@ fn discard_token(segment: SegmentId) -> Token {
 }
 
 /// The answer to a request that came too early.
-fn busy(body: &RequestBody<'_>) -> ReplyBody {
+pub(crate) fn busy(body: &RequestBody<'_>) -> ReplyBody {
     match body {
         RequestBody::Get { .. } | RequestBody::Within { read: TransactionRead::Get { .. }, .. } => {
             ReplyBody::Get(Err(ReadError::Busy))

@@ -55,7 +55,7 @@ pub struct Segment {
     pub generation: Generation,
     /// What was appended to it.
     pub stream: Stream,
-    /// Bytes of live records; of an image segment, 1 while its image is in use.
+    /// Bytes of live records; of an image segment, 1 more while its image is in use.
     pub live_bytes: u64,
     /// Bytes of frames in it, all of its payload where not known.
     pub consumed_bytes: u64,
@@ -182,7 +182,20 @@ impl Space {
         self.highest_generation = self.highest_generation.max(generation);
     }
 
-    /// Recovery has seen all segments: the list of free ones is made anew.
+    /// A segment that recovery found was free when the image was written, and not opened since.
+    pub fn found_free(&mut self, id: SegmentId) {
+        self.transition(id, SegmentState::Sealed, SegmentState::Free);
+    }
+
+    /// The shard serves from now on. What is live is not known before all partitions are loaded: until then
+    /// nothing is freed but segments of old images.
+    pub fn begin_serving(&mut self) {
+        self.free = self.ids().filter(|id| self.get(*id).state == SegmentState::Free).collect();
+        self.free.reverse();
+        self.recheck_emptied();
+    }
+
+    /// All that is live is known: the list of free segments is made anew.
     pub fn finish_recovery(&mut self) {
         self.recovering = false;
         for segment in &mut self.segments {
@@ -299,7 +312,9 @@ impl Space {
         if !self.may_take(claim) {
             return None;
         }
-        let id = self.free.pop()?;
+        // While partitions are loaded, records may still be counted that the log's tail has replaced.
+        let at = self.free.iter().rposition(|id| self.get(*id).live_bytes == 0)?;
+        let id = self.free.remove(at);
         self.highest_generation = Generation(self.highest_generation.0 + 1);
         let generation = self.highest_generation;
         let segment = &mut self.segments[id.0 as usize];
@@ -409,7 +424,12 @@ impl Space {
     pub fn set_image_in_use(&mut self, id: SegmentId, in_use: bool) {
         let segment = &mut self.segments[id.0 as usize];
         assert_eq!(segment.stream, Stream::Image, "segment {id} is no image's");
-        segment.live_bytes = u64::from(in_use);
+        // Beside what an image that is being loaded may have pointing here.
+        if in_use {
+            segment.live_bytes += 1;
+        } else {
+            segment.live_bytes -= 1;
+        }
         if !in_use && segment.state == SegmentState::Sealed {
             self.emptied.push(id);
         }
@@ -459,7 +479,8 @@ impl Space {
         let candidates = std::mem::take(&mut self.emptied);
         let mut taken = Vec::new();
         for id in candidates {
-            let fit = self.is_empty_and_sealed(id) && self.get(id).pins == 0;
+            let is_known = !self.recovering || self.get(id).stream == Stream::Image;
+            let fit = is_known && self.is_empty_and_sealed(id) && self.get(id).pins == 0;
             if fit && self.is_before(id, from) && !taken.contains(&id) {
                 taken.push(id);
             }

@@ -81,6 +81,8 @@ pub struct ShardStats {
     pub tables: u64,
     /// Partitions.
     pub partitions: u64,
+    /// Partitions whose index is not in memory yet. What their image says of records and bytes counts.
+    pub partitions_unloaded: u64,
     /// Records in durable tables.
     pub records: u64,
     /// Records in memory tables.

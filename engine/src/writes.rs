@@ -114,28 +114,36 @@ impl Shard {
         self.parked_bytes = 0;
     }
 
-    /// Answers what waits for a segment `Full`: cleaning has found nothing more to give. Deletes and
-    /// changes of the catalog wait on where there is a segment for them.
+    /// Answers what waits for a segment `Full`: cleaning has found nothing more to give; or `Busy` while
+    /// partitions are loaded, for until then nothing is cleaned. Deletes and changes of the catalog wait on where
+    /// there is a segment for them.
     pub(crate) fn fail_starved(&mut self, io: &mut Io<'_>) {
-        let error = self.full(0);
+        let (error, catalog_error) = if self.is_loading() {
+            (WriteError::Busy, CatalogError::Busy)
+        } else {
+            (self.full(0), CatalogError::Full)
+        };
         let deletes_go_on = self.space.may_take(Claim::Delete);
         for owned in std::mem::take(&mut self.parked) {
             if owned.is_delete() && deletes_go_on {
                 self.parked.push_back(owned);
             } else {
-                self.stats.refused += 1;
+                match error {
+                    WriteError::Busy => self.stats.busy += 1,
+                    _ => self.stats.refused += 1,
+                }
                 self.parked_bytes -= owned.bytes();
                 io.reply(owned.id, ReplyBody::Write(Err(error.clone())));
             }
         }
         if self.catalog_jobs.is_stalled() && !deletes_go_on {
-            self.fail_catalog_jobs(&CatalogError::Full, io);
+            self.fail_catalog_jobs(&catalog_error, io);
         }
     }
 
     fn full(&self, record_bytes: u64) -> WriteError {
         WriteError::Full {
-            live_bytes: self.space.live_bytes() + self.log.pending_bytes(),
+            live_bytes: self.known_live_bytes() + self.log.pending_bytes(),
             limit_bytes: self.space.live_limit_bytes(record_bytes),
         }
     }
@@ -203,6 +211,7 @@ impl Shard {
         if partition.spec.epoch != target.epoch {
             return Err(WriteError::StaleEpoch { current: partition.spec.epoch });
         }
+        partition.note_request();
         self.check_size(write)?;
         for one in write.writes {
             if !partition.covers(parts(one).0) {
@@ -216,7 +225,7 @@ impl Shard {
     /// bytes replace others.
     fn check_space(&self, partition: &Partition, write: &Checked<'_>) -> Result<(), WriteError> {
         let durable = matches!(partition.store, Store::Durable(_));
-        let live = self.space.live_bytes() + self.log.pending_bytes();
+        let live = self.known_live_bytes() + self.log.pending_bytes();
         let (used_bytes, limit_bytes) = (self.catalog.memory_bytes(), self.config.memory_bytes);
         let record_bytes = write.writes.iter().map(|one| write.record_len(one) as u64);
         let largest = record_bytes.max().unwrap_or(0);

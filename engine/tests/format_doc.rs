@@ -6,13 +6,17 @@ use std::collections::BTreeMap;
 use lode_engine::format::catalog::CatalogChange;
 use lode_engine::format::drive_header::encode_drive_header;
 use lode_engine::format::frame::{FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, PartitionSet, Stream};
-use lode_engine::format::image::{CatalogPayload, EntriesPayload, ImageRoot};
+use lode_engine::format::image::{
+    CatalogPayload, DIRECTORY_ENTRY_BYTES, DirectoryEntry, ImageExtent, ImagePosition, ImageRoot,
+    IndexPayload, directory_payload,
+};
 use lode_engine::format::record::{RECORD_HEADER_BYTES, Record, RecordKind};
 use lode_engine::format::segment::{SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader};
 use lode_engine::format::superblock::{
     MAX_VOID_RANGES, RootLocation, SUPERBLOCK_MAGIC, Superblock, VoidRange,
 };
 use lode_engine::format::{ChecksumSeed, FORMAT_VERSION};
+use lode_engine::index::{IndexArena, IndexLoad, PartitionIndex};
 use lode_engine::limits::{
     BLOCK_BYTES, MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES, MAX_PARTITIONS, MAX_TABLE_NAME_BYTES,
     MAX_VALUE_BYTES,
@@ -129,7 +133,7 @@ fn drive_header_and_layout() {
         &block,
         &[
             ("magic", u64::from_le_bytes(*b"LODEDRV1")),
-            ("version", 1),
+            ("version", 2),
             ("created_wall_ns", 99),
             ("drive_bytes", 64 << 20),
             ("block_bytes", 4096),
@@ -326,48 +330,120 @@ fn images() {
     let len = hold("Image: catalog", &bytes, &[("kind", 1)]);
     assert_eq!(&bytes[len..], b"\x06\0change");
 
-    let mut entries = EntriesPayload::begin();
-    entries.push(PartitionId(4), b"key1", Location::new(100, 50), None);
-    entries.push(PartitionId(4), b"key2", Location::new(200, 50), None);
-    let bytes = entries.finish();
-    let location = Location::new(100, 50).to_raw();
-    let values = [
-        ("kind", 2),
-        ("partition", 4),
-        ("count", 2),
-        ("shared", 0),
-        ("suffix_len", 4),
-        ("location", location),
-    ];
-    let len = hold("Image: entries", &bytes, &values);
-    assert_eq!(&bytes[len..len + 8], b"key1\x03\0\x01\0");
-    assert_eq!(bytes[len + 8..len + 16], Location::new(200, 50).to_raw().to_le_bytes());
-    assert_eq!(&bytes[len + 16..], b"2");
+    let leaf = leaf();
+    let mut index = IndexPayload::begin();
+    index.push_leaf(PartitionId(4), &leaf);
+    index.push_leaf(PartitionId(4), &leaf);
+    let bytes = index.finish();
+    assert_eq!(bytes[0], 2);
+    let group = &bytes[1..];
+    let values = [("partition", 4), ("section", 2), ("count", 2), ("bytes", 2 * leaf.len() as u64)];
+    let len = hold("Image: group", group, &values);
+    assert_eq!(&group[len..], leaf.repeat(2));
 
-    let mut entries = EntriesPayload::begin();
-    entries.push(PartitionId(4), b"key1", Location::new(100, 50), Some(WallMs(0x0102_0304_0506_0708)));
-    let bytes = entries.finish();
-    assert_eq!(bytes[9..11], [0x00, 0x80], "the flag of the shared length");
-    assert_eq!(&bytes[21..], b"\x08\x07\x06\x05\x04\x03\x02\x01key1");
+    let mut index = IndexPayload::begin();
+    index.push_expiry(PartitionId(4), b"key1", WallMs(0x0102_0304_0506_0708));
+    index.push_expiry(PartitionId(4), b"key2", WallMs(9));
+    let bytes = index.finish();
+    let group = &bytes[1..];
+    let values = [("partition", 4), ("section", 1), ("count", 2), ("bytes", 12 + 4 + 12 + 1)];
+    let len = hold("Image: group", group, &values);
+    let values = [("shared", 0), ("suffix_len", 4), ("expires_ms", 0x0102_0304_0506_0708)];
+    let first = hold("Image: expiry", &group[len..], &values);
+    assert_eq!(&group[len + first..], b"key1\x03\0\x01\0\x09\0\0\0\0\0\0\x002");
+}
+
+#[test]
+fn directories_and_roots() {
+    let at = |segment, offset| ImagePosition { segment, offset };
+    let entry = DirectoryEntry {
+        partition: PartitionId(4),
+        hotness: 5,
+        records: 6,
+        record_bytes: 7,
+        memory_bytes: 8,
+        expiring: 9,
+        extent: ImageExtent { from: at(1, 4096), to: at(2, 8192) },
+    };
+    let bytes = directory_payload(&[entry, entry]);
+    assert_eq!(bytes[0], 4);
+    let values = [
+        ("partition", 4),
+        ("hotness", 5),
+        ("records", 6),
+        ("record_bytes", 7),
+        ("memory_bytes", 8),
+        ("expiring", 9),
+        ("from_segment", 1),
+        ("from_offset", 4096),
+        ("to_segment", 2),
+        ("to_offset", 8192),
+    ];
+    assert_eq!(hold("Image: directory entry", &bytes[1..], &values), DIRECTORY_ENTRY_BYTES);
+    assert_eq!(bytes.len(), 1 + 2 * DIRECTORY_ENTRY_BYTES);
 
     let root = ImageRoot {
         frames: 10,
-        catalog_frames: 2,
-        segments: vec![(SegmentId(1), Generation(4))],
-        in_use: vec![(SegmentId(2), Generation(3), Stream::Cleaning)],
         highest_table: TableId(6),
         highest_partition: PartitionId(7),
+        highest_generation: Generation(8),
+        catalog_frames: 2,
+        directory_frames: 3,
+        catalog: ImageExtent { from: at(11, 12), to: at(13, 14) },
+        directory: ImageExtent { from: at(15, 16), to: at(17, 18) },
+        segments: vec![(SegmentId(1), Generation(4))],
+        in_use: vec![(SegmentId(2), Generation(3), Stream::Cleaning)],
     };
     let bytes = root.encode();
     let values = [
         ("kind", 3),
         ("frames", 10),
-        ("catalog_frames", 2),
         ("highest_table", 6),
         ("highest_partition", 7),
+        ("highest_generation", 8),
+        ("catalog_frames", 2),
+        ("directory_frames", 3),
+        ("catalog_from_segment", 11),
+        ("catalog_from_offset", 12),
+        ("catalog_to_segment", 13),
+        ("catalog_to_offset", 14),
+        ("directory_from_segment", 15),
+        ("directory_from_offset", 16),
+        ("directory_to_segment", 17),
+        ("directory_to_offset", 18),
         ("segment_count", 1),
     ];
     let len = hold("Image: root", &bytes, &values);
     assert_eq!(&bytes[len..], [1, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 2]);
     assert_eq!(bytes.len() as u64, ImageRoot::most_bytes(1));
+}
+
+/// The leaf of the keys `user` and `user/7x`.
+fn leaf() -> Vec<u8> {
+    let values = [Location::new(100, 34), Location::new(200, 37)].map(|at| at.to_raw().to_le_bytes());
+    let heads_and_lengths = b"\0\0\x37/\0\x03";
+    let header = b"\x02\0\x04\0\x23\0\0\x01";
+    [&header[..], b"user", heads_and_lengths, &values[0], &values[1], b"x"].concat()
+}
+
+#[test]
+fn leaves() {
+    let leaf = leaf();
+    let values = [("keys", 2), ("prefix_len", 4), ("used", leaf.len() as u64), ("wide", 0), ("short", 1)];
+    let len = hold("Image: leaf", &leaf, &values);
+    assert_eq!(&leaf[len..len + 4], b"user");
+    // What the page says of a leaf is what the index reads and writes.
+    let mut arena = IndexArena::new();
+    let mut load = IndexLoad::new();
+    load.push(&mut arena, &leaf, &mut |_, _| true).expect("it is a leaf");
+    let loaded = load.finish(&mut arena);
+    assert_eq!(loaded.get(&arena, b"user"), Some(Location::new(100, 34)));
+    assert_eq!(loaded.get(&arena, b"user/7x"), Some(Location::new(200, 37)));
+    let mut inserted = PartitionIndex::new();
+    inserted.insert(&mut arena, b"user", Location::new(100, 34));
+    inserted.insert(&mut arena, b"user/7x", Location::new(200, 37));
+    for index in [loaded, inserted] {
+        let image = index.leaf_after(&arena, b"", 4096).expect("there is one");
+        assert_eq!(&image.bytes[..], leaf);
+    }
 }

@@ -85,6 +85,7 @@ fn the_largest_read_waits_where_nothing_else_does() {
     let mut sim = sim(2);
     sim.config.max_queued_read_bytes = 4096;
     sim.reopen();
+    sim.settle();
     let held = hold_buffers(&mut sim);
     let (first, second) = (send_get(&mut sim, &[1]), send_get(&mut sim, &[2]));
     sim.give_back(held);
@@ -97,6 +98,7 @@ fn what_nobody_wants_is_not_read() {
     let mut sim = sim(3);
     sim.config.max_queued_read_bytes = 16 << 20;
     sim.reopen();
+    sim.settle();
     let held = hold_buffers(&mut sim);
     let before = sim.shard.stats();
     let gone: Vec<_> = (0..KEYS).map(|key| send_get(&mut sim, &[key])).collect();

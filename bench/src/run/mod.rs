@@ -13,7 +13,7 @@ use lode_net::client::StatsError;
 use thiserror::Error;
 
 pub use pool::PoolError;
-pub use prepare::{PrepareError, Ready, prepare};
+pub use prepare::{PrepareError, Ready, prepare, routes};
 pub use tally::{Summary, Tally};
 
 use crate::draw::Popularity;
@@ -21,7 +21,6 @@ use crate::node_stats::NodeStats;
 use crate::options::{Mode, RunOptions, Workload};
 use crate::report::RunReport;
 use pool::Pool;
-use prepare::routes;
 use worker::{Plan, Worker};
 
 /// Time between the workers' making and their first request.

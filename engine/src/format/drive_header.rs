@@ -26,7 +26,10 @@ pub enum DriveHeaderError {
     #[error("this is not a lode drive; format it first")]
     NotADrive,
     /// Of another version of the format.
-    #[error("the drive has format version {0}, this program reads version 1")]
+    #[error(
+        "the drive has format version {0}, and this program reads version {FORMAT_VERSION} alone: copy its tables with \
+         the program that wrote it to a drive that this one has formatted"
+    )]
     Version(u32),
     /// The header is damaged.
     #[error("the drive's header is damaged")]

@@ -191,6 +191,21 @@ impl<const VALUE: usize> Builder<VALUE> {
         builder
     }
 
+    /// Of these keys, in ascending order, of which there is at least one.
+    pub fn of_all(entries: &[(Vec<u8>, [u8; VALUE])]) -> Self {
+        let (first, last) = (&entries[0].0, &entries[entries.len() - 1].0);
+        let prefix = &first[..common_prefix(first, last)];
+        let suffixes = entries.iter().map(|(key, _)| key.len() - prefix.len());
+        let sizes = suffixes.fold((0, 0), |(tails, longest), suffix| {
+            (tails + suffix.saturating_sub(HEAD_BYTES), longest.max(suffix))
+        });
+        let mut builder = Builder::new(prefix, entries.len(), sizes);
+        for (key, value) in entries {
+            builder.push(Chopped::new(&key[prefix.len()..]), *value);
+        }
+        builder
+    }
+
     /// For the keys of `run` and one more, whose suffix has `suffix_len` bytes, under a shorter prefix.
     fn for_keys(run: &Packed<'_, VALUE>, prefix_len: usize, suffix_len: usize) -> Self {
         let (tails, longest) = run.under_prefix(0..run.len(), prefix_len);
@@ -262,11 +277,16 @@ impl<const VALUE: usize> Builder<VALUE> {
         self.next += range.len();
     }
 
-    /// Puts the run into a block of its own.
-    pub fn store(self, arena: &mut IndexArena) -> Handle {
+    /// The run.
+    pub fn into_bytes(self) -> Vec<u8> {
         assert_eq!(self.next, self.shape.len, "keys of a built node");
         assert_eq!(self.end, self.bytes.len(), "bytes of a built node");
-        arena.store(&self.bytes)
+        self.bytes
+    }
+
+    /// Puts the run into a block of its own.
+    pub fn store(self, arena: &mut IndexArena) -> Handle {
+        arena.store(&self.into_bytes())
     }
 }
 

@@ -41,7 +41,7 @@ impl<'k> Cut<'k> {
     }
 
     /// How many keys of `leaf` lie before.
-    fn rank_in_leaf(self, leaf: Leaf<'_>) -> usize {
+    pub fn rank_in_leaf(self, leaf: Leaf<'_>) -> usize {
         match self {
             Cut::First => 0,
             Cut::Before(key) => leaf.search(key).unwrap_or_else(|at| at),
@@ -51,7 +51,7 @@ impl<'k> Cut<'k> {
     }
 
     /// The child in whose range the position lies.
-    fn child(self, inner: Inner<'_>) -> usize {
+    pub fn child(self, inner: Inner<'_>) -> usize {
         match self {
             Cut::First => 0,
             Cut::Before(key) | Cut::After(key) => inner.child_of(key),

@@ -10,7 +10,7 @@ use crate::limits::MAX_KEY_BYTES;
 /// Bytes of a location in a leaf.
 pub(super) const LOCATION_BYTES: usize = 8;
 /// Most keys in a leaf: a search looks at the heads of all of them.
-const MAX_KEYS: usize = 128;
+pub(super) const MAX_KEYS: usize = 128;
 /// Size at which a leaf splits, its prefix not counted; long keys may take it to twice that.
 const MAX_BODY_BYTES: usize = 4096;
 /// A leaf smaller than this, in keys and in bytes, looks for a neighbour to merge with.
@@ -22,6 +22,9 @@ const MERGED_BODY_BYTES: usize = MAX_BODY_BYTES * 3 / 4;
 
 /// What one key can take.
 const MAX_ENTRY_BYTES: usize = MAX_KEY_BYTES + 4 + LOCATION_BYTES;
+
+/// No leaf has a larger body: see below.
+pub(super) const MAX_BODY_BYTES_EVER: usize = 2 * MAX_ENTRY_BYTES;
 
 // A leaf of b bytes splits into halves of at most (b + one entry) / 2, so leaves of long keys settle at two
 // entries, and hold three while they split, and a prefix.

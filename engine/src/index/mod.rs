@@ -5,7 +5,9 @@
 //! same codec (`packed.rs`, `edit.rs`), and count the keys below, so that a range is counted without a walk.
 
 mod arena;
+mod check_leaf;
 mod edit;
+mod image;
 mod iter;
 mod leaf;
 mod lookup;
@@ -15,6 +17,7 @@ mod tree;
 use std::ops::Bound;
 
 pub use arena::IndexArena;
+pub use image::{IndexLoad, LeafImage, Malformed};
 pub use iter::{Iter, IterRev};
 pub use lookup::{Lookup, look_up};
 

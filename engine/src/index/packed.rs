@@ -83,6 +83,11 @@ impl<'a> Chopped<'a> {
         }
     }
 
+    /// Compared with another suffix.
+    pub fn cmp(&self, other: &Chopped<'_>) -> Ordering {
+        self.head.cmp(&other.head).then_with(|| self.cmp_rest(other))
+    }
+
     /// Compared with a suffix of the same head.
     fn cmp_rest(&self, other: &Chopped<'_>) -> Ordering {
         let real = |chopped: &Chopped<'_>| chopped.len.min(HEAD_BYTES);
@@ -126,6 +131,11 @@ impl<'a, const VALUE: usize> Packed<'a, VALUE> {
     /// Bytes of everything but the shared prefix and the header.
     pub fn body_bytes(self) -> usize {
         self.used_bytes() - self.shape.heads_at()
+    }
+
+    /// The whole run as it lies.
+    pub fn bytes(self) -> &'a [u8] {
+        &self.bytes[..self.used_bytes()]
     }
 
     /// What all keys begin with; not always the longest such prefix.
@@ -293,6 +303,13 @@ impl<'a, const VALUE: usize> Packed<'a, VALUE> {
         let mut key = self.prefix().to_vec();
         self.chopped(i).append_to(&mut key);
         key
+    }
+
+    /// Key `i`, in place of what `out` holds.
+    pub fn key_into(self, i: usize, out: &mut Vec<u8>) {
+        out.clear();
+        out.extend_from_slice(self.prefix());
+        self.chopped(i).append_to(out);
     }
 
     /// Bytes that key `i` takes in the body.

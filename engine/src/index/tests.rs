@@ -7,25 +7,25 @@ use super::arena::GRANULE_BYTES;
 use super::*;
 
 /// Deterministic xorshift64*.
-struct Rng(u64);
+pub(super) struct Rng(pub(super) u64);
 
 impl Rng {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    fn below(&mut self, n: u64) -> u64 {
+    pub(super) fn below(&mut self, n: u64) -> u64 {
         (self.next() >> 11) % n
     }
 }
 
 /// A family of keys that strains the codec in a way of its own.
-type Keys = fn(&mut Rng) -> Vec<u8>;
+pub(super) type Keys = fn(&mut Rng) -> Vec<u8>;
 
-const FAMILIES: [(&str, Keys); 7] = [
+pub(super) const FAMILIES: [(&str, Keys); 7] = [
     ("random", |rng| {
         let len = 16 + rng.below(9) as usize;
         (0..len).map(|_| rng.next() as u8).collect()
@@ -67,23 +67,23 @@ const FAMILIES: [(&str, Keys); 7] = [
     }),
 ];
 
-fn location(n: u64) -> Location {
+pub(super) fn location(n: u64) -> Location {
     Location::new(n % Location::MAX_AREA_BYTES, 31)
 }
 
 /// An index and the arena that it alone lives in.
 #[derive(Default)]
-struct Owner {
-    arena: IndexArena,
-    index: PartitionIndex,
+pub(super) struct Owner {
+    pub(super) arena: IndexArena,
+    pub(super) index: PartitionIndex,
 }
 
 impl Owner {
-    fn insert(&mut self, key: &[u8], at: Location) -> Option<Location> {
+    pub(super) fn insert(&mut self, key: &[u8], at: Location) -> Option<Location> {
         self.index.insert(&mut self.arena, key, at)
     }
 
-    fn remove(&mut self, key: &[u8]) -> Option<Location> {
+    pub(super) fn remove(&mut self, key: &[u8]) -> Option<Location> {
         self.index.remove(&mut self.arena, key)
     }
 
@@ -149,16 +149,16 @@ fn nodes(owner: &Owner) -> Found {
     found
 }
 
-fn verify(owner: &Owner) {
+pub(super) fn verify(owner: &Owner) {
     let index = &owner.index;
     let found = nodes(owner);
     assert_eq!((found.records, found.bytes), (index.len(), owner.arena.used_bytes()), "keys and bytes");
     assert!(index.levels == 0 || inner(&owner.arena, index.root).len() > 1, "a level too many");
 }
 
-type Model = BTreeMap<Vec<u8>, Location>;
+pub(super) type Model = BTreeMap<Vec<u8>, Location>;
 
-fn forward(index: &Owner, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Vec<(Vec<u8>, Location)> {
+pub(super) fn forward(index: &Owner, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Vec<(Vec<u8>, Location)> {
     let mut out = Vec::new();
     let mut iter = index.index.iter(&index.arena, start, end);
     while let Some((key, location)) = iter.next() {
@@ -193,7 +193,7 @@ fn expected(model: &Model, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Vec<(Vec<u
     model.iter().filter(|(key, _)| above(key) && below(key)).map(|(key, at)| (key.clone(), *at)).collect()
 }
 
-fn verify_ranges(index: &Owner, model: &Model, rng: &mut Rng, keys: Keys, rounds: usize) {
+pub(super) fn verify_ranges(index: &Owner, model: &Model, rng: &mut Rng, keys: Keys, rounds: usize) {
     for _ in 0..rounds {
         let present = |rng: &mut Rng| {
             let n = rng.below(model.len().max(1) as u64) as usize;
@@ -239,7 +239,7 @@ fn lend(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
 }
 
 /// One random change, made to both.
-fn change(index: &mut Owner, model: &mut Model, rng: &mut Rng, keys: Keys, removals: u64) {
+pub(super) fn change(index: &mut Owner, model: &mut Model, rng: &mut Rng, keys: Keys, removals: u64) {
     let key = keys(rng);
     let at = location(rng.next());
     if rng.below(100) < removals {

@@ -167,6 +167,14 @@ pub(super) fn root_over(arena: &mut IndexArena, left: Child, split: &Split) -> H
     run.block
 }
 
+/// A node over these children, each with its separator.
+pub(super) fn inner_over(arena: &mut IndexArena, children: &[(Vec<u8>, Child)]) -> Handle {
+    assert!(children.len() <= MAX_CHILDREN, "{} children", children.len());
+    let entries: Vec<_> =
+        children.iter().map(|(separator, child)| (separator.clone(), child.encode())).collect();
+    Builder::of_all(&entries).store(arena)
+}
+
 /// Takes `key` out below a node.
 pub(super) fn remove(arena: &mut IndexArena, (block, levels): (Handle, u8), key: &[u8]) -> Option<Removed> {
     if levels == 0 {

@@ -152,7 +152,7 @@ fn idle_reader() -> SequentialReader {
 impl Shard {
     pub(crate) fn pump_scrub(&mut self, io: &mut Io<'_>) {
         let is_asked = self.scrubber.round.asked > self.scrubber.round.answered;
-        if self.config.scrub_bytes_per_s == 0 && !is_asked {
+        if (self.config.scrub_bytes_per_s == 0 && !is_asked) || self.is_loading() {
             return;
         }
         while let Some(chunk) = self.scrubber.reader.take(io) {

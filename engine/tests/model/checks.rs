@@ -96,6 +96,28 @@ impl Model {
         }
     }
 
+    /// With nothing under way, the shard is what it was after a start: requests go on at once, while
+    /// partitions are loaded, and some start finds the one before in the middle of that.
+    pub(crate) fn restart_at_rest(&mut self) {
+        self.quiesce();
+        for _ in 0..=self.sim.random.below(3) {
+            self.sim.reopen();
+            self.tally.crashes += 1;
+            for _ in 0..self.sim.random.below(8) {
+                self.sim.step(&mut Vec::new());
+            }
+        }
+        self.open.clear();
+        self.floor = self.highest;
+        self.check_churn();
+        self.keys.retain(|(partition, _), _| *partition != MEMORY);
+        self.counters.retain(|(partition, _), _| *partition != MEMORY);
+        self.tally.unloaded += self.sim.shard.stats().partitions_unloaded;
+        for _ in 0..60 {
+            self.act();
+        }
+    }
+
     fn read(&mut self, partition: u32, key: &[u8]) -> (Option<Vec<u8>>, Option<TimeLeft>) {
         match self.sim.ask(RequestBody::Get { target: target(partition), key }) {
             ReplyBody::Get(Ok(Some(found))) => (Some(self.sim.value(found.value)), Some(found.left)),

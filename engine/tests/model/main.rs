@@ -99,6 +99,8 @@ struct Tally {
     commits: u64,
     conflicts: u64,
     transactions_ended: u64,
+    /// Partitions that were not loaded when requests went on after a start.
+    unloaded: u64,
 }
 
 struct Model {
@@ -408,13 +410,13 @@ impl Model {
             (Sent::Create, ReplyBody::Catalog(result)) => match result {
                 Ok(()) => self.churn = Churn::Live,
                 Err(CatalogError::Poisoned) => {}
-                Err(CatalogError::Full) => self.churned(true),
+                Err(CatalogError::Full | CatalogError::Busy) => self.churned(true),
                 Err(error) => panic!("create: {error}"),
             },
             (Sent::Drop, ReplyBody::Catalog(result)) => match result {
                 Ok(()) => self.churned(false),
                 Err(CatalogError::Poisoned) => {}
-                Err(CatalogError::Full) => self.churn = Churn::Live,
+                Err(CatalogError::Full | CatalogError::Busy) => self.churn = Churn::Live,
                 Err(error) => panic!("drop: {error}"),
             },
             (Sent::Other, _) => {}
@@ -539,7 +541,8 @@ fn run(seed: u64) -> Tally {
             (stats.scrub.damaged_records, stats.scrub.repaired_superblocks, stats.scrub.repaired_images);
         assert_eq!(found, (0, 0, 0), "nothing is damaged by crashes");
         match model.sim.random.below(10) {
-            0 | 1 => model.check_whole(),
+            0 => model.check_whole(),
+            1 => model.restart_at_rest(),
             2 | 3 => {
                 model.quiesce();
                 model.sim.reopen();
@@ -581,6 +584,7 @@ fn random_operations_crashes_and_restarts_agree_with_a_plain_map() {
         all.commits += tally.commits;
         all.conflicts += tally.conflicts;
         all.transactions_ended += tally.transactions_ended;
+        all.unloaded += tally.unloaded;
     }
     println!("{seeds} seeds from {start}: {all:?}");
 }

@@ -210,6 +210,7 @@ fn engine_numbers(stats: &ShardStats) -> Vec<(&'static str, u64)> {
             transaction_bytes,
             tables,
             partitions,
+            partitions_unloaded,
             records,
             memory_records,
             live_bytes,

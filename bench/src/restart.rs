@@ -1,0 +1,352 @@
+//! A node killed and started again: when it answers, when a partition does that nobody has asked for yet, and
+//! when all of the index is in memory, against what the drive gives to a plain reader.
+
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use lode_net::client::blocking::Client;
+use lode_net::client::{CheckpointError, ClientOptions, ConnectError, GetError, StatsError, WriteError};
+use serde::Serialize;
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::draw::{Dice, Values, belongs, key};
+use crate::options::{DataOptions, RestartOptions};
+use crate::run::{PrepareError, prepare, routes};
+
+/// A node that does not listen by then will not.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How often the node is asked how far it is.
+const POLL: Duration = Duration::from_millis(2);
+/// How the drive is read to see what it gives.
+const SEQUENTIAL_BYTES: usize = 1 << 20;
+const SEQUENTIAL_THREADS: u64 = 4;
+const SEQUENTIAL_TIME: Duration = Duration::from_secs(2);
+
+/// Why nothing could be measured.
+#[derive(Debug, Error)]
+pub enum RestartError {
+    /// The node could not be started.
+    #[error("{program}: {error}; build it with `cargo build --release`, or give --node")]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// What the operating system said.
+        error: std::io::Error,
+    },
+    /// It ended, or does not listen.
+    #[error("the node does not listen; its last words: {0}")]
+    Silent(String),
+    /// The drive could not be read.
+    #[error("{path}: {error}")]
+    Drive {
+        /// The drive.
+        path: PathBuf,
+        /// What the operating system said.
+        error: std::io::Error,
+    },
+    /// The table could not be made ready.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    /// The node cannot be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// A GET failed.
+    #[error("a GET failed: {0}")]
+    Get(#[from] GetError),
+    /// A PUT failed.
+    #[error("a PUT failed: {0}")]
+    Put(#[from] WriteError),
+    /// A checkpoint failed.
+    #[error("a checkpoint failed: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    /// The node's counters could not be read.
+    #[error("the node's counters could not be read: {0}")]
+    Stats(#[from] StatsError),
+}
+
+/// What a start took, in milliseconds from the process's start.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Start {
+    /// Until it says that it listens.
+    pub listening_ms: f64,
+    /// Until the first right answer to a GET.
+    pub first_get_ms: f64,
+    /// Of first touches of partitions that were not loaded, in milliseconds each.
+    pub touch_p50_ms: f64,
+    /// The longest of them.
+    pub touch_max_ms: f64,
+    /// How many there were.
+    pub touches: u64,
+    /// Until all of the index is in memory.
+    pub loaded_ms: f64,
+    /// Bytes that the start has read by then.
+    pub read_bytes: u64,
+    /// Frames of the tail that were replayed.
+    pub replayed_frames: u64,
+}
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+pub struct RestartReport {
+    /// Keys in the index.
+    pub records: u64,
+    /// Partitions.
+    pub partitions: u64,
+    /// Bytes of memory of the index.
+    pub index_bytes: u64,
+    /// Starts that were asked for partitions while they loaded.
+    pub touched: Vec<Start>,
+    /// Starts that were left alone.
+    pub alone: Vec<Start>,
+    /// What the drive gives to a plain sequential reader, in bytes a second: the median of the rounds.
+    pub sequential_bytes_per_s: f64,
+    /// What a start that is left alone reads from listening to its end, in bytes a second: the median.
+    pub load_bytes_per_s: f64,
+    /// Answers that were wrong.
+    pub wrong: u64,
+}
+
+/// A node in a process of its own; killed when dropped.
+struct Node {
+    child: Child,
+    addr: String,
+    begun: Instant,
+    listening: Duration,
+}
+
+impl Node {
+    fn start(options: &RestartOptions) -> Result<Node, RestartError> {
+        let begun = Instant::now();
+        let mut command = Command::new(&options.node);
+        command.arg("serve").arg("--data").arg(&options.drive).args(["--listen", "127.0.0.1:0"]);
+        command.args(["--size", &options.size, "--memory", &options.memory]);
+        command.args(["--shards", &options.shards.to_string(), "--end-with-parent"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let start = |error| RestartError::Start { program: options.node.clone(), error };
+        let mut child = command.spawn().map_err(start)?;
+        let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        let mut last = String::new();
+        loop {
+            let mut line = String::new();
+            let is_over = lines.read_line(&mut line).map_err(start)? == 0 || begun.elapsed() > PATIENCE;
+            let words = line.split([' ', ',', ';', '\n']);
+            let addr = words
+                .filter(|_| line.contains("listening"))
+                .find(|word| word.parse::<std::net::SocketAddr>().is_ok());
+            if let Some(addr) = addr {
+                let (addr, listening) = (addr.to_owned(), begun.elapsed());
+                // Whatever else it says shall not make it wait.
+                std::thread::spawn(move || lines.lines().map_while(Result::ok).for_each(drop));
+                return Ok(Node { child, addr, begun, listening });
+            }
+            if is_over {
+                let _ = child.kill();
+                return Err(RestartError::Silent(last));
+            }
+            last = line;
+        }
+    }
+
+    fn client(&self) -> Result<Client, RestartError> {
+        Ok(Client::connect(&self.addr, ClientOptions::default())?)
+    }
+
+    fn since_start_ms(&self) -> f64 {
+        ms(self.begun.elapsed())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // SIGKILL; it may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Fills a drive, and then kills and starts its node again and again.
+pub fn restart(options: &RestartOptions) -> Result<RestartReport, RestartError> {
+    let DataOptions { records, value_size, ref table, .. } = options.records;
+    let node = Node::start(options)?;
+    let mut ready = prepare(&DataOptions { addr: node.addr.clone(), ..options.records.clone() })?;
+    ready.client.checkpoint()?;
+    let mut dice = Dice::new(options.records.seed());
+    let mut values = Values::new(value_size as usize, dice.roll());
+    for _ in 0..options.tail {
+        let index = dice.below(records);
+        ready.client.put(table, &key(index), values.next(index, &mut dice))?;
+    }
+    let stats = ready.client.stats()?;
+    drop((ready, node));
+    let mut report = RestartReport {
+        records: total(&stats, "records"),
+        partitions: total(&stats, "partitions"),
+        index_bytes: total(&stats, "index_bytes"),
+        touched: Vec::new(),
+        alone: Vec::new(),
+        sequential_bytes_per_s: 0.0,
+        load_bytes_per_s: 0.0,
+        wrong: 0,
+    };
+    let mut sequential = Vec::new();
+    for round in 1..=options.rounds {
+        eprintln!("round {round} of {}", options.rounds);
+        sequential.push(read_sequentially(&options.drive)?);
+        report.alone.push(one_start(options, &mut dice, false, &mut report.wrong)?);
+        report.touched.push(one_start(options, &mut dice, true, &mut report.wrong)?);
+    }
+    report.sequential_bytes_per_s = median(sequential);
+    let rate =
+        |start: &Start| start.read_bytes as f64 * 1e3 / (start.loaded_ms - start.listening_ms).max(0.001);
+    report.load_bytes_per_s = median(report.alone.iter().map(rate).collect());
+    Ok(report)
+}
+
+/// Starts a node, touches partitions as they load if so asked, and kills it.
+fn one_start(
+    options: &RestartOptions,
+    dice: &mut Dice,
+    is_touched: bool,
+    wrong: &mut u64,
+) -> Result<Start, RestartError> {
+    let data = &options.records;
+    let node = Node::start(options)?;
+    let mut client = node.client()?;
+    let mut get = |client: &mut Client, index: u64| -> Result<(), RestartError> {
+        let found = client.get(&data.table, &key(index))?;
+        let is_right = found.is_some_and(|found| belongs(&found.value, index, data.value_size as usize));
+        *wrong += u64::from(!is_right);
+        Ok(())
+    };
+    get(&mut client, dice.below(data.records))?;
+    let mut start =
+        Start { listening_ms: ms(node.listening), first_get_ms: node.since_start_ms(), ..Start::default() };
+    if is_touched {
+        let routes = routes(&client.map(), &data.table)?;
+        let (mut seen, mut touches) = (BTreeSet::new(), Vec::new());
+        while touches.len() < options.touches as usize && unloaded(&mut client)?.0 > 0 {
+            let index = dice.below(data.records);
+            let place = routes.partition_of(&key(index)).map(|partition| partition.id);
+            if seen.insert(place) {
+                let begun = Instant::now();
+                get(&mut client, index)?;
+                touches.push(ms(begun.elapsed()));
+            }
+        }
+        touches.sort_by(f64::total_cmp);
+        start.touches = touches.len() as u64;
+        start.touch_p50_ms = touches.get(touches.len() / 2).copied().unwrap_or(0.0);
+        start.touch_max_ms = touches.last().copied().unwrap_or(0.0);
+    }
+    loop {
+        let (left, stats) = unloaded(&mut client)?;
+        if left == 0 {
+            start.loaded_ms = node.since_start_ms();
+            start.read_bytes = total(&stats, "recovery_read_bytes");
+            start.replayed_frames = total(&stats, "recovered_frames");
+            return Ok(start);
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+fn unloaded(client: &mut Client) -> Result<(u64, Value), RestartError> {
+    let stats = client.stats()?;
+    Ok((total(&stats, "partitions_unloaded"), stats))
+}
+
+fn total(stats: &Value, name: &str) -> u64 {
+    stats["totals"][name].as_u64().unwrap_or(0)
+}
+
+/// Bytes a second of large reads one behind the other, a few at a time.
+fn read_sequentially(path: &Path) -> Result<f64, RestartError> {
+    let failed = |error| RestartError::Drive { path: path.into(), error };
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path).map_err(failed)?;
+    let chunks = file.metadata().map_err(failed)?.len() / SEQUENTIAL_BYTES as u64;
+    let (next, begun) = (AtomicU64::new(0), Instant::now());
+    let one = || -> std::io::Result<()> {
+        // A page more, so that it can begin on one.
+        let mut memory = vec![0u8; SEQUENTIAL_BYTES + 4096];
+        let skip = memory.as_ptr().align_offset(4096);
+        while begun.elapsed() < SEQUENTIAL_TIME {
+            let at = next.fetch_add(1, Ordering::Relaxed) % chunks.max(1) * SEQUENTIAL_BYTES as u64;
+            file.read_exact_at(&mut memory[skip..skip + SEQUENTIAL_BYTES], at)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..SEQUENTIAL_THREADS).map(|_| scope.spawn(one)).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("a reader does not panic"))
+    })
+    .map_err(failed)?;
+    let bytes = next.load(Ordering::Relaxed) * SEQUENTIAL_BYTES as u64;
+    Ok(bytes as f64 / begun.elapsed().as_secs_f64())
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// A projection: so many keys on so many bytes of drive, which reads so many bytes a second.
+const PROJECTED_KEYS: f64 = 1e9;
+const PROJECTED_BYTES_PER_S: f64 = 6e9;
+
+impl RestartReport {
+    /// For people.
+    pub fn to_text(&self) -> String {
+        let per_key = self.index_bytes as f64 / self.records.max(1) as f64;
+        let mut text = format!(
+            "{} keys in {} partitions, {:.0} MB of index ({per_key:.1} bytes a key)\n\n\
+             {:<10} {:>10} {:>10} {:>10} {:>10} {:>9} {:>10} {:>9}\n",
+            self.records,
+            self.partitions,
+            self.index_bytes as f64 / 1e6,
+            "ms from",
+            "listening",
+            "first GET",
+            "touch p50",
+            "touch max",
+            "touches",
+            "all loaded",
+            "MB read"
+        );
+        let all = self.alone.iter().map(|s| ("alone", s)).chain(self.touched.iter().map(|s| ("touched", s)));
+        for (name, start) in all {
+            text += &format!(
+                "{name:<10} {:>10.1} {:>10.1} {:>10.2} {:>10.2} {:>9} {:>10.0} {:>9.0}\n",
+                start.listening_ms,
+                start.first_get_ms,
+                start.touch_p50_ms,
+                start.touch_max_ms,
+                start.touches,
+                start.loaded_ms,
+                start.read_bytes as f64 / 1e6
+            );
+        }
+        let share = self.load_bytes_per_s / self.sequential_bytes_per_s.max(1.0);
+        let projected_bytes = PROJECTED_KEYS * per_key;
+        text += &format!(
+            "\nindex loads at {:.0} MB/s, the drive gives {:.0} MB/s: {share:.2} of it (at least 0.5 wanted)\n\
+             10^9 keys: {:.0} GB of index; at {share:.2} of 6 GB/s {:.1} s (5 s wanted)\n{} wrong answers\n",
+            self.load_bytes_per_s / 1e6,
+            self.sequential_bytes_per_s / 1e6,
+            projected_bytes / 1e9,
+            projected_bytes / (share.min(1.0) * PROJECTED_BYTES_PER_S),
+            self.wrong
+        );
+        text
+    }
+}

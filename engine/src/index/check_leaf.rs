@@ -1,0 +1,63 @@
+//! Whether bytes from a drive are a leaf that this program could have written: looked at once, before they
+//! become a node, so that no search in it can go wrong.
+
+use std::cmp::Ordering;
+
+use super::leaf::{LOCATION_BYTES, Leaf, MAX_BODY_BYTES_EVER, MAX_KEYS};
+use super::packed::{Chopped, HEAD_BYTES, HEADER_BYTES, Packed, Shape};
+use crate::Location;
+use crate::limits::MAX_KEY_BYTES;
+
+/// Why bytes are no leaf. For tests and assertions; a start only needs to know that they are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+/// The leaf that these bytes are, all of them; calls `each` for every location and the length of its key.
+pub(super) fn checked<'a>(
+    bytes: &'a [u8],
+    each: &mut dyn FnMut(Location, usize) -> bool,
+) -> Result<Leaf<'a>, Malformed> {
+    let header = bytes.get(..HEADER_BYTES).ok_or(Malformed)?;
+    let field = |at: usize| usize::from(u16::from_le_bytes([header[at], header[at + 1]]));
+    let (len, prefix_len, used) = (field(0), field(2), field(4));
+    let shape = Shape::<LOCATION_BYTES> { len, prefix_len, wide: header[6] != 0 };
+    let fits = (1..=MAX_KEYS).contains(&len)
+        && prefix_len <= MAX_KEY_BYTES
+        && header[6] <= 1
+        && header[7] <= 1
+        && used == bytes.len()
+        && shape.tails_at() <= used
+        && used - shape.heads_at() <= MAX_BODY_BYTES_EVER;
+    if !fits {
+        return Err(Malformed);
+    }
+    let leaf = Packed::new(bytes);
+    let mut start = 0;
+    let mut before: Option<Chopped<'_>> = None;
+    for (i, raw) in leaf.values().iter().enumerate() {
+        let (suffix_len, tail_len) = (leaf.suffix_len(i), leaf.tail_len(i));
+        let is_long_enough = suffix_len >= HEAD_BYTES || leaf.has_short();
+        let key_len = prefix_len + suffix_len;
+        let end = start + tail_len;
+        if !is_long_enough || !(1..=MAX_KEY_BYTES).contains(&key_len) || shape.tails_at() + end > used {
+            return Err(Malformed);
+        }
+        let chopped = leaf.chopped_at(i, start);
+        let is_padded = match suffix_len {
+            0 => chopped.head == 0,
+            1 => chopped.head & 0xff == 0,
+            _ => true,
+        };
+        let is_above = before.is_none_or(|before| before.cmp(&chopped) == Ordering::Less);
+        let location = Location::from_raw(u64::from_le_bytes(*raw)).ok_or(Malformed)?;
+        if !is_padded || !is_above || !each(location, key_len) {
+            return Err(Malformed);
+        }
+        before = Some(chopped);
+        start = end;
+    }
+    if shape.tails_at() + start != used {
+        return Err(Malformed);
+    }
+    Ok(leaf)
+}
