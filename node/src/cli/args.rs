@@ -8,7 +8,7 @@ use lode_net::wire::Seq;
 
 use super::exit::EXIT_CODES_HELP;
 use super::size::{Size, Span};
-use crate::config::ServeOptions;
+use crate::config::{MAX_TABLE_PARTITIONS, ServeOptions};
 use crate::input::InputKind;
 
 /// Where a node listens unless told otherwise.
@@ -270,7 +270,7 @@ pub struct NewTableArgs {
     #[arg(long, value_enum)]
     pub placement: Option<PlacementName>,
     /// Number of partitions
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_TABLE_PARTITIONS)))]
     pub partitions: Option<u32>,
 }
 

@@ -4,7 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
 /// A number of bytes. `K`, `M`, `G`, `T` and `KiB`... are powers of 1024; `KB`, `MB`... of 1000.
@@ -117,56 +116,6 @@ impl fmt::Display for Span {
             Some((unit, unit_us)) => write!(f, "{}{unit}", us / unit_us),
             None => write!(f, "{us}us"),
         }
-    }
-}
-
-impl<'de> Deserialize<'de> for Size {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
-        deserializer.deserialize_any(SizeVisitor)
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
-        deserializer.deserialize_any(SpanVisitor)
-    }
-}
-
-/// Takes a number or a text, and names what it found instead.
-struct SizeVisitor;
-
-impl de::Visitor<'_> for SizeVisitor {
-    type Value = Size;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a number of bytes, or a text as {SIZE_EXAMPLE}")
-    }
-
-    fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<Size, E> {
-        Ok(Size(bytes))
-    }
-
-    fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Size, E> {
-        let negative = |_| E::invalid_value(de::Unexpected::Signed(bytes), &self);
-        u64::try_from(bytes).map(Size).map_err(negative)
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
-        text.parse().map_err(E::custom)
-    }
-}
-
-struct SpanVisitor;
-
-impl de::Visitor<'_> for SpanVisitor {
-    type Value = Span;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a time with its unit, as {SPAN_EXAMPLE}")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
-        text.parse().map_err(E::custom)
     }
 }
 

@@ -1,0 +1,329 @@
+//! What `lode serve` may be told: by one TOML file, by the command line, or by both. Every option is one field
+//! of [`ServeOptions`], which is read from either, so that the two cannot differ.
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use lode_engine::MAX_SHARDS;
+use lode_engine::limits::MAX_VALUE_BYTES;
+use lode_node::serve::ServeConfig;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::cli::args::{PlacementName, StoreName};
+use crate::cli::size::{Size, Span};
+
+/// Where the data is unless told otherwise.
+pub const DEFAULT_DATA: &str = "lode-data/drive.lode";
+
+/// The options of `serve`. In the file their names are the same, without the two hyphens.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServeOptions {
+    /// Drive: a file, which is made if it is not there, or a block device [default: lode-data/drive.lode]
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Size of a new drive file [default: 10GiB]; an existing drive keeps its size
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<Size>,
+    /// Shards of a new drive [default: one per core]; an existing drive keeps its number
+    #[arg(long, value_name = "N", value_parser = |text: &str| parsed::<u16>("shards", text))]
+    pub shards: Option<u16>,
+    /// Address to listen at; each shard also takes a port of its own [default: 127.0.0.1:7411]
+    #[arg(long, value_name = "HOST:PORT", value_parser = |text: &str| parsed::<SocketAddr>("listen", text))]
+    pub listen: Option<SocketAddr>,
+    /// Memory for cache, index, memory tables and buffers, of all shards together [default: 1GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Size>,
+    /// What a new table is like where its maker leaves it open, as store=durable,placement=hash,partitions=64
+    #[arg(long, value_name = "NAME=VALUE,...")]
+    pub table_defaults: Option<TableDefaults>,
+    /// How long a write may wait for company while other frames are being written [default: 500us]
+    #[arg(long, value_name = "TIME")]
+    pub commit_window: Option<Span>,
+    /// Bytes a second that each shard reads to find damage before anybody meets it, so that 1.2 TB a
+    /// shard are walked in a week; 0 for never [default: 2MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub scrub_rate: Option<Size>,
+    /// What the node calls itself [default: lode]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Most connections; one more is refused [default: 4096]
+    #[arg(long, value_name = "N", value_parser = |text: &str| parsed::<usize>("max-connections", text))]
+    pub max_connections: Option<usize>,
+    /// Segments of a new drive; by the drive's size where left out
+    #[arg(long, value_name = "SIZE")]
+    pub segment: Option<Size>,
+    /// Longest value of a new drive [default: 1MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub max_value: Option<Size>,
+    /// Fail where there is no drive, rather than make one
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub no_format: Option<bool>,
+    /// Let the system place the shards' threads, rather than pin each to a core
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub no_pin: Option<bool>,
+}
+
+/// What a new table is like where its maker leaves it open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct TableDefaults {
+    /// Where it keeps its records.
+    pub store: StoreName,
+    /// How keys map to partitions.
+    pub placement: PlacementName,
+    /// Number of partitions, where keys are placed by hash.
+    pub partitions: u32,
+}
+
+impl Default for TableDefaults {
+    fn default() -> TableDefaults {
+        TableDefaults { store: StoreName::Durable, placement: PlacementName::Hash, partitions: 64 }
+    }
+}
+
+/// Why `--table-defaults` is not understood.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TableDefaultsError {
+    /// No equals sign.
+    #[error("{0:?} is not NAME=VALUE; write for example store=durable,placement=hash,partitions=64")]
+    NotAPair(String),
+    /// Not one of the three.
+    #[error("there is no table option {0:?}; there are store, placement and partitions")]
+    UnknownName(String),
+    /// Not a value of this option.
+    #[error("{name} cannot be {value:?}; it is {expected}")]
+    BadValue {
+        /// The option.
+        name: &'static str,
+        /// What was given.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+}
+
+impl TableDefaults {
+    /// Sets one of the three.
+    fn set(&mut self, name: &str, value: &str) -> Result<(), TableDefaultsError> {
+        let bad = |name, expected| TableDefaultsError::BadValue { name, value: value.to_owned(), expected };
+        match name {
+            "store" => {
+                self.store = match value {
+                    "durable" => StoreName::Durable,
+                    "memory" => StoreName::Memory,
+                    _ => return Err(bad("store", "durable or memory")),
+                }
+            }
+            "placement" => {
+                self.placement = match value {
+                    "hash" => PlacementName::Hash,
+                    "range" => PlacementName::Range,
+                    _ => return Err(bad("placement", "hash or range")),
+                }
+            }
+            "partitions" => {
+                let number = value.parse().ok().filter(|number| (1..=MAX_TABLE_PARTITIONS).contains(number));
+                self.partitions =
+                    number.ok_or_else(|| bad("partitions", "a whole number from 1 to 1000000"))?;
+            }
+            _ => return Err(TableDefaultsError::UnknownName(name.to_owned())),
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for TableDefaults {
+    type Err = TableDefaultsError;
+
+    fn from_str(text: &str) -> Result<TableDefaults, TableDefaultsError> {
+        let mut defaults = TableDefaults::default();
+        for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+            let (name, value) =
+                pair.split_once('=').ok_or_else(|| TableDefaultsError::NotAPair(pair.to_owned()))?;
+            defaults.set(name, value)?;
+        }
+        Ok(defaults)
+    }
+}
+
+/// Why the configuration file cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read the configuration {path}: {error}")]
+    Io {
+        /// The file.
+        path: String,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// A value that no node can run with.
+    #[error("--{name} cannot be {given}; it is {allowed}")]
+    OutOfRange {
+        /// The option.
+        name: &'static str,
+        /// What was given.
+        given: String,
+        /// What it may be.
+        allowed: &'static str,
+    },
+    /// The same, or a value of the wrong kind, in the file.
+    #[error("the configuration {place}: {option} cannot be {found}; it is {allowed}")]
+    InFile {
+        /// File and line.
+        place: String,
+        /// The option, as it is called in the file.
+        option: String,
+        /// What stands there.
+        found: String,
+        /// What may stand there.
+        allowed: String,
+    },
+    /// A key of the file that is no option.
+    #[error("the configuration {place}: there is no option {key}; there are {known}")]
+    UnknownOption {
+        /// File and line.
+        place: String,
+        /// The key.
+        key: String,
+        /// What there is.
+        known: String,
+    },
+    /// It is not TOML.
+    #[error("the configuration {place}: this is no TOML: {problem}")]
+    Syntax {
+        /// File, line and column.
+        place: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// What each option may be, in the words of every message; in the order of [`ServeOptions`].
+const ALLOWED: [(&str, &str); 14] = [
+    ("data", "the path of a file or a block device"),
+    ("size", "a number of bytes, or a text as 10GiB"),
+    ("shards", "a whole number from 1 to 256"),
+    ("listen", "an IP address and a port, as 127.0.0.1:7411 or [::1]:7411"),
+    ("memory", "a number of bytes, or a text as 1GiB; at least 64MiB for each shard"),
+    (
+        "table-defaults",
+        "made of store, placement and partitions, as store=durable,placement=hash,partitions=64",
+    ),
+    ("commit-window", "a time of at most 1s, as 500us"),
+    ("scrub-rate", "a number of bytes a second, or a text as 2MiB; 0 for never"),
+    ("name", "a text of 1 to 128 bytes"),
+    ("max-connections", "a whole number from 1 to 1000000"),
+    ("segment", "a power of two of bytes of at most 1GiB, as 4MiB"),
+    ("max-value", "1 byte to 1MiB, as 64KiB"),
+    ("no-format", "true or false"),
+    ("no-pin", "true or false"),
+];
+
+/// What this option may be.
+fn allowed(name: &str) -> &'static str {
+    let words = ALLOWED.iter().find(|(option, _)| *option == name).map(|(_, words)| *words);
+    words.expect("every option has its words")
+}
+
+/// A value of the command line.
+fn parsed<T: FromStr>(name: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("it is {}", allowed(name)))
+}
+
+impl ServeOptions {
+    /// These options, and where one is left out that of `other`.
+    pub fn or(self, other: ServeOptions) -> ServeOptions {
+        ServeOptions {
+            data: self.data.or(other.data),
+            size: self.size.or(other.size),
+            shards: self.shards.or(other.shards),
+            listen: self.listen.or(other.listen),
+            memory: self.memory.or(other.memory),
+            table_defaults: self.table_defaults.or(other.table_defaults),
+            commit_window: self.commit_window.or(other.commit_window),
+            scrub_rate: self.scrub_rate.or(other.scrub_rate),
+            name: self.name.or(other.name),
+            max_connections: self.max_connections.or(other.max_connections),
+            segment: self.segment.or(other.segment),
+            max_value: self.max_value.or(other.max_value),
+            no_format: self.no_format.or(other.no_format),
+            no_pin: self.no_pin.or(other.no_pin),
+        }
+    }
+
+    /// What the node is told; what is left out is as the node has it.
+    pub fn to_config(&self) -> Result<ServeConfig, ConfigError> {
+        self.check()?;
+        let narrow = |size: Size| u32::try_from(size.0).expect("checked above");
+        let as_is = ServeConfig::default();
+        let defaults = self.table_defaults.clone().unwrap_or_default();
+        Ok(ServeConfig {
+            data: self.data.clone().unwrap_or_else(|| DEFAULT_DATA.into()),
+            size: self.size.map_or(as_is.size, |size| size.0),
+            shards: self.shards,
+            segment_bytes: self.segment.map(narrow),
+            max_value_bytes: self.max_value.map_or(as_is.max_value_bytes, narrow),
+            may_format: !self.no_format.unwrap_or(false),
+            listen: self.listen.unwrap_or(as_is.listen),
+            memory_bytes: self.memory.map_or(as_is.memory_bytes, |size| size.0),
+            commit_window: self.commit_window.map_or(as_is.commit_window, |span| span.0),
+            scrub_bytes_per_s: self.scrub_rate.map_or(as_is.scrub_bytes_per_s, |rate| rate.0),
+            name: self.name.clone().unwrap_or(as_is.name),
+            max_connections: self.max_connections.unwrap_or(as_is.max_connections),
+            pin: !self.no_pin.unwrap_or(false),
+            table_defaults: serde_json::to_value(defaults).expect("plain data is JSON"),
+        })
+    }
+}
+
+/// Most partitions that a table may be asked to have; the node's own limit goes by its shards.
+pub const MAX_TABLE_PARTITIONS: u32 = 1_000_000;
+/// Largest segment, in bytes.
+const MAX_SEGMENT_BYTES: u64 = 1 << 30;
+/// Most connections that may be asked for: more than one address has ports.
+const MAX_CONNECTIONS: usize = 1_000_000;
+/// A longer wait for company would only be felt as slowness.
+const MAX_COMMIT_WINDOW: Duration = Duration::from_secs(1);
+/// Longest name of a node, in bytes; it travels in every handshake.
+const MAX_NODE_NAME_BYTES: usize = 128;
+
+impl ServeOptions {
+    /// Refuses what no node can run with. What depends on the drive is checked where the drive is known.
+    fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |name, given: Option<String>| match given {
+            Some(given) => Err(ConfigError::OutOfRange { name, given, allowed: allowed(name) }),
+            None => Ok(()),
+        };
+        let size_unless = |size: Option<Size>, good: fn(u64) -> bool| {
+            size.filter(|size| !good(size.0)).map(|size| size.to_string())
+        };
+        let shards = self.shards.filter(|shards| !(1..=MAX_SHARDS).contains(shards));
+        let connections = self.max_connections.filter(|most| !(1..=MAX_CONNECTIONS).contains(most));
+        let window = self.commit_window.filter(|window| window.0 > MAX_COMMIT_WINDOW);
+        let name = self.name.as_ref().filter(|name| !(1..=MAX_NODE_NAME_BYTES).contains(&name.len()));
+        let data = self.data.as_ref().filter(|data| data.as_os_str().is_empty());
+        let segment = |bytes: u64| bytes.is_power_of_two() && bytes <= MAX_SEGMENT_BYTES;
+        refuse("data", data.map(|_| "empty".to_owned()))?;
+        refuse("size", size_unless(self.size, |bytes| bytes > 0))?;
+        refuse("segment", size_unless(self.segment, segment))?;
+        refuse(
+            "max-value",
+            size_unless(self.max_value, |bytes| (1..=MAX_VALUE_BYTES as u64).contains(&bytes)),
+        )?;
+        refuse("memory", size_unless(self.memory, |bytes| bytes > 0))?;
+        refuse("shards", shards.map(|shards| shards.to_string()))?;
+        refuse("max-connections", connections.map(|most| most.to_string()))?;
+        refuse("commit-window", window.map(|window| window.to_string()))?;
+        refuse("name", name.map(|name| format!("{name:?}")))
+    }
+}

@@ -1,0 +1,233 @@
+//! What a node can be told, in a file and on the command line.
+
+use clap::Parser;
+
+use super::*;
+use crate::cli::args::{Cli, Command};
+
+fn flags(words: &[&str]) -> Result<ServeOptions, clap::Error> {
+    let words = ["lode", "serve"].iter().chain(words);
+    Cli::try_parse_from(words).map(|cli| match cli.command {
+        Command::Serve(args) => args.options,
+        other => panic!("{other:?}"),
+    })
+}
+
+fn file(text: &str) -> Result<ServeOptions, ConfigError> {
+    ServeOptions::from_toml("node.toml", text)
+}
+
+const WHOLE: &str = r#"
+    data = "/data/one.lode"
+    size = "20GiB"
+    shards = 4
+    listen = "0.0.0.0:7500"
+    memory = 2147483648
+    commit-window = "200us"
+    scrub-rate = "1MiB"
+    name = "n1"
+    max-connections = 10
+    segment = "8MiB"
+    max-value = "64KiB"
+    no-format = true
+    no-pin = false
+    [table-defaults]
+    store = "memory"
+    partitions = 8
+"#;
+
+#[test]
+fn file_and_flags_say_the_same() {
+    let file = file(WHOLE).unwrap();
+    let flags = flags(&[
+        "--data=/data/one.lode",
+        "--size=20GiB",
+        "--shards=4",
+        "--listen=0.0.0.0:7500",
+        "--memory=2GiB",
+        "--commit-window=200us",
+        "--scrub-rate=1MiB",
+        "--name=n1",
+        "--max-connections=10",
+        "--segment=8MiB",
+        "--max-value=64KiB",
+        "--no-format",
+        "--no-pin=false",
+        "--table-defaults=store=memory,partitions=8",
+    ]);
+    assert_eq!(format!("{file:?}"), format!("{:?}", flags.unwrap()));
+    assert_eq!(file.table_defaults.unwrap().placement, PlacementName::Hash);
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let file = file(WHOLE).unwrap();
+    let merged = flags(&["--shards=2", "--data=here.lode"]).unwrap().or(file);
+    assert_eq!(merged.shards, Some(2));
+    assert_eq!(merged.data, Some("here.lode".into()));
+    assert_eq!(merged.size, Some(Size(20 << 30)));
+    let config = merged.to_config().unwrap();
+    assert_eq!((config.data, config.shards, config.size), ("here.lode".into(), Some(2), 20 << 30));
+    assert_eq!((config.may_format, config.pin, config.segment_bytes), (false, true, Some(8 << 20)));
+    assert_eq!(config.table_defaults["store"], "memory");
+}
+
+#[test]
+fn nothing_told_is_as_the_node_has_it() {
+    let config = ServeOptions::default().to_config().unwrap();
+    let as_is = ServeConfig { table_defaults: config.table_defaults.clone(), ..ServeConfig::default() };
+    assert_eq!(format!("{config:?}"), format!("{as_is:?}"));
+    assert_eq!(config.table_defaults["partitions"], 64);
+}
+
+#[test]
+fn limits_are_the_same_in_file_and_flags() {
+    let long = "n".repeat(129);
+    for (name, good, bad) in [
+        ("data", &["d"][..], &[""][..]),
+        ("size", &["1", "10GiB"], &["0", "-1", "ten", "10PiB", "99999999999999999999"]),
+        ("shards", &["1", "256"], &["0", "257", "65536", "-1", "1.5", "two", ""]),
+        (
+            "listen",
+            &["127.0.0.1:0", "[::1]:65535"],
+            &["127.0.0.1", "127.0.0.1:65536", "localhost:80", "7411"],
+        ),
+        ("memory", &["1", "64MiB"], &["0", "-1", "true"]),
+        ("commit-window", &["0us", "1s"], &["1000001us", "2s", "500", "-1us"]),
+        ("scrub-rate", &["0", "1GiB"], &["-1", "fast"]),
+        ("name", &["n", &long[..128]], &["", &long]),
+        ("max-connections", &["1", "1000000"], &["0", "1000001", "-1", "1e6"]),
+        ("segment", &["4096", "1GiB"], &["0", "3MiB", "1025MiB", "2GiB", "8GiB"]),
+        ("max-value", &["1", "1MiB"], &["0", "1048577", "8GiB"]),
+        ("no-format", &["true", "false"], &["yes", "1"]),
+        ("no-pin", &["true"], &["no"]),
+        (
+            "table-defaults",
+            &["", "store=memory", "partitions=1000000"],
+            &["store", "store=disk", "partitions=0"],
+        ),
+    ] {
+        let said_in_file = |value: &str| {
+            let bare = value.parse::<f64>().is_ok() || value.parse::<bool>().is_ok();
+            let quote = if bare { "" } else { "'" };
+            file(&format!("\n{name} = {quote}{value}{quote}"))
+        };
+        let on_line = |value: &str| {
+            let parsed = flags(&[&format!("--{name}={value}")]);
+            parsed
+                .map_err(|error| error.to_string())
+                .and_then(|options| options.to_config().map(|_| options).map_err(|error| error.to_string()))
+        };
+        for value in good {
+            let (file, flag) = (said_in_file(value), on_line(value));
+            assert_eq!(format!("{:?}", file.unwrap()), format!("{:?}", flag.unwrap()), "{name} {value}");
+        }
+        for value in bad {
+            let error = said_in_file(value).unwrap_err().to_string();
+            let begin = format!("the configuration node.toml, line 2: {name} cannot be ");
+            let end = format!("; it is {}", allowed(name));
+            assert!(
+                error.starts_with(&begin)
+                    && error.ends_with(&end)
+                    && error.contains(&value[..value.len().min(9)]),
+                "{error}"
+            );
+            let error = on_line(value).unwrap_err();
+            assert!(error.contains(&format!("--{name}")) && !error.contains("digit"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn every_option_has_its_words_and_no_value_of_another_kind_is_taken() {
+    use clap::Args;
+    let command = ServeOptions::augment_args(clap::Command::new("serve"));
+    let names: Vec<_> = command.get_arguments().filter_map(|arg| arg.get_long()).collect();
+    assert_eq!(names, ALLOWED.map(|(name, _)| name));
+    for name in names {
+        let taken = match name {
+            "size" | "memory" | "scrub-rate" | "segment" | "max-value" => "4096",
+            "shards" | "max-connections" => "4",
+            "no-format" | "no-pin" => "true",
+            "listen" => "'127.0.0.1:1'",
+            "commit-window" => "'1ms'",
+            "table-defaults" => "{}",
+            _ => "'text'",
+        };
+        for value in
+            ["4096", "4", "true", "''", "1.5", "inf", "[1, 2]", "{ a = 1 }", "1979-05-27", "-4", "'?'"]
+        {
+            let line = format!("{name} = {value}");
+            match file(&line).err().map(|error| error.to_string()) {
+                Some(error) => {
+                    let leaks = [
+                        "struct", "u16", "usize", "i128", "integer", "sequence", "map", "invalid", "expected",
+                    ];
+                    assert!(error.contains(name) && error.contains("line 1"), "{line}: {error}");
+                    assert!(!leaks.iter().any(|leak| error.contains(leak)), "{line}: {error}");
+                }
+                None if value == "''" || value == "'?'" => {
+                    assert!(["data", "name", "table-defaults"].contains(&name), "{line}")
+                }
+                None => assert!(taken.parse::<u64>().is_ok() || taken == value, "{line}"),
+            }
+        }
+        assert!(file(&format!("{name} = {taken}")).is_ok(), "{name} = {taken}");
+    }
+}
+
+#[test]
+fn table_defaults_are_told_piece_by_piece() {
+    let good = file("[table-defaults]\nstore = 'memory'\nplacement = 'range'\npartitions = 1000000").unwrap();
+    let text = file("table-defaults = 'store=memory,placement=range,partitions=1000000'").unwrap();
+    assert_eq!(good.table_defaults, text.table_defaults);
+    for (line, told) in [
+        ("store = 'disk'", "table-defaults.store cannot be 'disk'; it is durable or memory"),
+        ("store = 5", "table-defaults.store cannot be 5; it is durable or memory"),
+        ("placement = true", "table-defaults.placement cannot be true; it is hash or range"),
+        ("partitions = 0", "table-defaults.partitions cannot be 0; it is a whole number from 1 to 1000000"),
+        ("partitions = 1000001", "cannot be 1000001; it is a whole number from 1 to 1000000"),
+        ("partitions = 5000000000", "cannot be 5000000000; it is a whole number"),
+        ("partitions = '8'", "cannot be '8'; it is a whole number"),
+        (
+            "stor = 'memory'",
+            "there is no option table-defaults.stor; there are store, placement and partitions",
+        ),
+    ] {
+        let error = file(&format!("# a comment\n[table-defaults]\n{line}")).unwrap_err().to_string();
+        assert!(error.contains("node.toml, line 3: ") && error.contains(told), "{error}");
+    }
+}
+
+#[test]
+fn what_is_no_option_and_no_toml_is_told_with_its_place() {
+    for (text, told) in [
+        ("shrads = 4", "line 1: there is no option shrads; there are data, size, shards, "),
+        ("no_format = true", "line 1: there is no option no_format; there are "),
+        ("[serve]\nshards = 4", "line 1: there is no option serve; "),
+        ("shards = 4\nshards = 5", "line 2, column 1: this is no TOML: duplicate key"),
+        ("size = 10GiB", "line 1, column "),
+        ("\n\nname = \"x", "line 3, column "),
+    ] {
+        let error = file(text).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("the configuration node.toml, {told}")), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+    let list = format!("\nname = [\n{}]", "'a long list of names',\n".repeat(20));
+    let error = file(&list).unwrap_err().to_string();
+    assert!(error.contains("name cannot be [...; it is a text"), "{error}");
+}
+
+#[test]
+fn table_defaults_are_checked() {
+    assert_eq!("".parse(), Ok(TableDefaults::default()));
+    for (text, named) in [
+        ("store", "NAME=VALUE"),
+        ("stor=durable", "\"stor\""),
+        ("store=disk", "durable or memory"),
+        ("partitions=0", "from 1"),
+    ] {
+        let error = text.parse::<TableDefaults>().unwrap_err().to_string();
+        assert!(error.contains(named), "{error}");
+    }
+}
