@@ -3,7 +3,7 @@
 
 mod support;
 
-use lode_engine::{Geometry, ReadError, ReplyBody, Request, RequestBody, StoreKind, TableId};
+use lode_engine::{Geometry, ReadError, ReplyBody, Request, RequestBody, StoreKind, TableId, check_drive};
 use support::Sim;
 use support::ask::{partition_spec, table_spec};
 
@@ -36,6 +36,37 @@ fn a_drop_is_answered_before_its_space_is_given_back() {
     let stats = sim.shard.stats();
     assert!(stats.segments_free + 8 >= stats.segments, "{} of {}", stats.segments_free, stats.segments);
     assert_eq!(sim.get(2, b"neighbour"), Ok(Some(b"here".to_vec())));
+}
+
+#[test]
+fn a_check_counts_nothing_of_a_dropped_table_as_live() {
+    let mut sim = sim(9);
+    sim.create(1, StoreKind::Durable, &[1]).unwrap();
+    sim.create(2, StoreKind::Durable, &[2]).unwrap();
+    for i in 0..20_000u32 {
+        sim.put(1, &i.to_be_bytes(), b"").unwrap();
+    }
+    sim.put(2, b"neighbour", b"here").unwrap();
+    sim.checkpoint().unwrap();
+    let found = |sim: &Sim| {
+        let drive = &sim.drive.now;
+        let mut read = |at: u64, buffer: &mut [u8]| {
+            buffer.copy_from_slice(&drive[at as usize..at as usize + buffer.len()]);
+            Ok(())
+        };
+        let report = check_drive(&mut read, drive.len() as u64).expect("the headers are whole");
+        assert!(report.is_clean(), "{report:?}");
+        let shard = &report.shards[0];
+        (shard.tables, shard.records, shard.live_bytes)
+    };
+    let rest = 30 + 9 + 4;
+    assert_eq!(found(&sim), (2, 20_001, rest + 20_000 * (30 + 4)));
+    sim.drop_table(1).unwrap();
+    assert!(sim.shard.stats().live_bytes > rest, "not all is given back in one step");
+    assert_eq!(found(&sim), (1, 1, rest));
+    sim.settle();
+    sim.checkpoint().unwrap();
+    assert_eq!(found(&sim), (1, 1, rest));
 }
 
 #[test]

@@ -187,6 +187,7 @@ fn to_json(path: &Path, report: &CheckReport) -> Value {
         "drive_bytes": report.geometry.drive_bytes,
         "segment_bytes": report.geometry.segment_bytes,
         "records": total(|shard| shard.records),
+        "live_bytes": total(|shard| shard.live_bytes),
         "damaged_records": total(|shard| shard.damaged_records),
         "headers_whole": [report.headers_whole.0, report.headers_whole.1],
         "shards": shards,
