@@ -265,7 +265,7 @@ pub enum WriteError {
         current: Option<Seq>,
     },
     /// A record cannot live so long, or not at all.
-    #[error("a record lives from 1 ms to 100 years, not {ttl_ms} ms")]
+    #[error("a record lives from 1ms to 100y (36500d), not {ttl_ms}ms")]
     BadTtl {
         /// The time to live that was asked for, in milliseconds.
         ttl_ms: u64,
@@ -363,7 +363,7 @@ pub enum CatalogError {
         len: usize,
     },
     /// Records cannot live so long, or not at all.
-    #[error("a table's records live from 1 ms to 100 years, not {ttl_ms} ms")]
+    #[error("a table's records live from 1ms to 100y (36500d), not {ttl_ms}ms")]
     BadTtl {
         /// The time to live that was asked for, in milliseconds.
         ttl_ms: u64,

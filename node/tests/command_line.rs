@@ -184,7 +184,15 @@ fn counters_and_times_to_live() {
     assert_eq!(node.ok(&["ttl", "t", "soon"]), "forever\n");
     assert_eq!(node.code(&["expire", "t", "nothing", "1s"]), Some(1));
     assert_eq!(node.code(&["put", "t", "soon", "v", "--ttl", "0s"]), Some(4));
-    assert_eq!(node.code(&["expire", "t", "soon", "36501d"]), Some(4));
+    for (ttl, told) in [("0s", "not 0ms"), ("36501d", "not 36501d"), ("101y", "not 36865d")] {
+        let refused = node.run(&["expire", "t", "soon", ttl]);
+        let words = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+        assert!(words.contains("lives from 1ms to 100y (36500d), ") && words.contains(told), "{words}");
+    }
+    for longest in ["100y", "36500d"] {
+        node.ok(&["expire", "t", "soon", longest]);
+    }
     assert_eq!(node.code(&["table", "create", "u", "--ttl", "0s"]), Some(4));
     node.ok(&["table", "create", "u", "--ttl", "1h"]);
     node.ok(&["put", "u", "k", "v"]);

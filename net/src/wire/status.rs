@@ -93,7 +93,7 @@ statuses! {
     /// The partition is quarantined: writes up to a version (`seq`) may be lost to damage, and the answer would need them.
     Quarantined = 33, "the partition is quarantined after damage; copy what is left to another table, or restore it";
     /// A time to live of 0 or over a hundred years (`aux`: its milliseconds). Nothing was written.
-    BadTtl = 34, "records live from 1 ms to 100 years";
+    BadTtl = 34, "records live from 1ms to 100y (36500d)";
     /// Something that the transaction has read was changed since it began; the body is the first key found. It has ended.
     Conflict = 35, "something that the transaction has read was changed since it began; begin it again";
     /// There is no such transaction, or no more.

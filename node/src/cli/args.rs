@@ -140,7 +140,7 @@ pub struct PutArgs {
     /// Only if the present record has this version (as `get --json` prints it)
     #[arg(long, value_name = "SEQ")]
     pub if_seq: Option<Seq>,
-    /// Let it expire after this time: 30s, 12h, 30d
+    /// Let it expire after this time: 30s, 12h, 30d, 1y
     #[arg(long, value_name = "TIME")]
     pub ttl: Option<Span>,
     /// Let it live for ever, whatever the table's --ttl says
@@ -156,7 +156,7 @@ pub struct ExpireArgs {
     /// The key
     #[arg(allow_hyphen_values = true)]
     pub key: OsString,
-    /// How long it is to live: 30s, 12h, 30d
+    /// How long it is to live: 30s, 12h, 30d, 1y
     #[arg(value_name = "TIME")]
     pub ttl: Span,
 }
@@ -252,7 +252,7 @@ pub struct CreateArgs {
     /// How it is kept and cut up
     #[command(flatten)]
     pub options: NewTableArgs,
-    /// Let its records expire after this time unless they say otherwise: 30s, 12h, 30d
+    /// Let its records expire after this time unless they say otherwise: 30s, 12h, 30d, 1y
     #[arg(long, value_name = "TIME")]
     pub ttl: Option<Span>,
     /// Cut it by key: first keys of the second and later partitions, ascending

@@ -10,7 +10,7 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
-/// A span of time, with its unit: `us`, `ms`, `s`, `m`, `h` or `d`.
+/// A span of time, with its unit: `us`, `ms`, `s`, `m`, `h`, `d`, `w` or `y` (365 days).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
@@ -29,7 +29,7 @@ pub enum QuantityError {
 }
 
 const SIZE_EXAMPLE: &str = "64MiB, 10GiB or 4096";
-const SPAN_EXAMPLE: &str = "500us, 20ms, 5s, 2m, 12h or 30d";
+const SPAN_EXAMPLE: &str = "500us, 20ms, 5s, 2m, 12h, 30d or 1y";
 
 /// The digits in front, and what is behind them without blanks.
 fn split_number<'a>(text: &'a str, example: &'static str) -> Result<(u64, &'a str), QuantityError> {
@@ -82,6 +82,8 @@ impl FromStr for Span {
             "m" | "min" => seconds(60)?,
             "h" => seconds(3600)?,
             "d" => seconds(24 * 3600)?,
+            "w" => seconds(7 * 24 * 3600)?,
+            "y" => seconds(365 * 24 * 3600)?,
             _ => return Err(QuantityError::UnknownUnit(text.to_owned(), SPAN_EXAMPLE)),
         };
         Ok(Span(span))
@@ -157,6 +159,10 @@ mod tests {
         assert_eq!("500us".parse(), Ok(Span(Duration::from_micros(500))));
         assert_eq!("20 ms".parse(), Ok(Span(Duration::from_millis(20))));
         assert_eq!("2m".parse(), Ok(Span(Duration::from_secs(120))));
+        assert_eq!("2w".parse::<Span>(), "14d".parse());
+        assert_eq!("100y".parse::<Span>(), "36500d".parse());
+        let too_large = "999999999999y".to_owned();
+        assert_eq!(too_large.parse::<Span>(), Err(QuantityError::TooLarge(too_large)));
         assert_eq!("7".parse::<Span>(), Err(QuantityError::UnknownUnit("7".into(), SPAN_EXAMPLE)));
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::client::error::{Failure, in_words};
+use crate::client::error::{Failure, in_words, span};
 use crate::wire::Status;
 use crate::wire::map::PlacementError;
 
@@ -21,7 +21,7 @@ pub enum TableError {
     #[error("a table's name has 1 to 128 bytes, `{0}` has {len}", len = .0.len())]
     NameLength(String),
     /// Records cannot live so long, or not at all.
-    #[error("a table's records live from 1 ms to 100 years, not {ttl_ms} ms")]
+    #[error("a table's records live from 1ms to 100y (36500d), not {}", span(*ttl_ms))]
     BadTtl {
         /// The milliseconds that were asked for.
         ttl_ms: u64,

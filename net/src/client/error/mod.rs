@@ -97,6 +97,15 @@ impl Failure {
     }
 }
 
+/// A time as the command line takes it.
+fn span(ms: u64) -> String {
+    const DAY_MS: u64 = 24 * 3600 * 1000;
+    match ms {
+        DAY_MS.. if ms.is_multiple_of(DAY_MS) => format!("{}d", ms / DAY_MS),
+        _ => format!("{ms}ms"),
+    }
+}
+
 fn in_words(status: Status, message: &str) -> String {
     if message.is_empty() { status.text().to_owned() } else { message.to_owned() }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::client::error::{Failure, in_words};
+use crate::client::error::{Failure, in_words, span};
 use crate::client::options::Misfit;
 use crate::wire::limits::MAX_REQUEST_BODY_BYTES;
 use crate::wire::{Seq, Status};
@@ -169,7 +169,7 @@ record_error! {
             limit: usize,
         },
         /// A record cannot live so long, or not at all.
-        #[error("a record lives from 1 ms to 100 years, not {ttl_ms} ms")]
+        #[error("a record lives from 1ms to 100y (36500d), not {}", span(*ttl_ms))]
         BadTtl {
             /// The milliseconds that were asked for.
             ttl_ms: u64,
