@@ -10,7 +10,7 @@ use crate::format::record::{Record, RecordKind, expiry_len, record_len};
 use crate::ids::{RequestId, Seq, WallMs};
 use crate::index::IndexArena;
 use crate::io::Io;
-use crate::limits::{MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES};
+use crate::limits::{BATCH_BYTES, BATCH_WRITE_BYTES, MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES};
 use crate::log::{Ack, AckKind, LogFrame};
 use crate::modify::{Dependent, Modify, Present};
 use crate::owned::OwnedWrite;
@@ -257,7 +257,7 @@ impl Shard {
 
     fn check_size(&self, write: &Checked<'_>) -> Result<(), WriteError> {
         let value_limit = self.config.geometry.max_value_bytes as usize;
-        let mut bytes = 0;
+        let (mut travels_bytes, mut record_bytes) = (BATCH_BYTES, 0);
         for one in write.writes {
             let (key, value) = parts(one);
             if key.is_empty() || key.len() > MAX_KEY_BYTES {
@@ -267,13 +267,16 @@ impl Shard {
             if len > value_limit {
                 return Err(WriteError::ValueLength { len, limit: value_limit });
             }
-            bytes += write.record_len(one);
+            travels_bytes += BATCH_WRITE_BYTES + key.len() + len;
+            record_bytes += write.record_len(one);
         }
         let payload = self.config.geometry.segment_payload_bytes() as usize - FRAME_HEADER_BYTES;
-        let limit = MAX_BATCH_BYTES.min(payload);
         let writes = write.writes.len();
-        if writes == 0 || writes > MAX_BATCH_WRITES || bytes > limit {
-            return Err(WriteError::BatchSize { writes, bytes, limit });
+        if writes == 0 || writes > MAX_BATCH_WRITES || travels_bytes > MAX_BATCH_BYTES {
+            return Err(WriteError::BatchSize { writes, bytes: travels_bytes, limit: MAX_BATCH_BYTES });
+        }
+        if record_bytes > payload {
+            return Err(WriteError::BatchSize { writes, bytes: record_bytes, limit: payload });
         }
         Ok(())
     }

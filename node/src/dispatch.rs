@@ -434,6 +434,8 @@ const _: () = {
     assert!(engine::MAX_VALUE_BYTES == net::MAX_VALUE_BYTES);
     assert!(engine::MAX_BATCH_WRITES == net::MAX_BATCH_WRITES);
     assert!(engine::MAX_BATCH_BYTES == net::MAX_BATCH_BYTES);
+    assert!(engine::BATCH_BYTES == lode_net::wire::batch::BATCH_PREFIX_BYTES);
+    assert!(engine::BATCH_WRITE_BYTES == lode_net::wire::batch::BATCH_WRITE_HEADER_BYTES);
     assert!(engine::MAX_SCAN_RECORDS == net::MAX_SCAN_RECORDS as usize);
     assert!(engine::MAX_SCAN_BYTES == net::MAX_SCAN_BYTES as usize);
     assert!(engine::MAX_TABLE_NAME_BYTES == net::MAX_TABLE_NAME_BYTES);

@@ -6,8 +6,10 @@ use lode_net::client::connection::ConnectionError;
 use lode_net::client::{
     Batch, BatchError, GetError, Placement, ScanOptions, Store, TableError, TableOptions, WriteError,
 };
+use lode_net::wire::batch::{BATCH_PREFIX_BYTES, BATCH_WRITE_HEADER_BYTES};
 use lode_net::wire::limits::{
-    MAX_BATCH_WRITES, MAX_KEY_BYTES, MAX_SCAN_BYTES, MAX_SCAN_RECORDS, MAX_TABLE_NAME_BYTES, MAX_VALUE_BYTES,
+    MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES, MAX_SCAN_BYTES, MAX_SCAN_RECORDS, MAX_TABLE_NAME_BYTES,
+    MAX_VALUE_BYTES,
 };
 use lode_net::wire::{RangeView, RequestView, ScanView, Status};
 use lode_tests::node::{Home, allow_many_files};
@@ -71,6 +73,20 @@ fn values() {
     }
 }
 
+/// A batch of so many writes and of the most bytes, and `more`.
+fn full_batch(writes: usize, more: usize) -> Batch {
+    let room =
+        MAX_BATCH_BYTES + more - BATCH_PREFIX_BYTES - writes * BATCH_WRITE_HEADER_BYTES - b"last".len() - 5;
+    let numbers = 0..writes - 1;
+    let each = room / numbers.len() - 5;
+    let first = room - numbers.len() * (each + 5) + each;
+    let batch = numbers.fold(Batch::new(), |batch, number| {
+        let len = if number == 0 { first } else { each };
+        batch.put(format!("k{number:04}").as_bytes(), &vec![7; len])
+    });
+    batch.put(b"last", &[5; 5])
+}
+
 #[test]
 fn batches() {
     let home = Home::new();
@@ -84,11 +100,21 @@ fn batches() {
         client.batch("t", batch_of(writes, b"v")).unwrap();
         assert_eq!(client.count("t", &[], None).unwrap(), 1 + writes as u64);
     }
+    // As many bytes as a batch may have, in few writes and in many.
+    for writes in [3, MAX_BATCH_WRITES] {
+        let batch = full_batch(writes, 0);
+        assert_eq!(batch.encoded_len(), MAX_BATCH_BYTES);
+        client.batch("t", batch).unwrap();
+        assert_eq!(client.get("t", b"last").unwrap().expect("written").value.as_ref(), [5; 5]);
+        assert!(client.delete("t", b"last").unwrap().existed);
+    }
     let before = client.count("t", &[], None).unwrap();
     for batch in [
         Batch::new(),
         batch_of(MAX_BATCH_WRITES + 1, b"w"),
         batch_of(300, &[0; 4000]),
+        full_batch(3, 1),
+        full_batch(MAX_BATCH_WRITES, 1),
         Batch::new().put(b"a", b"w").put(b"b", &vec![0; MAX_VALUE_BYTES + 1]),
         Batch::new().put(b"a", b"w").put(&[b'k'; MAX_KEY_BYTES + 1], b"w"),
     ] {
@@ -165,11 +191,17 @@ fn partitions_of_a_shard() {
     single(&mut client);
     let most = MAX_PARTITIONS as u32;
     // One is there already.
-    let result = client.create_table(table("above", Store::Durable, most));
-    assert!(matches!(result, Err(TableError::TooManyPartitions(_))), "{result:?}");
-    client.create_table(table("at", Store::Durable, most - 1)).unwrap();
-    let result = client.create_table(table("one more", Store::Durable, 1));
-    assert!(matches!(result, Err(TableError::TooManyPartitions(_))), "{result:?}");
+    for (has, wants) in [(1, most), (most, 1)] {
+        let refused = client.create_table(table("above", Store::Durable, wants)).unwrap_err();
+        assert!(matches!(refused, TableError::TooManyPartitions(_)), "{refused:?}");
+        let told = format!(
+            "the node has {has} partitions, and takes {most} in all: {wants} more are too many; take fewer, or drop a table"
+        );
+        assert!(refused.to_string().ends_with(&told), "{refused}");
+        if has == 1 {
+            client.create_table(table("at", Store::Durable, most - 1)).unwrap();
+        }
+    }
     for number in 0..100u32 {
         let key = number.to_le_bytes();
         client.put("at", &key, b"v").unwrap();
