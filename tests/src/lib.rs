@@ -2,6 +2,7 @@
 
 pub mod node;
 pub mod source;
+pub mod table;
 pub mod tidy;
 pub mod value;
 pub mod wire;

@@ -2,15 +2,12 @@
 //! and counts none twice.
 
 use lode_net::client::blocking::{Answer, Client};
-use lode_net::client::{IncrementError, Placement, Store, TableOptions, WriteError};
+use lode_net::client::{IncrementError, Store, WriteError};
 use lode_tests::node::Home;
+use lode_tests::table;
 
 const CLIENTS: usize = 4;
 const IN_FLIGHT: usize = 50;
-
-fn table(name: &str, store: Store) -> TableOptions {
-    TableOptions { name: name.to_owned(), store, placement: Placement::Hash { partitions: 4 }, ttl: None }
-}
 
 /// What became of one client's increments.
 #[derive(Default)]
@@ -51,7 +48,7 @@ fn increments_of_many_clients_add_up() {
     let node = home.start();
     for store in [Store::Durable, Store::Memory] {
         let mut client = node.client();
-        client.create_table(table("t", store)).expect("the table is new");
+        client.create_table(table::of_store("t", store, 4)).expect("the table is new");
         let rounds = 20;
         let clients: Vec<_> = (0..CLIENTS)
             .map(|_| node.client())
@@ -73,7 +70,7 @@ fn a_killed_node_counts_what_it_acknowledged_and_nothing_twice() {
     for round in 0..3 {
         let node = home.start();
         if round == 0 {
-            node.client().create_table(table("t", Store::Durable)).expect("the table is new");
+            node.client().create_table(table::durable("t", 4)).expect("the table is new");
         }
         let clients: Vec<_> = (0..CLIENTS)
             .map(|_| node.client())

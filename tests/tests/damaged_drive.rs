@@ -4,9 +4,9 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 
-use lode_net::client::{GetError, Placement, Store, TableOptions};
+use lode_net::client::GetError;
 use lode_tests::node::{Home, binary};
-use lode_tests::value;
+use lode_tests::{table, value};
 
 const RECORDS: u64 = 400;
 
@@ -31,10 +31,7 @@ fn a_damaged_record_answers_with_an_error_and_its_neighbours_with_their_values()
     let home = Home::with(&["--size", "256MiB", "--shards", "1", "--memory", "128MiB"]);
     let node = home.start();
     let mut client = node.client();
-    let placement = Placement::Hash { partitions: 4 };
-    client
-        .create_table(TableOptions { name: "t".to_owned(), store: Store::Durable, placement, ttl: None })
-        .unwrap();
+    client.create_table(table::durable("t", 4)).unwrap();
     for number in 0..RECORDS {
         client.put("t", &key(number), &value::make(&key(number), number, 20_000)).unwrap();
     }

@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use lode_net::client::{ClientOptions, Placement, Store, TableOptions};
+use lode_net::client::ClientOptions;
 use lode_net::wire::{PartitionMap, RangeView, RequestView, ScanView};
 use lode_tests::node::Home;
+use lode_tests::table;
 use lode_tests::wire::Wire;
 
 const MEMORY: u64 = 192 << 20;
@@ -18,9 +19,7 @@ fn answers_that_nobody_reads_stay_within_the_memory() {
     let node = home.start();
     let mut client = node
         .client_with(ClientOptions { request_timeout: Duration::from_secs(30), ..ClientOptions::default() });
-    let placement = Placement::Hash { partitions: 2 };
-    let table = TableOptions { name: "t".to_owned(), store: Store::Durable, placement, ttl: None };
-    client.create_table(table).unwrap();
+    client.create_table(table::durable("t", 2)).unwrap();
     for number in 0..64u8 {
         client.put("t", &[number], &vec![number; 1 << 20]).unwrap();
     }

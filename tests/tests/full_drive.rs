@@ -1,9 +1,9 @@
 //! A full drive says so, keeps what it has, and takes writes again once there is room.
 
 use lode_net::client::blocking::Client;
-use lode_net::client::{Batch, BatchError, Placement, Store, TableOptions, WriteError};
+use lode_net::client::{Batch, BatchError, WriteError};
 use lode_tests::node::Home;
-use lode_tests::value;
+use lode_tests::{table, value};
 
 const VALUE_BYTES: usize = 200_000;
 
@@ -12,9 +12,7 @@ fn key(number: u64) -> Vec<u8> {
 }
 
 fn make_table(client: &mut Client, name: &str) {
-    let placement = Placement::Hash { partitions: 8 };
-    let options = TableOptions { name: name.to_owned(), store: Store::Durable, placement, ttl: None };
-    client.create_table(options).expect("the table is new, and the catalog has room");
+    client.create_table(table::durable(name, 8)).expect("the table is new, and the catalog has room");
 }
 
 /// Writes records from `first` on until the drive is full; gives the first that was refused.

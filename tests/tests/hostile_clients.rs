@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use lode_net::client::blocking::Client;
-use lode_net::client::{Placement, Store, TableOptions};
 use lode_net::wire::{Condition, RequestView, Status, Ttl};
 use lode_tests::node::{Home, Node};
+use lode_tests::table;
 use lode_tests::value::{self, Dice};
 use lode_tests::wire::{Wire, is_closed_by_node, socket};
 
@@ -17,10 +17,7 @@ const TABLE: &str = "t";
 
 fn node_with_table(home: &Home) -> Node {
     let node = home.start();
-    let placement = Placement::Hash { partitions: 8 };
-    node.client()
-        .create_table(TableOptions { name: TABLE.to_owned(), store: Store::Durable, placement, ttl: None })
-        .expect("the table is new");
+    node.client().create_table(table::durable(TABLE, 8)).expect("the table is new");
     node
 }
 

@@ -3,9 +3,7 @@
 use lode_engine::limits::MAX_PARTITIONS;
 use lode_net::client::blocking::Client;
 use lode_net::client::connection::ConnectionError;
-use lode_net::client::{
-    Batch, BatchError, GetError, Placement, ScanOptions, Store, TableError, TableOptions, WriteError,
-};
+use lode_net::client::{Batch, BatchError, GetError, ScanOptions, Store, TableError, WriteError};
 use lode_net::wire::batch::{BATCH_PREFIX_BYTES, BATCH_WRITE_HEADER_BYTES};
 use lode_net::wire::limits::{
     MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES, MAX_SCAN_BYTES, MAX_SCAN_RECORDS, MAX_TABLE_NAME_BYTES,
@@ -13,16 +11,12 @@ use lode_net::wire::limits::{
 };
 use lode_net::wire::{RangeView, RequestView, ScanView, Status};
 use lode_tests::node::{Home, allow_many_files};
-use lode_tests::value;
 use lode_tests::wire::Wire;
-
-fn table(name: &str, store: Store, partitions: u32) -> TableOptions {
-    TableOptions { name: name.to_owned(), store, placement: Placement::Hash { partitions }, ttl: None }
-}
+use lode_tests::{table, value};
 
 /// A table of one partition, so that any batch fits in one.
 fn single(client: &mut Client) {
-    client.create_table(table("t", Store::Durable, 1)).expect("the table is new");
+    client.create_table(table::durable("t", 1)).expect("the table is new");
     client.put("t", b"witness", b"untouched").expect("an empty drive takes a record");
 }
 
@@ -168,15 +162,15 @@ fn tables_and_partitions() {
     let mut client = node.client();
     single(&mut client);
     for len in [1, MAX_TABLE_NAME_BYTES] {
-        client.create_table(table(&"n".repeat(len), Store::Durable, 1)).unwrap();
+        client.create_table(table::durable(&"n".repeat(len), 1)).unwrap();
     }
     for len in [0, MAX_TABLE_NAME_BYTES + 1] {
-        let result = client.create_table(table(&"n".repeat(len), Store::Durable, 1));
+        let result = client.create_table(table::durable(&"n".repeat(len), 1));
         assert!(matches!(result, Err(TableError::NameLength(_))), "{result:?}");
     }
-    let result = client.create_table(table("t", Store::Durable, 1));
+    let result = client.create_table(table::durable("t", 1));
     assert!(matches!(result, Err(TableError::TableExists(_))), "{result:?}");
-    let result = client.create_table(table("none", Store::Durable, 0));
+    let result = client.create_table(table::durable("none", 0));
     assert!(result.is_err(), "a table without partitions was made");
     let result = client.drop_table("nobody");
     assert!(matches!(result, Err(TableError::UnknownTable(_))), "{result:?}");
@@ -192,14 +186,14 @@ fn partitions_of_a_shard() {
     let most = MAX_PARTITIONS as u32;
     // One is there already.
     for (has, wants) in [(1, most), (most, 1)] {
-        let refused = client.create_table(table("above", Store::Durable, wants)).unwrap_err();
+        let refused = client.create_table(table::durable("above", wants)).unwrap_err();
         assert!(matches!(refused, TableError::TooManyPartitions(_)), "{refused:?}");
         let told = format!(
             "the node has {has} partitions, and takes {most} in all: {wants} more are too many; take fewer, or drop a table"
         );
         assert!(refused.to_string().ends_with(&told), "{refused}");
         if has == 1 {
-            client.create_table(table("at", Store::Durable, most - 1)).unwrap();
+            client.create_table(table::durable("at", most - 1)).unwrap();
         }
     }
     for number in 0..100u32 {
@@ -209,7 +203,7 @@ fn partitions_of_a_shard() {
     }
     assert_untouched(&mut client);
     client.drop_table("at").unwrap();
-    client.create_table(table("one more", Store::Durable, 1)).unwrap();
+    client.create_table(table::durable("one more", 1)).unwrap();
     assert_untouched(&mut client);
 }
 
@@ -255,7 +249,7 @@ fn memory() {
     let node = home.start();
     let mut client = node.client();
     single(&mut client);
-    client.create_table(table("m", Store::Memory, 4)).unwrap();
+    client.create_table(table::of_store("m", Store::Memory, 4)).unwrap();
     let key = |number: u64| format!("{number:08}").into_bytes();
     let mut full_at = 0;
     for number in 0..100_000 {

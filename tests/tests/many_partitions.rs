@@ -1,19 +1,13 @@
 //! Partitions are cheap: no file, no thread, and little memory for each.
 
-use lode_net::client::{Placement, Store, TableOptions};
 use lode_tests::node::Home;
-use lode_tests::value;
+use lode_tests::{table, value};
 
 const PARTITIONS: u32 = 1500;
 /// Partitions that nobody writes to, to weigh one.
 const IDLE_PARTITIONS: u32 = 12_000;
 /// What an idle partition may weigh.
 const MOST_BYTES_EACH: u64 = 4096;
-
-fn table(name: &str, partitions: u32) -> TableOptions {
-    let placement = Placement::Hash { partitions };
-    TableOptions { name: name.to_owned(), store: Store::Durable, placement, ttl: None }
-}
 
 fn key(number: u32) -> Vec<u8> {
     format!("tenant {number:06}").into_bytes()
@@ -24,11 +18,11 @@ fn a_thousand_and_a_half_partitions_take_no_file_and_no_thread() {
     let home = Home::new();
     let node = home.start();
     let mut client = node.client();
-    client.create_table(table("first", 1)).unwrap();
+    client.create_table(table::durable("first", 1)).unwrap();
     client.put("first", b"k", b"v").unwrap();
     let (files, threads) = (node.open_files(), node.threads());
 
-    client.create_table(table("many", PARTITIONS)).unwrap();
+    client.create_table(table::durable("many", PARTITIONS)).unwrap();
     // So many keys that nearly every partition has some.
     for number in 0..PARTITIONS * 6 {
         client.put("many", &key(number), &value::make(&key(number), u64::from(number), 100)).unwrap();
@@ -53,9 +47,9 @@ fn an_idle_partition_weighs_little() {
     let node = home.start();
     let mut client = node.client();
     // The first large table also grows buffers that stay; the second shows what partitions weigh.
-    client.create_table(table("warm", IDLE_PARTITIONS)).unwrap();
+    client.create_table(table::durable("warm", IDLE_PARTITIONS)).unwrap();
     let (resident, index) = (node.resident_bytes(), node.total("index_bytes"));
-    client.create_table(table("idle", IDLE_PARTITIONS)).unwrap();
+    client.create_table(table::durable("idle", IDLE_PARTITIONS)).unwrap();
     let each = |before: u64, after: u64| after.saturating_sub(before) / u64::from(IDLE_PARTITIONS);
     let resident_each = each(resident, node.resident_bytes());
     let index_each = each(index, node.total("index_bytes"));

@@ -4,9 +4,10 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use lode_net::client::{ClientOptions, Placement, Store, TableOptions};
+use lode_net::client::ClientOptions;
 use lode_net::wire::{PartitionMap, RequestView};
 use lode_tests::node::{Home, total};
+use lode_tests::table;
 use lode_tests::wire::Wire;
 
 const CLIENTS: usize = 120;
@@ -38,10 +39,7 @@ fn a_flood_of_large_reads_is_put_off_and_forgotten_when_its_clients_go() {
     let node = home.start();
     let patient = ClientOptions { request_timeout: Duration::from_secs(60), ..ClientOptions::default() };
     let mut client = node.client_with(patient);
-    let placement = Placement::Hash { partitions: 16 };
-    client
-        .create_table(TableOptions { name: "t".to_owned(), store: Store::Durable, placement, ttl: None })
-        .unwrap();
+    client.create_table(table::durable("t", 16)).unwrap();
     for number in 0..VALUES {
         client.put("t", &[number], &vec![number; VALUE_BYTES]).unwrap();
     }

@@ -2,13 +2,9 @@
 
 use std::io::Read;
 
-use lode_net::client::{Placement, Seq, Store, TableOptions};
+use lode_net::client::{Seq, Store};
 use lode_tests::node::Home;
-use lode_tests::value;
-
-fn table(name: &str, store: Store, partitions: u32) -> TableOptions {
-    TableOptions { name: name.to_owned(), store, placement: Placement::Hash { partitions }, ttl: None }
-}
+use lode_tests::{table, value};
 
 fn key(number: u64) -> Vec<u8> {
     format!("{number:08}").into_bytes()
@@ -19,9 +15,9 @@ fn records_tables_and_versions_come_back_after_a_stop() {
     let home = Home::new();
     let node = home.start();
     let mut client = node.client();
-    client.create_table(table("kept", Store::Durable, 8)).unwrap();
-    client.create_table(table("counters", Store::Memory, 2)).unwrap();
-    client.create_table(table("dropped", Store::Durable, 4)).unwrap();
+    client.create_table(table::durable("kept", 8)).unwrap();
+    client.create_table(table::of_store("counters", Store::Memory, 2)).unwrap();
+    client.create_table(table::durable("dropped", 4)).unwrap();
     let mut seqs: Vec<Seq> = Vec::new();
     for number in 0..500 {
         let value = value::make(&key(number), number, 700);
@@ -59,7 +55,7 @@ fn records_tables_and_versions_come_back_after_a_stop() {
     // Versions go on rising, and a table made anew is another table.
     let later = client.put("kept", &key(400), b"new").unwrap().seq;
     assert!(seqs.iter().all(|seq| *seq < later));
-    let again = client.create_table(table("dropped", Store::Durable, 4)).unwrap();
+    let again = client.create_table(table::durable("dropped", 4)).unwrap();
     assert!(before.iter().all(|t| t.id != again.id), "an id is never used again");
     assert_eq!(client.count("dropped", &[], None).unwrap(), 0);
 }
@@ -71,7 +67,7 @@ fn a_node_takes_over_where_another_was_killed_again_and_again() {
         let node = home.start();
         let mut client = node.client();
         if round == 0 {
-            client.create_table(table("t", Store::Durable, 8)).unwrap();
+            client.create_table(table::durable("t", 8)).unwrap();
         }
         assert_eq!(client.count("t", &[], None).unwrap(), round * 200);
         for number in round * 200..(round + 1) * 200 {
@@ -91,5 +87,5 @@ fn two_nodes_never_open_one_drive() {
     let status = second.wait().unwrap();
     assert!(!status.success(), "a second node opened the drive:\n{words}");
     assert!(words.contains("in use") || words.contains("lock"), "it does not say why:\n{words}");
-    node.client().create_table(table("t", Store::Durable, 1)).unwrap();
+    node.client().create_table(table::durable("t", 1)).unwrap();
 }

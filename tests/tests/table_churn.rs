@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lode_net::client::ClientOptions;
 use lode_net::client::blocking::Client;
-use lode_net::client::{ClientOptions, Placement, Store, TableOptions};
 use lode_tests::node::Home;
+use lode_tests::table;
 use lode_tests::value::{self, Dice};
 
 const TABLE: &str = "stays";
@@ -25,10 +26,6 @@ const MOST_PARTITIONS: u64 = 1500;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// After this long a waiting request is worth a word.
 const WORTH_A_WORD: Duration = Duration::from_secs(2);
-
-fn table(name: String, partitions: u32) -> TableOptions {
-    TableOptions { name, store: Store::Durable, placement: Placement::Hash { partitions }, ttl: None }
-}
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
@@ -100,7 +97,7 @@ fn churn(mut client: Client, maker: u64, seed: u64, wait: &Wait, stop: &AtomicBo
             _ => dice.below(MOST_PARTITIONS) + 1,
         };
         let name = format!("goes {maker} {turn}");
-        wait.of(|| client.create_table(table(name.clone(), partitions as u32))).expect("there is room");
+        wait.of(|| client.create_table(table::durable(&name, partitions as u32))).expect("there is room");
         for write in 0..dice.below(20) {
             let key = write.to_be_bytes();
             wait.of(|| client.put(&name, &key, &[7; 500])).expect("a write is taken");
@@ -122,7 +119,7 @@ fn everybody_is_answered_while_tables_come_and_go() {
     let home = Home::with(&["--size", "1GiB", "--shards", "2", "--memory", "256MiB"]);
     let node = home.start();
     let options = || ClientOptions { request_timeout: PATIENCE, ..ClientOptions::default() };
-    node.client_with(options()).create_table(table(TABLE.to_owned(), 16)).expect("the node is empty");
+    node.client_with(options()).create_table(table::durable(TABLE, 16)).expect("the node is empty");
     let stop = Arc::new(AtomicBool::new(false));
     let mut threads = Vec::new();
     for one in 0..workers + makers {

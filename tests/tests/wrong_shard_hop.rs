@@ -1,14 +1,12 @@
 //! A request that comes to the wrong shard is served all the same, and one by an old map is told so.
 
-use lode_net::client::{Placement, Store, TableOptions};
 use lode_net::wire::{Condition, Epoch, PartitionId, PartitionMap, RequestView, Status, Target, Ttl};
 use lode_tests::node::Home;
+use lode_tests::table;
 use lode_tests::wire::Wire;
 
 fn make_table(client: &mut lode_net::client::blocking::Client, name: &str) {
-    let placement = Placement::Hash { partitions: 16 };
-    let options = TableOptions { name: name.to_owned(), store: Store::Durable, placement, ttl: None };
-    client.create_table(options).expect("the table is new");
+    client.create_table(table::durable(name, 16)).expect("the table is new");
 }
 
 #[test]

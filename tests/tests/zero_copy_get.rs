@@ -1,8 +1,7 @@
 //! A GET that misses memory costs one device read, and its value is never copied on the way out.
 
-use lode_net::client::{Placement, Store, TableOptions};
 use lode_tests::node::{Home, total};
-use lode_tests::value;
+use lode_tests::{table, value};
 
 const RECORDS: u64 = 3000;
 
@@ -27,10 +26,7 @@ fn a_cold_get_is_one_device_read_and_no_copy() {
     let home = Home::new();
     let node = home.start();
     let mut client = node.client();
-    let placement = Placement::Hash { partitions: 16 };
-    client
-        .create_table(TableOptions { name: "t".to_owned(), store: Store::Durable, placement, ttl: None })
-        .unwrap();
+    client.create_table(table::durable("t", 16)).unwrap();
     for number in 0..RECORDS {
         client.put("t", &key(number), &value_of(number)).unwrap();
     }
