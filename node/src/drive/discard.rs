@@ -1,26 +1,21 @@
 //! Whether freed segments are worth telling the device of.
 
 use std::fs::File;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use super::queue::{device_of, knob};
 
 /// Whether the drive is a block device that takes discards, as `/sys` says. A file does not: its blocks are to
 /// stay written, for a hole would have to be allocated again by the next write.
 pub fn takes_discard(file: &File) -> bool {
     let Ok(metadata) = file.metadata() else { return false };
-    if !metadata.file_type().is_block_device() {
-        return false;
-    }
-    let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
-    device_takes_discard(&PathBuf::from(format!("/sys/dev/block/{major}:{minor}")))
+    metadata.file_type().is_block_device() && device_takes_discard(&device_of(&metadata))
 }
 
-/// Walks from a partition to its disk, whose queue knows.
-fn device_takes_discard(link: &Path) -> bool {
-    let Ok(device) = link.canonicalize() else { return false };
-    let known = |place: &Path| std::fs::read_to_string(place.join("queue/discard_max_bytes")).ok();
-    let most = device.ancestors().take(3).find_map(known);
-    most.and_then(|text| text.trim().parse::<u64>().ok()).is_some_and(|bytes| bytes > 0)
+fn device_takes_discard(device: &Path) -> bool {
+    let most = knob(device, "discard_max_bytes");
+    most.and_then(|text| text.parse::<u64>().ok()).is_some_and(|bytes| bytes > 0)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Whether the device under a drive forgets writes when the power goes.
 
 use std::fs::File;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use super::queue::{device_of, knob};
 
 /// The write cache of the device that holds a drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +20,7 @@ impl WriteCache {
     /// Asks `/sys` for the device under `file`.
     pub fn of(file: &File) -> WriteCache {
         let Ok(metadata) = file.metadata() else { return WriteCache::Unknown };
-        let device = if metadata.file_type().is_block_device() { metadata.rdev() } else { metadata.dev() };
-        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-        WriteCache::of_device(&PathBuf::from(format!("/sys/dev/block/{major}:{minor}")))
+        WriteCache::of_device(&device_of(&metadata))
     }
 
     /// In words.
@@ -33,19 +32,12 @@ impl WriteCache {
         }
     }
 
-    /// Walks from a partition to its disk, whose queue knows.
-    fn of_device(link: &Path) -> WriteCache {
-        let Ok(device) = link.canonicalize() else { return WriteCache::Unknown };
-        for place in device.ancestors().take(3) {
-            if let Ok(text) = std::fs::read_to_string(place.join("queue/write_cache")) {
-                return match text.trim() {
-                    "write back" => WriteCache::Volatile,
-                    "write through" => WriteCache::Absent,
-                    _ => WriteCache::Unknown,
-                };
-            }
+    fn of_device(device: &Path) -> WriteCache {
+        match knob(device, "write_cache").as_deref() {
+            Some("write back") => WriteCache::Volatile,
+            Some("write through") => WriteCache::Absent,
+            _ => WriteCache::Unknown,
         }
-        WriteCache::Unknown
     }
 }
 
