@@ -3,7 +3,10 @@
 
 mod support;
 
-use lode_engine::limits::{MAX_BATCH_WRITES, MAX_KEY_BYTES, MAX_SCAN_BYTES, MAX_SCAN_RECORDS};
+use lode_engine::limits::{
+    BATCH_BYTES, BATCH_WRITE_BYTES, MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES, MAX_SCAN_BYTES,
+    MAX_SCAN_RECORDS, MAX_VALUE_BYTES,
+};
 use lode_engine::{
     BatchWrite, CatalogError, Condition, Geometry, PartitionId, ReadError, RequestBody, StoreKind, TableId,
     Ttl, WriteError,
@@ -83,6 +86,27 @@ fn batches_of_none_most_and_more_writes_and_bytes() {
     sim.crash();
     sim.run_until_serving();
     assert_eq!(sim.count(1), Ok(((128 << 10) - 4096 - 64) / 34));
+}
+
+#[test]
+fn batches_of_the_most_writes_where_the_segment_has_room_for_more() {
+    let geometry = Geometry::plan(72 << 20, 1, Some(4 << 20), MAX_VALUE_BYTES as u32);
+    let mut sim = Sim::format(6, geometry.expect("the drive is large enough"), |_| {});
+    sim.create(1, StoreKind::Durable, &[1]).expect("the drive is empty");
+    let keys: Vec<_> = (0..=MAX_BATCH_WRITES as u32).map(u32::to_be_bytes).collect();
+    let most = MAX_BATCH_BYTES - BATCH_BYTES - MAX_BATCH_WRITES * (BATCH_WRITE_BYTES + 4);
+    for (writes, bytes) in [(MAX_BATCH_WRITES + 1, 0), (MAX_BATCH_WRITES, most + 1), (MAX_BATCH_WRITES, most)]
+    {
+        let value = vec![7; bytes];
+        let puts = keys[..writes].iter().enumerate();
+        let batch = puts.map(|(i, key)| BatchWrite::Put { key, value: if i == 9 { &value } else { b"" } });
+        let done = sim.batch(1, batch.collect());
+        match bytes == most {
+            true => assert!(done.is_ok(), "{done:?}"),
+            false => assert!(matches!(done, Err(WriteError::BatchSize { writes: n, .. }) if n == writes)),
+        }
+        assert_eq!(sim.count(1), Ok(if bytes == most { MAX_BATCH_WRITES as u64 } else { 0 }));
+    }
 }
 
 #[test]
