@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use lode_net::client::blocking::Client;
 use lode_net::wire::{Condition, RequestView, Status, Ttl};
-use lode_tests::node::{Home, Node};
+use lode_tests::node::{Home, Node, total};
 use lode_tests::table;
 use lode_tests::value::{self, Dice};
 use lode_tests::wire::{Wire, is_closed_by_node, socket};
@@ -30,13 +30,18 @@ struct Bystander {
 
 impl Bystander {
     fn start(node: &Node) -> Bystander {
+        Bystander::start_as(0, node)
+    }
+
+    /// Each of several has keys of its own.
+    fn start_as(who: usize, node: &Node) -> Bystander {
         let mut client = node.client();
         let (stop, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&requests));
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 let number = counted.load(Ordering::Relaxed);
-                put_and_get(&mut client, number);
+                put_and_get(&mut client, who, number);
                 counted.store(number + 1, Ordering::Relaxed);
             }
         });
@@ -54,8 +59,8 @@ impl Bystander {
     }
 }
 
-fn put_and_get(client: &mut Client, number: u64) {
-    let key = format!("bystander {}", number % 100).into_bytes();
+fn put_and_get(client: &mut Client, who: usize, number: u64) {
+    let key = format!("bystander {who} {}", number % 100).into_bytes();
     client.put(TABLE, &key, &value::make(&key, number, 500)).expect("a bystander's put");
     let record = client.get(TABLE, &key).expect("a bystander's get").expect("it was just written");
     assert_eq!(value::version(&key, &record.value), Some(number));
@@ -130,13 +135,10 @@ fn a_damaged_or_oversize_frame_ends_its_own_connection() {
 fn whoever_stalls_loses_its_own_connection_and_holds_nothing() {
     let home = Home::new();
     let node = node_with_table(&home);
-    let large = vec![9; 1 << 20];
-    for number in 0..16 {
-        node.client().put(TABLE, format!("large {number}").as_bytes(), &large).unwrap();
-    }
+    put_all(&node, "large", 1 << 20);
     let bystander = Bystander::start(&node);
     let mut patient = Wire::open(node.addr);
-    let mut waits: Vec<JoinHandle<bool>> = (0..4).map(|_| deaf_client(node.addr)).collect();
+    let mut waits: Vec<JoinHandle<bool>> = (0..4).map(|_| deaf_client(node.addr, "large")).collect();
     // Nothing at all, and half of a large request.
     let mut halfway = Wire::open(node.addr);
     let target = halfway.map().table(TABLE).unwrap().route(b"k").unwrap().target;
@@ -163,13 +165,71 @@ fn whoever_stalls_loses_its_own_connection_and_holds_nothing() {
     bystander.finish();
 }
 
-/// Asks for 256 MiB, again and again, and reads nothing until the node has given up.
-fn deaf_client(addr: SocketAddr) -> JoinHandle<bool> {
-    let mut wire = Wire::open(addr);
+/// Values to ask for.
+fn put_all(node: &Node, name: &str, bytes: usize) {
+    let mut client = node.client();
+    for number in 0..16 {
+        client.put(TABLE, format!("{name} {number}").as_bytes(), &vec![9; bytes]).expect("there is room");
+    }
+}
+
+/// So many, or as many as the environment says.
+fn how_many(variable: &str, otherwise: usize) -> usize {
+    std::env::var(variable).map_or(otherwise, |number| number.parse().expect("a number"))
+}
+
+/// `LODE_FLOODERS=300 LODE_BYSTANDERS=20` for the whole flood.
+#[test]
+fn a_flood_of_clients_that_never_read_is_cut_off_and_what_it_held_comes_back() {
+    let home = Home::with(&["--size", "1GiB", "--shards", "2", "--memory", "192MiB"]);
+    let node = node_with_table(&home);
+    let (flooders, bystanders) = (how_many("LODE_FLOODERS", 40), how_many("LODE_BYSTANDERS", 4));
+    put_all(&node, "large", 1 << 20);
+    put_all(&node, "small", 2000);
+    let good: Vec<_> = (0..bystanders).map(|who| Bystander::start_as(who, &node)).collect();
+    let name = |number| if number % 2 == 0 { "small" } else { "large" };
+    let floods: Vec<_> = (0..flooders).map(|number| deaf_client(node.addr, name(number))).collect();
+    for flood in floods {
+        assert!(flood.join().unwrap(), "the node goes on waiting");
+    }
+    let resident = node.resident_bytes();
+    good.into_iter().for_each(Bystander::finish);
+    assert!(resident < 2 * (192 << 20), "{resident} bytes resident");
+    // The last to go may still be on their way out.
+    let mut held = String::new();
+    let came_back = (0..600).any(|_| {
+        thread::sleep(std::time::Duration::from_millis(50));
+        let stats = node.stats();
+        let of = |name| total(&stats, name);
+        held = format!("{} of {} bytes free", of("buffer_bytes_free"), of("buffer_bytes"));
+        let is_free = of("buffer_bytes_free") == of("buffer_bytes") && of("reply_bytes") == 0;
+        is_free && of("connections") < 10 && of("requests_parked") == 0
+    });
+    assert!(came_back, "{held}: {}", node.stats()["totals"]);
+    let stats = node.stats();
+    let cut_off = ["closed_deaf", "closed_overload"].map(|name| total(&stats, name));
+    println!("cut off: {cut_off:?}, {resident} bytes resident, busy {}", total(&stats, "busy"));
+    assert!(cut_off.iter().sum::<u64>() >= flooders as u64, "{cut_off:?}");
+}
+
+/// A crowded node puts those off who come new.
+fn open_patiently(addr: SocketAddr) -> Wire {
+    let tries = (0..1200).find_map(|_| {
+        Wire::try_open(addr).ok().or_else(|| {
+            thread::sleep(std::time::Duration::from_millis(50));
+            None
+        })
+    });
+    tries.expect("a node is not crowded for ever")
+}
+
+/// Asks for 256 values, again and again, and reads nothing until the node has given up.
+fn deaf_client(addr: SocketAddr, name: &str) -> JoinHandle<bool> {
+    let mut wire = open_patiently(addr);
     let table = wire.map().table(TABLE).expect("the map has the table").clone();
     let mut requests = Vec::new();
     for number in 0..256 {
-        let key = format!("large {}", number % 16).into_bytes();
+        let key = format!("{name} {}", number % 16).into_bytes();
         let target = table.route(&key).expect("a hashed table holds every key").target;
         requests.extend(wire.encode(&RequestView::Get { target, key: &key }));
     }
