@@ -57,7 +57,7 @@ pub enum GeometryError {
     Shards(u16),
     /// The segment size is not a power of two, or too small for the values, or too large.
     #[error(
-        "--segment cannot be {segment_bytes} bytes; it is a power of two from {min_bytes} bytes to 1 GiB"
+        "--segment cannot be {segment_bytes} bytes; it is a power of two from {} KiB to 1 GiB", min_bytes.div_ceil(1 << 10)
     )]
     SegmentSize {
         /// What was asked.
@@ -70,8 +70,8 @@ pub enum GeometryError {
     ValueLimit(u32),
     /// The drive is too small.
     #[error(
-        "{shards} shards need a drive of at least {min_bytes} bytes, not {drive_bytes}; raise --size, or lower --shards, \
-         --segment or --max-value"
+        "{shards} shards need a drive of at least {} MiB, not {drive_bytes} bytes; raise --size, or lower --shards, \
+         --segment or --max-value", min_bytes.div_ceil(1 << 20)
     )]
     TooSmall {
         /// What there is.

@@ -246,7 +246,9 @@ pub enum WriteError {
         limit: usize,
     },
     /// A batch is empty, or has too many writes or bytes.
-    #[error("a batch has 1 to 4096 writes and at most {limit} bytes, this one has {writes} and {bytes}")]
+    #[error(
+        "a batch has 1 to 4096 writes and at most {limit} bytes, this one has {writes} writes and {bytes} bytes"
+    )]
     BatchSize {
         /// Writes in the batch.
         writes: usize,

@@ -305,3 +305,91 @@ fn a_wrong_command_line_is_told_in_json_too() {
     let help = run(&["--json", "--help"]);
     assert_eq!(help.status.code(), Some(0), "help is no error");
 }
+
+/// What happened, to what, and what to do: in words of the command line.
+#[test]
+fn messages_say_what_to_do() {
+    let dir = TempDir::new().expect("a directory");
+    let at = |name: &str| dir.path().join(name).to_str().expect("text").to_owned();
+    let refused = |words: &[&str], exit: i32, told: &[&str]| {
+        let output = lode(words);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(exit), "{words:?}: {text}");
+        for part in told {
+            assert!(text.contains(part), "{words:?}: {part:?} is not in {text}");
+        }
+        for leak in ["invalid digit", "struct", "0 B in"] {
+            assert!(!text.contains(leak), "{words:?}: {text}");
+        }
+    };
+    fs::write(at("rows.csv"), "").expect("written");
+    fs::write(at("node.toml"), "shards = 'two'").expect("written");
+    let nobody = ["--node", "127.0.0.1:1", "--timeout", "1s"];
+    let asked = |words: &[&'static str]| [&nobody[..], words].concat();
+    refused(
+        &asked(&["ping"]),
+        3,
+        &["127.0.0.1:1: Connection refused", "is the node running, and is this its"],
+    );
+    refused(&["--node", "no port", "ping"], 3, &["`no port` leads to no address (", "give host:port"]);
+    refused(&asked(&["scan", "t", "--limit", "x"]), 2, &["--limit", "a whole number"]);
+    refused(&asked(&["incr", "t", "k", "1.5"]), 2, &["'1.5'", "a whole number"]);
+    refused(&["check", &at("rows.csv")], 5, &["rows.csv", "not a lode drive; check the path", "destroys"]);
+    refused(&["check", &at("")], 6, &["cannot read ", "directory"]);
+    refused(&["format", &at(""), "--size", "1GiB"], 6, &["directory; give the path of a file"]);
+    refused(
+        &["format", &at("rows.csv"), "--size", "1GiB"],
+        6,
+        &["exists already; overwrite it with lode format --force"],
+    );
+    let small = ["format", &at("new.lode"), "--size", "1MiB", "--shards", "2"];
+    refused(&small, 6, &["at least 129 MiB, not 1048576 bytes; raise --size"]);
+    refused(&["serve", "--data", &at("d"), "--listen", "here"], 2, &["--listen", "an IP address and a port"]);
+    refused(
+        &["serve", "--config", &at("node.toml")],
+        2,
+        &["node.toml, line 1: shards cannot be 'two'; it is"],
+    );
+    let little = ["serve", "--data", &at("d"), "--shards", "2", "--memory", "127MiB"];
+    refused(&little, 2, &["at least 128 MiB of memory", "raise --memory"]);
+
+    let node = Node::start(&dir.path().join("drive.lode"));
+    node.ok(&["table", "create", "t"]);
+    let loaded = node.run(&["load", &at("rows.csv"), "-t", "t", "--key", "a"]);
+    assert!(
+        String::from_utf8_lossy(&loaded.stderr).contains("has no column \"a\"; it has none"),
+        "{loaded:?}"
+    );
+    fs::write(at("rows.jsonl"), "{\"a\": 1}\n{bad\n").expect("written");
+    let loaded = node.run(&["load", &at("rows.jsonl"), "-t", "t", "--key", "a"]);
+    let text = String::from_utf8_lossy(&loaded.stderr).into_owned();
+    assert!(
+        text.contains("line 2: not JSON") && text.contains("at column 2") && !text.contains("line 1"),
+        "{text}"
+    );
+    let empty = node.run(&["batch", "t"]);
+    assert!(String::from_utf8_lossy(&empty.stderr).contains("has 0 writes and 4 bytes"), "{empty:?}");
+}
+
+#[test]
+fn a_load_whose_node_is_killed_says_that_it_goes_on() {
+    let dir = TempDir::new().expect("a directory");
+    let mut node = Node::start(&dir.path().join("drive.lode"));
+    let rows = dir.path().join("rows.csv");
+    let lines: String = (0..400_000).map(|n| format!("{n},{n}\n")).collect();
+    fs::write(&rows, format!("id,n\n{lines}")).expect("written");
+    let path = rows.to_str().expect("text");
+    let words =
+        ["--timeout", "3s", "load", path, "-t", "t", "--key", "id", "--partitions", "5", "--chunk", "1K"];
+    let load = Command::new(LODE).args(["--node", &node.addr]).args(words).stderr(Stdio::piped()).spawn();
+    let load = load.expect("the binary runs");
+    let state = dir.path().join("rows.csv.lode-load");
+    while !state.exists() {
+        std::thread::yield_now();
+    }
+    node.child.kill().expect("it runs");
+    let ended = load.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(matches!(ended.status.code(), Some(3 | 7)), "{text}");
+    assert!(text.contains("; when that is mended, the same command goes on behind "), "{text}");
+}

@@ -23,7 +23,9 @@ pub struct DriveIdentity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum DriveHeaderError {
     /// Not a lode drive at all.
-    #[error("this is not a lode drive; format it first")]
+    #[error(
+        "this is not a lode drive; check the path, or make it one with lode format, which destroys what is there"
+    )]
     NotADrive,
     /// Of another version of the format.
     #[error(

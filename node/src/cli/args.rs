@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lode_net::wire::Seq;
@@ -41,6 +42,11 @@ pub struct Global {
     /// KEY, START, END and VALUE have backslash escapes (\n, \x00, \\)
     #[arg(long, short = 'e', global = true)]
     pub escaped: bool,
+}
+
+/// A number of 64 bits.
+fn whole<T: FromStr>(text: &str) -> Result<T, &'static str> {
+    text.parse().map_err(|_| "it is a whole number of at most 64 bits")
 }
 
 /// Every command.
@@ -183,10 +189,10 @@ pub struct IncrArgs {
     #[arg(allow_hyphen_values = true)]
     pub key: OsString,
     /// What is added; may be negative
-    #[arg(allow_negative_numbers = true, default_value_t = 1)]
+    #[arg(allow_negative_numbers = true, default_value_t = 1, value_parser = whole::<i64>)]
     pub by: i64,
     /// What it is added to where there is no such key
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 0)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 0, value_parser = whole::<i64>)]
     pub initial: i64,
 }
 
@@ -216,7 +222,7 @@ pub struct ScanArgs {
     #[arg(long, short)]
     pub reverse: bool,
     /// At most this many records
-    #[arg(long, short = 'n', value_name = "N")]
+    #[arg(long, short = 'n', value_name = "N", value_parser = whole::<u64>)]
     pub limit: Option<u64>,
     /// Print no values
     #[arg(long, short)]

@@ -82,6 +82,9 @@ pub fn check_with_progress(path: &Path) -> Result<CheckReport, Failure> {
         Failure::new(Exit::Input, format_args!("cannot read {}: {error}", path.display()))
     };
     let mut file = File::open(path).map_err(refused)?;
+    if file.metadata().map_err(refused)?.is_dir() {
+        return Err(refused(std::io::ErrorKind::IsADirectory.into()));
+    }
     // A node holds this lock for as long as it runs; meanwhile nothing on the drive stands still.
     flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
         Errno::WOULDBLOCK => Failure::new(

@@ -67,10 +67,13 @@ impl Progress {
         }
     }
 
-    /// The step is over: the bar goes away, and one line stays.
+    /// The step is over: the bar goes away, and one line stays where anything was done.
     pub fn finish(self) {
         if let Shown::Bar(bar) = &self.shown {
             bar.finish_and_clear();
+        }
+        if self.bytes == self.bytes_before && self.records == 0 {
+            return;
         }
         let bytes = Size(self.bytes - self.bytes_before);
         let (records, rate) = (counted(self.records), Size(self.rate()));

@@ -13,7 +13,7 @@ use lode_engine::limits::BLOCK_BYTES;
 use lode_engine::{DriveIdentity, Geometry, GeometryError, format_drive};
 use thiserror::Error;
 
-use super::{AlignedBytes, DriveKind, kind_of, length, lock, open_direct};
+use super::{AlignedBytes, DriveKind, advice, kind_of, length, lock, open_direct};
 
 /// Bytes written at a time.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -48,10 +48,10 @@ pub struct FormatProgress {
 #[derive(Debug, Error)]
 pub enum FormatError {
     /// There is a file already.
-    #[error("{0} exists already; say that it may be overwritten, or give another path")]
+    #[error("{0} exists already; overwrite it with lode format --force, or give another path")]
     Exists(PathBuf),
     /// The block device is not empty.
-    #[error("the device {0} is not empty; say that it may be overwritten, or give another")]
+    #[error("the device {0} is not empty; overwrite it with lode format --force, or give another")]
     NotEmpty(PathBuf),
     /// Another process has it.
     #[error("{0} is in use by another process")]
@@ -63,7 +63,7 @@ pub enum FormatError {
     #[error(transparent)]
     Geometry(#[from] GeometryError),
     /// There is no room.
-    #[error("there is no room for a drive of {bytes} bytes at {path}: {error}")]
+    #[error("there is no room for a drive of {} MiB at {path}: {error}; free some, or give a smaller --size", bytes >> 20)]
     NoRoom {
         /// The drive.
         path: PathBuf,
@@ -73,7 +73,7 @@ pub enum FormatError {
         error: io::Error,
     },
     /// The system refused.
-    #[error("the drive {path} could not be written: {error}")]
+    #[error("the drive {path} could not be written: {error}{}", advice(error))]
     System {
         /// The drive.
         path: PathBuf,
@@ -91,6 +91,9 @@ pub fn format(
     let refused = |error| FormatError::System { path: path.to_owned(), error };
     if path.exists() {
         let there = File::open(path).map_err(refused)?;
+        if there.metadata().map_err(refused)?.is_dir() {
+            return Err(refused(io::ErrorKind::IsADirectory.into()));
+        }
         if kind_of(&there).map_err(refused)? == DriveKind::BlockDevice {
             return format_device(path, options, progress);
         }

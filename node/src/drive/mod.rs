@@ -2,6 +2,7 @@
 
 mod discard;
 mod format;
+mod queue;
 mod write_cache;
 
 use std::fs::File;
@@ -70,7 +71,7 @@ pub enum OpenDriveError {
     #[error("there is no drive at {0}; give another path, or make one there (lode format)")]
     Missing(PathBuf),
     /// The system refused.
-    #[error("the drive {path} could not be opened: {error}")]
+    #[error("the drive {path} could not be opened: {error}{}", advice(error))]
     System {
         /// The drive.
         path: PathBuf,
@@ -100,6 +101,18 @@ pub enum OpenDriveError {
         /// What the header says.
         formatted_bytes: u64,
     },
+}
+
+/// What to do where the system refuses a drive.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; whoever runs the node must be able to read and write it: check its owner and mode"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "; its filesystem is mounted read-only",
+        io::ErrorKind::IsADirectory => "; give the path of a file or a block device",
+        _ => "",
+    }
 }
 
 impl Drive {

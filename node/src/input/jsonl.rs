@@ -69,7 +69,7 @@ impl JsonLinesReader {
             return Err(BadRecord::LongValue(taken - 1));
         }
         let value: Value =
-            serde_json::from_slice(&line).map_err(|error| BadRecord::Json(error.to_string()))?;
+            serde_json::from_slice(&line).map_err(|error| BadRecord::Json(in_its_line(&error)))?;
         let key = match &self.key_field {
             None => format!("{number:0LINE_NUMBER_DIGITS$}"),
             Some(field) => match value.get(field) {
@@ -81,6 +81,11 @@ impl JsonLinesReader {
         };
         checked(key.into_bytes(), line, taken as u64)
     }
+}
+
+/// The parser counts the lines of what it was given, and that is always one.
+fn in_its_line(error: &serde_json::Error) -> String {
+    error.to_string().replace(" at line 1 column ", " at column ")
 }
 
 impl Reader for JsonLinesReader {

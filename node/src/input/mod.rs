@@ -114,7 +114,7 @@ pub enum InputError {
         path: String,
     },
     /// `--key` names no column.
-    #[error("{path} has no column {column:?}; it has {columns}")]
+    #[error("{path} has no column {column:?}; it has {}", if columns.is_empty() { "none" } else { columns })]
     NoSuchColumn {
         /// The file.
         path: String,

@@ -114,7 +114,8 @@ pub enum ServeError {
     Drive(#[from] OpenDriveError),
     /// There is too little memory for the shards.
     #[error(
-        "{shards} shards need at least {min_bytes} bytes of memory, {given_bytes} were given; raise --memory"
+        "{shards} shards need at least {} MiB of memory, {given_bytes} bytes were given; raise --memory, or lower the \
+         --shards of a new drive", min_bytes.div_ceil(1 << 20)
     )]
     Memory {
         /// Shards of the drive.

@@ -19,7 +19,7 @@ use crate::wire::{Seq, Status};
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// The address names no host and port.
-    #[error("`{addr}` is no address: give host:port")]
+    #[error("`{addr}` leads to no address ({source}): give host:port")]
     Address {
         /// The address.
         addr: String,
@@ -28,7 +28,7 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// Nobody answers there, or the connection broke in the handshake.
-    #[error("cannot connect to {addr}: {source}; is the node running?")]
+    #[error("cannot connect to {addr}: {source}; is the node running, and is this its address?")]
     Io {
         /// The address.
         addr: String,

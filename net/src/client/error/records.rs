@@ -229,7 +229,7 @@ pub enum BatchError {
     },
     /// It has no writes, or too many writes or bytes.
     #[error(
-        "a batch has 1 to {max_writes} writes and at most {max_bytes} bytes, this one has {writes} and {bytes}"
+        "a batch has 1 to {max_writes} writes and at most {max_bytes} bytes, this one has {writes} writes and {bytes} bytes"
     )]
     Size {
         /// Its writes.

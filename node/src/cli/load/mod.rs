@@ -162,7 +162,16 @@ async fn store(
     })
     .await;
     progress.finish();
-    done
+    let saved = before.records + last.records;
+    done.map_err(|failure| match failure.exit {
+        // What is wrong with the input or the state was told with what to do about it.
+        Exit::Input => failure,
+        _ if saved == 0 => failure,
+        exit => Failure::new(
+            exit,
+            format_args!("{failure}; when that is mended, the same command goes on behind {saved} records"),
+        ),
+    })
 }
 
 async fn verify(args: &LoadArgs, input: &InputOptions, session: &Session) -> Result<Vec<String>, Failure> {
