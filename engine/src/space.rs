@@ -1,5 +1,8 @@
 //! The segments of a shard: who is free, who holds what, and what may be taken by whom.
 
+#[cfg(test)]
+mod tests;
+
 use crate::format::frame::Stream;
 use crate::format::record::RECORD_HEADER_BYTES;
 use crate::geometry::Geometry;
