@@ -55,11 +55,16 @@ impl Wire {
 
     /// Connects to the port of one shard.
     pub fn open_shard(addr: SocketAddr, shard: u16) -> Wire {
-        let any = Wire::open(addr);
+        Wire::try_open_shard(addr, shard).expect("Hello is granted")
+    }
+
+    /// The same, and gives the node's refusal where it refuses.
+    pub fn try_open_shard(addr: SocketAddr, shard: u16) -> Result<Wire, ConnectionError> {
+        let any = Wire::try_open(addr)?;
         let of_shard = any.hello.shards.iter().find(|s| s.shard == shard).expect("there is such a shard");
-        let wire = Wire::open(SocketAddr::new(addr.ip(), of_shard.port));
+        let wire = Wire::try_open(SocketAddr::new(addr.ip(), of_shard.port))?;
         assert_eq!(wire.hello.shard, shard, "a shard's own port leads to it");
-        wire
+        Ok(wire)
     }
 
     /// The partition map that came with Hello.

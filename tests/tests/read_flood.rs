@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lode_net::client::ClientOptions;
 use lode_net::wire::{PartitionMap, RequestView};
-use lode_tests::node::{Home, total};
+use lode_tests::node::{Home, Node, total};
 use lode_tests::table;
 use lode_tests::wire::Wire;
 
@@ -17,13 +17,17 @@ const VALUE_BYTES: usize = 1 << 20;
 const VALUES: u8 = 64;
 
 /// Clients whose requests are sent, and whose answers nobody reads.
-fn flood(node: &lode_tests::node::Node) -> Vec<Wire> {
-    let wires: Vec<_> = (0..CLIENTS).map(|_| Wire::open(node.addr)).collect();
+fn flood(node: &Node) -> Vec<Wire> {
+    let keys: Vec<_> = (0..VALUES).collect();
+    ask_all((0..CLIENTS).map(|_| Wire::open(node.addr)).collect(), &keys)
+}
+
+fn ask_all(wires: Vec<Wire>, keys: &[u8]) -> Vec<Wire> {
     let ask = |(number, mut wire): (usize, Wire)| {
         let map: PartitionMap = wire.map();
         let mut asked = Vec::new();
         for turn in 0..READS {
-            let key = [(number * READS + turn) as u8 % VALUES];
+            let key = [keys[(number * READS + turn) % keys.len()]];
             let target = map.table("t").expect("there is the table").route(&key).expect("covered").target;
             asked.extend(wire.encode(&RequestView::Get { target, key: &key }));
         }
@@ -71,4 +75,32 @@ fn a_flood_of_large_reads_is_put_off_and_forgotten_when_its_clients_go() {
     let asked = (2 * CLIENTS * READS) as u64;
     println!("{asked} asked, {} read, {} busy", grown("get_device_reads"), grown("busy"));
     assert!(grown("busy") + grown("answers_given_up") > 0, "nothing was put off");
+}
+
+/// All ask shard 0 for what lies on shard 1, which reads nothing for those who go meanwhile: it is told of them.
+#[test]
+fn reads_of_another_shard_are_given_up_when_their_clients_go() {
+    let home = Home::with(&["--size", "1GiB", "--shards", "2", "--memory", "128MiB"]);
+    let node = home.start();
+    let mut client = node.client();
+    client.create_table(table::durable("t", 16)).expect("the node is empty");
+    for number in 0..VALUES {
+        client.put("t", &[number], &vec![number; VALUE_BYTES]).expect("there is room");
+    }
+    let map = Wire::open(node.addr).map();
+    let shard_of = |key: u8| map.table("t").expect("it was made").route(&[key]).expect("covered").shard;
+    let keys: Vec<u8> = (0..VALUES).filter(|key| shard_of(*key).0 == 1).collect();
+    assert!(keys.len() > 10, "{} keys on shard 1", keys.len());
+    let given_up = || node.stats()["shards"][1]["reads_given_up"].as_u64().expect("a counter");
+    // Shard 1 may be done with its queue before it is told; not every time.
+    let told = (0..20).any(|_| {
+        // A crowded node puts off who comes new.
+        let come = (0..CLIENTS / 2).filter_map(|_| Wire::try_open_shard(node.addr, 0).ok());
+        let wires = ask_all(come.collect(), &keys);
+        wires.iter().for_each(|wire| drop(wire.stream.shutdown(Shutdown::Both)));
+        drop(wires);
+        client.get("t", &[keys[0]]).expect("others are served").expect("it was written");
+        given_up() > 0
+    });
+    assert!(told, "shard 1 has read all that nobody wants");
 }
