@@ -255,6 +255,8 @@ fn check_tells_a_good_drive_from_a_damaged_one() {
     let damaged = lode(&["check", path]);
     assert_eq!(damaged.status.code(), Some(5), "{damaged:?}");
     assert!(String::from_utf8_lossy(&damaged.stdout).contains("key k"), "{damaged:?}");
+    let found = json(&String::from_utf8_lossy(&lode(&["check", path, "--json"]).stdout));
+    assert_eq!((&found["clean"], &found["error"]["kind"]), (&false.into(), &"verification_failed".into()));
 }
 
 #[test]

@@ -425,6 +425,9 @@ pub struct QuickstartArgs {
     /// What the input is, where its name does not tell
     #[arg(long, value_enum)]
     pub format: Option<FormatName>,
+    /// Leave out rows, lines and files that are no records, and report how many
+    #[arg(long)]
+    pub skip_bad: bool,
     /// Where to put the drive file [default: lode-data/drive.lode]
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,

@@ -63,17 +63,17 @@ fn default_shards() -> u16 {
 /// Verifies a drive, and prints what was found.
 pub fn check(args: &CheckArgs, out: &mut Output) -> Result<(), Failure> {
     let report = check_with_progress(&args.drive)?;
-    match out.style() {
-        Style::Json => out.json(&to_json(&args.drive, &report))?,
-        Style::Plain | Style::Shell => print(&args.drive, &report, out)?,
-    }
-    match report.is_clean() {
-        true => Ok(()),
-        false => Err(Failure::new(
+    let mut damaged = (!report.is_clean()).then(|| {
+        Failure::new(
             Exit::VerificationFailed,
             format_args!("{} is damaged: {}", args.drive.display(), faults(&report).join("; ")),
-        )),
+        )
+    });
+    match out.style() {
+        Style::Json => out.answer(to_json(&args.drive, &report), damaged.as_mut())?,
+        Style::Plain | Style::Shell => print(&args.drive, &report, out)?,
     }
+    damaged.map_or(Ok(()), Err)
 }
 
 /// Reads every checksum of a drive that no node has open.

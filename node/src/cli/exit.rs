@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use serde_json::{Value, json};
+
 /// Printed under `lode --help`.
 pub const EXIT_CODES_HELP: &str = "\
 Exit codes:
@@ -67,17 +69,24 @@ pub struct Failure {
     pub exit: Exit,
     /// What happened, to what, and what to do.
     pub message: String,
+    /// It is in the object that the command has printed: a second one on standard output would be one too many.
+    pub in_answer: bool,
 }
 
 impl Failure {
     /// A failure that says `error`.
     pub fn new(exit: Exit, error: impl fmt::Display) -> Failure {
-        Failure { exit, message: error.to_string() }
+        Failure { exit, message: error.to_string(), in_answer: false }
     }
 
     /// The same failure, with what was being done in front.
     pub fn context(self, doing: impl fmt::Display) -> Failure {
-        Failure { exit: self.exit, message: format!("{doing}: {}", self.message) }
+        Failure { message: format!("{doing}: {}", self.message), ..self }
+    }
+
+    /// What stands under `error` in JSON.
+    pub fn to_json(&self) -> Value {
+        json!({ "kind": self.exit.name(), "exit_code": self.exit as u8, "message": self.message })
     }
 }
 

@@ -81,13 +81,13 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     out.flush().and(done)
 }
 
-/// People read it on standard error; programs also find it as the last object on standard output.
+/// People read it on standard error; programs also find it on standard output: as an object of its own, behind what
+/// was printed record by record, or in the one object that the command has printed.
 fn tell(failure: &Failure, as_json: bool) {
     say(format_args!("lode: {failure}"));
-    if as_json && failure.exit != Exit::NotFound {
-        let error = json!({ "kind": failure.exit.name(), "exit_code": failure.exit as u8, "message": failure.message });
+    if as_json && failure.exit != Exit::NotFound && !failure.in_answer {
         let mut out = Output::new(Style::Json);
         // Standard error has it, too.
-        let _ = out.json(&json!({ "error": error })).and_then(|()| out.flush());
+        let _ = out.json(&json!({ "error": failure.to_json() })).and_then(|()| out.flush());
     }
 }

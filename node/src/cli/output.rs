@@ -71,6 +71,15 @@ impl Output {
         self.write(format_args!("{value}\n"))
     }
 
+    /// Prints the one JSON object of a command; how the command failed, if it did, stands in it as `error`.
+    pub fn answer(&mut self, mut object: Value, failure: Option<&mut Failure>) -> Result<(), Failure> {
+        if let Some(failure) = failure {
+            object["error"] = failure.to_json();
+            failure.in_answer = true;
+        }
+        self.json(&object)
+    }
+
     /// The value that a `get` found, or that there is none.
     pub fn value(&mut self, key: &[u8], found: Option<(&[u8], Seq, TimeLeft)>) -> Result<(), Failure> {
         match (self.style, found) {

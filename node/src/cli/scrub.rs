@@ -36,8 +36,14 @@ fn tell(stats: &Value, out: &mut Output) -> Result<(), Failure> {
     let mended = sum("repaired_superblocks") + sum("repaired_images");
     let damaged: Vec<&Value> =
         scrubs(stats).filter_map(|scrub| scrub["damaged"].as_array()).flatten().collect();
+    let mut failure = (records > 0).then(|| {
+        Failure::new(
+            Exit::VerificationFailed,
+            format_args!("{records} records are damaged: write or delete them, or restore them from a copy"),
+        )
+    });
     if out.style() == Style::Json {
-        out.json(&json!({
+        let found = json!({
             "clean": records == 0,
             "bytes": sum("round_bytes"),
             "damaged_records": records,
@@ -45,7 +51,8 @@ fn tell(stats: &Value, out: &mut Output) -> Result<(), Failure> {
             "repaired_superblocks": sum("repaired_superblocks"),
             "repaired_images": sum("repaired_images"),
             "damaged": damaged,
-        }))?;
+        });
+        out.answer(found, failure.as_mut())?;
     } else {
         for record in &damaged {
             out.line(&format!("damaged: {}", record_in_words(record)))?;
@@ -66,13 +73,7 @@ fn tell(stats: &Value, out: &mut Output) -> Result<(), Failure> {
             out.line("clean: every live record is whole")?;
         }
     }
-    match records {
-        0 => Ok(()),
-        _ => Err(Failure::new(
-            Exit::VerificationFailed,
-            format_args!("{records} records are damaged: write or delete them, or restore them from a copy"),
-        )),
-    }
+    failure.map_or(Ok(()), Err)
 }
 
 /// One line for a damaged record of the statistics.

@@ -16,8 +16,9 @@ use super::source::Source;
 use crate::cli::drive;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::load::chunks::{self, ChunkOptions};
-use crate::cli::load::first_of;
+use crate::cli::load::fingerprint::Fingerprint;
 use crate::cli::load::lanes::{self, Done, LaneOptions, Work};
+use crate::cli::load::{TOLD_IN_FULL, first_of, names_of};
 use crate::cli::output::say;
 use crate::cli::progress::Progress;
 
@@ -40,6 +41,8 @@ pub struct Job<'a> {
     runtime: &'a Runtime,
     salt: u64,
     keys: Vec<Vec<u8>>,
+    /// The input as it was loaded.
+    as_loaded: Arc<Fingerprint>,
     /// What is loaded.
     pub source: Source,
     /// What was loaded.
@@ -59,7 +62,9 @@ pub struct Job<'a> {
     /// Acknowledged writes that are not there.
     pub lost: u64,
     /// What is wrong, in words.
-    pub faults: Vec<String>,
+    faults: Vec<String>,
+    /// The input was another when it was read again; in words.
+    input_changed: Option<String>,
 }
 
 impl<'a> Job<'a> {
@@ -70,6 +75,7 @@ impl<'a> Job<'a> {
             runtime,
             salt: since_epoch.as_nanos() as u64,
             keys: Vec::new(),
+            as_loaded: Arc::new(Fingerprint::new()),
             source,
             loaded: Done::default(),
             load_time: Duration::ZERO,
@@ -80,7 +86,23 @@ impl<'a> Job<'a> {
             device_reads_per_cold_get: 0.0,
             lost: 0,
             faults: Vec::new(),
+            input_changed: None,
         }
+    }
+
+    /// Everything that keeps this run from having verified what it should, in words.
+    pub fn complaints(&self) -> Vec<String> {
+        self.faults.iter().chain(&self.input_changed).cloned().collect()
+    }
+
+    /// How the run failed, if it did. That somebody else has changed the input is no fault of the node.
+    pub fn failure(&self) -> Option<Failure> {
+        let exit = match (self.faults.is_empty(), &self.input_changed) {
+            (true, None) => return None,
+            (true, Some(_)) => Exit::Input,
+            (false, _) => Exit::VerificationFailed,
+        };
+        Some(Failure::new(exit, self.complaints().join("; ")))
     }
 
     fn connect(&self, node: &Node) -> Result<Client, Failure> {
@@ -109,7 +131,7 @@ impl<'a> Job<'a> {
         self.partitions = client.map().partition_count() as u64;
 
         let started = Instant::now();
-        self.loaded = self.work(&client, "load", Work::Store)?;
+        self.loaded = self.work(&client, "load", Work::Store, &self.as_loaded)?;
         self.load_time = started.elapsed();
         if self.loaded.records == 0 {
             let message = format!("there is nothing to load in {}", self.source.about);
@@ -119,26 +141,42 @@ impl<'a> Job<'a> {
             self.source.about.push_str(" (a part of it: there is more than quickstart takes)");
         }
         let started = Instant::now();
-        let read = self.work(&client, "read back", Work::Compare)?;
+        let seen = Arc::new(Fingerprint::new());
+        let read = self.work(&client, "read back", Work::Compare, &seen)?;
         self.read_time = started.elapsed();
-        self.hold_against_input(&read, "after loading");
+        self.hold_against_input(&read, &seen, "after loading");
         self.walk(&client)?;
         let stats = self.runtime.block_on(client.stats())?;
         self.shards = stats.get("shards").and_then(Value::as_array).map_or(0, |shards| shards.len() as u64);
         Ok(())
     }
 
-    /// Stores or compares the whole input.
-    fn work(&self, client: &Client, name: &'static str, work: Work) -> Result<Done, Failure> {
-        let cut = ChunkOptions { chunk_bytes: CHUNK_BYTES, skip_bad: true, cap: self.source.cap };
+    /// Stores or compares the whole input; `seen` takes note of what it holds.
+    fn work(
+        &self,
+        client: &Client,
+        name: &'static str,
+        work: Work,
+        seen: &Arc<Fingerprint>,
+    ) -> Result<Done, Failure> {
+        // What has become bad since it was loaded shows as a change of the input.
+        let skip_bad = self.source.skip_bad || work == Work::Compare;
+        let cut = ChunkOptions { chunk_bytes: CHUNK_BYTES, skip_bad, cap: self.source.cap };
         let chunks = chunks::read(&self.source.input, &Default::default(), cut)
             .map_err(|error| Failure::new(Exit::Input, error))?;
-        let options = LaneOptions { table: TABLE.to_owned(), work, parallel: PARALLEL };
+        let options = LaneOptions {
+            table: TABLE.to_owned(),
+            work,
+            parallel: PARALLEL,
+            fingerprint: Some(Arc::clone(seen)),
+        };
         let mut progress = Progress::new(name, self.source.input_bytes, 0);
-        let mut last = Done::default();
+        let (mut told, mut last) = (0, Done::default());
         let done = self.runtime.block_on(lanes::run(client, &options, chunks, &mut |done, skipped| {
             if work == Work::Store {
-                skipped.iter().for_each(|message| say(format_args!("left out: {message}")));
+                let left = TOLD_IN_FULL.saturating_sub(told);
+                skipped.iter().take(left).for_each(|message| say(format_args!("left out: {message}")));
+                told += skipped.len();
             }
             progress.add(done.input_bytes - last.input_bytes, done.records - last.records);
             last = done.clone();
@@ -148,19 +186,27 @@ impl<'a> Job<'a> {
         done
     }
 
-    /// Notes what a comparison with the input has found; gives back how many records are wrong.
-    fn hold_against_input(&mut self, read: &Done, when: &str) -> u64 {
-        if read.records != self.loaded.records || read.bytes != self.loaded.bytes {
-            self.faults.push(format!(
-                "{when} the input had {} records and {} bytes, and {} and {} when it was loaded",
-                read.records, read.bytes, self.loaded.records, self.loaded.bytes
+    /// Notes what a comparison with the input has found; gives back how many records are wrong on the node. A key whose
+    /// value in the input is another than when it was loaded says nothing of the node.
+    fn hold_against_input(&mut self, read: &Done, seen: &Fingerprint, when: &str) -> u64 {
+        let (wrong, changed): (Vec<_>, Vec<_>) =
+            read.differing.iter().cloned().partition(|key| self.as_loaded.agrees_on(seen, key));
+        if !self.as_loaded.agrees(seen) && self.input_changed.is_none() {
+            let keys = match changed.as_slice() {
+                [] => String::new(),
+                keys => format!(" (among them {})", first_of(&names_of(keys))),
+            };
+            self.input_changed = Some(format!(
+                "the input was changed while quickstart ran{keys}: {} records and {} bytes when it was loaded, {} and {} \
+                 {when}, so not all of it could be compared; run it again on an input that stays as it is",
+                self.loaded.records, self.loaded.bytes, read.records, read.bytes
             ));
         }
-        if !read.differing.is_empty() {
-            let keys = first_of(&read.differing);
-            self.faults.push(format!("{when} {} keys do not have their value: {keys}", read.differing.len()));
+        if !wrong.is_empty() {
+            let keys = first_of(&names_of(&wrong));
+            self.faults.push(format!("{when} {} keys do not have their value: {keys}", wrong.len()));
         }
-        read.differing.len() as u64
+        wrong.len() as u64
     }
 
     /// Walks all keys in order: there must be as many as have been loaded, ascending, none twice.
@@ -228,9 +274,10 @@ impl<'a> Job<'a> {
     pub fn after_crash(&mut self, node: &Node, crash_ledger: &Ledger, load: &Mix) -> Result<(), Failure> {
         let client = self.connect(node)?;
         let before = self.runtime.block_on(client.stats())?;
-        let read = self.work(&client, "re-read", Work::Compare)?;
+        let seen = Arc::new(Fingerprint::new());
+        let read = self.work(&client, "re-read", Work::Compare, &seen)?;
         let after = self.runtime.block_on(client.stats())?;
-        self.lost += self.hold_against_input(&read, "after the crash");
+        self.lost += self.hold_against_input(&read, &seen, "after the crash");
         // The cache was empty, so (nearly) each of these GETs was a cold one.
         let grown = |name: &str| total(&after, name) - total(&before, name);
         let cold_gets = grown("gets") - grown("get_cache_hits") - grown("get_misses");

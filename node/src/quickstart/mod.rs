@@ -17,7 +17,7 @@ use self::node::{Node, NodeOptions};
 use self::summary::Summary;
 use crate::cli::args::QuickstartArgs;
 use crate::cli::drive;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::Failure;
 use crate::cli::output::{Output, Style, say};
 use crate::cli::session::{Load, runtime};
 
@@ -46,7 +46,9 @@ pub fn run(args: &QuickstartArgs, out: &mut Output) -> Result<(), Failure> {
     let summary = Summary {
         program: std::env::args().next().unwrap_or_else(|| "lode".to_owned()),
         source: job.source.about.clone(),
-        records: job.loaded.records,
+        records: job.loaded.fresh,
+        rows: job.loaded.records,
+        skipped: job.loaded.skipped,
         bytes: job.loaded.bytes,
         load_time: job.load_time,
         read_time: job.read_time,
@@ -54,7 +56,7 @@ pub fn run(args: &QuickstartArgs, out: &mut Output) -> Result<(), Failure> {
         shards: job.shards,
         acknowledged: job.loaded.records + load.ledger.acknowledged() + crash_ledger.acknowledged(),
         acknowledged_lost: job.lost,
-        faults: job.faults.clone(),
+        faults: job.complaints(),
         get_us: &measured.get_us,
         put_us: &measured.put_us,
         ops_per_s: measured.ops_per_s,
@@ -65,12 +67,10 @@ pub fn run(args: &QuickstartArgs, out: &mut Output) -> Result<(), Failure> {
         drive: &path,
         drive_bytes: size.0,
     };
+    let mut failure = job.failure();
     match out.style() {
-        Style::Json => out.json(&summary.to_json())?,
+        Style::Json => out.answer(summary.to_json(), failure.as_mut())?,
         Style::Plain | Style::Shell => out.line(summary.to_text().trim_end())?,
     }
-    match job.faults.as_slice() {
-        [] => Ok(()),
-        faults => Err(Failure::new(Exit::VerificationFailed, faults.join("; "))),
-    }
+    failure.map_or(Ok(()), Err)
 }

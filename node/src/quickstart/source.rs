@@ -25,6 +25,8 @@ pub struct Source {
     pub input: InputOptions,
     /// How much of it.
     pub cap: Cap,
+    /// Whether what is no record is left out and counted, rather than refused.
+    pub skip_bad: bool,
     /// In words.
     pub about: String,
     /// Bytes of the input that will be read, for progress.
@@ -58,7 +60,9 @@ pub fn choose(args: &QuickstartArgs) -> Result<Source, Failure> {
         true => format!("{about} (the first {} of {})", Size(cap.bytes), Size(total)),
         false => about,
     };
-    Ok(Source { input, cap, about, input_bytes, drive_bytes: input_bytes * growth + overhead })
+    // Nobody has chosen the sources that are on the machine anyhow: what is no record there is nobody's mistake.
+    let skip_bad = args.skip_bad || args.input.is_none();
+    Ok(Source { input, cap, skip_bad, about, input_bytes, drive_bytes: input_bytes * growth + overhead })
 }
 
 fn default_input() -> Result<(PathBuf, Cap, String), Failure> {

@@ -15,9 +15,13 @@ pub struct Summary<'a> {
     pub program: String,
     /// What was loaded, in words.
     pub source: String,
-    /// Records loaded.
+    /// Records that the node has from the input: one for each key.
     pub records: u64,
-    /// Bytes of their keys and values.
+    /// Records of the input that were written: more than `records` where it has a key several times.
+    pub rows: u64,
+    /// Rows, lines or files of the input that are no records, and were left out.
+    pub skipped: u64,
+    /// Bytes of the keys and values that were written.
     pub bytes: u64,
     /// How long the load took.
     pub load_time: Duration,
@@ -58,6 +62,7 @@ impl Summary<'_> {
     pub fn to_json(&self) -> Value {
         json!({
             "records": self.records,
+            "skipped": self.skipped,
             "bytes": self.bytes,
             "partitions": self.partitions,
             "shards": self.shards,
@@ -82,6 +87,17 @@ impl Summary<'_> {
             false => format!("NOT everything verified:\n    {}", self.faults.join("\n    ")),
         };
         let rate = |time: Duration| format!("{}/s", Size(rate_per_s(self.bytes, time)));
+        let mut source = self.source.clone();
+        if self.rows > *records {
+            let again = self.rows - records;
+            source.push_str(&format!("; {again} records were replaced by later ones of the same key"));
+        }
+        if self.skipped > 0 {
+            source.push_str(&format!(
+                "\n              {} rows, lines or files left out: they are no records",
+                self.skipped
+            ));
+        }
         let (drive, program) = (self.drive.display(), &self.program);
         format!(
             "
@@ -108,7 +124,7 @@ Try next:
                   # read every checksum, with no node running
 ",
             Size(self.bytes),
-            self.source,
+            source,
             rate(self.load_time),
             rate(self.read_time),
             self.ops_per_s,
@@ -155,6 +171,8 @@ mod tests {
             program: "lode".into(),
             source: "here".into(),
             records: 2,
+            rows: 2,
+            skipped: 0,
             bytes: 3,
             load_time: Duration::from_secs(1),
             read_time: Duration::from_secs(1),
@@ -177,11 +195,18 @@ mod tests {
         let mut keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
         keys.sort_unstable();
         let promised = "acknowledged acknowledged_lost bytes device_reads_per_cold_get drive get_us ops_per_s \
-                        partitions put_us records recovery_ms shards verified write_amplification";
+                        partitions put_us records recovery_ms shards skipped verified write_amplification";
         assert_eq!(keys, promised.split_whitespace().collect::<Vec<_>>());
         assert_eq!(json["get_us"], json!({"p50": 250, "p99": 250, "p999": 250, "max": 250}));
         assert_eq!((&json["verified"], &json["device_reads_per_cold_get"]), (&json!(true), &json!(1.0)));
         assert!(summary.to_text().lines().count() <= 24);
+        (summary.rows, summary.skipped) = (5, 4);
+        let text = summary.to_text();
+        assert!(
+            text.contains("3 records were replaced") && text.contains("4 rows, lines or files left out"),
+            "{text}"
+        );
+        assert_eq!(summary.to_json()["skipped"], 4);
         summary.faults.push("a key is gone".into());
         assert_eq!(summary.to_json()["verified"], false);
         assert!(summary.to_text().contains("a key is gone"));

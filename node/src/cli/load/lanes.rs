@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::chunks::Chunk;
+use super::fingerprint::Fingerprint;
 use crate::cli::escape::escape;
 use crate::cli::exit::{Exit, Failure};
 use crate::input::{InputError, InputRecord, Position};
@@ -50,8 +51,8 @@ pub struct Done {
     pub capped: bool,
     /// Everything before it is done.
     pub position: Position,
-    /// Keys whose value is another, or that are not there; as text.
-    pub differing: Vec<String>,
+    /// Keys whose value is another, or that are not there; ascending.
+    pub differing: Vec<Vec<u8>>,
 }
 
 struct ChunkState {
@@ -59,6 +60,8 @@ struct ChunkState {
     left: AtomicUsize,
     fresh: AtomicU64,
     summary: Done,
+    /// What was left out, as messages.
+    skipped: Vec<String>,
 }
 
 struct Item {
@@ -78,6 +81,8 @@ pub struct LaneOptions {
     pub work: Work,
     /// Chunks in flight; bounds the memory together with a chunk's size.
     pub parallel: usize,
+    /// Takes note of every record, where somebody wants to know whether the input stays the same.
+    pub fingerprint: Option<Arc<Fingerprint>>,
 }
 
 /// Works through all chunks.
@@ -112,6 +117,9 @@ pub async fn run(
             chunk = chunks.recv(), if reading && order.in_flight() < options.parallel as u64 => {
                 let Some(chunk) = chunk else { reading = false; continue };
                 let chunk = chunk.map_err(|error| unusable(&error))?;
+                if let Some(fingerprint) = &options.fingerprint {
+                    chunk.records.iter().for_each(|record| fingerprint.add(record));
+                }
                 send(chunk, &mut order, &lanes, &hasher, each)?;
             }
             finished = done.recv(), if order.in_flight() > 0 => {
@@ -121,13 +129,13 @@ pub async fn run(
         }
     }
     drop(lanes);
-    let mut differing = HashSet::new();
+    let mut differing = Vec::new();
     while let Some(lane) = workers.join_next().await {
         differing.extend(lane.map_err(|error| Failure::new(Exit::Unknown, error))?);
     }
     let mut total = order.total;
-    total.differing = differing.iter().map(|key: &Vec<u8>| escape(key, None)).collect();
-    total.differing.sort_unstable();
+    differing.sort_unstable();
+    total.differing = differing;
     Ok(total)
 }
 
@@ -152,8 +160,9 @@ fn send(
             skipped,
             capped: chunk.capped,
             position: chunk.end,
-            differing: chunk.skipped,
+            differing: Vec::new(),
         },
+        skipped: chunk.skipped,
     });
     if chunk.records.is_empty() {
         return order.finish(&state, each);
@@ -206,7 +215,7 @@ impl InOrder {
             self.total.skipped += one.skipped;
             self.total.capped |= one.capped;
             self.total.position = one.position.clone();
-            each(&self.total, &one.differing)?;
+            each(&self.total, &chunk.skipped)?;
         }
         Ok(())
     }

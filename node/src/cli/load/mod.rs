@@ -1,6 +1,7 @@
 //! `lode load`: a directory or a file into a table; parallel, in chunks, and resumable.
 
 pub mod chunks;
+pub mod fingerprint;
 pub mod lanes;
 mod state;
 
@@ -14,6 +15,7 @@ use self::chunks::{Cap, ChunkOptions};
 use self::lanes::{Done, LaneOptions, Work};
 use self::state::{LoadIdentity, LoadState};
 use super::args::{Global, LoadArgs};
+use super::escape::escape;
 use super::exit::{Exit, Failure};
 use super::output::{Output, Style, say};
 use super::progress::{Progress, rate_per_s};
@@ -23,7 +25,7 @@ use super::table;
 use crate::input::{self, InputOptions, Position};
 
 /// Messages about left-out records and differing keys that are printed in full.
-const TOLD_IN_FULL: usize = 10;
+pub const TOLD_IN_FULL: usize = 10;
 
 /// Loads, and verifies if asked to.
 pub fn run(args: &LoadArgs, global: &Global, session: &Session, out: &mut Output) -> Result<(), Failure> {
@@ -57,17 +59,24 @@ pub fn run(args: &LoadArgs, global: &Global, session: &Session, out: &mut Output
     let (records, bytes) = (before.records + done.records, before.bytes + done.bytes);
     let skipped = before.skipped + done.skipped;
     let rate = rate_per_s(done.bytes, elapsed);
+    let mut failure = differing.as_ref().filter(|keys| !keys.is_empty()).map(|keys| {
+        let message = format!("{} keys are missing or have another value: {}", keys.len(), first_of(keys));
+        Failure::new(Exit::VerificationFailed, message)
+    });
     match out.style() {
-        Style::Json => out.json(&json!({
-            "table": table.name,
-            "records": records,
-            "bytes": bytes,
-            "skipped": skipped,
-            "resumed_at_record": before.records,
-            "seconds": elapsed.as_secs_f64(),
-            "bytes_per_s": rate,
-            "verified": differing.as_ref().map(|keys| keys.is_empty()),
-        }))?,
+        Style::Json => {
+            let loaded = json!({
+                "table": table.name,
+                "records": records,
+                "bytes": bytes,
+                "skipped": skipped,
+                "resumed_at_record": before.records,
+                "seconds": elapsed.as_secs_f64(),
+                "bytes_per_s": rate,
+                "verified": differing.as_ref().map(|keys| keys.is_empty()),
+            });
+            out.answer(loaded, failure.as_mut())?;
+        }
         Style::Plain | Style::Shell => {
             let verified = if args.verify { ", read back and compared" } else { "" };
             out.line(&format!(
@@ -82,13 +91,12 @@ pub fn run(args: &LoadArgs, global: &Global, session: &Session, out: &mut Output
             }
         }
     }
-    match differing {
-        Some(keys) if !keys.is_empty() => Err(Failure::new(
-            Exit::VerificationFailed,
-            format_args!("{} keys are missing or have another value: {}", keys.len(), first_of(&keys)),
-        )),
-        _ => Ok(()),
-    }
+    failure.map_or(Ok(()), Err)
+}
+
+/// Keys as people read them.
+pub fn names_of(keys: &[Vec<u8>]) -> Vec<String> {
+    keys.iter().map(|key| escape(key, None)).collect()
 }
 
 /// The first few of many.
@@ -137,8 +145,12 @@ async fn store(
     let total = input::total_bytes(input).map_err(refused)?;
     let cut = ChunkOptions { chunk_bytes: args.chunk.0.max(1), skip_bad: args.skip_bad, cap: Cap::NONE };
     let chunks = chunks::read(input, &before.position, cut).map_err(refused)?;
-    let options =
-        LaneOptions { table: args.table.clone(), work: Work::Store, parallel: usize::from(args.parallel) };
+    let options = LaneOptions {
+        table: args.table.clone(),
+        work: Work::Store,
+        parallel: usize::from(args.parallel),
+        fingerprint: None,
+    };
     let mut progress = Progress::new("load", total, before.input_bytes);
     let (mut told, mut last) = (0, Done::default());
     let done = lanes::run(&session.client, &options, chunks, &mut |done, skipped| {
@@ -179,8 +191,12 @@ async fn verify(args: &LoadArgs, input: &InputOptions, session: &Session) -> Res
     let total = input::total_bytes(input).map_err(refused)?;
     let cut = ChunkOptions { chunk_bytes: args.chunk.0.max(1), skip_bad: args.skip_bad, cap: Cap::NONE };
     let chunks = chunks::read(input, &Position::Start, cut).map_err(refused)?;
-    let options =
-        LaneOptions { table: args.table.clone(), work: Work::Compare, parallel: usize::from(args.parallel) };
+    let options = LaneOptions {
+        table: args.table.clone(),
+        work: Work::Compare,
+        parallel: usize::from(args.parallel),
+        fingerprint: None,
+    };
     let mut progress = Progress::new("verify", total, 0);
     let mut last = Done::default();
     let done = lanes::run(&session.client, &options, chunks, &mut |done, _| {
@@ -190,5 +206,5 @@ async fn verify(args: &LoadArgs, input: &InputOptions, session: &Session) -> Res
     })
     .await;
     progress.finish();
-    Ok(done?.differing)
+    Ok(names_of(&done?.differing))
 }
