@@ -86,6 +86,12 @@ pub struct ReactorStats {
     pub answers_given_up: u64,
     /// Bytes of replies that wait for their readers now, outside the buffers.
     pub reply_bytes: u64,
+    /// Requests that had to wait for their partition's turn.
+    pub requests_queued: u64,
+    /// Those that wait now.
+    pub queued: u64,
+    /// Bytes of memory that they take.
+    pub queued_bytes: u64,
     /// Requests sent on to another shard.
     pub hops_out: u64,
     /// Requests taken from another shard.

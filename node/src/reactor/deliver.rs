@@ -1,7 +1,7 @@
 //! What a step gives out: operations go to the ring, answers to connections, other shards or control.
 
 use bytes::Bytes;
-use lode_engine::{Completion, Op, Payload, Reply, ReplyBody, ShardId};
+use lode_engine::{Completion, Op, Payload, Reply, ReplyBody, RequestId, ShardId};
 use lode_net::ring::{Ring, Slab};
 use lode_net::wire::Status;
 
@@ -39,7 +39,7 @@ impl Reactor {
     pub(super) fn deliver_replies(&mut self, now_ns: u64) {
         let mut replies = std::mem::take(&mut self.outbox.replies);
         for Reply { id, body } in replies.drain(..) {
-            let pending = self.pending.remove(id);
+            let pending = self.end(id);
             match pending.origin {
                 Origin::Nobody => {}
                 Origin::Control(job) => {
@@ -57,10 +57,18 @@ impl Reactor {
         self.outbox.replies = replies;
         let mut answers = std::mem::take(&mut self.answers);
         for (id, answer) in answers.drain(..) {
-            let pending = self.pending.remove(id);
+            let pending = self.end(id);
             self.deliver(pending, answer, now_ns);
         }
         self.answers = answers;
+    }
+
+    /// A request has its answer: it runs no more.
+    fn end(&mut self, id: RequestId) -> Pending {
+        if let Some(share) = self.pending.end_run(id) {
+            self.fair.done(share);
+        }
+        self.pending.remove(id)
     }
 
     fn deliver(&mut self, pending: Pending, answer: Answer, now_ns: u64) {

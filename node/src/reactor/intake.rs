@@ -5,12 +5,13 @@ use lode_net::ring::SocketId;
 use lode_net::wire::server::{Context, Incoming, NodeInfo};
 use lode_net::wire::{self, Frame, Opcode, Status};
 
-use super::ReactorConfig;
 use super::connection::{Connections, Phase, Spares};
 use super::counters::{CloseReason, ReactorStats};
+use super::fair::{Admission, Ask};
 use super::pending::{Origin, Pending, PendingTable};
 use super::sockets::FINISH_NS;
 use super::transactions::owner_of;
+use super::{ReactorConfig, Waiting};
 use crate::control::ControlSender;
 use crate::dispatch::{Answer, Asked, Question, failed, question, stale_answer};
 use crate::mailbox::{Mail, NodeMap};
@@ -24,6 +25,7 @@ pub struct Intake<'r, 'b> {
     pub config: &'r ReactorConfig,
     pub connections: &'r mut Connections,
     pub pending: &'r mut PendingTable,
+    pub fair: &'r mut Waiting,
     pub spares: &'r mut Spares,
     pub stats: &'r mut ReactorStats,
     pub answers: &'r mut Vec<(RequestId, Answer)>,
@@ -103,10 +105,32 @@ impl<'b> Intake<'_, 'b> {
             return self.frames.push((id, asked.owner, frame));
         }
         match self.map.shard_of(frame.header.partition) {
-            Some(shard) if shard == self.config.shard => self.frames.push((id, asked.owner, frame)),
+            Some(shard) if shard == self.config.shard => self.admit(id, asked, frame),
             Some(shard) => self.hop(id, asked, shard, frame),
             None => self.answers.push((id, stale_answer(asked, lode_engine::Epoch(0)))),
         }
+    }
+
+    /// A request for a partition of this shard: it runs, or waits for its partition's turn.
+    pub fn admit(&mut self, id: RequestId, asked: Asked, frame: Frame<'b>) {
+        let room = self.config.max_partial_bytes.saturating_sub(*self.partial_bytes);
+        let ask = Ask::of(&frame);
+        match self.fair.admit(ask, frame, |frame| (id, asked.owner, frame.into_owned()), self.now_ns, room) {
+            Admission::Now(frame) => {
+                self.pending.run(id, ask.share);
+                self.frames.push((id, asked.owner, frame));
+            }
+            Admission::Queued => self.stats.requests_queued += 1,
+            Admission::Full => self.answers.push((id, asked.plain(Status::Busy))),
+        }
+    }
+
+    /// Requests that waited and whose turn has come.
+    pub fn release(&mut self) {
+        self.fair.release(|ask, (id, owner, frame)| {
+            self.pending.run(id, ask.share);
+            self.frames.push((id, owner, frame));
+        });
     }
 
     fn hop(&mut self, id: RequestId, asked: Asked, shard: ShardId, frame: Frame<'b>) {

@@ -7,6 +7,7 @@
 mod connection;
 mod counters;
 mod deliver;
+mod fair;
 mod gone;
 mod idle;
 mod intake;
@@ -33,6 +34,7 @@ use crate::dispatch::{Answer, Asked};
 use crate::mailbox::{Mail, Mailbox, NodeMap};
 use connection::{Connections, Spares};
 pub use counters::{Closed, ReactorStats};
+use fair::Fair;
 use idle::Idle;
 use pace::{Batch, Pace};
 use pending::{Origin, Pending, PendingTable};
@@ -75,6 +77,9 @@ pub struct ReactorConfig {
     pub map: Arc<NodeMap>,
 }
 
+/// What runs and what waits, by partition.
+type Waiting = Fair<(RequestId, OwnerId, Frame<'static>)>;
+
 /// One shard's thread, from its first step to its last.
 pub struct Reactor {
     config: ReactorConfig,
@@ -82,6 +87,7 @@ pub struct Reactor {
     engine: Shard,
     connections: Connections,
     pending: PendingTable,
+    fair: Waiting,
     spares: Spares,
     stats: ReactorStats,
     map: Arc<NodeMap>,
@@ -95,7 +101,7 @@ pub struct Reactor {
     gone: gone::Gone,
     events: Vec<Event>,
     received: Vec<(SocketId, Chunk)>,
-    mailed: Vec<(RequestId, OwnerId, Frame<'static>)>,
+    mailed: Vec<(RequestId, Asked, Frame<'static>)>,
     commands: Vec<Request<'static>>,
     /// Empty: the memory of the last turn's frames.
     frames: Vec<(RequestId, OwnerId, Frame<'static>)>,
@@ -123,6 +129,7 @@ impl Reactor {
             engine,
             connections: Connections::default(),
             pending: PendingTable::default(),
+            fair: Fair::default(),
             stats: ReactorStats::default(),
             node: None,
             listeners: Vec::new(),
@@ -175,6 +182,7 @@ impl Reactor {
         worked |= !self.commands.is_empty()
             || self.engine.has_work()
             || self.is_due(now.monotonic_ns)
+            || self.fair.is_ready()
             || !self.gone.is_empty();
         if worked {
             self.begun = true;
@@ -199,6 +207,7 @@ impl Reactor {
                 config: &self.config,
                 connections: &mut self.connections,
                 pending: &mut self.pending,
+                fair: &mut self.fair,
                 spares: &mut self.spares,
                 stats: &mut self.stats,
                 answers: &mut self.answers,
@@ -213,9 +222,11 @@ impl Reactor {
             for (socket, chunk) in &received {
                 intake.chunk(*socket, chunks.bytes(chunk));
             }
-            let mut frames = intake.frames;
-            #[expect(clippy::extend_with_drain, reason = "append takes items of one lifetime alone")]
-            frames.extend(self.mailed.drain(..));
+            for (id, asked, frame) in self.mailed.drain(..) {
+                intake.admit(id, asked, frame);
+            }
+            intake.release();
+            let frames = intake.frames;
             let mut requests: Vec<Request<'_>> = std::mem::take(&mut self.commands);
             let control = &self.config.control;
             intake::ask(&frames, control, self.config.shard, &mut requests, &mut self.answers);
@@ -274,7 +285,7 @@ impl Reactor {
                 let asked = Asked::of(&frame.header, owner);
                 let origin = Origin::Hop { shard: origin, ticket };
                 let id = self.pending.insert(Pending { origin, asked });
-                self.mailed.push((id, owner, frame));
+                self.mailed.push((id, asked, frame));
             }
             Mail::Answer { ticket, answer } => self.answers.push((ticket, *answer)),
             Mail::Command { job, body } => {
@@ -331,6 +342,7 @@ impl Reactor {
             || !self.completions.is_empty()
             || !self.mailbox().is_empty()
             || !self.commands.is_empty()
+            || self.fair.is_ready()
             || !self.gone.is_empty();
         if self.exiting || more {
             return self.ring.submit();
@@ -422,6 +434,8 @@ impl Reactor {
             connections: self.connections.len() as u64,
             pending: self.pending.len() as u64,
             reply_bytes: self.spares.waiting_bytes() as u64,
+            queued: self.fair.queued() as u64,
+            queued_bytes: self.fair.queued_bytes() as u64,
             buffer_bytes: self.ring.slab().total_bytes() as u64,
             buffer_bytes_free: self.ring.slab().free_bytes() as u64,
             buffers_refused: self.ring.slab().refused(),

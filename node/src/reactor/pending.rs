@@ -3,6 +3,7 @@
 use lode_engine::{RequestId, ShardId};
 
 use super::connection::ConnectionKey;
+use super::fair::Share;
 use crate::dispatch::Asked;
 use crate::mailbox::JobId;
 
@@ -36,6 +37,8 @@ pub struct Pending {
 #[derive(Debug)]
 struct Slot {
     generation: u32,
+    /// What it counts while it runs.
+    share: Option<Share>,
     pending: Option<Pending>,
 }
 
@@ -50,7 +53,7 @@ impl PendingTable {
     /// Adds a request and names it.
     pub fn insert(&mut self, pending: Pending) -> RequestId {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, pending: None });
+            self.slots.push(Slot { generation: 0, share: None, pending: None });
             (self.slots.len() - 1) as u32
         });
         let slot = &mut self.slots[index as usize];
@@ -59,11 +62,24 @@ impl PendingTable {
         RequestId(u64::from(slot.generation) << 32 | u64::from(index))
     }
 
+    /// The request runs, and counts so much while it does.
+    pub fn run(&mut self, id: RequestId, share: Share) {
+        let slot = &mut self.slots[id.0 as u32 as usize];
+        assert!(slot.pending.is_some() && slot.share.is_none(), "request {id} begins to run once");
+        slot.share = Some(share);
+    }
+
+    /// The answer is there: what the request counted while it ran; nothing where it never did.
+    pub fn end_run(&mut self, id: RequestId) -> Option<Share> {
+        self.slots[id.0 as u32 as usize].share.take()
+    }
+
     /// The answer is there: forgets the request. Each request is answered exactly once.
     pub fn remove(&mut self, id: RequestId) -> Pending {
         let (index, generation) = (id.0 as u32, (id.0 >> 32) as u32);
         let slot = &mut self.slots[index as usize];
         assert_eq!(slot.generation, generation, "request {id} was answered before");
+        assert!(slot.share.is_none(), "request {id} runs no more");
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(index);
         slot.pending.take().expect("a request waits for its answer")
