@@ -66,7 +66,9 @@ pub enum RingError {
     )]
     SetUp(io::Error),
     /// The kernel refused the receive chunks.
-    #[error("io_uring refused a provided-buffer ring ({0}); it needs kernel 5.19")]
+    #[error(
+        "io_uring refused a provided-buffer ring ({0}); it needs kernel 5.19 and some memory to lock (ulimit -l)"
+    )]
     Chunks(io::Error),
     /// Memory could not be mapped.
     #[error("{bytes} bytes of buffers could not be mapped ({error}); lower --memory")]
@@ -185,6 +187,7 @@ pub struct Ring {
     pub(super) counters: RingCounters,
     pub(super) events: VecDeque<Event>,
     pub(super) allowed: Allowed,
+    most_registered_bytes: usize,
     waker: Arc<Waker>,
     /// The kernel writes the eventfd's counter here; boxed so that it does not move.
     wake_word: ManuallyDrop<Box<u64>>,
@@ -196,24 +199,21 @@ pub struct Ring {
 impl Ring {
     /// Sets a ring up for this thread.
     pub fn new(config: RingConfig) -> Result<Ring, RingError> {
-        Ring::with_waker(config, Arc::new(Waker::new().map_err(RingError::Wake)?))
+        let mut ring = Ring::with_waker(config, Arc::new(Waker::new().map_err(RingError::Wake)?))?;
+        ring.register_buffers();
+        Ok(ring)
     }
 
-    /// Sets a ring up for this thread, with a waker that others have already.
+    /// Sets a ring up for this thread, with a waker that others have already. Its buffers are not registered yet: a
+    /// process with several rings sets all of them up first, for none can do without what a ring itself locks.
     pub fn with_waker(config: RingConfig, waker: Arc<Waker>) -> Result<Ring, RingError> {
         let (mut uring, mut features) = set_up_within_limits(config).map_err(RingError::SetUp)?;
         if config.allowed.registered {
             features.registered_ring = uring.submitter().register_ring_fd().is_ok();
         }
-        let mut slab = Slab::new(config.slab_bytes, config.registered_bytes)
+        let slab = Slab::new(config.slab_bytes, config.registered_bytes)
             .map_err(|error| RingError::Memory { bytes: config.slab_bytes, error })?;
-        let mut chunks =
-            Chunks::register(&uring, config.chunks, config.chunk_bytes).map_err(RingError::Chunks)?;
-        if config.allowed.registered {
-            let bytes = register_buffers(&uring, &slab, config.registered_bytes);
-            slab.set_registered(bytes);
-            features.registered_buffer_bytes = bytes;
-        }
+        let mut chunks = chunks_within_limits(&uring, config).map_err(RingError::Chunks)?;
         features.batched_wait = uring.params().is_feature_min_timeout();
         features.multishot_accept = config.allowed.multishot;
         if config.allowed.multishot {
@@ -232,6 +232,7 @@ impl Ring {
             counters: RingCounters::default(),
             events: VecDeque::new(),
             allowed: config.allowed,
+            most_registered_bytes: config.registered_bytes,
             waker,
             wake_word: ManuallyDrop::new(Box::new(0)),
             taken: VecDeque::new(),
@@ -239,6 +240,16 @@ impl Ring {
         };
         ring.arm_wake();
         Ok(ring)
+    }
+
+    /// Registers as much of the slab as was asked for and the memlock limit allows; before its first buffer is
+    /// taken.
+    pub fn register_buffers(&mut self) {
+        if self.allowed.registered {
+            let bytes = register_buffers(&self.uring, &self.slab, self.most_registered_bytes);
+            self.slab.set_registered(bytes);
+            self.features.registered_buffer_bytes = bytes;
+        }
     }
 
     /// What was found and is used.
@@ -496,6 +507,19 @@ fn set_up_within_limits(config: RingConfig) -> io::Result<(IoUring, Features)> {
 }
 
 /// Registers the first bytes of the slab as fixed buffer 0; fewer, or none, where memlock forbids it.
+fn chunks_within_limits(uring: &IoUring, config: RingConfig) -> io::Result<Chunks> {
+    let mut attempt = 1;
+    loop {
+        match Chunks::register(uring, config.chunks, config.chunk_bytes) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && attempt < LOCK_ATTEMPTS => {
+                std::thread::sleep(LOCK_PAUSE);
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 fn register_buffers(uring: &IoUring, slab: &Slab, most_bytes: usize) -> usize {
     let mut bytes = most_bytes.min(slab.total_bytes()) / BLOCK_BYTES * BLOCK_BYTES;
     while bytes >= 64 * BLOCK_BYTES {

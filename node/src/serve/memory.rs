@@ -15,6 +15,21 @@ pub const CHUNK_BYTES: u32 = 16 * 1024;
 /// of a user's processes by default).
 pub const REGISTERED_BYTES: usize = 2 << 20;
 
+/// How much of each shard's buffers is to be registered: all shards together take half of what this user may lock
+/// at most, for the rings lock some too, and so may other nodes.
+pub fn registered_bytes(shards: u16) -> usize {
+    use rustix::process::{Resource, getrlimit};
+    use rustix::thread::{CapabilitySet, capabilities};
+    let is_free = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    let limit = getrlimit(Resource::Memlock).current.filter(|_| !is_free);
+    limit.map_or(REGISTERED_BYTES, |limit| share_of_lock(limit, shards))
+}
+
+fn share_of_lock(limit: u64, shards: u16) -> usize {
+    usize::try_from(limit / 2 / u64::from(shards))
+        .map_or(REGISTERED_BYTES, |share| share.min(REGISTERED_BYTES))
+}
+
 /// One shard's share, in bytes. Buffers are an eighth (16 to 256 MiB), replies another (8 to 256 MiB),
 /// unfinished requests, requests that wait, unfinished scans and transactions (at most 8 MiB) a sixteenth each; of the rest, two fifths are the read cache's and
 /// three fifths are for the index and memory tables.
@@ -93,6 +108,17 @@ impl MemoryPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shards_lock_no_more_than_half_of_what_may_be_locked() {
+        let limit = 8 << 20;
+        assert_eq!(share_of_lock(limit, 1), REGISTERED_BYTES);
+        assert_eq!(share_of_lock(limit, 2), REGISTERED_BYTES);
+        assert!(
+            (3..=256).all(|shards| share_of_lock(limit, shards) * usize::from(shards) <= limit as usize / 2)
+        );
+        assert_eq!(share_of_lock(u64::MAX, 256), REGISTERED_BYTES);
+    }
 
     #[test]
     fn shares_add_up_to_no_more_than_was_given() {

@@ -27,8 +27,9 @@ use crate::drive::{
 };
 use crate::mailbox::Mailbox;
 pub use listen::{ListenError, NodeSockets, listen};
+use memory::REGISTERED_BYTES;
 pub use memory::{MIN_MEMORY_PER_SHARD, MemoryPlan};
-use shard_thread::{ShardStart, start_shard};
+use shard_thread::{ReadyShard, ShardStart, start_shard};
 
 /// What a node is told.
 #[derive(Clone, Debug)]
@@ -218,7 +219,7 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
     let control = ControlSender::new(events_in);
     let cores = shard_thread::cores_for(shards, config.pin);
     watch(StartEvent::Recovering);
-    let mut threads = Vec::new();
+    let mut ready = Vec::new();
     let connections = Arc::new(AtomicUsize::new(0));
     for shard in 0..shards {
         let start = ShardStart {
@@ -232,17 +233,14 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
             config: &config,
         };
         match start_shard(start) {
-            Ok(thread) => threads.push(thread),
+            Ok(shard) => ready.push(shard),
             Err(reason) => {
-                for mailbox in mailboxes.iter() {
-                    // The box of a shard that has just begun has room.
-                    let _ = mailbox.post(crate::mailbox::Mail::Exit);
-                }
-                threads.into_iter().for_each(|thread: JoinHandle<()>| drop(thread.join()));
+                ready.into_iter().for_each(ReadyShard::give_up);
                 return Err(ServeError::Shard { shard, reason });
             }
         }
     }
+    let mut threads: Vec<_> = ready.into_iter().map(ReadyShard::begin).collect();
     let facts = NodeFacts {
         begun,
         drive: drive_json(&drive),
@@ -281,12 +279,14 @@ fn await_start(started: &Receiver<Recovered>) -> Result<Vec<Features>, ServeErro
 }
 
 fn report(features: &[Features], watch: &mut dyn FnMut(StartEvent)) {
-    if features.iter().any(|found| found.registered_buffer_bytes == 0) {
-        watch(StartEvent::Warning(
-            "no buffers could be registered within the memlock limit, so reads cost a little more CPU; \
-             raise it (ulimit -l), or wait a moment after another node has ended"
-                .into(),
-        ));
+    let least = features.iter().map(|found| found.registered_buffer_bytes).min().unwrap_or(0);
+    if least < REGISTERED_BYTES {
+        watch(StartEvent::Warning(format!(
+            "a shard could register {} KiB of buffers and not {} KiB, within the memlock limit, so reads cost a little \
+             more CPU; raise the limit (ulimit -l), or wait a moment after another node has ended",
+            least >> 10,
+            REGISTERED_BYTES >> 10,
+        )));
     }
     watch(StartEvent::Rings(features.iter().map(Features::to_string).collect()));
 }

@@ -11,7 +11,7 @@ use lode_net::wire::server::ConnectionLimits;
 use rustix::thread::CpuSet;
 
 use super::ServeConfig;
-use super::memory::{CHUNK_BYTES, CHUNKS, MemoryPlan, REGISTERED_BYTES};
+use super::memory::{CHUNK_BYTES, CHUNKS, MemoryPlan, registered_bytes};
 use crate::control::ControlSender;
 use crate::drive::Drive;
 use crate::mailbox::{Mailbox, NodeMap};
@@ -48,9 +48,32 @@ fn allowed_cores() -> Vec<usize> {
     }
 }
 
+/// A shard's thread with its ring set up. It begins when it is told to, and ends when this is dropped before.
+pub struct ReadyShard {
+    thread: JoinHandle<()>,
+    begin: Sender<()>,
+}
+
+impl ReadyShard {
+    /// Begins: all rings are set up, and what is left of the memlock limit is there to be shared.
+    pub fn begin(self) -> JoinHandle<()> {
+        // A thread that has ended already has aborted the process.
+        let _ = self.begin.send(());
+        self.thread
+    }
+
+    /// Ends the thread before it has begun.
+    pub fn give_up(self) {
+        drop(self.begin);
+        // It has no state to lose, whatever it ended with.
+        let _ = self.thread.join();
+    }
+}
+
 /// Starts the thread; returns when its ring is set up, or says why it could not be.
-pub fn start_shard(start: ShardStart<'_>) -> Result<JoinHandle<()>, String> {
+pub fn start_shard(start: ShardStart<'_>) -> Result<ReadyShard, String> {
     let ShardStart { shard, core, drive, memory, mailboxes, control, connections, config } = start;
+    let registered_bytes = registered_bytes(drive.geometry.shards);
     let descriptor = drive.descriptor().map_err(|error| format!("the drive's descriptor: {error}"))?;
     let engine = Shard::new(shard_config(shard, drive, memory, config));
     let reactor_config = ReactorConfig {
@@ -66,19 +89,25 @@ pub fn start_shard(start: ShardStart<'_>) -> Result<JoinHandle<()>, String> {
         map: Arc::new(NodeMap::empty()),
     };
     let (ready_in, ready) = channel();
+    let (begin, begun) = channel();
     let body = move || {
         let _guard = AbortOnPanic { shard };
         if let Some(core) = core {
             pin_to(core);
         }
-        let Some(mut ring) = make_ring(&mailboxes[usize::from(shard)], memory, &ready_in) else { return };
+        let mailbox = &mailboxes[usize::from(shard)];
+        let Some(mut ring) = make_ring(mailbox, memory, registered_bytes, &ready_in) else { return };
+        if begun.recv().is_err() {
+            return;
+        }
+        ring.register_buffers();
         ring.attach_drive(descriptor);
         Reactor::new(reactor_config, ring, engine).run();
     };
     let thread = std::thread::Builder::new().name(format!("lode-shard-{shard}")).spawn(body);
     let thread = thread.map_err(|error| format!("the thread: {error}"))?;
     match ready.recv() {
-        Ok(Ok(())) => Ok(thread),
+        Ok(Ok(())) => Ok(ReadyShard { thread, begin }),
         Ok(Err(reason)) => Err(reason),
         Err(_) => Err("its thread ended".into()),
     }
@@ -95,10 +124,15 @@ fn shard_config(shard: u16, drive: &Drive, memory: MemoryPlan, config: &ServeCon
     shard
 }
 
-fn make_ring(mailbox: &Mailbox, memory: MemoryPlan, ready: &Sender<Result<(), String>>) -> Option<Ring> {
+fn make_ring(
+    mailbox: &Mailbox,
+    memory: MemoryPlan,
+    registered_bytes: usize,
+    ready: &Sender<Result<(), String>>,
+) -> Option<Ring> {
     let config = RingConfig {
         slab_bytes: memory.buffer_bytes as usize,
-        registered_bytes: REGISTERED_BYTES,
+        registered_bytes,
         chunks: CHUNKS,
         chunk_bytes: CHUNK_BYTES,
         ..RingConfig::default()
