@@ -130,6 +130,13 @@ impl Mail {
             _ => 0,
         }
     }
+
+    fn request_bytes(&self) -> usize {
+        match self {
+            Mail::Request { frame, .. } => frame.body().len(),
+            _ => 0,
+        }
+    }
 }
 
 /// One shard's mailbox.
@@ -138,22 +145,31 @@ pub struct Mailbox {
     queue: ArrayQueue<Mail>,
     /// See [`Mailbox::value_bytes`].
     value_bytes: AtomicUsize,
+    /// See [`Mailbox::request_bytes`].
+    request_bytes: AtomicUsize,
     waker: Arc<Waker>,
 }
 
 impl Mailbox {
     /// An empty one.
     pub fn new(waker: Arc<Waker>) -> Mailbox {
-        Mailbox { queue: ArrayQueue::new(MAILBOX_CAPACITY), value_bytes: AtomicUsize::new(0), waker }
+        Mailbox {
+            queue: ArrayQueue::new(MAILBOX_CAPACITY),
+            value_bytes: AtomicUsize::new(0),
+            request_bytes: AtomicUsize::new(0),
+            waker,
+        }
     }
 
     /// Leaves mail, and wakes the shard if it sleeps. Gives the mail back where the box is full.
     pub fn post(&self, mail: Mail) -> Result<(), Mail> {
         // Counted before it is there, so that whoever takes it never subtracts first.
-        let bytes = mail.value_bytes();
-        self.value_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let (value_bytes, request_bytes) = (mail.value_bytes(), mail.request_bytes());
+        self.value_bytes.fetch_add(value_bytes, Ordering::Relaxed);
+        self.request_bytes.fetch_add(request_bytes, Ordering::Relaxed);
         if let Err(mail) = self.queue.push(mail) {
-            self.value_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.value_bytes.fetch_sub(value_bytes, Ordering::Relaxed);
+            self.request_bytes.fetch_sub(request_bytes, Ordering::Relaxed);
             return Err(mail);
         }
         self.waker.wake();
@@ -164,12 +180,18 @@ impl Mailbox {
     pub fn take(&self) -> Option<Mail> {
         let mail = self.queue.pop()?;
         self.value_bytes.fetch_sub(mail.value_bytes(), Ordering::Relaxed);
+        self.request_bytes.fetch_sub(mail.request_bytes(), Ordering::Relaxed);
         Some(mail)
     }
 
     /// Bytes of values and pages in the answers that wait in it.
     pub fn value_bytes(&self) -> usize {
         self.value_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the bodies of requests that wait in it.
+    pub fn request_bytes(&self) -> usize {
+        self.request_bytes.load(Ordering::Relaxed)
     }
 
     /// Whether there is none.

@@ -165,6 +165,44 @@ fn whoever_stalls_loses_its_own_connection_and_holds_nothing() {
     bystander.finish();
 }
 
+#[test]
+fn half_sent_requests_of_many_make_way_for_whole_ones() {
+    let home = Home::with(&["--size", "1GiB", "--shards", "2", "--memory", "128MiB"]);
+    let node = node_with_table(&home);
+    let mut client = node.client();
+    // More than there is memory for such, on each shard: each is whole but for its last bytes.
+    let value = vec![7; 1_000_000];
+    let halfway: Vec<_> = (0..24)
+        .map(|number| {
+            let mut wire = Wire::open(node.addr);
+            let key = format!("half {number}").into_bytes();
+            let target = wire.map().table(TABLE).expect("made").route(&key).expect("hashed").target;
+            let (condition, ttl) = (Condition::Always, Ttl::Table);
+            let put = RequestView::Put { target, key: &key, value: &value, condition, ttl };
+            let frame = wire.encode(&put);
+            // What the node does not read stays in the sockets' own buffers, as far as those go.
+            wire.stream.set_nonblocking(true).expect("a socket");
+            let _ = wire.stream.write(&frame[..frame.len() - 10]);
+            wire.stream.set_nonblocking(false).expect("a socket");
+            wire.stream
+        })
+        .collect();
+    let mut unlucky = node.client();
+    let honest = thread::spawn(move || {
+        for number in 0..20 {
+            let key = format!("whole {number}").into_bytes();
+            unlucky.put(TABLE, &key, &vec![number; 200_000]).expect("a whole request is served");
+        }
+    });
+    honest.join().expect("nobody else notices");
+    for number in 0..20 {
+        let key = format!("whole {number}").into_bytes();
+        let record = client.get(TABLE, &key).expect("served").expect("written");
+        assert_eq!(*record.value, vec![number; 200_000]);
+    }
+    drop(halfway);
+}
+
 /// Values to ask for.
 fn put_all(node: &Node, name: &str, bytes: usize) {
     let mut client = node.client();

@@ -349,6 +349,13 @@ impl Connections {
         self.table.get_mut(socket.0 as usize)?.as_mut()
     }
 
+    /// The one that holds most bytes of an unfinished request, of those that serve.
+    pub fn holding_most(&mut self) -> Option<&mut Connection> {
+        let held = |connection: &&mut Connection| connection.server.partial_bytes();
+        let open = self.table.iter_mut().flatten().filter(|connection| connection.phase == Phase::Open);
+        open.max_by_key(held).filter(|connection| connection.server.partial_bytes() > 0)
+    }
+
     /// The connection of a key, if it still lives.
     pub fn find(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
         self.get(key.socket).filter(|connection| connection.key == key)

@@ -88,11 +88,17 @@ impl<'b> Intake<'_, 'b> {
     fn account(&mut self, socket: SocketId, partial_before: usize) {
         let Some(connection) = self.connections.get(socket) else { return };
         *self.partial_bytes = *self.partial_bytes - partial_before + connection.server.partial_bytes();
-        if *self.partial_bytes > self.config.max_partial_bytes && connection.server.partial_bytes() > 0 {
+        // Above the limit unfinished requests come in one at a time (see `may_finish`), but for what is on its way
+        // already. Where that is as much again, whoever holds most makes way.
+        while *self.partial_bytes > 2 * self.config.max_partial_bytes {
+            let Some(connection) = self.connections.holding_most() else { return };
+            *self.partial_bytes -= connection.server.abandon();
             let reply = wire::server::unsolicited(Status::Busy, "too many bytes of unfinished requests");
             connection.push_reply(&reply, self.spares, self.now_ns);
             connection.phase = Phase::Finishing { deadline_ns: self.now_ns + FINISH_NS };
             self.stats.closed.count(CloseReason::Overload);
+            let socket = connection.key.socket;
+            self.connections.touch(socket);
         }
     }
 
@@ -134,9 +140,14 @@ impl<'b> Intake<'_, 'b> {
     }
 
     fn hop(&mut self, id: RequestId, asked: Asked, shard: ShardId, frame: Frame<'b>) {
+        let mailbox = &self.config.mailboxes[usize::from(shard.0)];
+        // What waits there, and what the other shard takes out of it in one turn, is within its memory.
+        if mailbox.request_bytes() + frame.body().len() > self.config.max_partial_bytes / 2 {
+            return self.answers.push((id, asked.plain(Status::Busy)));
+        }
         let (origin, owner) = (self.config.shard, asked.owner);
         let mail = Mail::Request { origin, ticket: id, owner, frame: frame.into_owned() };
-        match self.config.mailboxes[usize::from(shard.0)].post(mail) {
+        match mailbox.post(mail) {
             Ok(()) => self.stats.hops_out += 1,
             Err(_) => self.answers.push((id, asked.plain(Status::Busy))),
         }

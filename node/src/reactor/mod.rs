@@ -110,6 +110,10 @@ pub struct Reactor {
     answers: Vec<(RequestId, Answer)>,
     /// Connections whose answers are held back until the next turn.
     held: Vec<SocketId>,
+    /// Connections that are not read from because too much is held of unfinished requests.
+    unfinished: VecDeque<SocketId>,
+    /// The one whose unfinished request comes in all the same.
+    finishing: Option<SocketId>,
     partial_bytes: usize,
     next_sweep_ns: u64,
     begun: bool,
@@ -147,6 +151,8 @@ impl Reactor {
             outbox: Outbox::default(),
             answers: Vec::new(),
             held: Vec::new(),
+            unfinished: VecDeque::new(),
+            finishing: None,
             partial_bytes: 0,
             next_sweep_ns: 0,
             begun: false,

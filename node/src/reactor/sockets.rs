@@ -6,13 +6,15 @@ use lode_net::ring::{Slab, SocketId};
 use lode_net::wire::server::{Context, Incoming, unsolicited};
 use lode_net::wire::{ServerConnection, ShardId, Status};
 
-use super::connection::Phase;
+use super::connection::{Connection, Phase};
 use super::counters::CloseReason;
 use super::pending::Origin;
 use super::{Reactor, SWEEP_INTERVAL};
 
 /// With so many drive operations in flight answers may be held back for a turn.
 const HOLD_OPERATIONS: usize = 32;
+/// While memory for unfinished requests is short, one must come in whole within this time, not thirty seconds.
+const SLOW_FRAME_NS: u64 = 1_000_000_000;
 /// How long a peer may take for its last answers, and to close its side, before the socket is closed.
 pub const FINISH_NS: u64 = 1_000_000_000;
 
@@ -115,6 +117,7 @@ impl Reactor {
         for socket in held.drain(..) {
             self.connections.touch(socket);
         }
+        self.resume_unfinished();
         while let Some(socket) = self.connections.next_touched() {
             let Some(connection) = self.connections.get(socket) else { continue };
             if may_hold && connection.hold() {
@@ -132,7 +135,37 @@ impl Reactor {
         self.held = held;
     }
 
+    /// Whether a connection's unfinished request may come in while too much is held of such: that of one at a
+    /// time may, or none would ever be whole.
+    fn may_finish(&mut self, socket: SocketId) -> bool {
+        let is_unfinished = |connection: &mut Connection| {
+            connection.phase == Phase::Open && connection.server.partial_bytes() > 0
+        };
+        if self.partial_bytes <= self.config.max_partial_bytes {
+            self.finishing = None;
+        } else if self.connections.get(socket).is_some_and(is_unfinished) {
+            let other = self.finishing.filter(|other| *other != socket);
+            if other.is_some_and(|other| self.connections.get(other).is_some_and(is_unfinished)) {
+                return false;
+            }
+            self.finishing = Some(socket);
+        }
+        true
+    }
+
+    /// Connections whose unfinished requests wait: all go on when there is memory again, else the next one when
+    /// the one before has its request whole.
+    fn resume_unfinished(&mut self) {
+        while let Some(socket) = self.unfinished.pop_front() {
+            if !self.may_finish(socket) {
+                return self.unfinished.push_front(socket);
+            }
+            self.connections.touch(socket);
+        }
+    }
+
     fn look_at_open(&mut self, socket: SocketId, now_ns: u64) {
+        let may_finish = self.may_finish(socket);
         let Some(connection) = self.connections.get(socket) else { return };
         if connection.input_ended {
             if connection.server.in_flight() == 0 {
@@ -145,12 +178,17 @@ impl Reactor {
         // What it asks for while memory is short waits until it has taken what it asked for before.
         let queued_bytes = connection.server.queued_bytes();
         let held_up = queued_bytes > 0 && self.spares.is_crowded(queued_bytes);
-        let wanted = connection.server.wants_input() && !held_up;
+        let wanted = connection.server.wants_input() && !held_up && may_finish;
         if wanted && !connection.receiving {
             connection.receiving = true;
+            connection.server.resumed(now_ns);
             self.ring.receive(socket);
         } else if !wanted && connection.receiving {
             connection.receiving = false;
+            connection.server.paused(now_ns);
+            if !may_finish {
+                self.unfinished.push_back(socket);
+            }
             self.ring.stop_receiving(socket);
         }
     }
@@ -170,6 +208,32 @@ impl Reactor {
         }
     }
 
+    /// While memory for unfinished requests is short, those that take long make way, the largest first.
+    fn end_slow_requests(&mut self, now_ns: u64) {
+        let most = self.config.max_partial_bytes / 2;
+        if self.partial_bytes <= most {
+            return;
+        }
+        let mut slow = Vec::new();
+        for socket in self.connections.sockets() {
+            let Some(connection) = self.connections.get(socket) else { continue };
+            let since_ns =
+                connection.server.unfinished_since_ns().filter(|_| connection.phase == Phase::Open);
+            if since_ns.is_some_and(|since_ns| now_ns.saturating_sub(since_ns) > SLOW_FRAME_NS) {
+                slow.push((connection.server.partial_bytes(), socket));
+            }
+        }
+        slow.sort_unstable_by_key(|(held, socket)| (std::cmp::Reverse(*held), socket.0));
+        for (_, socket) in slow {
+            let Some(connection) = self.connections.get(socket) else { continue };
+            if self.partial_bytes <= most {
+                return;
+            }
+            self.partial_bytes -= connection.server.abandon();
+            self.close(socket, Some(CloseReason::Overload));
+        }
+    }
+
     /// Closes what has run out of time, and listens again where accepting failed.
     pub(super) fn sweep(&mut self, now_ns: u64) {
         self.next_sweep_ns = now_ns + SWEEP_INTERVAL.as_nanos() as u64;
@@ -178,6 +242,7 @@ impl Reactor {
         }
         // When memory runs short, a peer that holds some and takes nothing has a second, not thirty.
         let short_of_memory = is_short_of_buffers(self.ring.slab()) || self.spares.is_short();
+        self.end_slow_requests(now_ns);
         for socket in self.connections.sockets() {
             let Some(connection) = self.connections.get(socket) else { continue };
             match connection.phase {

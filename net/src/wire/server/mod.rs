@@ -154,6 +154,8 @@ pub struct ServerConnection {
     queued_bytes: usize,
     opened_ns: u64,
     frame_since_ns: Option<u64>,
+    /// Since when the node does not receive from it.
+    paused_since_ns: Option<u64>,
     send_since_ns: Option<u64>,
     /// The newest map this client was given on this connection.
     map_given: MapVersion,
@@ -171,6 +173,7 @@ impl ServerConnection {
             queued_bytes: 0,
             opened_ns: now_ns,
             frame_since_ns: None,
+            paused_since_ns: None,
             send_since_ns: None,
             map_given: MapVersion(0),
         }
@@ -343,6 +346,40 @@ impl ServerConnection {
         self.send_since_ns = (self.queued_bytes > 0).then_some(now_ns);
     }
 
+    /// The node does not receive from it now: until it does again, no time runs against an unfinished request.
+    pub fn paused(&mut self, now_ns: u64) {
+        self.paused_since_ns.get_or_insert(now_ns);
+    }
+
+    /// The node receives from it again.
+    pub fn resumed(&mut self, now_ns: u64) {
+        if let Some(paused_ns) = self.paused_since_ns.take()
+            && let Some(since_ns) = &mut self.frame_since_ns
+        {
+            *since_ns += now_ns - paused_ns.max(*since_ns);
+        }
+    }
+
+    /// How long its unfinished request has been coming in, times when the node did not receive from it left
+    /// out; nothing where there is none.
+    fn frame_age_ns(&self, now_ns: u64) -> Option<u64> {
+        let until_ns = self.paused_since_ns.unwrap_or(now_ns);
+        self.frame_since_ns.map(|since_ns| until_ns.saturating_sub(since_ns))
+    }
+
+    /// Since when its unfinished request has been coming in, if it has one.
+    pub fn unfinished_since_ns(&self) -> Option<u64> {
+        self.frame_since_ns
+    }
+
+    /// Forgets its unfinished request, and takes no more of its bytes. Gives how many were held.
+    pub fn abandon(&mut self) -> usize {
+        let held = self.parser.partial_bytes();
+        self.state = State::Closed;
+        self.parser = FrameParser::new(REQUEST_HEADER_BYTES, self.limits.request_body_bytes);
+        held
+    }
+
     /// Whether to go on receiving from it: neither too many requests in flight nor too many reply bytes queued.
     pub fn wants_input(&self) -> bool {
         self.state != State::Closed
@@ -374,7 +411,8 @@ impl ServerConnection {
     pub fn deadline_ns(&self) -> Option<u64> {
         let hello = (self.state == State::AwaitingHello)
             .then(|| self.opened_ns.saturating_add(self.limits.hello_timeout_ns));
-        let frame = self.frame_since_ns.map(|since| since.saturating_add(self.limits.frame_timeout_ns));
+        let receiving = self.frame_since_ns.filter(|_| self.paused_since_ns.is_none());
+        let frame = receiving.map(|since| since.saturating_add(self.limits.frame_timeout_ns));
         let send = self.send_since_ns.map(|since| since.saturating_add(self.limits.send_timeout_ns));
         [hello, frame, send].into_iter().flatten().min()
     }
@@ -391,7 +429,10 @@ impl ServerConnection {
             Violation::SendTimeout
         } else if passed(unanswered, self.limits.hello_timeout_ns) {
             Violation::HelloTimeout
-        } else if passed(self.frame_since_ns, self.limits.frame_timeout_ns) {
+        } else if self
+            .frame_age_ns(context.now_ns)
+            .is_some_and(|age_ns| age_ns >= self.limits.frame_timeout_ns)
+        {
             Violation::FrameTimeout
         } else {
             return None;
