@@ -106,6 +106,8 @@ statuses! {
     TransactionLifetime = 39, "a transaction lives at most 60 s";
     /// A transaction that only reads was asked to write. Nothing was written.
     ReadOnly = 40, "the transaction was begun to read only";
+    /// The table is dropped, but a shard (`aux`) still holds space of it.
+    DropUnfinished = 41, "the table is dropped, but a shard could not free its space; the node tries again";
 }
 
 impl Status {

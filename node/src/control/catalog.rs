@@ -197,11 +197,13 @@ impl Control {
         create: wire::CreateTable,
         ttl_ms: Option<u64>,
     ) -> Answer {
+        self.drop_leftovers();
         let table = match self.catalog.plan(asked, create, ttl_ms) {
             Ok(table) => table,
             Err(answer) => return answer,
         };
         let id = table.spec.id;
+        let shards = (0..self.catalog.shards).map(ShardId);
         // Even where it fails the ids are used up.
         let last = table.partitions.iter().map(|(spec, _)| spec.id).max().unwrap_or(PartitionId(0));
         self.catalog.used(id, last);
@@ -216,8 +218,9 @@ impl Control {
             first_error(self.ask_all(|shard| body_for(shard).filter(|_| shard == ShardId(0))))
         });
         if let Err((_, error)) = made {
-            // A shard that did not come so far has nothing to drop, and says so.
-            self.ask_all(|_| Some(RequestBody::DropTable { table: id }));
+            // A shard that did not come so far has nothing to drop, and says so. The answer is the same where one
+            // cannot: there is no such table. What the shard holds of it is dropped later, or at the next start.
+            let _ = self.drop_from(id, shards);
             return catalog_error_answer(asked, &error);
         }
         let info = wire::TableInfo {
@@ -236,20 +239,27 @@ impl Control {
 
     /// Drops a table: from shard 0, from the map, from the other shards.
     pub(super) fn drop_table(&mut self, asked: Asked, name: &str) -> Answer {
+        self.drop_leftovers();
         let Some(table) = self.catalog.names.get(name).copied() else {
             return failed(asked, Status::UnknownTable, 0, &format!("there is no table `{name}`"));
         };
-        let on = |first: bool| {
-            move |shard: ShardId| ((shard == ShardId(0)) == first).then_some(RequestBody::DropTable { table })
-        };
-        if let Err((_, error)) = first_error(self.ask_all(on(true))) {
+        let first = |shard: ShardId| (shard == ShardId(0)).then_some(RequestBody::DropTable { table });
+        if let Err((_, error)) = first_error(self.ask_all(first)) {
             return catalog_error_answer(asked, &error);
         }
         self.catalog.remove(table);
         self.publish();
-        // A shard without partitions of it does not know it; one that fails is put right at the next start.
-        self.ask_all(on(false));
-        asked.plain(Status::Ok)
+        let others = (1..self.catalog.shards).map(ShardId);
+        match self.drop_from(table, others) {
+            Ok(()) => asked.plain(Status::Ok),
+            Err((shard, error)) => {
+                let words = format!(
+                    "the table is dropped, but shard {shard} could not free what it holds of it ({error}); the node tries \
+                     again with the next table that is made or dropped, and when it starts"
+                );
+                failed(asked, Status::DropUnfinished, u64::from(shard.0), &words)
+            }
+        }
     }
 
     /// For each table whose records expire by default: its id, and how many milliseconds they live.

@@ -5,10 +5,11 @@
 //! commits it; it is dropped from shard 0 first. What shard 0 does not know is dropped at the next start.
 
 mod catalog;
+mod drops;
 mod jobs;
 mod stats;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use lode_engine::{
     CatalogError, CheckpointError, OpenError, PartitionInfo, RequestBody, RequestId, ShardId, ShardStats,
-    TableSpec,
+    TableId, TableSpec,
 };
 use lode_net::ring::Features;
 use lode_net::wire::server::NodeInfo;
@@ -201,6 +202,8 @@ pub struct Control {
     map: Arc<NodeMap>,
     next_job: u64,
     checkpoints: Vec<jobs::CheckpointJob>,
+    /// Dropped tables, and shards that still hold something of them.
+    undropped: BTreeSet<(TableId, ShardId)>,
     /// Events that came while an answer was awaited.
     deferred: VecDeque<ControlEvent>,
     stopping: bool,
@@ -209,28 +212,16 @@ pub struct Control {
 impl Control {
     /// Brings the node up, tells `started` how that went, serves until `Stop`, brings the node down.
     pub fn run(config: ControlConfig, started: &Sender<Recovered>) {
-        let shards = config.mailboxes.len() as u16;
-        let mut control = Control {
-            mailboxes: config.mailboxes,
-            events: config.events,
-            sender: config.sender,
-            node: config.node,
-            facts: config.facts,
-            catalog: NodeCatalog::new(shards),
-            map: Arc::new(NodeMap::empty()),
-            next_job: 1,
-            checkpoints: Vec::new(),
-            deferred: VecDeque::new(),
-            stopping: false,
-        };
+        let ControlConfig { mailboxes, events, sender, node, listeners, facts } = config;
+        let mut control = Control::new(mailboxes, events, sender, node, facts);
         let recovered = control.recover().and_then(|features| {
-            config.listeners.iter().flatten().try_for_each(listen).map_err(RecoverError::listen)?;
+            listeners.iter().flatten().try_for_each(listen).map_err(RecoverError::listen)?;
             Ok(features)
         });
         let is_up = recovered.is_ok();
         if is_up {
             control.publish();
-            for (shard, listeners) in config.listeners.into_iter().enumerate() {
+            for (shard, listeners) in listeners.into_iter().enumerate() {
                 let node = Arc::clone(&control.node);
                 control.post(ShardId(shard as u16), Mail::Serve { node, listeners });
             }
@@ -242,6 +233,31 @@ impl Control {
             control.bring_down();
         }
         control.post_all(|| Mail::Exit);
+    }
+
+    /// With an empty catalog.
+    fn new(
+        mailboxes: Arc<[Mailbox]>,
+        events: Receiver<ControlEvent>,
+        sender: ControlSender,
+        node: Arc<NodeInfo>,
+        facts: NodeFacts,
+    ) -> Control {
+        let catalog = NodeCatalog::new(mailboxes.len() as u16);
+        Control {
+            mailboxes,
+            events,
+            sender,
+            node,
+            facts,
+            catalog,
+            map: Arc::new(NodeMap::empty()),
+            next_job: 1,
+            checkpoints: Vec::new(),
+            undropped: BTreeSet::new(),
+            deferred: VecDeque::new(),
+            stopping: false,
+        }
     }
 
     /// Waits for every shard, then makes their catalogs agree.

@@ -38,6 +38,9 @@ pub enum TableError {
     /// The drive has no room for the catalog.
     #[error("the drive is full; delete or drop something, or add a drive")]
     Full,
+    /// The table is dropped; what a shard holds of it is not freed yet.
+    #[error("{0}")]
+    DropUnfinished(String),
     /// The drive failed a write; whether the change survives is not known.
     #[error(
         "the drive failed a write: list the tables after the node has restarted to see what became of this"
@@ -90,6 +93,7 @@ impl TableError {
                 Status::TooManyPartitions => TableError::TooManyPartitions(in_words(status, &message)),
                 Status::TooManyTables => TableError::TooManyTables(in_words(status, &message)),
                 Status::Full => TableError::Full,
+                Status::DropUnfinished => TableError::DropUnfinished(in_words(status, &message)),
                 Status::Poisoned => TableError::Poisoned,
                 _ => TableError::Refused { status, message: in_words(status, &message) },
             },
