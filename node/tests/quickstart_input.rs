@@ -71,3 +71,19 @@ fn bad_rows_are_refused_or_counted_and_keys_are_counted_once() {
     assert_eq!((&found["records"], &found["skipped"]), (&2.into(), &2.into()), "{found}");
     assert_eq!(found["verified"], true, "{found}");
 }
+
+#[test]
+fn more_memory_than_there_is_is_refused_before_anything_is_made() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let drive = dir.path().join("drive.lode");
+    let mut command = Command::new(LODE);
+    command.args(["quickstart", "--json", "--memory", "900TiB", "--input"]).arg(dir.path());
+    let refused = command.arg("--data").arg(&drive).output().expect("the binary runs");
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    let told = one_object(&refused);
+    assert!(
+        told["error"]["message"].as_str().is_some_and(|text| text.contains("this machine has")),
+        "{told}"
+    );
+    assert!(!drive.exists());
+}

@@ -7,9 +7,7 @@ use std::path::Path;
 
 use lode_engine::limits::MAX_VALUE_BYTES;
 use lode_engine::{CheckReport, DeviceError, ShardReport, check_drive};
-use lode_node::drive::{self, FormatOptions};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
+use lode_node::drive::{self, FormatOptions, lock_patiently};
 use serde_json::{Map, Value, json};
 
 use super::args::{CheckArgs, FormatArgs};
@@ -56,7 +54,7 @@ pub fn format_with_progress(
 }
 
 /// One shard per core.
-fn default_shards() -> u16 {
+pub fn default_shards() -> u16 {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().min(256) as u16)
 }
 
@@ -86,13 +84,12 @@ pub fn check_with_progress(path: &Path) -> Result<CheckReport, Failure> {
         return Err(refused(std::io::ErrorKind::IsADirectory.into()));
     }
     // A node holds this lock for as long as it runs; meanwhile nothing on the drive stands still.
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
-        Errno::WOULDBLOCK => Failure::new(
+    if !lock_patiently(&file).map_err(refused)? {
+        return Err(Failure::new(
             Exit::Input,
             format_args!("{} is in use by another process; stop that node first", path.display()),
-        ),
-        error => refused(error.into()),
-    })?;
+        ));
+    }
     // Block devices tell their size only so.
     let bytes = file.seek(SeekFrom::End(0)).map_err(refused)?;
     let mut progress = Progress::new("check", bytes, 0);

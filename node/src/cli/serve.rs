@@ -37,7 +37,7 @@ pub fn run(args: &ServeArgs, global: &Global) -> Result<(), Failure> {
     let done = run_node(config, &mut |event| watcher.tell(event, &data, size));
     done.map_err(|error| {
         let exit = match &error {
-            ServeError::Memory { .. } => Exit::Usage,
+            ServeError::Memory { .. } | ServeError::MemoryBeyondMachine { .. } => Exit::Usage,
             ServeError::Format(_) | ServeError::Drive(_) => Exit::Input,
             _ => Exit::Node,
         };

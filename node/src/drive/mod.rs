@@ -210,9 +210,9 @@ fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// The same, but gives a node that has just ended (or was killed) a moment: the kernel takes its rings
+/// Locks the file against other processes, false where another keeps it; gives a node that has just ended (or was killed) a moment: the kernel takes its rings
 /// apart in the background, and they hold the file, and so its lock.
-fn lock_patiently(file: &File) -> io::Result<bool> {
+pub fn lock_patiently(file: &File) -> io::Result<bool> {
     let begun = Instant::now();
     while !lock(file)? {
         if begun.elapsed() > LOCK_PATIENCE {
@@ -323,6 +323,7 @@ mod tests {
         std::fs::write(&path, vec![7; 100_000]).expect("written");
         let refused = format(&path, &options(80 << 20), &mut |_| {});
         assert!(matches!(refused, Err(FormatError::Exists(_))), "{refused:?}");
+        assert!(refused.unwrap_err().to_string().contains("--force"));
         assert!(matches!(Drive::open(&path), Err(OpenDriveError::Header { .. })));
         assert_eq!(std::fs::read(&path).expect("read"), vec![7; 100_000]);
         let too_small = format(&dir.path().join("small"), &options(1 << 20), &mut |_| {});

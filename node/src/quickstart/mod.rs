@@ -12,12 +12,14 @@ pub mod place;
 mod source;
 mod summary;
 
+use lode_node::serve::{ServeConfig, plan_memory};
+
 use self::job::Job;
 use self::node::{Node, NodeOptions};
 use self::summary::Summary;
 use crate::cli::args::QuickstartArgs;
 use crate::cli::drive;
-use crate::cli::exit::Failure;
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{Output, Style, say};
 use crate::cli::session::{Load, runtime};
 
@@ -25,6 +27,10 @@ use crate::cli::session::{Load, runtime};
 pub fn run(args: &QuickstartArgs, out: &mut Output) -> Result<(), Failure> {
     let source = source::choose(args)?;
     let size = args.size.unwrap_or_else(|| place::size_for(source.drive_bytes));
+    // Before anything is made: the node would refuse it, too.
+    let memory_bytes = args.memory.map_or_else(|| ServeConfig::default().memory_bytes, |size| size.0);
+    plan_memory(memory_bytes, args.shards.unwrap_or_else(drive::default_shards))
+        .map_err(|error| Failure::new(Exit::Usage, error))?;
     let path = place::prepare(args.data.as_deref(), size)?;
     say(format_args!("loading {} into {}", source.about, path.display()));
     drive::format_with_progress(&path, Some(size), args.shards, false)?;

@@ -4,6 +4,8 @@ use lode_engine::ShardConfig;
 use lode_engine::limits::{MAX_SCAN_BYTES, MAX_TRANSACTION_BYTES};
 use serde_json::{Value, json};
 
+use super::ServeError;
+
 /// The least memory of a shard, in bytes.
 pub const MIN_MEMORY_PER_SHARD: u64 = 64 << 20;
 
@@ -51,6 +53,26 @@ pub struct MemoryPlan {
     pub cache_bytes: u64,
     /// Index and memory tables.
     pub index_bytes: u64,
+}
+
+/// Bytes of memory that this machine has.
+pub fn machine_bytes() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram * u64::from(info.mem_unit.max(1))
+}
+
+/// Divides the memory that a node is given; refuses what its shards cannot work with, and what this machine has not.
+pub fn plan_memory(memory_bytes: u64, shards: u16) -> Result<MemoryPlan, ServeError> {
+    let machine_bytes = machine_bytes();
+    if memory_bytes > machine_bytes {
+        return Err(ServeError::MemoryBeyondMachine { given_bytes: memory_bytes, machine_bytes });
+    }
+    let min_bytes = u64::from(shards) * MIN_MEMORY_PER_SHARD;
+    MemoryPlan::new(memory_bytes, shards).ok_or(ServeError::Memory {
+        shards,
+        min_bytes,
+        given_bytes: memory_bytes,
+    })
 }
 
 impl MemoryPlan {

@@ -28,7 +28,7 @@ use crate::drive::{
 use crate::mailbox::Mailbox;
 pub use listen::{ListenError, NodeSockets, listen};
 use memory::REGISTERED_BYTES;
-pub use memory::{MIN_MEMORY_PER_SHARD, MemoryPlan};
+pub use memory::{MIN_MEMORY_PER_SHARD, MemoryPlan, machine_bytes, plan_memory};
 use shard_thread::{ReadyShard, ShardStart, start_shard};
 
 /// What a node is told.
@@ -125,6 +125,16 @@ pub enum ServeError {
         min_bytes: u64,
         /// What was given.
         given_bytes: u64,
+    },
+    /// There is more asked for than the machine has.
+    #[error(
+        "{given_bytes} bytes of memory are asked for, and this machine has {machine_bytes}; lower --memory"
+    )]
+    MemoryBeyondMachine {
+        /// What was given.
+        given_bytes: u64,
+        /// What there is.
+        machine_bytes: u64,
     },
     /// The address cannot be listened at.
     #[error(transparent)]
@@ -298,13 +308,17 @@ fn take_all(
     watch: &mut dyn FnMut(StartEvent),
 ) -> Result<(Drive, MemoryPlan, NodeSockets), ServeError> {
     let rest = |shards: u16| -> Result<(MemoryPlan, NodeSockets), ServeError> {
-        let memory = MemoryPlan::new(config.memory_bytes, shards).ok_or(ServeError::Memory {
-            shards,
-            min_bytes: u64::from(shards) * MIN_MEMORY_PER_SHARD,
-            given_bytes: config.memory_bytes,
-        })?;
+        let memory = plan_memory(config.memory_bytes, shards)?;
         Ok((memory, listen::bind(config.listen, shards)?))
     };
+    let machine_bytes = machine_bytes();
+    if (machine_bytes - machine_bytes / 10..=machine_bytes).contains(&config.memory_bytes) {
+        watch(StartEvent::Warning(format!(
+            "--memory is {} of this machine's {machine_bytes} bytes: little is left for anything else, and the kernel may \
+             end the node",
+            config.memory_bytes
+        )));
+    }
     match Drive::open(&config.data) {
         Err(OpenDriveError::Missing(_)) if config.may_format => {
             let options = FormatOptions {

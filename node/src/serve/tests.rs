@@ -84,6 +84,13 @@ fn what_cannot_start_says_why() {
     let dir = tempfile::tempdir().expect("a directory");
     let little = ServeConfig { memory_bytes: MIN_MEMORY_PER_SHARD, ..config(dir.path(), 2) };
     assert!(matches!(start(little, &mut |_| {}), Err(ServeError::Memory { shards: 2, .. })));
+    let (data, machine) = (dir.path().join("huge"), machine_bytes());
+    for memory_bytes in [machine + 1, 900 << 40] {
+        let huge = ServeConfig { data: data.clone(), memory_bytes, ..config(dir.path(), 1) };
+        let error = start(huge, &mut |_| {}).err().expect("refused").to_string();
+        assert!(error.contains(&memory_bytes.to_string()) && error.contains(&machine.to_string()), "{error}");
+        assert!(!data.exists());
+    }
     let missing = ServeConfig { may_format: false, data: dir.path().join("no"), ..config(dir.path(), 1) };
     assert!(matches!(start(missing, &mut |_| {}), Err(ServeError::Drive(OpenDriveError::Missing(_)))));
     let (node, _client) = serve(dir.path(), 2);
