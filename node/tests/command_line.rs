@@ -147,6 +147,17 @@ fn data_commands_answer_and_tell_by_exit_code() {
         "(error)",
     ];
     assert_eq!(lines, expected, "{said}");
+    let shell = node.run_with_input(&["shell", "--json"], b"use nothing\nget r\nfly\nhelp\nget r b\n");
+    let said = String::from_utf8_lossy(&shell.stdout);
+    let objects: Vec<Value> = said.lines().map(json).collect();
+    let kinds = objects.iter().map(|object| object["error"]["kind"].as_str());
+    assert_eq!(
+        kinds.collect::<Vec<_>>(),
+        [Some("refused"), Some("usage"), Some("usage"), None, None],
+        "{said}"
+    );
+    assert_eq!(shell.status.code(), Some(2));
+    assert!(objects[3]["help"].is_string() && objects[4]["found"] == true, "{said}");
     node.ok(&["table", "drop", "r"]);
     assert_eq!(node.code(&["scan", "r"]), Some(4));
     let addr = node.addr.clone();
@@ -246,6 +257,14 @@ fn check_tells_a_good_drive_from_a_damaged_one() {
     let clean = lode(&["check", path, "--json"]);
     assert_eq!(clean.status.code(), Some(0), "{clean:?}");
     assert_eq!(json(&String::from_utf8_lossy(&clean.stdout))["records"], 1);
+
+    // A killed node may hold the drive for a moment longer.
+    let held = fs::File::open(&drive).expect("opened");
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).expect("locked");
+    let check = Command::new(LODE).args(["check", path]).stdout(Stdio::null()).spawn();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    drop(held);
+    assert!(check.and_then(|mut check| check.wait()).expect("it ends").success());
 
     let mut bytes = fs::read(&drive).expect("read");
     let needle = b"easy to find";

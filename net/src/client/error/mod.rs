@@ -18,7 +18,7 @@ use crate::wire::{Seq, Status};
 /// Why a node cannot be reached.
 #[derive(Debug, Error)]
 pub enum ConnectError {
-    /// The address names no host and port.
+    /// The address names no host and port, or its host's name cannot be resolved.
     #[error("`{addr}` leads to no address ({source}): give host:port")]
     Address {
         /// The address.

@@ -15,6 +15,7 @@ use lode_net::client::Transaction;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Editor};
+use serde_json::json;
 
 use self::complete::{Completions, takes_table};
 use super::args::{DataCommand, Global, ShellArgs};
@@ -90,7 +91,8 @@ pub fn run(args: &ShellArgs, global: &Global, session: &Session) -> Result<(), F
         let _ = lines.load_history(path);
     }
     if interactive {
-        shell.out.line(&format!("lode at {}; `help` says what there is, Ctrl-D leaves.", global.node))?;
+        let greeting = format!("lode at {}; `help` says what there is, Ctrl-D leaves.", global.node);
+        shell.out.done(&greeting, &json!({ "node": global.node }))?;
         shell.out.flush()?;
     }
     let mut worst = Ok(());
@@ -109,9 +111,8 @@ pub fn run(args: &ShellArgs, global: &Global, session: &Session) -> Result<(), F
                 match shell.line(&line) {
                     Ok(true) => {}
                     Ok(false) => break,
-                    Err(failure) => {
-                        shell.out.line(&format!("(error) {failure}"))?;
-                        shell.out.flush()?;
+                    Err(mut failure) => {
+                        shell.tell(&mut failure)?;
                         // A script goes on, and the shell's exit code tells that something failed.
                         if !interactive {
                             worst = Err(failure);
@@ -164,6 +165,15 @@ impl Shell<'_> {
         format!("{node}{table}{open}> ")
     }
 
+    /// Says that a line has failed; in JSON that is its answer, and what the shell's end need not say again.
+    fn tell(&mut self, failure: &mut Failure) -> Result<(), Failure> {
+        match self.out.style() {
+            Style::Json => self.out.answer(json!({}), Some(failure))?,
+            Style::Plain | Style::Shell => self.out.line(&format!("(error) {failure}"))?,
+        }
+        self.out.flush()
+    }
+
     /// Does one line; `false` on `exit`.
     fn line(&mut self, line: &str) -> Result<bool, Failure> {
         let words = parse::words(line).map_err(|error| Failure::new(Exit::Usage, error))?;
@@ -175,7 +185,7 @@ impl Shell<'_> {
             ShellLine::try_parse_from(words).map_err(|error| Failure::new(Exit::Usage, short(&error)))?;
         match parsed.command {
             ShellCommand::Exit => return Ok(false),
-            ShellCommand::Help { command: None } => self.out.line(HELP)?,
+            ShellCommand::Help { command: None } => self.out.done(HELP, &json!({ "help": HELP }))?,
             ShellCommand::Help { command: Some(command) } => self.help(&command)?,
             ShellCommand::Use { table } => {
                 if let Some(table) = &table
@@ -214,7 +224,7 @@ impl Shell<'_> {
             Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => error.to_string(),
             _ => format!("there is no command {command:?}\n{HELP}"),
         };
-        self.out.line(text.trim_end())
+        self.out.done(text.trim_end(), &json!({ "help": text.trim_end() }))
     }
 }
 
