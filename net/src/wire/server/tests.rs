@@ -182,6 +182,21 @@ fn deadlines_pass_only_where_something_is_owed() {
     let closed = violation(half.check_deadlines(&at(10 + limits.frame_timeout_ns)));
     assert_eq!(closed, Some(Violation::FrameTimeout));
 
+    let timeout_ns = limits.frame_timeout_ns;
+    let mut waiting = opened(limits, &node, &map);
+    waiting.receive(&mut &frame[..frame.len() / 2], &at(10));
+    waiting.paused(15);
+    waiting.paused(17);
+    assert_eq!(waiting.check_deadlines(&at(10 + 2 * timeout_ns)), None, "the node does not read from it");
+    waiting.resumed(15 + 3 * timeout_ns);
+    assert_eq!(waiting.deadline_ns(), Some(10 + 4 * timeout_ns), "what it took before still counts");
+    let closed = violation(waiting.check_deadlines(&at(10 + 4 * timeout_ns)));
+    assert_eq!(closed, Some(Violation::FrameTimeout));
+    let mut given_up = opened(limits, &node, &map);
+    given_up.receive(&mut &frame[..frame.len() / 2], &at(10));
+    assert_eq!((given_up.unfinished_since_ns(), given_up.abandon()), (Some(10), frame.len() / 2));
+    assert_eq!(given_up.partial_bytes(), 0);
+
     let mut deaf = opened(limits, &node, &map);
     deaf.reply_queued(100, 5);
     deaf.reply_sent(60, 7);
