@@ -147,6 +147,19 @@ fn data_commands_answer_and_tell_by_exit_code() {
         "(error)",
     ];
     assert_eq!(lines, expected, "{said}");
+    node.ok(&["table", "drop", "r"]);
+    assert_eq!(node.code(&["scan", "r"]), Some(4));
+    let addr = node.addr.clone();
+    node.stop();
+    assert_eq!(lode(&["--node", &addr, "--timeout", "1s", "ping"]).status.code(), Some(3));
+}
+
+#[test]
+fn a_shell_tells_its_failures_and_its_help_in_json_too() {
+    let dir = TempDir::new().expect("a directory");
+    let node = Node::start(&dir.path().join("drive.lode"));
+    node.ok(&["table", "create", "r", "--split", "m"]);
+    node.ok(&["put", "r", "b", "1"]);
     let shell = node.run_with_input(&["shell", "--json"], b"use nothing\nget r\nfly\nhelp\nget r b\n");
     let said = String::from_utf8_lossy(&shell.stdout);
     let objects: Vec<Value> = said.lines().map(json).collect();
@@ -158,11 +171,6 @@ fn data_commands_answer_and_tell_by_exit_code() {
     );
     assert_eq!(shell.status.code(), Some(2));
     assert!(objects[3]["help"].is_string() && objects[4]["found"] == true, "{said}");
-    node.ok(&["table", "drop", "r"]);
-    assert_eq!(node.code(&["scan", "r"]), Some(4));
-    let addr = node.addr.clone();
-    node.stop();
-    assert_eq!(lode(&["--node", &addr, "--timeout", "1s", "ping"]).status.code(), Some(3));
 }
 
 #[test]
