@@ -145,7 +145,7 @@ pub struct Mailbox {
     queue: ArrayQueue<Mail>,
     /// See [`Mailbox::value_bytes`].
     value_bytes: AtomicUsize,
-    /// See [`Mailbox::request_bytes`].
+    /// Bytes of the bodies of requests that wait in it.
     request_bytes: AtomicUsize,
     waker: Arc<Waker>,
 }
@@ -189,9 +189,9 @@ impl Mailbox {
         self.value_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of the bodies of requests that wait in it.
-    pub fn request_bytes(&self) -> usize {
-        self.request_bytes.load(Ordering::Relaxed)
+    /// Whether one more request may wait in it, where the bodies of those that do may have `most` bytes.
+    pub fn has_room_for(&self, frame: &Frame<'_>, most: usize) -> bool {
+        self.request_bytes.load(Ordering::Relaxed) + frame.body().len() <= most
     }
 
     /// Whether there is none.
@@ -208,6 +208,56 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A request with a value of so many bytes, as it comes out of a connection.
+    fn request(value_bytes: usize) -> Frame<'static> {
+        use wire::server::{ConnectionLimits, Context, Incoming};
+        let limits = wire::control::NodeLimits::default();
+        let node = NodeInfo { name: "n".into(), incarnation: 1, shards: Vec::new(), limits };
+        let map = NodeMap::empty();
+        let context = Context { node: Some(&node), map: &map.published, crowded: false, now_ns: 0 };
+        let mut connection = wire::ServerConnection::new(wire::ShardId(0), ConnectionLimits::default(), 0);
+        let hello = wire::control::Hello { client_name: "t".into(), incarnation: 0 };
+        let hello = wire::request::HelloView { oldest_version: 1, newest_version: 1, hello };
+        let target = wire::Target { partition: wire::PartitionId(1), epoch: wire::Epoch(1) };
+        let (condition, ttl) = (wire::Condition::Always, wire::Ttl::Table);
+        let value = vec![0; value_bytes];
+        let put = wire::RequestView::Put { target, key: b"k", value: &value, condition, ttl };
+        let mut bytes = Vec::new();
+        for (number, view) in [(1, wire::RequestView::Hello(hello)), (2, put)] {
+            view.encode(wire::RequestId(number), wire::MapVersion(0), &mut bytes).expect("it fits");
+        }
+        let mut input = &bytes[..];
+        assert!(matches!(connection.receive(&mut input, &context), Incoming::Reply(_)));
+        match connection.receive(&mut input, &context) {
+            Incoming::Request(frame) => frame.into_owned(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn requests_in_a_box_are_counted_by_their_bytes_until_they_are_taken() {
+        let mailbox = Mailbox::new(Arc::new(Waker::new().expect("an eventfd")));
+        let frame = request(100_000);
+        let bytes = frame.body().len();
+        assert!(bytes > 100_000);
+        let mail = |frame: &Frame<'static>| Mail::Request {
+            origin: ShardId(0),
+            ticket: RequestId(1),
+            owner: lode_engine::OwnerId(0),
+            frame: frame.clone(),
+        };
+        assert!(mailbox.has_room_for(&frame, bytes) && !mailbox.has_room_for(&frame, bytes - 1));
+        mailbox.post(mail(&frame)).expect("room");
+        assert!(mailbox.has_room_for(&frame, 2 * bytes) && !mailbox.has_room_for(&frame, 2 * bytes - 1));
+        for _ in 1..MAILBOX_CAPACITY {
+            mailbox.post(Mail::Refuse).expect("room");
+        }
+        assert!(mailbox.post(mail(&frame)).is_err());
+        assert!(mailbox.has_room_for(&frame, 2 * bytes), "what was given back does not count");
+        assert!(matches!(mailbox.take(), Some(Mail::Request { .. })));
+        assert!(mailbox.has_room_for(&frame, bytes));
+    }
 
     #[test]
     fn a_full_box_gives_the_mail_back() {

@@ -166,34 +166,6 @@ fn whoever_stalls_loses_its_own_connection_and_holds_nothing() {
 }
 
 #[test]
-fn requests_on_their_way_to_another_shard_stay_within_the_nodes_memory() {
-    let home = Home::with(&["--size", "1GiB", "--shards", "2", "--memory", "128MiB"]);
-    let node = node_with_table(&home);
-    let floods: Vec<_> = (0..3)
-        .map(|number| {
-            let mut wire = Wire::open_shard(node.addr, 0);
-            let table = wire.map().table(TABLE).expect("made").clone();
-            let keys = (0..).map(|n| format!("far {number} {n}").into_bytes());
-            let routed = keys.map(|key| (table.route(&key).expect("hashed"), key));
-            let (route, key) = routed.into_iter().find(|(route, _)| route.shard.0 == 1).expect("one of many");
-            let (target, value) = (route.target, vec![7; 1_000_000]);
-            let (condition, ttl) = (Condition::Always, Ttl::Table);
-            let put = RequestView::Put { target, key: &key, value: &value, condition, ttl };
-            let frame = wire.encode(&put);
-            // All of them are the same request, and nobody reads an answer.
-            thread::spawn(move || (0..200).all(|_| wire.stream.write_all(&frame).is_ok()))
-        })
-        .collect();
-    let mut most = 0;
-    while floods.iter().any(|flood| !flood.is_finished()) {
-        most = most.max(node.resident_bytes());
-        thread::sleep(std::time::Duration::from_millis(20));
-    }
-    assert!(most < 2 * (128 << 20), "{most} bytes resident");
-    put_and_get(&mut node.client(), 0, 1);
-}
-
-#[test]
 fn half_sent_requests_of_many_make_way_for_whole_ones() {
     let home = Home::with(&["--size", "1GiB", "--shards", "2", "--memory", "128MiB"]);
     let node = node_with_table(&home);

@@ -142,7 +142,7 @@ impl<'b> Intake<'_, 'b> {
     fn hop(&mut self, id: RequestId, asked: Asked, shard: ShardId, frame: Frame<'b>) {
         let mailbox = &self.config.mailboxes[usize::from(shard.0)];
         // What waits there, and what the other shard takes out of it in one turn, is within its memory.
-        if mailbox.request_bytes() + frame.body().len() > self.config.max_partial_bytes / 2 {
+        if !mailbox.has_room_for(&frame, self.config.max_partial_bytes / 2) {
             return self.answers.push((id, asked.plain(Status::Busy)));
         }
         let (origin, owner) = (self.config.shard, asked.owner);
