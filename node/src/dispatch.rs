@@ -442,6 +442,38 @@ const _: () = {
     assert!(engine::MAX_TTL_MS == net::MAX_TTL_MS);
 };
 
+/// Frames for tests of other parts of the node, which do not know what is in a request.
+#[cfg(test)]
+pub mod frames {
+    use lode_net::wire;
+
+    /// A request with a value of so many bytes, as it comes out of a connection.
+    pub fn put(value_bytes: usize) -> wire::Frame<'static> {
+        use wire::server::{ConnectionLimits, Context, Incoming};
+        let limits = wire::control::NodeLimits::default();
+        let node = wire::server::NodeInfo { name: "n".into(), incarnation: 1, shards: Vec::new(), limits };
+        let map = crate::mailbox::NodeMap::empty();
+        let context = Context { node: Some(&node), map: &map.published, crowded: false, now_ns: 0 };
+        let mut connection = wire::ServerConnection::new(wire::ShardId(0), ConnectionLimits::default(), 0);
+        let hello = wire::control::Hello { client_name: "t".into(), incarnation: 0 };
+        let hello = wire::request::HelloView { oldest_version: 1, newest_version: 1, hello };
+        let target = wire::Target { partition: wire::PartitionId(1), epoch: wire::Epoch(1) };
+        let (condition, ttl) = (wire::Condition::Always, wire::Ttl::Table);
+        let value = vec![0; value_bytes];
+        let put = wire::RequestView::Put { target, key: b"k", value: &value, condition, ttl };
+        let mut bytes = Vec::new();
+        for (number, view) in [(1, wire::RequestView::Hello(hello)), (2, put)] {
+            view.encode(wire::RequestId(number), wire::MapVersion(0), &mut bytes).expect("it fits");
+        }
+        let mut input = &bytes[..];
+        assert!(matches!(connection.receive(&mut input, &context), Incoming::Reply(_)));
+        match connection.receive(&mut input, &context) {
+            Incoming::Request(frame) => frame.into_owned(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
