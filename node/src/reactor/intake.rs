@@ -84,7 +84,7 @@ impl<'b> Intake<'_, 'b> {
         self.connections.touch(socket);
     }
 
-    /// Keeps the sum of unfinished requests within its bound: the one that breaks it loses its connection.
+    /// Keeps the sum of unfinished requests within twice its limit: those that hold most lose their connections.
     fn account(&mut self, socket: SocketId, partial_before: usize) {
         let Some(connection) = self.connections.get(socket) else { return };
         *self.partial_bytes = *self.partial_bytes - partial_before + connection.server.partial_bytes();
