@@ -49,20 +49,48 @@ pub struct Chunks {
 impl Chunks {
     /// Maps `count` (a power of two) chunks of `chunk_bytes` and registers them with `uring`.
     pub(super) fn register(uring: &IoUring, count: u16, chunk_bytes: u32) -> io::Result<Chunks> {
-        assert!(count.is_power_of_two() && count <= 1 << 15, "{count} chunks");
-        let data = Mapping::new(usize::from(count) * chunk_bytes as usize)?;
-        let entries = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
+        let mut chunks = Chunks::unoffered(count, chunk_bytes)?;
         // SAFETY: `entries` holds `count` entries, is page-aligned, and is unmapped only after the
         // ring that it is registered with (see `Ring`'s field order and `Drop`).
         unsafe {
-            uring.submitter().register_buf_ring_with_flags(entries.start() as u64, count, GROUP, 0)?;
+            let entries = chunks.entries.start() as u64;
+            uring.submitter().register_buf_ring_with_flags(entries, count, GROUP, 0)?;
         }
-        let held = vec![true; usize::from(count)];
-        let mut chunks = Chunks { data, entries, count, chunk_bytes, tail: 0, held, held_count: count };
-        for id in 0..count {
-            chunks.recycle(Chunk { id, len: 0 });
-        }
+        chunks.offer_all();
         Ok(chunks)
+    }
+
+    /// Chunks that no kernel knows, to be filled by [`Chunks::fill`].
+    pub(super) fn unregistered(count: u16, chunk_bytes: u32) -> io::Result<Chunks> {
+        let mut chunks = Chunks::unoffered(count, chunk_bytes)?;
+        chunks.offer_all();
+        Ok(chunks)
+    }
+
+    fn unoffered(count: u16, chunk_bytes: u32) -> io::Result<Chunks> {
+        assert!(count.is_power_of_two() && count <= 1 << 15, "{count} chunks");
+        let data = Mapping::new(usize::from(count) * chunk_bytes as usize)?;
+        let entries = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
+        let held = vec![true; usize::from(count)];
+        Ok(Chunks { data, entries, count, chunk_bytes, tail: 0, held, held_count: count })
+    }
+
+    fn offer_all(&mut self) {
+        for id in 0..self.count {
+            self.recycle(Chunk { id, len: 0 });
+        }
+    }
+
+    /// Does what a kernel does when bytes arrive: picks a free chunk, and puts as many in as fit. Only where no
+    /// kernel knows the chunks.
+    pub(super) fn fill(&mut self, bytes: &[u8]) -> Option<Chunk> {
+        let id = self.held.iter().position(|held| !held)?;
+        let len = bytes.len().min(self.chunk_bytes as usize);
+        let start = self.data.at(id * self.chunk_bytes as usize, len);
+        // SAFETY: the range lies in the mapping; the chunk is not held, so nobody reads it, and no kernel
+        // writes to it; `&mut self` makes this the only reference.
+        unsafe { std::slice::from_raw_parts_mut(start, len) }.copy_from_slice(&bytes[..len]);
+        Some(self.arrived(id as u16, len as u32))
     }
 
     /// The bytes that arrived.

@@ -21,6 +21,7 @@ mod slab;
 mod sockets;
 #[cfg(test)]
 mod tests;
+mod unplugged;
 mod wake;
 
 pub use chunks::{Chunk, Chunks};
@@ -29,4 +30,5 @@ pub use features::{Allowed, Features, TaskRun};
 pub use outgoing::Outgoing;
 pub use slab::{BLOCK_BYTES, MAX_BUFFER_BYTES, Slab, SlabBuffer};
 pub use sockets::SocketId;
+pub use unplugged::UnpluggedMemory;
 pub use wake::Waker;

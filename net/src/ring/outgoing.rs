@@ -110,6 +110,24 @@ impl Outgoing {
         }
     }
 
+    /// All bytes, in order. Buffers must be lent, and to no kernel.
+    pub(super) fn lent_bytes(&self, slab: &Slab) -> Vec<u8> {
+        let mut all = Vec::with_capacity(self.len);
+        for piece in &self.pieces {
+            match piece {
+                Piece::Gathered { start, len } => {
+                    all.extend_from_slice(&self.gathered[*start as usize..(*start + *len) as usize]);
+                }
+                Piece::Shared(bytes) => all.extend_from_slice(bytes),
+                Piece::Slab { buffer, start, len } => {
+                    let whole = slab.lent_bytes(*buffer, (*start + *len) as usize);
+                    all.extend_from_slice(&whole[*start as usize..]);
+                }
+            }
+        }
+        all
+    }
+
     /// Fills `vectors` with what is left after the first `done` bytes. Buffers must be lent.
     pub(super) fn vectors(&self, slab: &Slab, done: usize, vectors: &mut Vec<libc::iovec>) {
         vectors.clear();

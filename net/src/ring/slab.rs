@@ -143,6 +143,21 @@ impl Slab {
         self.mapping.at(buffer.0 as usize * BLOCK_BYTES + start, len)
     }
 
+    /// The first bytes of a lent buffer. Only where no kernel has the slab (see `UnpluggedMemory`).
+    pub(super) fn lent_bytes(&self, buffer: SlabBuffer, len: usize) -> &[u8] {
+        let start = self.lent_address(buffer, 0, len);
+        // SAFETY: the range lies in the mapping (`lent_address` asserts it); no kernel writes to it, and
+        // `fill_lent` takes `&mut self`.
+        unsafe { std::slice::from_raw_parts(start, len) }
+    }
+
+    /// Writes to a lent buffer. Only where no kernel has the slab.
+    pub(super) fn fill_lent(&mut self, buffer: SlabBuffer, bytes: &[u8]) {
+        let start = self.lent_address(buffer, 0, bytes.len());
+        // SAFETY: as in `lent_bytes`, and `&mut self` makes this the only reference into the slab.
+        unsafe { std::slice::from_raw_parts_mut(start, bytes.len()) }.copy_from_slice(bytes);
+    }
+
     pub(super) fn mapping(&self) -> &Mapping {
         &self.mapping
     }

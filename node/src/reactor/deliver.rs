@@ -2,21 +2,21 @@
 
 use bytes::Bytes;
 use lode_engine::{Completion, Op, Payload, Reply, ReplyBody, RequestId, ShardId};
-use lode_net::ring::{Ring, Slab};
+use lode_net::ring::Slab;
 use lode_net::wire::Status;
 
-use super::Reactor;
 use super::connection::Phase;
 use super::connection::Surroundings;
 use super::counters::ReactorStats;
 use super::pending::{Origin, Pending};
+use super::{Reactor, ReactorIo};
 use crate::buffers::slab_buffer;
 use crate::control::ShardReply;
 use crate::dispatch::{Answer, AnswerBody, answer};
 use crate::mailbox::Mail;
 
 /// Starts an operation of the engine.
-pub fn start(ring: &mut Ring, op: Op, writes_need_flush: bool, completions: &mut Vec<Completion>) {
+pub fn start(ring: &mut impl ReactorIo, op: Op, writes_need_flush: bool, completions: &mut Vec<Completion>) {
     match op {
         Op::Read { token, buffer, at, len } => ring.read(token.0, slab_buffer(buffer), len, at.0),
         Op::Write { token, buffer, at, len, durable } => {
@@ -34,7 +34,7 @@ pub fn start(ring: &mut Ring, op: Op, writes_need_flush: bool, completions: &mut
     }
 }
 
-impl Reactor {
+impl<I: ReactorIo> Reactor<I> {
     /// Hands every answer to whoever asked.
     pub(super) fn deliver_replies(&mut self, now_ns: u64) {
         let mut replies = std::mem::take(&mut self.outbox.replies);

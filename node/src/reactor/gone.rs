@@ -5,8 +5,8 @@ use std::collections::HashSet;
 
 use lode_engine::RequestId;
 
-use super::Reactor;
 use super::pending::{Origin, PendingTable};
+use super::{Reactor, ReactorIo};
 use crate::mailbox::{Mail, Mailbox};
 
 /// Who has gone since the last step.
@@ -35,7 +35,7 @@ impl Gone {
     }
 }
 
-impl Reactor {
+impl<I: ReactorIo> Reactor<I> {
     /// What the engine need not read. Other shards are told of what was sent on to them; where a mailbox is full
     /// they do the work for nobody.
     pub(super) fn unwanted(&mut self) -> Vec<RequestId> {

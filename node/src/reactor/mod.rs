@@ -11,20 +11,22 @@ mod fair;
 mod gone;
 mod idle;
 mod intake;
+mod io;
 mod pace;
 mod pending;
+mod run;
 mod sockets;
 mod transactions;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use lode_engine::{
     Completion, DeviceError, Inbox, Now, Outbox, OwnerId, Phase, Request, RequestId, Shard, ShardId, Token,
 };
-use lode_net::ring::{Chunk, Event, Ring, SocketId};
+use lode_net::ring::{Chunk, Event, SocketId};
 use lode_net::wire::server::{ConnectionLimits, NodeInfo};
 use lode_net::wire::{self, Frame};
 
@@ -35,8 +37,8 @@ use crate::mailbox::{Mail, Mailbox, NodeMap};
 use connection::{Connections, Spares};
 pub use counters::{Closed, ReactorStats};
 use fair::Fair;
-use idle::Idle;
-use pace::{Batch, Pace};
+pub use io::ReactorIo;
+use pace::Pace;
 use pending::{Origin, Pending, PendingTable};
 
 /// How often connections are looked over for deadlines.
@@ -47,8 +49,6 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 const BACKLOG_SLEEP: Duration = Duration::from_millis(1);
 /// Most pieces of mail taken in one turn.
 const MAX_MAIL_PER_TURN: usize = 256;
-/// How often a spinning reactor looks before it lets another thread have the core.
-const LOOKS_PER_YIELD: u32 = 64;
 
 /// Of requests that no client has made.
 const OURS: Asked = Asked { request_id: wire::RequestId(0), opcode: 0, flags: 0, owner: OwnerId(0) };
@@ -81,9 +81,9 @@ pub struct ReactorConfig {
 type Waiting = Fair<(RequestId, OwnerId, Frame<'static>)>;
 
 /// One shard's thread, from its first step to its last.
-pub struct Reactor {
+pub struct Reactor<I> {
     config: ReactorConfig,
-    ring: Ring,
+    ring: I,
     engine: Shard,
     connections: Connections,
     pending: PendingTable,
@@ -93,9 +93,7 @@ pub struct Reactor {
     map: Arc<NodeMap>,
     node: Option<Arc<NodeInfo>>,
     listeners: Vec<SocketId>,
-    idle: Idle,
     pace: Pace,
-    clock: Clock,
     /// Mail that found the box of its shard full.
     backlog: VecDeque<(ShardId, Mail)>,
     gone: gone::Gone,
@@ -122,9 +120,9 @@ pub struct Reactor {
     exiting: bool,
 }
 
-impl Reactor {
+impl<I: ReactorIo> Reactor<I> {
     /// A reactor over a ring with its drive, and a shard that has not begun to recover.
-    pub fn new(config: ReactorConfig, ring: Ring, engine: Shard) -> Reactor {
+    pub fn new(config: ReactorConfig, ring: I, engine: Shard) -> Reactor<I> {
         Reactor {
             map: Arc::clone(&config.map),
             spares: Spares::new(config.max_reply_bytes),
@@ -137,9 +135,7 @@ impl Reactor {
             stats: ReactorStats::default(),
             node: None,
             listeners: Vec::new(),
-            idle: Idle::new(),
             pace: Pace::default(),
-            clock: Clock::new(),
             backlog: VecDeque::new(),
             gone: gone::Gone::default(),
             events: Vec::new(),
@@ -162,18 +158,8 @@ impl Reactor {
         }
     }
 
-    /// Turns until the control thread says to exit.
-    pub fn run(mut self) {
-        while !self.exiting {
-            let now = self.clock.now();
-            self.turn(now);
-            self.wait();
-        }
-        self.close_all();
-    }
-
     /// One turn.
-    fn turn(&mut self, now: Now) {
+    pub fn turn(&mut self, now: Now) {
         self.stats.turns += 1;
         let mut events = std::mem::take(&mut self.events);
         let in_flight = self.ring.drive_operations();
@@ -331,7 +317,7 @@ impl Reactor {
             Phase::Failed(error) => Err(error.clone()),
         };
         self.announced = true;
-        self.config.control.recovered(self.config.shard, outcome, self.ring.features().clone());
+        self.config.control.recovered(self.config.shard, outcome, self.ring.features());
     }
 
     fn is_due(&self, now_ns: u64) -> bool {
@@ -342,68 +328,18 @@ impl Reactor {
         &self.config.mailboxes[usize::from(self.config.shard.0)]
     }
 
-    /// Submits what the turn prepared, and waits for something to do: spins a little, or sleeps.
-    fn wait(&mut self) {
-        let more = self.engine.has_work()
+    /// Whether there is something to do that no event will tell of.
+    pub fn has_more(&self) -> bool {
+        self.engine.has_work()
             || !self.completions.is_empty()
             || !self.mailbox().is_empty()
             || !self.commands.is_empty()
             || self.fair.is_ready()
-            || !self.gone.is_empty();
-        if self.exiting || more {
-            return self.ring.submit();
-        }
-        let begun_ns = self.clock.monotonic_ns();
-        let spin = self.idle.spin(self.pending.len(), begun_ns);
-        if spin.is_zero() || !self.spin(begun_ns, spin) {
-            self.sleep();
-        }
-        let waited_ns = self.clock.monotonic_ns() - begun_ns;
-        self.idle.waited(waited_ns);
+            || !self.gone.is_empty()
     }
 
-    /// Looks for work for a while; tells whether some came.
-    fn spin(&mut self, begun_ns: u64, spin: Duration) -> bool {
-        self.ring.submit();
-        self.stats.spins += 1;
-        let end_ns = begun_ns + spin.as_nanos() as u64;
-        loop {
-            for _ in 0..LOOKS_PER_YIELD {
-                if self.ring.is_ready() || !self.mailbox().is_empty() {
-                    return true;
-                }
-                std::hint::spin_loop();
-            }
-            let before_ns = self.clock.monotonic_ns();
-            if self.is_due(before_ns) {
-                return true;
-            }
-            if before_ns >= end_ns {
-                return false;
-            }
-            std::thread::yield_now();
-            let now_ns = self.clock.monotonic_ns();
-            if !self.idle.yielded(now_ns - before_ns, now_ns) {
-                return false;
-            }
-        }
-    }
-
-    fn sleep(&mut self) {
-        let longest = self.longest_sleep(self.clock.monotonic_ns());
-        let waker = Arc::clone(self.mailbox().waker());
-        waker.announce_sleep();
-        // Mail that came before the announcement woke nobody.
-        if self.mailbox().is_empty() && !longest.is_zero() {
-            let Batch { want, patience } = self.pace.batch(self.ring.drive_operations());
-            self.ring.submit_and_wait_for(want, patience, longest);
-        } else {
-            self.ring.submit();
-        }
-        waker.awake();
-    }
-
-    fn longest_sleep(&self, now_ns: u64) -> Duration {
+    /// How long nothing need be done, unless an event or mail comes.
+    pub fn longest_sleep(&self, now_ns: u64) -> Duration {
         let until = |at_ns: u64| Duration::from_nanos(at_ns.saturating_sub(now_ns));
         let mut sleep = match self.connections.len() + self.listeners.len() {
             0 => LONGEST_SLEEP,
@@ -449,26 +385,6 @@ impl Reactor {
             ring: self.ring.counters(),
             ..self.stats.clone()
         }
-    }
-}
-
-/// The two clocks of [`Now`].
-struct Clock {
-    begun: Instant,
-}
-
-impl Clock {
-    fn new() -> Clock {
-        Clock { begun: Instant::now() }
-    }
-
-    fn monotonic_ns(&self) -> u64 {
-        self.begun.elapsed().as_nanos() as u64
-    }
-
-    fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { monotonic_ns: self.monotonic_ns(), wall_ns: wall.as_nanos() as u64 }
     }
 }
 

@@ -9,7 +9,7 @@ use lode_net::wire::{ServerConnection, ShardId, Status};
 use super::connection::{Connection, Phase};
 use super::counters::CloseReason;
 use super::pending::Origin;
-use super::{Reactor, SWEEP_INTERVAL};
+use super::{Reactor, ReactorIo, SWEEP_INTERVAL};
 
 /// With so many drive operations in flight answers may be held back for a turn.
 const HOLD_OPERATIONS: usize = 32;
@@ -23,7 +23,7 @@ pub fn is_short_of_buffers(slab: &Slab) -> bool {
     slab.free_bytes() < slab.total_bytes() / 4
 }
 
-impl Reactor {
+impl<I: ReactorIo> Reactor<I> {
     /// A new connection: taken, or refused with a reason where there are too many.
     pub(super) fn accepted(&mut self, socket: SocketId, now_ns: u64) {
         let shard = ShardId(self.config.shard.0);

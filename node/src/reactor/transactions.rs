@@ -5,7 +5,7 @@ use lode_net::wire::{Opcode, Status};
 
 use super::connection::{ConnectionKey, Phase};
 use super::pending::{Origin, Pending};
-use super::{OURS, Reactor};
+use super::{OURS, Reactor, ReactorIo};
 use crate::dispatch::Answer;
 use crate::mailbox::Mail;
 
@@ -19,7 +19,7 @@ pub fn owner_of(shard: ShardId, connection: ConnectionKey) -> OwnerId {
     OwnerId(u64::from(shard.0) << NUMBER_BITS | number)
 }
 
-impl Reactor {
+impl<I: ReactorIo> Reactor<I> {
     /// A connection that has asked for transactions is gone: every shard is told once, whatever it has begun.
     pub(super) fn end_transactions_of(&mut self, connection: ConnectionKey) {
         let owner = owner_of(self.config.shard, connection);
