@@ -74,7 +74,7 @@ impl Effects<'_> {
     ) -> Option<Option<Location>> {
         let old = self.catalog.with_index(partition, |index, bytes| {
             let old = index.insert(key, location);
-            *bytes = *bytes + u64::from(location.len()) - old.map_or(0, |old| u64::from(old.len()));
+            *bytes = *bytes + u64::from(location.room()) - old.map_or(0, |old| u64::from(old.room()));
             old
         })?;
         self.catalog.set_expiry(partition, key, expires);
@@ -108,7 +108,7 @@ impl Effects<'_> {
     fn remove(&mut self, partition: PartitionId, key: &[u8]) -> bool {
         let remove = self.catalog.with_index(partition, |index, bytes| {
             let old = index.remove(key);
-            *bytes -= old.map_or(0, |old| u64::from(old.len()));
+            *bytes -= old.map_or(0, |old| u64::from(old.room()));
             old
         });
         self.catalog.set_expiry(partition, key, None);
@@ -148,7 +148,7 @@ impl Effects<'_> {
         let space = &*self.space;
         let moved = self.catalog.with_index(partition, |index, _| {
             let old = index.get(key)?;
-            if space.of(old).0 != source || old.len() != location.len() {
+            if space.of(old).0 != source || old.room() != location.room() {
                 return None;
             }
             index.insert(key, location);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::format::catalog::CatalogChange;
-use crate::format::record::{Record, RecordKind, record_len};
+use crate::format::record::{Record, RecordKind, record_room};
 use crate::ids::{PartitionId, RequestId};
 use crate::io::Io;
 use crate::location::Location;
@@ -132,7 +132,7 @@ impl Shard {
         let Some(writing) = &mut catalog_jobs.writing else { return };
         catalog_jobs.stalled = false;
         while let Some(change) = writing.changes.front() {
-            if !log.make_room(record_len(0, change.len()), Claim::Delete, config, space, stats, io) {
+            if !log.make_room(record_room(0, change.len(), false), Claim::Delete, config, space, stats, io) {
                 catalog_jobs.stalled = log.lacks_segment();
                 return;
             }

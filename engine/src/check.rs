@@ -197,14 +197,14 @@ fn verify_records(shard: &Shard, read: &mut ReadDrive<'_>, report: &mut ShardRep
     let mut locations = Vec::new();
     for_each_entry(shard, |_, _, location| locations.push(location));
     // The shard's own count still holds what it has not yet taken out of its books of dropped tables.
-    report.live_bytes = locations.iter().map(|location| u64::from(location.len())).sum();
+    report.live_bytes = locations.iter().map(|location| u64::from(location.room())).sum();
     locations.sort_unstable_by_key(|location| location.offset());
     let (area_at, area_bytes) = (shard.place.area_at.0, shard.place.geometry.area_bytes());
     let mut window = Vec::new();
     let (mut from, mut readable) = (0u64, false);
     let mut damaged = BTreeSet::new();
     for location in locations {
-        let end = location.offset() + u64::from(location.len());
+        let end = location.offset() + u64::from(location.room());
         if location.offset() < from || end > from + window.len() as u64 {
             from = align_down(location.offset(), BLOCK_BYTES as u64);
             let least = align_up(end, BLOCK_BYTES as u64) - from;
@@ -218,7 +218,7 @@ fn verify_records(shard: &Shard, read: &mut ReadDrive<'_>, report: &mut ShardRep
             }
         }
         let begin = (location.offset() - from) as usize;
-        let bytes = &window[begin..begin + location.len() as usize];
+        let bytes = &window[begin..begin + location.room() as usize];
         if !readable || !is_whole(shard, location, bytes) {
             damaged.insert(location.to_raw());
         }

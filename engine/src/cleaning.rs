@@ -198,7 +198,7 @@ impl Shard {
         let no_segment = !self.space.may_take(Claim::Cleaning);
         let Cleaner { victim, lanes, .. } = &mut self.cleaner;
         let Some(victim) = victim else { return };
-        let placeless = |survivor: &Survivor| !lanes.any_takes(survivor.from.len() as usize) && no_segment;
+        let placeless = |survivor: &Survivor| !lanes.any_takes(survivor.from.room() as usize) && no_segment;
         if lanes.is_idle() && victim.records.front().is_some_and(placeless) {
             victim.is_abandoned = true;
             victim.reader.stop();
@@ -303,8 +303,7 @@ impl Shard {
         let hints = &space.get(victim.segment).hints;
         let (now, live, lanes) = (space.clock.now(), space.live_bytes(), self.cleaner.lanes.count());
         victim.scanner.feed(bytes, |frame| {
-            for_each_record(seed, &frame.header, frame.at, frame.bytes, |record, at, len| {
-                let from = Location::new(at, len);
+            for_each_record(seed, &frame.header, frame.at, frame.bytes, |record, from| {
                 let hint = hints.get(*scanned).copied().unwrap_or(0);
                 *scanned += 1;
                 let is_live = record.kind == RecordKind::Put
@@ -314,8 +313,8 @@ impl Shard {
                     let age = now - space.clock.at(record.seq.wall_ns);
                     let lane = lane_of(age.max(from_hint(hint)), live, lanes);
                     records.push_back(Survivor { begin: out.len(), from, lane });
-                    let offset = (at - frame.at) as usize;
-                    out.extend_from_slice(&frame.bytes[offset..offset + len as usize]);
+                    let offset = (from.offset() - frame.at) as usize;
+                    out.extend_from_slice(&frame.bytes[offset..offset + record.len()]);
                 }
             });
         });
@@ -328,11 +327,11 @@ impl Shard {
     fn move_records(&mut self, io: &mut Io<'_>) {
         let full = LEAST_FRAME_BYTES.max(self.config.frame_bytes as usize);
         while let Some(survivor) = self.next_to_move() {
-            let len = survivor.from.len() as usize;
+            let room = survivor.from.room() as usize;
             let Shard { cleaner, space, stats, .. } = self;
             let Cleaner { victim: Some(victim), lanes, .. } = cleaner else { return };
-            let lane = lanes.choose(survivor.lane, len, space);
-            let (has_room, closed_bytes) = lanes.make_room(lane, len, victim.segment, full, space, io);
+            let lane = lanes.choose(survivor.lane, room, space);
+            let (has_room, closed_bytes) = lanes.make_room(lane, room, victim.segment, full, space, io);
             stats.cleaning_frame_bytes += closed_bytes;
             if !has_room {
                 if !lanes.is_opening() {
@@ -344,7 +343,7 @@ impl Shard {
             let record = Record::decode_unchecked(&victim.bytes[survivor.begin..])
                 .expect("records on their way were checked when they were read");
             lanes.push(lane, &record, io);
-            stats.relocated_bytes += u64::from(survivor.from.len());
+            stats.relocated_bytes += u64::from(survivor.from.room());
             victim.records.pop_front();
         }
     }

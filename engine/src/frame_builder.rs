@@ -42,9 +42,9 @@ impl FrameBuilder {
         FrameBuilder { stream, number, place, buffer, len, capacity, records: 0, partitions }
     }
 
-    /// Whether records of so many bytes still fit.
-    pub fn fits(&self, record_bytes: usize) -> bool {
-        self.len + record_bytes <= self.capacity
+    /// Whether records that take so many bytes still fit.
+    pub fn fits(&self, room: usize) -> bool {
+        self.len + room <= self.capacity
     }
 
     /// Bytes of header and records so far.
@@ -59,11 +59,13 @@ impl FrameBuilder {
 
     /// One more record; it must fit.
     pub fn push(&mut self, place: &Place, buffers: &mut dyn Buffers, record: &Record<'_>) -> Location {
-        assert!(self.fits(record.len()), "{} bytes of record into {}", record.len(), self.capacity);
+        let room = record.room();
+        assert!(self.fits(room), "{room} bytes of record into {}", self.capacity);
         let at = self.place.at + self.len as u64;
-        let out = &mut buffers.bytes_mut(self.buffer)[self.len..];
+        let out = &mut buffers.bytes_mut(self.buffer)[self.len..self.len + room];
         let written = record.encode(place.seed, at, self.place.generation.0, out);
-        self.len += written;
+        out[written..].fill(0);
+        self.len += room;
         self.records += 1;
         if record.kind == RecordKind::Catalog {
             // A damaged change of the catalog may concern every partition.
@@ -71,13 +73,13 @@ impl FrameBuilder {
         } else {
             self.partitions.insert(record.partition);
         }
-        Location::new(at, written as u32)
+        Location::new(at, written)
     }
 
-    /// A whole record of the frame, as it lies in the buffer.
-    pub fn record_bytes<'b>(&self, buffers: &'b dyn Buffers, location: Location) -> &'b [u8] {
+    /// A record of the frame, as it lies in the buffer.
+    pub fn record_bytes<'b>(&self, buffers: &'b dyn Buffers, location: Location, len: usize) -> &'b [u8] {
         let begin = (location.offset() - self.place.at) as usize;
-        &buffers.bytes(self.buffer)[begin..begin + location.len() as usize]
+        &buffers.bytes(self.buffer)[begin..begin + len]
     }
 
     /// Raw payload, for images.
@@ -137,9 +139,9 @@ impl FrameBuilder {
         while offset < self.len {
             let record = Record::decode_unchecked(&bytes[offset..self.len]);
             let record = record.expect("a frame in memory holds the records that were encoded into it");
-            let len = record.len();
-            each(record, Location::new(self.place.at + offset as u64, len as u32));
-            offset += len;
+            let location = Location::new(self.place.at + offset as u64, record.len());
+            each(record, location);
+            offset += location.room() as usize;
         }
     }
 }

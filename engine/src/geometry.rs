@@ -10,9 +10,9 @@
 use thiserror::Error;
 
 use crate::format::drive_header::{DriveIdentity, encode_drive_header};
-use crate::format::frame::FRAME_HEADER_BYTES;
+use crate::format::frame::{FRAME_HEADER_BYTES, frame_len};
 use crate::format::image::ImageRoot;
-use crate::format::record::RECORD_HEADER_BYTES;
+use crate::format::record::record_room;
 use crate::format::superblock::Superblock;
 use crate::format::{ChecksumSeed, align_down, align_up};
 use crate::ids::{DriveOffset, NodeId, SegmentId, ShardId};
@@ -68,6 +68,19 @@ pub enum GeometryError {
     /// The value limit is out of range.
     #[error("--max-value cannot be {0} bytes; it is 1 byte to 1 MiB")]
     ValueLimit(u32),
+    /// Locations in the index do not reach that far.
+    #[error(
+        "{drive_bytes} bytes of drive are too many for {shards} shards, each of at most 1 TiB; raise --shards to \
+         {least_shards} or more, or lower --size"
+    )]
+    TooLarge {
+        /// What there is.
+        drive_bytes: u64,
+        /// For how many shards.
+        shards: u16,
+        /// How many would do.
+        least_shards: u64,
+    },
     /// The drive is too small.
     #[error(
         "{shards} shards need a drive of at least {} MiB, not {drive_bytes} bytes; raise --size, or lower --shards, \
@@ -109,9 +122,13 @@ impl Geometry {
         let regions = 2 * region_bytes(shards);
         let room = align_down(drive_bytes, BLOCK_BYTES as u64).saturating_sub(regions);
         let per_shard = room / u64::from(shards) / u64::from(segment_bytes);
-        let largest = Location::MAX_AREA_BYTES / u64::from(segment_bytes);
-        let most = u64::from(most_segments(segment_bytes));
-        let segments = per_shard.min(most).min(largest) as u32;
+        let segments = per_shard.min(u64::from(most_segments(segment_bytes)));
+        let most = Location::MAX_AREA_BYTES / u64::from(segment_bytes);
+        if segments > most {
+            let least_shards = (per_shard * u64::from(shards)).div_ceil(most);
+            return Err(GeometryError::TooLarge { drive_bytes, shards, least_shards });
+        }
+        let segments = segments as u32;
         if segments < MIN_SEGMENTS {
             let areas = u64::from(shards) * u64::from(MIN_SEGMENTS) * u64::from(segment_bytes);
             return Err(GeometryError::TooSmall { drive_bytes, shards, min_bytes: regions + areas });
@@ -161,6 +178,11 @@ impl Geometry {
         let segment = SegmentId((offset >> self.segment_bytes.trailing_zeros()) as u32);
         assert!(segment.0 < self.segments_per_shard, "offset {offset} beyond the area");
         segment
+    }
+
+    /// Bytes of a frame that the longest record takes.
+    pub fn most_record_room(&self) -> u64 {
+        record_room(MAX_KEY_BYTES, self.max_value_bytes as usize, true) as u64
     }
 
     /// Bytes of frames that a segment holds.
@@ -213,8 +235,8 @@ fn region_bytes(shards: u16) -> u64 {
 
 /// Three of the largest records, and the segment's header, fit into the smallest segment.
 fn min_segment_bytes(max_value_bytes: u32) -> u64 {
-    let record = (RECORD_HEADER_BYTES + MAX_KEY_BYTES) as u64 + u64::from(max_value_bytes);
-    (3 * align_up(record + 64, BLOCK_BYTES as u64) + BLOCK_BYTES as u64).next_power_of_two()
+    let record = record_room(MAX_KEY_BYTES, max_value_bytes as usize, true);
+    (3 * frame_len(record) as u64 + BLOCK_BYTES as u64).next_power_of_two()
 }
 
 /// The root of an image, which names all segments, fits into one of them.
@@ -247,6 +269,23 @@ mod tests {
         let plan = Geometry::plan(min_bytes, 2, None, MAX_VALUE_BYTES as u32).unwrap();
         assert_eq!(plan.segments_per_shard, MIN_SEGMENTS);
         assert!(Geometry::plan(min_bytes + 1, 2, None, MAX_VALUE_BYTES as u32).is_ok());
+    }
+
+    #[test]
+    fn areas_end_where_locations_do() {
+        let drive = |area_bytes: u64| 2 * (region_bytes(2) + area_bytes);
+        let plan = |area_bytes: u64| Geometry::plan(drive(area_bytes), 2, Some(64 * MIB as u32), 1 << 20);
+        let most = Location::MAX_AREA_BYTES;
+        for (area_bytes, planned_bytes) in [(most - 1, most - 64 * MIB), (most, most), (most + MIB, most)] {
+            assert_eq!(plan(area_bytes).map(|plan| plan.area_bytes()), Ok(planned_bytes), "{area_bytes}");
+        }
+        let drive_bytes = drive(most + 64 * MIB);
+        let too_large = GeometryError::TooLarge { drive_bytes, shards: 2, least_shards: 3 };
+        assert_eq!(plan(most + 64 * MIB), Err(too_large));
+        assert!(Geometry::plan(drive_bytes, 3, Some(64 * MIB as u32), 1 << 20).is_ok());
+        // A drive that says so of itself is none of ours.
+        let forged = Geometry { segments_per_shard: 16_385, drive_bytes, ..plan(most).unwrap() };
+        assert!(!forged.is_consistent());
     }
 
     #[test]

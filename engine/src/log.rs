@@ -260,7 +260,7 @@ impl Log {
         *pending = (open.builder.number, records);
         // Whatever was known of the key, or of another of its hash, is now behind another write.
         self.numbers.remove(&hash);
-        self.pending_bytes += record.len() as u64;
+        self.pending_bytes += record.room() as u64;
     }
 
     /// The records just appended belong to this request.
@@ -354,7 +354,7 @@ impl Log {
     /// A record of a durable frame was applied. Says whether it is an increment's and the last that was
     /// written of its key.
     pub fn applied(&mut self, frame: FrameNumber, record: &Record<'_>) -> bool {
-        self.pending_bytes -= record.len() as u64;
+        self.pending_bytes -= record.room() as u64;
         let hash = self.hash(record.partition, record.key);
         let Some(pending) = self.pending.get_mut(&hash).filter(|pending| pending.0 == frame) else {
             return false;

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use crate::format::record::{EXPIRY_BYTES, Record, record_len};
+use crate::format::record::{Record, record_room};
 use crate::ids::{PartitionId, RequestId, Seq, WallMs};
 use crate::io::Io;
 use crate::log::AckKind;
@@ -128,7 +128,7 @@ impl Shard {
             return self.modify_value(ask, Some(present).filter(|_| !is_over), io);
         }
         let keeps_value = matches!(ask.change, Change::Expire { .. });
-        let record_bytes = record_len(ask.key.len(), ask.widest_value().len()) + EXPIRY_BYTES;
+        let record_bytes = record_room(ask.key.len(), ask.widest_value().len(), true);
         let Modify { key, .. } = *ask;
         let dependent =
             Dependent { id: ask.id, partition: id, key, record_bytes, keeps_value, claim: Claim::Put };
@@ -256,7 +256,7 @@ impl Shard {
         if let Some(bytes) = self.cached_record(location).filter(is_trusted) {
             return Present::Record(bytes);
         }
-        let kept_bytes = if ask.keeps_value { location.len() as usize } else { 0 };
+        let kept_bytes = if ask.keeps_value { location.room() as usize } else { 0 };
         if self.log.would_lack_segment(ask.record_bytes + kept_bytes, ask.claim, &self.space) {
             return Present::Stalled;
         }

@@ -110,7 +110,7 @@ impl Reads {
     pub fn under_way<'b>(&self, slot: usize, buffers: &'b dyn Buffers) -> Option<(Location, &'b [u8])> {
         let read = self.slots[slot].as_ref()?;
         let start = (read.location.offset() - read.from) as usize;
-        Some((read.location, &buffers.bytes(read.buffer)[start..start + read.location.len() as usize]))
+        Some((read.location, &buffers.bytes(read.buffer)[start..start + read.location.room() as usize]))
     }
 
     fn push_back(&mut self, why: ReadFor, location: Location) {
@@ -122,7 +122,7 @@ impl Reads {
 /// The first byte of the blocks in which a record lies, and how many bytes they have.
 fn span(location: Location) -> (u64, u32) {
     let from = align_down(location.offset(), BLOCK_BYTES as u64);
-    let to = align_up(location.offset() + u64::from(location.len()), BLOCK_BYTES as u64);
+    let to = align_up(location.offset() + u64::from(location.room()), BLOCK_BYTES as u64);
     (from, (to - from) as u32)
 }
 
@@ -367,18 +367,20 @@ impl Shard {
         };
         let at = self.place.area_at.0 + read.location.offset();
         let start = (read.location.offset() - read.from) as usize;
-        let whole = &io.buffers.bytes(read.buffer)[start..start + read.location.len() as usize];
+        let room = &io.buffers.bytes(read.buffer)[start..start + read.location.room() as usize];
         let outcome = match result {
             Err(error) if error.is_of_the_medium() => Err(ReadError::Corrupt { at }),
             Err(DeviceError { os_error }) => Err(ReadError::Device { at, os_error }),
-            Ok(()) => Record::decode(self.place.seed, read.location.offset(), generation.0, whole)
+            Ok(()) => Record::decode(self.place.seed, read.location.offset(), generation.0, room)
                 .ok()
-                .filter(|record| record.len() == whole.len())
+                .filter(|record| record.room() == room.len())
                 .ok_or(ReadError::Corrupt { at }),
         };
         if outcome.is_err() {
             self.stats.corrupt_records += 1;
         }
+        // Without the padding behind it.
+        let whole = outcome.as_ref().map_or(room, |record| &room[..record.len()]);
         if matches!(outcome, Err(ReadError::Corrupt { .. })) {
             self.note_damaged(&read.why, read.location);
         }

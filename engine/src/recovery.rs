@@ -16,7 +16,6 @@ use crate::format::superblock::{MAX_VOID_RANGES, Superblock, VoidRange};
 use crate::ids::{DriveOffset, FrameNumber, Generation, SegmentId, WallMs};
 use crate::io::{Io, Purpose};
 use crate::limits::BLOCK_BYTES;
-use crate::location::Location;
 use crate::log::Log;
 use crate::reader::SequentialReader;
 use crate::replay::{UserReplay, Verdict};
@@ -419,9 +418,9 @@ impl Shard {
         }
         let Shard { catalog, space, cache, sequencer, stats, .. } = self;
         let mut effects = Effects { catalog, space, cache, now: WallMs(0) };
-        for_each_record(self.place.seed, &frame.header, frame.at, frame.bytes, |record, at, len| {
+        for_each_record(self.place.seed, &frame.header, frame.at, frame.bytes, |record, location| {
             sequencer.observe(record.seq);
-            effects.relocated(&record, Location::new(at, len), source);
+            effects.relocated(&record, location, source);
         });
         stats.recovered_frames += 1;
     }
@@ -475,10 +474,10 @@ impl Shard {
         let Shard { catalog, space, cache, sequencer, stats, .. } = self;
         let mut effects = Effects { catalog, space, cache, now: WallMs(0) };
         let mut wall_ns = 0;
-        for_each_record(self.place.seed, header, at, bytes, |record, at, len| {
+        for_each_record(self.place.seed, header, at, bytes, |record, location| {
             sequencer.observe(record.seq);
             wall_ns = record.seq.wall_ns;
-            effects.user(&record, Location::new(at, len));
+            effects.user(&record, location);
         });
         effects.space.clock.advance(header.frame_len() as u64, wall_ns);
         stats.recovered_frames += 1;

@@ -5,6 +5,7 @@ use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Stream};
 use crate::format::record::{RECORD_HEADER_BYTES, Record};
 use crate::ids::{Generation, SegmentId};
 use crate::limits::BLOCK_BYTES;
+use crate::location::{Location, RECORD_ALIGN_BYTES};
 
 /// What was found at a place of the segment.
 #[derive(Debug)]
@@ -88,22 +89,22 @@ pub fn frame_is_whole(seed: ChecksumSeed, header: &FrameHeader, at: u64, bytes: 
     while offset < payload.len() {
         let record_at = at + (FRAME_HEADER_BYTES + offset) as u64;
         match Record::decode(seed, record_at, header.generation.0, &payload[offset..]) {
-            Ok(record) => offset += record.len(),
+            Ok(record) => offset += record.room(),
             Err(_) => return false,
         }
         records += 1;
     }
-    header.stream != Stream::User || records == header.detail
+    offset == payload.len() && (header.stream != Stream::User || records == header.detail)
 }
 
-/// Calls `each(record, byte of the area, length)` for every record of a frame, in order; of a damaged
-/// frame, for every record in it that is whole, found by trying every byte behind the damage.
+/// Calls `each` for every record of a frame, in order; of a damaged frame, for every record in it that is
+/// whole, found by trying every place behind the damage where one may begin.
 pub fn for_each_record(
     seed: ChecksumSeed,
     header: &FrameHeader,
     at: u64,
     bytes: &[u8],
-    mut each: impl FnMut(Record<'_>, u64, u32),
+    mut each: impl FnMut(Record<'_>, Location),
 ) {
     let payload_end = (FRAME_HEADER_BYTES + header.payload_bytes as usize).min(bytes.len());
     let mut offset = FRAME_HEADER_BYTES;
@@ -111,10 +112,11 @@ pub fn for_each_record(
         let record_at = at + offset as u64;
         match Record::decode(seed, record_at, header.generation.0, &bytes[offset..payload_end]) {
             Ok(record) => {
-                each(record, record_at, record.len() as u32);
-                offset += record.len();
+                let location = Location::new(record_at, record.len());
+                each(record, location);
+                offset += location.room() as usize;
             }
-            Err(_) => offset += 1,
+            Err(_) => offset += RECORD_ALIGN_BYTES,
         }
     }
 }

@@ -298,7 +298,7 @@ fn choose(
     let (start, end) = bounds(&wish.range);
     let mut overlay = view.overlay(&wish.range, wish.reverse);
     let mut take = |key: &[u8], location: Location| {
-        let whole = location.len() as usize - RECORD_HEADER_BYTES;
+        let whole = location.room() as usize - RECORD_HEADER_BYTES;
         let bytes = if wish.keys_only { key.len() } else { whole };
         chosen.take(wish, bytes, || (Bytes::copy_from_slice(key), location))
     };

@@ -4,12 +4,11 @@
 mod tests;
 
 use crate::format::frame::Stream;
-use crate::format::record::RECORD_HEADER_BYTES;
 use crate::geometry::Geometry;
 use crate::ids::{FrameNumber, Generation, SegmentId};
 use crate::length_classes::{LENGTHS, length_class, longest_of};
 use crate::lifetime::{WriteClock, to_hint};
-use crate::limits::{BLOCK_BYTES, MAX_KEY_BYTES};
+use crate::limits::BLOCK_BYTES;
 use crate::location::Location;
 use crate::scrub::watch::Watch;
 
@@ -282,7 +281,7 @@ impl Space {
     /// records may waste behind the last one of a segment and of its frames, and then some.
     fn least_gain_bytes(&self, record_bytes: u64) -> u64 {
         let class = self.lengths.iter().rposition(|count| *count > 0);
-        let most = (RECORD_HEADER_BYTES + MAX_KEY_BYTES) as u64 + u64::from(self.geometry.max_value_bytes);
+        let most = self.geometry.most_record_room();
         let longest = class.map_or(0, |class| longest_of(class).min(most));
         let largest = longest.max(record_bytes);
         largest
@@ -365,7 +364,7 @@ impl Space {
         let segment = &mut self.segments[id.0 as usize];
         let known = segment.state != SegmentState::Free;
         assert!(known || self.recovering, "live record in free segment {id}");
-        let len = u64::from(location.len());
+        let len = u64::from(location.room());
         segment.live_bytes += len;
         self.live_bytes += len;
         self.lengths[length_class(len)] += 1;
@@ -375,8 +374,8 @@ impl Space {
     pub fn note_written(&mut self, location: Location, written_at: u64) {
         let id = self.geometry.segment_of(location.offset());
         let segment = &mut self.segments[id.0 as usize];
-        segment.written.0 += u64::from(location.len());
-        segment.written.1 += u128::from(location.len()) * u128::from(written_at);
+        segment.written.0 += u64::from(location.room());
+        segment.written.1 += u128::from(location.room()) * u128::from(written_at);
     }
 
     /// The next record of a user segment replaced one that was written when the clock showed `written_at`, or
@@ -412,7 +411,7 @@ impl Space {
     pub fn remove_live(&mut self, location: Location) {
         let id = self.geometry.segment_of(location.offset());
         let segment = &mut self.segments[id.0 as usize];
-        let len = u64::from(location.len());
+        let len = u64::from(location.room());
         assert!(segment.live_bytes >= len, "segment {id} has {} live bytes, not {len}", segment.live_bytes);
         segment.live_bytes -= len;
         self.live_bytes -= len;

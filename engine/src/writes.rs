@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::apply::Effects;
 use crate::expiry::{EXPIRY_OVERHEAD_BYTES, is_ttl};
 use crate::format::frame::FRAME_HEADER_BYTES;
-use crate::format::record::{Record, RecordKind, expiry_len, record_len};
+use crate::format::record::{Record, RecordKind, record_len, record_room};
 use crate::ids::{RequestId, Seq, WallMs};
 use crate::index::IndexArena;
 use crate::io::Io;
@@ -227,7 +227,7 @@ impl Shard {
         let durable = matches!(partition.store, Store::Durable(_));
         let live = self.known_live_bytes() + self.log.pending_bytes();
         let (used_bytes, limit_bytes) = (self.catalog.memory_bytes(), self.config.memory_bytes);
-        let record_bytes = write.writes.iter().map(|one| write.record_len(one) as u64);
+        let record_bytes = write.writes.iter().map(|one| write.room(one) as u64);
         let largest = record_bytes.max().unwrap_or(0);
         let live_limit = self.space.live_limit_bytes(largest);
         for exact in [false, true] {
@@ -235,7 +235,7 @@ impl Shard {
             for one in write.writes {
                 let (key, Some(value)) = parts(one) else { continue };
                 let (old_bytes, memory) = growth_of(&self.catalog.arena, partition, key, value, exact);
-                growth += (write.record_len(one) as u64).saturating_sub(old_bytes);
+                growth += (write.room(one) as u64).saturating_sub(old_bytes);
                 let is_new_expiry = write.expires.is_some() && !(exact && partition.expiry_of(key).is_some());
                 let expiry = if is_new_expiry { key.len() as u64 + EXPIRY_OVERHEAD_BYTES } else { 0 };
                 memory_growth += memory + expiry;
@@ -268,7 +268,7 @@ impl Shard {
                 return Err(WriteError::ValueLength { len, limit: value_limit });
             }
             travels_bytes += BATCH_WRITE_BYTES + key.len() + len;
-            record_bytes += write.record_len(one);
+            record_bytes += write.room(one);
         }
         let payload = self.config.geometry.segment_payload_bytes() as usize - FRAME_HEADER_BYTES;
         let writes = write.writes.len();
@@ -309,7 +309,7 @@ impl Shard {
 
     /// Appends to the log what was decided.
     pub(crate) fn append(&mut self, write: &Checked<'_>, io: &mut Io<'_>) -> Outcome {
-        let total = write.writes.iter().map(|one| write.record_len(one)).sum();
+        let total = write.writes.iter().map(|one| write.room(one)).sum();
         let deletes = write.writes.iter().all(|one| parts(one).1.is_none());
         let claim = if deletes { Claim::Delete } else { Claim::Put };
         let Shard { log, space, stats, config, sequencer, transactions, .. } = self;
@@ -342,7 +342,7 @@ impl Shard {
     /// A conditional write of one key: learns the present version, decides.
     fn write_if(&mut self, write: &Checked<'_>, io: &mut Io<'_>) -> Outcome {
         let (key, value) = parts(&write.writes[0]);
-        let record_bytes = write.record_len(&write.writes[0]);
+        let record_bytes = write.room(&write.writes[0]);
         let claim = if value.is_some() { Claim::Put } else { Claim::Delete };
         let (id, partition) = (write.id, write.target.partition);
         let dependent = Dependent { id, partition, key, record_bytes, keeps_value: false, claim };
@@ -457,7 +457,7 @@ impl Shard {
                 effects.cache.insert(
                     location,
                     generation,
-                    frame.builder.record_bytes(&*io.buffers, location),
+                    frame.builder.record_bytes(&*io.buffers, location, record.len()),
                 );
             }
         });
@@ -515,11 +515,11 @@ impl Shard {
 }
 
 impl Checked<'_> {
-    /// Bytes on the drive of the record of one of its writes.
-    fn record_len(&self, one: &BatchWrite<'_>) -> usize {
+    /// Bytes of a frame that the record of one of its writes takes.
+    fn room(&self, one: &BatchWrite<'_>) -> usize {
         let (key, value) = parts(one);
-        let expiry = expiry_len(self.expires.filter(|_| value.is_some()));
-        record_len(key.len(), value.map_or(0, <[u8]>::len)) + expiry
+        let expires = value.is_some() && self.expires.is_some();
+        record_room(key.len(), value.map_or(0, <[u8]>::len), expires)
     }
 
     /// A conditional write with bytes of its own.
@@ -561,7 +561,7 @@ fn growth_of(arena: &IndexArena, partition: &Partition, key: &[u8], value: &[u8]
     let new_key = key.len() as u64 + INDEX_ENTRY_ESTIMATE_BYTES;
     match &partition.store {
         Store::Durable(index) => match if exact { index.get(arena, key) } else { None } {
-            Some(old) => (u64::from(old.len()), 0),
+            Some(old) => (u64::from(old.room()), 0),
             None => (0, new_key),
         },
         Store::Memory(memory) => match if exact { memory.get(key) } else { None } {

@@ -5,7 +5,7 @@ mod support;
 
 use lode_engine::{Geometry, ReadError, ReplyBody, Request, RequestBody, StoreKind, TableId, check_drive};
 use support::Sim;
-use support::ask::{partition_spec, table_spec};
+use support::ask::{partition_spec, room, table_spec};
 
 fn sim(seed: u64) -> Sim {
     let geometry = Geometry::plan(6 << 20, 1, Some(64 << 10), 8 << 10).expect("the drive is large enough");
@@ -29,7 +29,7 @@ fn a_drop_is_answered_before_its_space_is_given_back() {
     assert_eq!(sim.get(1, b"k"), Err(ReadError::UnknownPartition(lode_engine::PartitionId(1))));
     sim.settle();
     let rest = sim.shard.stats();
-    assert_eq!((rest.live_bytes, rest.records, rest.partitions), (30 + 9 + 4, 1, 1));
+    assert_eq!((rest.live_bytes, rest.records, rest.partitions), (room(30 + 9 + 4), 1, 1));
     assert!(rest.index_bytes < 4096, "{} bytes of index", rest.index_bytes);
     sim.checkpoint().unwrap();
     sim.settle();
@@ -59,8 +59,8 @@ fn a_check_counts_nothing_of_a_dropped_table_as_live() {
         let shard = &report.shards[0];
         (shard.tables, shard.records, shard.live_bytes)
     };
-    let rest = 30 + 9 + 4;
-    assert_eq!(found(&sim), (2, 20_001, rest + 20_000 * (30 + 4)));
+    let rest = room(30 + 9 + 4);
+    assert_eq!(found(&sim), (2, 20_001, rest + 20_000 * room(30 + 4)));
     sim.drop_table(1).unwrap();
     assert!(sim.shard.stats().live_bytes > rest, "not all is given back in one step");
     assert_eq!(found(&sim), (1, 1, rest));

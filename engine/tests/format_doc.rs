@@ -133,7 +133,7 @@ fn drive_header_and_layout() {
         &block,
         &[
             ("magic", u64::from_le_bytes(*b"LODEDRV1")),
-            ("version", 2),
+            ("version", 3),
             ("created_wall_ns", 99),
             ("drive_bytes", 64 << 20),
             ("block_bytes", 4096),
@@ -280,7 +280,21 @@ fn record_seq_and_location() {
     assert_eq!(&bytes[RECORD_HEADER_BYTES..len], b"\x08\x07\x06\x05\x04\x03\x02\x01keyvalue");
     let values = [("wall_ns", SEQ.wall_ns), ("counter", u64::from(SEQ.counter)), ("node", 0x1122_3344)];
     assert_eq!(hold("Seq", &SEQ.to_bytes(), &values), Seq::BYTES);
-    assert_eq!(Location::new(12_345, 678).to_raw(), 12_345 << 21 | 678);
+    let mut shortest = 1;
+    for row in table("Room") {
+        let (longest, unit) = (row[0].parse::<usize>().unwrap(), row[1].parse::<usize>().unwrap());
+        // Records are at most 1 MiB and a little.
+        for len in [shortest, shortest + unit - 1, shortest + unit, longest / 2 + 1, longest - 1, longest] {
+            if len <= 1024 * 1024 + 4096 + 38 {
+                assert_eq!(Location::new(0, len).room() as usize, len.next_multiple_of(unit), "{len} bytes");
+            }
+        }
+        shortest = longest + 1;
+    }
+    // 678 bytes take 85 units of 8 bytes; 20,000 bytes, 157 of 128 bytes.
+    let location = Location::new(12_344, 678);
+    assert_eq!((location.to_raw(), location.to_bytes()), (1543 << 11 | 85, [0x55, 0x38, 0x30, 0, 0, 0]));
+    assert_eq!(Location::new(12_344, 20_000).to_raw(), (1543 << 11) + 1024 + 128 + (157 - 128));
 }
 
 #[test]
@@ -420,9 +434,9 @@ fn directories_and_roots() {
 
 /// The leaf of the keys `user` and `user/7x`.
 fn leaf() -> Vec<u8> {
-    let values = [Location::new(100, 34), Location::new(200, 37)].map(|at| at.to_raw().to_le_bytes());
+    let values = [Location::new(104, 34), Location::new(200, 37)].map(Location::to_bytes);
     let heads_and_lengths = b"\0\0\x37/\0\x03";
-    let header = b"\x02\0\x04\0\x23\0\0\x01";
+    let header = b"\x02\0\x04\0\x1f\0\0\x01";
     [&header[..], b"user", heads_and_lengths, &values[0], &values[1], b"x"].concat()
 }
 
@@ -437,10 +451,10 @@ fn leaves() {
     let mut load = IndexLoad::new();
     load.push(&mut arena, &leaf, &mut |_, _| true).expect("it is a leaf");
     let loaded = load.finish(&mut arena);
-    assert_eq!(loaded.get(&arena, b"user"), Some(Location::new(100, 34)));
+    assert_eq!(loaded.get(&arena, b"user"), Some(Location::new(104, 34)));
     assert_eq!(loaded.get(&arena, b"user/7x"), Some(Location::new(200, 37)));
     let mut inserted = PartitionIndex::new();
-    inserted.insert(&mut arena, b"user", Location::new(100, 34));
+    inserted.insert(&mut arena, b"user", Location::new(104, 34));
     inserted.insert(&mut arena, b"user/7x", Location::new(200, 37));
     for index in [loaded, inserted] {
         let image = index.leaf_after(&arena, b"", 4096).expect("there is one");

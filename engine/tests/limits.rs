@@ -77,15 +77,15 @@ fn batches_of_none_most_and_more_writes_and_bytes() {
             assert!(matches!(refused, Err(WriteError::BatchSize { writes: n, .. }) if n == writes));
         }
         assert_eq!(sim.count(partition), Ok(0));
-        // 34 bytes each are more than a segment of this drive holds.
-        let fits = ((128 << 10) - 4096 - 64) / 34;
+        // 40 bytes each (34, rounded up) are more than a segment of this drive holds.
+        let fits = ((128 << 10) - 4096 - 64) / 40;
         sim.batch(partition, batch(fits)).expect("just fits a segment");
         assert!(matches!(sim.batch(partition, batch(fits + 1)), Err(WriteError::BatchSize { .. })));
         assert_eq!(sim.count(partition), Ok(fits as u64));
     }
     sim.crash();
     sim.run_until_serving();
-    assert_eq!(sim.count(1), Ok(((128 << 10) - 4096 - 64) / 34));
+    assert_eq!(sim.count(1), Ok(((128 << 10) - 4096 - 64) / 40));
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub use self::bytes::{ByteReader, ByteWriter};
 use crate::ids::ShardId;
 
 /// The version of everything below; a drive of another version is refused.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Start of every checksum of one shard of one drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,14 @@
 use crate::format::ChecksumSeed;
 use crate::ids::{PartitionId, Seq, WallMs};
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use crate::location::room_of;
 
 /// Size of a record's header; all the overhead that a record has on the drive, before padding.
 pub const RECORD_HEADER_BYTES: usize = 30;
 /// Bytes behind the header of a record that expires: when, in UNIX milliseconds.
 pub const EXPIRY_BYTES: usize = 8;
+/// Bytes of the longest record.
+pub const MAX_RECORD_BYTES: usize = RECORD_HEADER_BYTES + EXPIRY_BYTES + MAX_KEY_BYTES + MAX_VALUE_BYTES;
 /// Flag of the kind byte: the record expires.
 pub const EXPIRES_FLAG: u8 = 0x40;
 
@@ -88,16 +91,26 @@ pub fn record_len(key_len: usize, value_len: usize) -> usize {
     RECORD_HEADER_BYTES + key_len + value_len
 }
 
-/// Bytes that a record takes more because it expires.
-pub fn expiry_len(expires: Option<WallMs>) -> usize {
-    if expires.is_some() { EXPIRY_BYTES } else { 0 }
+/// Bytes of a frame that a record of these lengths takes: what is behind it, up to the next, is padding.
+pub fn record_room(key_len: usize, value_len: usize, expires: bool) -> usize {
+    room_of(record_len(key_len, value_len) + expiry_len(expires))
+}
+
+/// Bytes that a record takes more if it expires.
+fn expiry_len(expires: bool) -> usize {
+    if expires { EXPIRY_BYTES } else { 0 }
 }
 
 #[allow(clippy::len_without_is_empty, reason = "no record is empty")]
 impl<'a> Record<'a> {
     /// Bytes that it takes.
     pub fn len(&self) -> usize {
-        record_len(self.key.len(), self.value.len()) + expiry_len(self.expires)
+        record_len(self.key.len(), self.value.len()) + expiry_len(self.expires.is_some())
+    }
+
+    /// Bytes of its frame that it takes.
+    pub fn room(&self) -> usize {
+        room_of(self.len())
     }
 
     /// Where in its bytes the value begins.

@@ -49,7 +49,7 @@ pub(super) fn checked<'a>(
             _ => true,
         };
         let is_above = before.is_none_or(|before| before.cmp(&chopped) == Ordering::Less);
-        let location = Location::from_raw(u64::from_le_bytes(*raw)).ok_or(Malformed)?;
+        let location = Location::from_bytes(*raw).ok_or(Malformed)?;
         if !is_padded || !is_above || !each(location, key_len) {
             return Err(Malformed);
         }

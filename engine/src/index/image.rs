@@ -57,7 +57,7 @@ impl PartitionIndex {
             to = from + (to - from) / 2;
             bytes = sliced(leaf, from, to);
         }
-        let record_bytes = (from..to).map(|i| u64::from(leaf.location(i).len())).sum();
+        let record_bytes = (from..to).map(|i| u64::from(leaf.location(i).room())).sum();
         Some(LeafImage { bytes, last_key: leaf.key(to - 1), records: (to - from) as u64, record_bytes })
     }
 

@@ -267,7 +267,7 @@ mod tests {
     fn a_walk_does_not_wander_beyond_its_end() {
         let (mut arena, mut index) = (IndexArena::new(), PartitionIndex::new());
         for n in 0..5_000u32 {
-            index.insert(&mut arena, &n.to_be_bytes(), Location::new(u64::from(n), 31));
+            index.insert(&mut arena, &n.to_be_bytes(), Location::new(8 * u64::from(n), 31));
         }
         let (low, high) = (2_000u32.to_be_bytes(), 2_001u32.to_be_bytes());
         let place = |cursor: &Cursor<'_>| cursor.leaf.map(|leaf| leaf.prefix().as_ptr());

@@ -8,7 +8,7 @@ use crate::Location;
 use crate::limits::MAX_KEY_BYTES;
 
 /// Bytes of a location in a leaf.
-pub(super) const LOCATION_BYTES: usize = 8;
+pub(super) const LOCATION_BYTES: usize = Location::BYTES;
 /// Most keys in a leaf: a search looks at the heads of all of them.
 pub(super) const MAX_KEYS: usize = 128;
 /// Size at which a leaf splits, its prefix not counted; long keys may take it to twice that.
@@ -39,15 +39,10 @@ pub(super) fn leaf(arena: &IndexArena, block: Handle) -> Leaf<'_> {
     Packed::new(arena.bytes(block))
 }
 
-fn encode(location: Location) -> [u8; LOCATION_BYTES] {
-    location.to_raw().to_le_bytes()
-}
-
 impl Leaf<'_> {
     /// The location of key `i`.
     pub fn location(self, i: usize) -> Location {
-        let raw = u64::from_le_bytes(self.value(i));
-        Location::from_raw(raw).expect("a leaf holds nothing but encoded locations")
+        Location::from_bytes(self.value(i)).expect("a leaf holds nothing but encoded locations")
     }
 
     /// Whether the leaf should look for a neighbour to merge with.
@@ -89,12 +84,12 @@ impl Leaf<'_> {
 
 /// A leaf of one key.
 pub(super) fn new_leaf(arena: &mut IndexArena, key: &[u8], location: Location) -> Handle {
-    Builder::one(key, encode(location)).store(arena)
+    Builder::one(key, location.to_bytes()).store(arena)
 }
 
 /// Replaces the location of key `i`.
 pub(super) fn set_location(arena: &mut IndexArena, block: Handle, i: usize, location: Location) {
-    Run::at(arena, block).set_value(i, encode(location));
+    Run::at(arena, block).set_value(i, location.to_bytes());
 }
 
 /// Puts `key` in place `at`, where a search said it would go. What does not fit comes back as the leaf to
@@ -118,7 +113,7 @@ pub(super) fn insert_at(
         return (alone, Some(split(arena, alone, block)));
     }
     let mut run = Run::at(arena, block);
-    run.insert_at(at, key, encode(location));
+    run.insert_at(at, key, location.to_bytes());
     let after = run.read();
     if after.len() <= MAX_KEYS && after.body_bytes() <= MAX_BODY_BYTES || after.len() == 1 {
         return (run.block, None);

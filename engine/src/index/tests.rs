@@ -68,7 +68,7 @@ pub(super) const FAMILIES: [(&str, Keys); 7] = [
 ];
 
 pub(super) fn location(n: u64) -> Location {
-    Location::new(n % Location::MAX_AREA_BYTES, 31)
+    Location::new(n % (Location::MAX_AREA_BYTES / 8) * 8, 31)
 }
 
 /// An index and the arena that it alone lives in.

@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn changes_are_read_as_they_were_kept() {
-        let (location, expires) = (Location::new(1 << 40, 99), Some(WallMs(u64::MAX)));
+        let (location, expires) = (Location::new((1 << 40) - 8, 99), Some(WallMs(u64::MAX)));
         let long = [7; 4096];
         let all = [
             Change::Put { key: b"a", location, expires: None },

@@ -80,7 +80,7 @@ impl Assembly {
                 if is_leaf.is_ok() {
                     for location in self.index.last_locations(arena) {
                         space.add_live(location);
-                        self.record_bytes += u64::from(location.len());
+                        self.record_bytes += u64::from(location.room());
                         self.records += 1;
                     }
                 }
@@ -108,7 +108,7 @@ impl Assembly {
 
 /// Whether a record with a key of so many bytes may lie there.
 fn is_possible(location: Location, key_len: usize, geometry: &Geometry) -> bool {
-    let (begin, len) = (location.offset(), u64::from(location.len()));
+    let (begin, len) = (location.offset(), u64::from(location.room()));
     let last = begin + len - 1;
     let fits = len >= (RECORD_HEADER_BYTES + key_len) as u64 && last < geometry.area_bytes();
     fits && geometry.segment_of(begin) == geometry.segment_of(last)

@@ -147,11 +147,11 @@ impl Hunt {
             return;
         }
         let begin = (location.offset() - span(location).0) as usize;
-        let bytes = &bytes[begin..begin + location.len() as usize];
+        let bytes = &bytes[begin..begin + location.room() as usize];
         let record = Record::decode(place.seed, location.offset(), self.generation.0, bytes);
         let is_whole = record.is_ok_and(|record| {
             let right = record.partition == damaged.partition && *record.key == *damaged.key;
-            right && record.len() == bytes.len()
+            right && record.room() == bytes.len()
         });
         if readable && is_whole {
             scrubber.damage.found_whole(self.generation, |whole| whole == location);
@@ -171,7 +171,7 @@ impl Hunt {
 
 /// The first of ascending places that a record has bytes in.
 pub fn is_in(places: &[(u64, u64)], location: Location) -> Option<usize> {
-    let end = location.offset() + u64::from(location.len());
+    let end = location.offset() + u64::from(location.room());
     let first = places.partition_point(|(_, to)| *to <= location.offset());
     (first < places.len() && places[first].0 < end).then_some(first)
 }
@@ -179,6 +179,6 @@ pub fn is_in(places: &[(u64, u64)], location: Location) -> Option<usize> {
 /// The blocks in which a record lies, from the first byte to the one behind the last.
 fn span(location: Location) -> (u64, u64) {
     let block = BLOCK_BYTES as u64;
-    let end = location.offset() + u64::from(location.len());
+    let end = location.offset() + u64::from(location.room());
     (align_down(location.offset(), block), align_up(end, block))
 }

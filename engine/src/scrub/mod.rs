@@ -383,7 +383,7 @@ impl Shard {
         }
         let listed = scrubber.damage.listed(catalog, space).map(|damaged| damaged.location);
         let listed: Vec<_> = listed.filter(|location| space.of(*location).0 == segment).collect();
-        let known_bytes: u64 = listed.iter().map(|location| u64::from(location.len())).sum();
+        let known_bytes: u64 = listed.iter().map(|location| u64::from(location.room())).sum();
         let is_known = verified_bytes + known_bytes == space.get(segment).live_bytes
             && !scrubber.damage.is_cut_short(segment);
         match verdict {

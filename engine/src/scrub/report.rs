@@ -104,7 +104,7 @@ impl Shard {
             partition,
             key: key.to_vec(),
             at: self.place.area_at.0 + location.offset(),
-            len: location.len(),
+            len: location.room(),
         })
     }
 }

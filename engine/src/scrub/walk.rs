@@ -6,7 +6,6 @@ use crate::format::record::{RECORD_HEADER_BYTES, RecordKind};
 use crate::format::segment::SegmentHeader;
 use crate::ids::{FrameNumber, Generation, SegmentId};
 use crate::limits::{BLOCK_BYTES, MAX_DAMAGED_PLACES};
-use crate::location::Location;
 use crate::scanner::{FoundFrame, SegmentScanner, for_each_record};
 use crate::shard::Shard;
 use crate::space::{SegmentState, Space};
@@ -131,12 +130,12 @@ impl Walk {
         let mut live_bytes = 0;
         let mut holes = Vec::new();
         let mut next_at = frame.at + FRAME_HEADER_BYTES as u64;
-        for_each_record(seed, &frame.header, frame.at, frame.bytes, |record, at, len| {
-            holes.push((next_at, at));
-            next_at = at + u64::from(len);
+        for_each_record(seed, &frame.header, frame.at, frame.bytes, |record, location| {
+            holes.push((next_at, location.offset()));
+            next_at = location.offset() + u64::from(location.room());
             let is_live = record.kind == RecordKind::Put
-                && catalog.locate(record.partition, record.key) == Some(Location::new(at, len));
-            live_bytes += if is_live { u64::from(len) } else { 0 };
+                && catalog.locate(record.partition, record.key) == Some(location);
+            live_bytes += if is_live { u64::from(location.room()) } else { 0 };
         });
         let payload_end = frame.at + FRAME_HEADER_BYTES as u64 + u64::from(frame.header.payload_bytes);
         holes.push((next_at, payload_end));

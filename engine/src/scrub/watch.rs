@@ -28,7 +28,7 @@ impl Watch {
     /// A record died. One that was not found whole is taken off, too: then the walk is in doubt, and looks closer.
     pub fn died(&mut self, segment: SegmentId, location: Location) {
         if self.segment == Some(segment) && location.offset() < self.upto {
-            self.verified_bytes = self.verified_bytes.saturating_sub(u64::from(location.len()));
+            self.verified_bytes = self.verified_bytes.saturating_sub(u64::from(location.room()));
         }
     }
 

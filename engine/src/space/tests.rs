@@ -11,7 +11,7 @@ fn a_victim_is_only_what_gives_space_back() {
     let (id, generation) = space.take(Claim::Put, Stream::User).expect("all are free");
     let payload = geometry.segment_payload_bytes();
     let begin = geometry.segment_at(id) + BLOCK_BYTES as u64;
-    let record = |number: u64| Location::new(begin + number * u64::from(RECORD_BYTES), RECORD_BYTES);
+    let record = |number: u64| Location::new(begin + number * u64::from(RECORD_BYTES), RECORD_BYTES as usize);
     let count = payload / u64::from(RECORD_BYTES);
     (0..count).for_each(|number| space.add_live(record(number)));
     let later = Generation(generation.0 + 1);

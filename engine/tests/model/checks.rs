@@ -5,7 +5,7 @@ use lode_engine::{Condition, KeyRange, ReplyBody, RequestBody, TimeLeft};
 use crate::counters::is_counter;
 use crate::expiry::MOST_SET_BACK_MS;
 use crate::state::State;
-use crate::support::ask::target;
+use crate::support::ask::{room, target};
 use crate::{Churn, GROUP_KEYS, GROUPS, Key, MEMORY, Model, PARTITIONS};
 
 impl Model {
@@ -152,7 +152,7 @@ impl Model {
             let state = key.last();
             let value = state.at(now).filter(|_| *partition != MEMORY)?;
             let expiry = if state.expires.is_some() { 8 } else { 0 };
-            Some(30 + expiry + name.len() as u64 + value.len() as u64)
+            Some(room(30 + expiry + name.len() as u64 + value.len() as u64))
         };
         let live: u64 = self.keys.iter().filter_map(bytes).sum();
         let stats = self.sim.shard.stats();

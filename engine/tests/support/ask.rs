@@ -8,6 +8,15 @@ use lode_engine::{
 
 use super::Sim;
 
+/// Bytes of its frame that a record of `len` bytes takes, as FORMAT.md has it.
+pub fn room(len: u64) -> u64 {
+    let mut unit = if len > 8192 { 64 } else { 8 };
+    while len > 8192 && len > 256 * unit {
+        unit *= 2;
+    }
+    len.next_multiple_of(unit)
+}
+
 pub fn target(partition: u32) -> Target {
     Target { partition: PartitionId(partition), epoch: Epoch(1) }
 }
