@@ -120,3 +120,69 @@ pub fn for_each_record(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::frame::PartitionSet;
+    use crate::format::record::RecordKind;
+    use crate::ids::{FrameNumber, NodeId, PartitionId, Seq, ShardId};
+
+    const AT: u64 = 3 << 12;
+
+    /// A frame's bytes, and where its records begin.
+    fn frame(seed: ChecksumSeed, lens: &[usize]) -> (FrameHeader, Vec<u8>, Vec<usize>) {
+        let (mut bytes, mut places) = (vec![0; FRAME_HEADER_BYTES], Vec::new());
+        for len in lens {
+            let record = Record {
+                kind: RecordKind::Put,
+                seq: Seq { wall_ns: 1, counter: bytes.len() as u32, node: NodeId(0) },
+                partition: PartitionId(1),
+                key: b"k",
+                value: &vec![7; len - RECORD_HEADER_BYTES - 1],
+                expires: None,
+            };
+            places.push(bytes.len());
+            let begin = bytes.len();
+            bytes.resize(begin + record.room(), 0);
+            record.encode(seed, AT + begin as u64, 9, &mut bytes[begin..]);
+        }
+        let header = FrameHeader {
+            stream: Stream::User,
+            segment: SegmentId(0),
+            generation: Generation(9),
+            payload_bytes: (bytes.len() - FRAME_HEADER_BYTES) as u32,
+            number: FrameNumber(1),
+            durable: FrameNumber(0),
+            detail: lens.len() as u32,
+            partitions: PartitionSet::ALL,
+        };
+        (header, bytes, places)
+    }
+
+    #[test]
+    fn records_behind_damage_are_found_wherever_they_begin() {
+        let seed = ChecksumSeed::new(&[7; 16], ShardId(1));
+        let (header, whole, places) = frame(seed, &[31, 40, 47, 90, 9000, 33]);
+        assert!(frame_is_whole(seed, &header, AT, &whole));
+        for damaged in 0..places.len() {
+            let mut bytes = whole.clone();
+            // Its key's length: where the next one begins is not known then.
+            bytes[places[damaged] + RECORD_HEADER_BYTES - 1] ^= 0x81;
+            assert!(!frame_is_whole(seed, &header, AT, &bytes));
+            let mut found = Vec::new();
+            for_each_record(seed, &header, AT, &bytes, |_, at| found.push((at.offset() - AT) as usize));
+            let mut left = places.clone();
+            left.remove(damaged);
+            assert_eq!(found, left, "all but {damaged}");
+        }
+    }
+
+    #[test]
+    fn a_frame_that_ends_within_a_record_s_room_is_not_whole() {
+        let seed = ChecksumSeed::new(&[7; 16], ShardId(1));
+        let (header, bytes, _) = frame(seed, &[31, 33]);
+        let short = FrameHeader { payload_bytes: header.payload_bytes - 7, ..header };
+        assert!(!frame_is_whole(seed, &short, AT, &bytes));
+    }
+}
