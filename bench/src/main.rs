@@ -4,9 +4,14 @@ mod draw;
 mod floor;
 mod node_stats;
 mod options;
+mod overload;
+mod partitions;
+mod process;
 mod report;
 mod restart;
 mod run;
+mod spread;
+mod tenants;
 mod versus;
 
 use std::error::Error;
@@ -16,7 +21,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use serde::Serialize;
 
-use options::{Arguments, Command, FloorOptions, RestartOptions, RunOptions, VersusOptions};
+use options::{
+    Arguments, Command, FloorOptions, OverloadOptions, PartitionsOptions, RestartOptions, RunOptions,
+    TenantsOptions, VersusOptions,
+};
 
 /// A figure is not what it must be, or an answer was wrong.
 const EXIT_UNSOUND: u8 = 1;
@@ -29,6 +37,9 @@ fn main() -> ExitCode {
         Command::Floor(options) => floor(&options),
         Command::VersusFloor(options) => versus_floor(&options),
         Command::Restart(options) => restart(&options),
+        Command::Tenants(options) => tenants(&options),
+        Command::Overload(options) => overload(&options),
+        Command::Partitions(options) => partitions(&options),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -66,6 +77,24 @@ fn restart(options: &RestartOptions) -> Result<bool, Box<dyn Error>> {
     let report = restart::restart(options)?;
     print(options.records.json, &report, || report.to_text());
     Ok(report.wrong == 0)
+}
+
+fn tenants(options: &TenantsOptions) -> Result<bool, Box<dyn Error>> {
+    let report = tenants::tenants(options)?;
+    print(options.load.data.json, &report, || report.to_text());
+    Ok(true)
+}
+
+fn overload(options: &OverloadOptions) -> Result<bool, Box<dyn Error>> {
+    let report = overload::overload(options)?;
+    print(options.data.json, &report, || report.to_text());
+    Ok(report.unsound == 0)
+}
+
+fn partitions(options: &PartitionsOptions) -> Result<bool, Box<dyn Error>> {
+    let report = partitions::partitions(options)?;
+    print(options.load.data.json, &report, || report.to_text());
+    Ok(true)
 }
 
 /// One JSON object, or text.

@@ -28,6 +28,15 @@ pub enum Command {
     /// A node that is killed and started again: when it answers, when a partition does, when all of the
     /// index is in memory.
     Restart(RestartOptions),
+    /// What one tenant's flood costs the others: a load over many partitions with and without it, by turns.
+    #[command(args_override_self = true)]
+    Tenants(TenantsOptions),
+    /// What is left of the throughput when clients ask for more than the node can do.
+    #[command(args_override_self = true)]
+    Overload(OverloadOptions),
+    /// What a request costs with 100, 1,000 and 10,000 partitions: a node for each, asked by turns.
+    #[command(args_override_self = true)]
+    Partitions(PartitionsOptions),
 }
 
 /// Which requests a load is made of.
@@ -201,6 +210,128 @@ pub struct RestartOptions {
     /// How often the node is killed.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     pub rounds: u8,
+}
+
+/// A load at a constant rate over many partitions.
+#[derive(Debug, Clone, Args)]
+pub struct LoadOptions {
+    /// The node and the records.
+    #[command(flatten)]
+    pub data: DataOptions,
+    /// Requests per second, over all partitions.
+    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate: u64,
+    /// Share of GETs; the rest are PUTs.
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub read_percent: u8,
+    /// Connections.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections: u16,
+    /// Most requests in flight on each.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub depth: u16,
+    /// How long each turn is measured.
+    #[arg(long, default_value = "4s", value_parser = duration)]
+    pub duration: Duration,
+    /// How long each turn runs before it is measured.
+    #[arg(long, default_value = "1s", value_parser = duration)]
+    pub warmup: Duration,
+    /// How often the turns come; the medians count.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
+    pub rounds: u8,
+}
+
+/// What the flood asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FloodKind {
+    /// GETs.
+    Get,
+    /// PUTs, over keys that exist.
+    Put,
+}
+
+/// Options of `tenants`.
+#[derive(Debug, Clone, Args)]
+pub struct TenantsOptions {
+    /// The load of the others.
+    #[command(flatten)]
+    pub load: LoadOptions,
+    /// What the flood asks one partition of a table of its own for.
+    #[arg(long, value_enum, default_value = "get")]
+    pub flood: FloodKind,
+    /// The flood's requests per second; 0: as fast as they are answered.
+    #[arg(long, default_value_t = 250)]
+    pub flood_rate: u64,
+    /// Bytes of the flood's values.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
+    pub flood_value_size: u32,
+    /// Connections of the flood.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub flood_connections: u16,
+    /// Requests in flight on each.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub flood_depth: u16,
+}
+
+/// Options of `overload`.
+#[derive(Debug, Clone, Args)]
+pub struct OverloadOptions {
+    /// The node and the records.
+    #[command(flatten)]
+    pub data: DataOptions,
+    /// Which requests.
+    #[arg(long, value_enum, default_value = "get")]
+    pub workload: Workload,
+    /// How many times the most is offered.
+    #[arg(long, default_value_t = 3.0)]
+    pub factor: f64,
+    /// Connections that find the most.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections: u16,
+    /// Requests in flight on each.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub depth: u16,
+    /// Connections that overload.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub overload_connections: u16,
+    /// Requests in flight on each; what is beyond is late, and was not offered.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub overload_depth: u16,
+    /// How long each turn is measured.
+    #[arg(long, default_value = "4s", value_parser = duration)]
+    pub duration: Duration,
+    /// How long each turn runs before it is measured.
+    #[arg(long, default_value = "1s", value_parser = duration)]
+    pub warmup: Duration,
+    /// How often the turns come; the medians count.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    pub rounds: u8,
+}
+
+/// Options of `partitions`.
+#[derive(Debug, Clone, Args)]
+pub struct PartitionsOptions {
+    /// The load; the address is the nodes' own, and the number of partitions is given by `--counts`.
+    #[command(flatten)]
+    pub load: LoadOptions,
+    /// How many partitions.
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1000, 10_000])]
+    pub counts: Vec<u32>,
+    /// The node's program.
+    #[arg(long, default_value = "target/release/lode")]
+    pub node: PathBuf,
+    /// Directory for the drives, which are made and removed.
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Size of each drive.
+    #[arg(long, default_value = "3GiB")]
+    pub size: String,
+    /// Memory of each node.
+    #[arg(long, default_value = "768MiB")]
+    pub memory: String,
+    /// Shards of each node.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    pub shards: u16,
 }
 
 impl DataOptions {

@@ -45,6 +45,8 @@ pub struct RunReport {
     pub wrong: u64,
     /// Requests answered `Busy`.
     pub busy: u64,
+    /// Requests answered `Throttled`: above a quota.
+    pub throttled: u64,
     /// Requests refused in another way.
     pub refused: u64,
     /// The last such refusal, in words.
@@ -95,6 +97,7 @@ impl RunReport {
             missing: tally.missing,
             wrong: tally.wrong,
             busy: tally.busy,
+            throttled: tally.throttled,
             refused: tally.refused,
             refusal: tally.refusal.clone(),
             client_cpu_us_per_op: own_cpu_us / operations.max(1) as f64,
@@ -145,6 +148,7 @@ impl RunReport {
             ("found nothing", self.missing),
             ("had a wrong value", self.wrong),
             ("were answered Busy", self.busy),
+            ("were answered Throttled", self.throttled),
             ("were refused", self.refused),
             ("had not gone out or were not answered at the end", self.unsent),
         ];

@@ -3,25 +3,23 @@
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lode_net::client::blocking::Client;
-use lode_net::client::{CheckpointError, ClientOptions, ConnectError, GetError, StatsError, WriteError};
+use lode_net::client::{CheckpointError, ConnectError, GetError, StatsError, WriteError};
 use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 
 use crate::draw::{Dice, Values, belongs, key};
 use crate::options::{DataOptions, RestartOptions};
+use crate::process::{Node, Serve, StartError, ms_of};
 use crate::run::{PrepareError, prepare, routes};
+use crate::spread::median;
 
-/// A node that does not listen by then will not.
-const PATIENCE: Duration = Duration::from_secs(300);
 /// How often the node is asked how far it is.
 const POLL: Duration = Duration::from_millis(2);
 /// How the drive is read to see what it gives.
@@ -33,16 +31,8 @@ const SEQUENTIAL_TIME: Duration = Duration::from_secs(2);
 #[derive(Debug, Error)]
 pub enum RestartError {
     /// The node could not be started.
-    #[error("{program}: {error}; build it with `cargo build --release`, or give --node")]
-    Start {
-        /// The program.
-        program: PathBuf,
-        /// What the operating system said.
-        error: std::io::Error,
-    },
-    /// It ended, or does not listen.
-    #[error("the node does not listen; its last words: {0}")]
-    Silent(String),
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// The drive could not be read.
     #[error("{path}: {error}")]
     Drive {
@@ -113,69 +103,16 @@ pub struct RestartReport {
     pub wrong: u64,
 }
 
-/// A node in a process of its own; killed when dropped.
-struct Node {
-    child: Child,
-    addr: String,
-    begun: Instant,
-    listening: Duration,
-}
-
-impl Node {
-    fn start(options: &RestartOptions) -> Result<Node, RestartError> {
-        let begun = Instant::now();
-        let mut command = Command::new(&options.node);
-        command.arg("serve").arg("--data").arg(&options.drive).args(["--listen", "127.0.0.1:0"]);
-        command.args(["--size", &options.size, "--memory", &options.memory]);
-        command.args(["--shards", &options.shards.to_string(), "--end-with-parent"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let start = |error| RestartError::Start { program: options.node.clone(), error };
-        let mut child = command.spawn().map_err(start)?;
-        let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped"));
-        let mut last = String::new();
-        loop {
-            let mut line = String::new();
-            let is_over = lines.read_line(&mut line).map_err(start)? == 0 || begun.elapsed() > PATIENCE;
-            let words = line.split([' ', ',', ';', '\n']);
-            let addr = words
-                .filter(|_| line.contains("listening"))
-                .find(|word| word.parse::<std::net::SocketAddr>().is_ok());
-            if let Some(addr) = addr {
-                let (addr, listening) = (addr.to_owned(), begun.elapsed());
-                // Whatever else it says shall not make it wait.
-                std::thread::spawn(move || lines.lines().map_while(Result::ok).for_each(drop));
-                return Ok(Node { child, addr, begun, listening });
-            }
-            if is_over {
-                let _ = child.kill();
-                return Err(RestartError::Silent(last));
-            }
-            last = line;
-        }
-    }
-
-    fn client(&self) -> Result<Client, RestartError> {
-        Ok(Client::connect(&self.addr, ClientOptions::default())?)
-    }
-
-    fn since_start_ms(&self) -> f64 {
-        ms(self.begun.elapsed())
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        // SIGKILL; it may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn start(options: &RestartOptions) -> Result<Node, StartError> {
+    let RestartOptions { node, drive, size, memory, shards, .. } = options;
+    Node::start(node, &Serve { drive, size, memory, shards: *shards })
 }
 
 /// Fills a drive, and then kills and starts its node again and again.
 pub fn restart(options: &RestartOptions) -> Result<RestartReport, RestartError> {
     let DataOptions { records, value_size, ref table, .. } = options.records;
-    let node = Node::start(options)?;
-    let mut ready = prepare(&DataOptions { addr: node.addr.clone(), ..options.records.clone() })?;
+    let node = start(options)?;
+    let mut ready = prepare(&DataOptions { addr: node.addr().to_owned(), ..options.records.clone() })?;
     ready.client.checkpoint()?;
     let mut dice = Dice::new(options.records.seed());
     let mut values = Values::new(value_size as usize, dice.roll());
@@ -217,7 +154,7 @@ fn one_start(
     wrong: &mut u64,
 ) -> Result<Start, RestartError> {
     let data = &options.records;
-    let node = Node::start(options)?;
+    let node = start(options)?;
     let mut client = node.client()?;
     let mut get = |client: &mut Client, index: u64| -> Result<(), RestartError> {
         let found = client.get(&data.table, &key(index))?;
@@ -227,7 +164,7 @@ fn one_start(
     };
     get(&mut client, dice.below(data.records))?;
     let mut start =
-        Start { listening_ms: ms(node.listening), first_get_ms: node.since_start_ms(), ..Start::default() };
+        Start { listening_ms: node.listening_ms(), first_get_ms: node.since_start_ms(), ..Start::default() };
     if is_touched {
         let routes = routes(&client.map(), &data.table)?;
         let (mut seen, mut touches) = (BTreeSet::new(), Vec::new());
@@ -237,7 +174,7 @@ fn one_start(
             if seen.insert(place) {
                 let begun = Instant::now();
                 get(&mut client, index)?;
-                touches.push(ms(begun.elapsed()));
+                touches.push(ms_of(begun.elapsed()));
             }
         }
         touches.sort_by(f64::total_cmp);
@@ -289,15 +226,6 @@ fn read_sequentially(path: &Path) -> Result<f64, RestartError> {
     .map_err(failed)?;
     let bytes = next.load(Ordering::Relaxed) * SEQUENTIAL_BYTES as u64;
     Ok(bytes as f64 / begun.elapsed().as_secs_f64())
-}
-
-fn ms(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// A projection: so many keys on so many bytes of drive, which reads so many bytes a second.

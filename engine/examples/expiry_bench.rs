@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use lode_engine::{
     Buffers, Condition, DriveIdentity, DriveOffset, Epoch, Geometry, Inbox, NodeId, Now, Op, Outbox,
-    PartitionId, PartitionSpec, Phase, Placement, ReplyBody, Request, RequestBody, RequestId, Shard,
+    PartitionId, PartitionSpec, Phase, Placement, Quota, ReplyBody, Request, RequestBody, RequestId, Shard,
     ShardConfig, ShardId, StoreKind, TableId, TableSpec, Target, Ttl, format_drive,
 };
 
@@ -106,6 +106,7 @@ impl Bench {
             store: StoreKind::Memory,
             placement: Placement::Range,
             ttl_ms: None,
+            quota: Quota::default(),
         };
         let (id, table, epoch) = (PartitionId(table), TableId(table), Epoch(1));
         let partitions = vec![PartitionSpec { id, table, epoch, start: Vec::new(), end: None }];

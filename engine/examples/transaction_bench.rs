@@ -12,9 +12,9 @@ use std::time::Instant;
 
 use lode_engine::{
     BatchWrite, BufferId, Buffers, Completion, Condition, DriveIdentity, DriveOffset, Epoch, Geometry, Inbox,
-    KeyRange, NodeId, Now, Op, Outbox, OwnerId, PartitionId, PartitionSpec, Phase, Placement, ReplyBody,
-    Request, RequestBody, RequestId, Shard, ShardConfig, ShardId, StoreKind, TableId, TableSpec, Target,
-    TransactionId, TransactionRead, Ttl, WriteError, format_drive,
+    KeyRange, NodeId, Now, Op, Outbox, OwnerId, PartitionId, PartitionSpec, Phase, Placement, Quota,
+    ReplyBody, Request, RequestBody, RequestId, Shard, ShardConfig, ShardId, StoreKind, TableId, TableSpec,
+    Target, TransactionId, TransactionRead, Ttl, WriteError, format_drive,
 };
 
 const UUID: [u8; 16] = [7; 16];
@@ -132,6 +132,7 @@ impl Bench {
             store: StoreKind::Durable,
             placement: Placement::Range,
             ttl_ms: None,
+            quota: Quota::default(),
         };
         let partitions = vec![PartitionSpec { id, table, epoch, start: Vec::new(), end: None }];
         let made = self.ask_one(RequestBody::CreateTable { table: spec, partitions });

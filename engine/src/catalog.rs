@@ -16,6 +16,7 @@ use crate::loading::{LoadState, PartitionImage};
 use crate::location::Location;
 use crate::partition::{Partition, Store};
 use crate::partition_table::PartitionTable;
+use crate::quota::Quota;
 use crate::reply::{CatalogError, PartitionInfo};
 use crate::request::{PartitionSpec, TableSpec};
 
@@ -340,6 +341,7 @@ impl Catalog {
         if let Some(ttl_ms) = table.ttl_ms.filter(|ttl_ms| !is_ttl(*ttl_ms)) {
             return Err(CatalogError::BadTtl { ttl_ms });
         }
+        check_quota(&table.quota)?;
         if self.tables.contains_key(&table.id) || self.tables.values().any(|t| t.name == table.name) {
             return Err(CatalogError::TableExists);
         }
@@ -430,6 +432,18 @@ impl Catalog {
                 ids.into_iter().for_each(|id| self.drop_partition(id));
             }
             CatalogChange::DropPartition(partition) => self.drop_partition(partition),
+            CatalogChange::TableQuota(table, quota) => {
+                let Some(spec) = self.tables.get_mut(&table) else { return };
+                self.image_bytes -= table_image_bytes(spec);
+                spec.quota = quota;
+                self.image_bytes += table_image_bytes(spec);
+            }
+            CatalogChange::PartitionQuota(partition, quota) => {
+                let Some(partition) = self.partitions.get_mut(partition) else { return };
+                self.image_bytes -= quota_image_bytes(partition.quota.is_some());
+                partition.quota = quota.map(Box::new);
+                self.image_bytes += quota_image_bytes(partition.quota.is_some());
+            }
             CatalogChange::Quarantine(partition, seq) => {
                 if let Some(partition) = self.partitions.get_mut(partition) {
                     self.quarantined += usize::from(partition.quarantine.is_none());
@@ -442,6 +456,7 @@ impl Catalog {
     fn drop_partition(&mut self, id: PartitionId) {
         let Some(partition) = self.partitions.remove(id) else { return };
         self.image_bytes -= partition_image_bytes(&partition.spec);
+        self.image_bytes -= quota_image_bytes(partition.quota.is_some());
         self.quarantined -= usize::from(partition.quarantine.is_some());
         if let Some(image) = &partition.image {
             self.dropped_unloaded.push(id);
@@ -494,6 +509,9 @@ impl Catalog {
             if let Some(seq) = partition.quarantine {
                 changes.push(CatalogChange::Quarantine(partition.spec.id, seq));
             }
+            if let Some(quota) = partition.quota.as_deref() {
+                changes.push(CatalogChange::PartitionQuota(partition.spec.id, Some(*quota)));
+            }
         }
         changes
     }
@@ -506,6 +524,7 @@ impl Catalog {
                 spec: partition.spec.clone(),
                 records: partition.records(),
                 bytes: partition.bytes,
+                quota: partition.quota.as_deref().copied(),
             });
         }
         let with_partitions =
@@ -521,5 +540,16 @@ fn partition_image_bytes(spec: &PartitionSpec) -> u64 {
 
 /// Bytes that a table's change takes in an image.
 fn table_image_bytes(spec: &TableSpec) -> u64 {
-    19 + spec.name.len() as u64
+    let quota = if spec.quota == Quota::default() { 0 } else { Quota::BYTES as u64 };
+    19 + spec.name.len() as u64 + quota
+}
+
+/// Bytes that a partition's own quota takes in an image.
+fn quota_image_bytes(has_one: bool) -> u64 {
+    if has_one { 7 + Quota::BYTES as u64 } else { 0 }
+}
+
+/// Whether a quota can be set.
+pub fn check_quota(quota: &Quota) -> Result<(), CatalogError> {
+    if quota.is_sound() { Ok(()) } else { Err(CatalogError::BadQuota { quota: *quota }) }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 
+use crate::catalog::check_quota;
 use crate::format::catalog::CatalogChange;
 use crate::format::record::{Record, RecordKind, record_room};
 use crate::ids::{PartitionId, RequestId};
 use crate::io::Io;
 use crate::location::Location;
 use crate::log::{Ack, AckKind};
+use crate::quota::QuotaOf;
 use crate::reply::{CatalogError, ReplyBody};
 use crate::request::{PartitionSpec, RequestBody, TableSpec};
 use crate::shard::Shard;
@@ -60,6 +62,12 @@ impl Shard {
                 Wish::Other(CatalogChange::CreatePartition(partition.clone()))
             }
             RequestBody::DropPartition { partition } => Wish::Other(CatalogChange::DropPartition(*partition)),
+            RequestBody::SetQuota { of: QuotaOf::Table(table), quota } => {
+                Wish::Other(CatalogChange::TableQuota(*table, quota.unwrap_or_default()))
+            }
+            RequestBody::SetQuota { of: QuotaOf::Partition(partition), quota } => {
+                Wish::Other(CatalogChange::PartitionQuota(*partition, *quota))
+            }
             _ => unreachable!("only changes of the catalog come here"),
         };
         let error = if self.log.is_poisoned() {
@@ -118,6 +126,15 @@ impl Shard {
                     CatalogChange::DropPartition(partition) => {
                         let found = self.catalog.get(*partition).map(|_| ());
                         found.ok_or(CatalogError::UnknownPartition(*partition))?;
+                    }
+                    CatalogChange::TableQuota(table, quota) => {
+                        self.catalog.check_drop(*table)?;
+                        check_quota(quota)?;
+                    }
+                    CatalogChange::PartitionQuota(partition, quota) => {
+                        let found = self.catalog.get(*partition).map(|_| ());
+                        found.ok_or(CatalogError::UnknownPartition(*partition))?;
+                        quota.iter().try_for_each(check_quota)?;
                     }
                     CatalogChange::CreateTable(_) | CatalogChange::Quarantine(..) => {}
                 }

@@ -34,6 +34,7 @@ mod owned;
 mod pace;
 mod partition;
 mod partition_table;
+mod quota;
 mod reader;
 mod reads;
 mod recovery;
@@ -61,6 +62,7 @@ pub use ids::{
     SegmentId, Seq, ShardId, TableId, Token, TransactionId, WallMs,
 };
 pub use location::Location;
+pub use quota::{Quota, QuotaOf};
 pub use reply::*;
 pub use request::*;
 pub use scrub::{DamagedRecord, ScrubStats};

@@ -23,6 +23,16 @@ pub const MAX_PARTITIONS: usize = 65_536;
 pub const MAX_TABLE_NAME_BYTES: usize = 128;
 /// Longest time to live, in milliseconds: a hundred years. The shortest is 1.
 pub const MAX_TTL_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
+/// Largest weight of a partition. The smallest is 1.
+pub const MAX_WEIGHT: u32 = 10_000;
+/// The weight of a partition that says nothing.
+pub const DEFAULT_WEIGHT: u32 = 100;
+/// The most of a rate that may be saved up, in milliseconds: five minutes. The least is 1.
+pub const MAX_BURST_MS: u32 = 300_000;
+/// What is saved up of a rate where nothing is said, in milliseconds.
+pub const DEFAULT_BURST_MS: u32 = 1000;
+/// The highest limit of a rate: requests or bytes a second.
+pub const MAX_QUOTA_PER_S: u64 = 1 << 40;
 /// Most damaged records of a shard that are listed with their keys; all are counted.
 pub const MAX_DAMAGED_LISTED: usize = 256;
 /// Most damaged places of one segment that the scrub tells apart; those behind them count as one.

@@ -10,6 +10,7 @@ use crate::expiry::Expiries;
 use crate::ids::{Seq, WallMs};
 use crate::index::PartitionIndex;
 use crate::loading::PartitionImage;
+use crate::quota::Quota;
 use crate::request::{KeyRange, PartitionSpec, Placement, StoreKind, TableSpec};
 
 /// Bytes of memory that a record of a memory table costs beside key and value.
@@ -39,6 +40,8 @@ pub struct Partition {
     /// Writes up to this version may have been lost to damage: older records are not to be trusted,
     /// and absence is not to be believed.
     pub quarantine: Option<Seq>,
+    /// Its own quota, where it has one; else its table's counts.
+    pub quota: Option<Box<Quota>>,
 }
 
 /// Where a partition's records are.
@@ -71,6 +74,7 @@ impl Partition {
             image: None,
             requests: Cell::new(0),
             quarantine: None,
+            quota: None,
         }
     }
 
@@ -259,7 +263,8 @@ mod tests {
 
     fn partition(placement: Placement, start: &[u8], end: Option<&[u8]>) -> Partition {
         let (id, store) = (TableId(1), StoreKind::Durable);
-        let table = TableSpec { id, name: "t".into(), store, placement, ttl_ms: None };
+        let table =
+            TableSpec { id, name: "t".into(), store, placement, ttl_ms: None, quota: Quota::default() };
         let (start, end) = (start.to_vec(), end.map(<[u8]>::to_vec));
         let spec = PartitionSpec { id: PartitionId(1), table: id, epoch: Epoch(1), start, end };
         Partition::new(spec, &table)

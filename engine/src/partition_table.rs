@@ -113,6 +113,7 @@ impl PartitionTable {
 mod tests {
     use super::*;
     use crate::ids::{Epoch, TableId};
+    use crate::quota::Quota;
     use crate::request::{PartitionSpec, Placement, StoreKind, TableSpec};
 
     fn partition(id: u32) -> Partition {
@@ -122,6 +123,7 @@ mod tests {
             store: StoreKind::Durable,
             placement: Placement::Range,
             ttl_ms: None,
+            quota: Quota::default(),
         };
         let (table_id, start) = (table.id, Vec::new());
         let spec = PartitionSpec { id: PartitionId(id), table: table_id, epoch: Epoch(1), start, end: None };

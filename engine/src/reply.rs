@@ -4,6 +4,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::ids::{BufferId, Epoch, PartitionId, RequestId, Seq, TableId, TransactionId};
+use crate::quota::Quota;
 use crate::request::{PartitionSpec, TableSpec};
 use crate::stats::ShardStats;
 
@@ -31,7 +32,7 @@ pub enum ReplyBody {
     Scan(Result<ScanPage, ReadError>),
     /// To `Count`.
     Count(Result<u64, ReadError>),
-    /// To `CreateTable`, `DropTable`, `CreatePartition` and `DropPartition`.
+    /// To `CreateTable`, `DropTable`, `CreatePartition`, `DropPartition` and `SetQuota`.
     Catalog(Result<(), CatalogError>),
     /// To `Begin`.
     Begin(Result<TransactionId, BeginError>),
@@ -128,6 +129,8 @@ pub struct PartitionInfo {
     pub records: u64,
     /// Bytes of its records on the drive (or in memory), headers counted.
     pub bytes: u64,
+    /// Its own quota, where it has one.
+    pub quota: Option<Quota>,
 }
 
 /// Why a transaction could not begin.
@@ -369,6 +372,14 @@ pub enum CatalogError {
     BadTtl {
         /// The time to live that was asked for, in milliseconds.
         ttl_ms: u64,
+    },
+    /// A number of the quota is out of range.
+    #[error(
+        "a quota has a weight of 1 to 10000, a burst of 1ms to 5m, and rates of at most 2^40 a second, not {quota:?}"
+    )]
+    BadQuota {
+        /// The quota that was asked for.
+        quota: Quota,
     },
     /// The range is empty, or a bound is longer than a key may be.
     #[error("partition {0} has an empty range or a bound over 4096 bytes")]

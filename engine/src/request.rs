@@ -1,6 +1,7 @@
 //! What can be asked of a shard, as plain data that borrows the caller's bytes.
 
 use crate::ids::{Epoch, OwnerId, PartitionId, RequestId, Seq, TableId, TransactionId};
+use crate::quota::{Quota, QuotaOf};
 
 /// One request for a partition (or, for the catalog's, for the shard).
 #[derive(Debug, Clone)]
@@ -163,6 +164,13 @@ pub enum RequestBody<'a> {
         /// Which.
         partition: PartitionId,
     },
+    /// Set the quota of a table, or of one partition.
+    SetQuota {
+        /// Whose.
+        of: QuotaOf,
+        /// The quota; `None`: a partition has its table's again, and a table that of one that says nothing.
+        quota: Option<Quota>,
+    },
     /// The tables and partitions of this shard.
     ListTables,
     /// Counters and gauges of this shard.
@@ -306,6 +314,8 @@ pub struct TableSpec {
     pub placement: Placement,
     /// How long its records live unless they say otherwise, in milliseconds; `None` is for ever.
     pub ttl_ms: Option<u64>,
+    /// What each of its partitions may take that has no quota of its own.
+    pub quota: Quota,
 }
 
 /// A partition, as it is made and kept.

@@ -262,7 +262,8 @@ impl Shard {
             RequestBody::CreateTable { .. }
             | RequestBody::DropTable { .. }
             | RequestBody::CreatePartition { .. }
-            | RequestBody::DropPartition { .. } => self.queue_catalog_job(request.id, &request.body, io),
+            | RequestBody::DropPartition { .. }
+            | RequestBody::SetQuota { .. } => self.queue_catalog_job(request.id, &request.body, io),
             RequestBody::ListTables => io.reply(request.id, ReplyBody::Tables(self.catalog.list())),
             RequestBody::Stats => io.reply(request.id, ReplyBody::Stats(Box::new(self.stats()))),
             RequestBody::Checkpoint => self.request_checkpoint(request.id, io),
@@ -443,6 +444,7 @@ pub(crate) fn busy(body: &RequestBody<'_>) -> ReplyBody {
         RequestBody::CreateTable { .. }
         | RequestBody::DropTable { .. }
         | RequestBody::CreatePartition { .. }
-        | RequestBody::DropPartition { .. } => ReplyBody::Catalog(Err(CatalogError::Busy)),
+        | RequestBody::DropPartition { .. }
+        | RequestBody::SetQuota { .. } => ReplyBody::Catalog(Err(CatalogError::Busy)),
     }
 }

@@ -23,8 +23,8 @@ use lode_engine::limits::{
 };
 use lode_engine::{
     DRIVE_HEADER_BYTES, DriveIdentity, Epoch, FrameNumber, Generation, Geometry, Location, MAX_SHARDS,
-    MIN_SEGMENTS, NodeId, PartitionId, PartitionSpec, Placement, SegmentId, Seq, ShardId, StoreKind, TableId,
-    TableSpec, WallMs,
+    MIN_SEGMENTS, NodeId, PartitionId, PartitionSpec, Placement, Quota, SegmentId, Seq, ShardId, StoreKind,
+    TableId, TableSpec, WallMs,
 };
 
 const DOC: &str = include_str!("../FORMAT.md");
@@ -314,15 +314,51 @@ fn catalog_changes() {
     assert_eq!(&bytes[len..], b"abc\xff\xff");
 
     let (store, placement) = (StoreKind::Memory, Placement::Hash);
-    let table = TableSpec { id: TableId(2), name: "name".into(), store, placement, ttl_ms: None };
+    let table = TableSpec {
+        id: TableId(2),
+        name: "name".into(),
+        store,
+        placement,
+        ttl_ms: None,
+        quota: Quota::default(),
+    };
     let bytes = CatalogChange::CreateTable(table).encode();
     let values = [("kind", 2), ("table", 2), ("store", 2), ("placement", 2), ("name_len", 4)];
     let len = hold("Catalog change: create table", &bytes, &values);
     assert_eq!(&bytes[len..], b"name");
 
-    let table = TableSpec { id: TableId(2), name: "name".into(), store, placement, ttl_ms: Some(0x0102) };
+    let table = TableSpec {
+        id: TableId(2),
+        name: "name".into(),
+        store,
+        placement,
+        ttl_ms: Some(0x0102),
+        quota: Quota::default(),
+    };
     let bytes = CatalogChange::CreateTable(table).encode();
     assert_eq!((bytes[0], &bytes[9..]), (6, &b"name\x02\x01\0\0\0\0\0\0"[..]));
+
+    let (requests_per_s, read_bytes_per_s, write_bytes_per_s) = (3, 4, 5);
+    let quota = Quota { weight: 1, burst_ms: 2, requests_per_s, read_bytes_per_s, write_bytes_per_s };
+    let table = TableSpec { id: TableId(2), name: "name".into(), store, placement, ttl_ms: None, quota };
+    let bytes = CatalogChange::CreateTable(table).encode();
+    assert_eq!((bytes[0], &bytes[9..21]), (7, &b"name\0\0\0\0\0\0\0\0"[..]));
+    let numbers = [
+        ("weight", 1),
+        ("burst_ms", 2),
+        ("requests_per_s", 3),
+        ("read_bytes_per_s", 4),
+        ("write_bytes_per_s", 5),
+    ];
+    assert_eq!(hold("Quota", &bytes[21..], &numbers), Quota::BYTES);
+    let bytes = CatalogChange::TableQuota(TableId(6), quota).encode();
+    assert_eq!(hold("Catalog change: quota of a table", &bytes, &[("kind", 8), ("table", 6)]), 5);
+    assert_eq!(hold("Quota", &bytes[5..], &numbers), Quota::BYTES);
+    let bytes = CatalogChange::PartitionQuota(PartitionId(6), Some(quota)).encode();
+    let heading = "Catalog change: quota of a partition";
+    assert_eq!(hold(heading, &bytes, &[("kind", 9), ("partition", 6)]), 5);
+    assert_eq!(hold("Quota", &bytes[5..], &numbers), Quota::BYTES);
+    assert_eq!(CatalogChange::PartitionQuota(PartitionId(6), None).encode(), b"\x0a\x06\0\0\0");
 
     let bytes = CatalogChange::DropTable(TableId(6)).encode();
     let len = hold("Catalog change: drop table", &bytes, &[("kind", 3), ("table", 6)]);

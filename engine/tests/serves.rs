@@ -4,8 +4,8 @@
 mod support;
 
 use lode_engine::{
-    BatchWrite, Condition, Epoch, Geometry, KeyRange, PartitionId, PartitionSpec, Placement, ReplyBody,
-    Request, RequestBody, StoreKind, TableId, TableSpec, Target, Ttl, WriteError,
+    BatchWrite, Condition, Epoch, Geometry, KeyRange, PartitionId, PartitionSpec, Placement, Quota,
+    ReplyBody, Request, RequestBody, StoreKind, TableId, TableSpec, Target, Ttl, WriteError,
 };
 use support::Sim;
 
@@ -29,6 +29,7 @@ pub fn table(sim: &mut Sim, id: u32, store: StoreKind, partitions: u32) {
         store,
         placement: Placement::Range,
         ttl_ms: None,
+        quota: Quota::default(),
     };
     let partitions = (0..partitions).map(|i| spec(id * 100 - 99 + i)).collect();
     let reply = sim.ask(RequestBody::CreateTable { table, partitions });

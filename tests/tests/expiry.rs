@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lode_net::client::blocking::{Answer, Client};
 use lode_net::client::{
-    Batch, Condition, Lifetime, Placement, PutOptions, ScanOptions, Store, TableError, TableOptions,
+    Batch, Condition, Lifetime, Placement, PutOptions, Quota, ScanOptions, Store, TableError, TableOptions,
     TimeLeft, WriteError,
 };
 use lode_tests::node::Home;
@@ -15,7 +15,13 @@ const LONG: Lifetime = Lifetime::For(Duration::from_secs(3600));
 const SHORT: Lifetime = Lifetime::For(Duration::from_millis(1));
 
 fn table(name: &str, store: Store, ttl: Option<Duration>) -> TableOptions {
-    TableOptions { name: name.to_owned(), store, placement: Placement::Hash { partitions: 3 }, ttl }
+    TableOptions {
+        name: name.to_owned(),
+        store,
+        placement: Placement::Hash { partitions: 3 },
+        ttl,
+        quota: Quota::default(),
+    }
 }
 
 fn put(lifetime: Lifetime) -> PutOptions {

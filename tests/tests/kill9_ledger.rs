@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lode_net::client::{
-    Batch, BatchError, Client, ClientOptions, Placement, ScanOptions, Seq, Store, TableOptions,
+    Batch, BatchError, Client, ClientOptions, Placement, Quota, ScanOptions, Seq, Store, TableOptions,
     TransactionError, TransactionOptions, WriteError, Written,
 };
 use lode_tests::node::{Home, Node};
@@ -329,6 +329,7 @@ fn nothing_acknowledged_is_lost_to_sigkill() {
             store: Store::Durable,
             placement: Placement::Range { splits },
             ttl: None,
+            quota: Quota::default(),
         })
         .unwrap();
     let mut writers: Vec<Writer> = (0..WRITERS).map(|number| Writer::new(number, seed)).collect();

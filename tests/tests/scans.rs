@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lode_net::client::blocking::Client;
-use lode_net::client::{Placement, ScanOptions, Store, TableOptions};
+use lode_net::client::{Placement, Quota, ScanOptions, Store, TableOptions};
 use lode_tests::node::Home;
 use lode_tests::value::{self, Dice};
 
@@ -97,7 +97,15 @@ fn every_store_and_placement_is_an_ordered_map() {
         for store in [Store::Durable, Store::Memory] {
             let name = format!("{name} {store:?}");
             let placement = placement.clone();
-            client.create_table(TableOptions { name: name.clone(), store, placement, ttl: None }).unwrap();
+            client
+                .create_table(TableOptions {
+                    name: name.clone(),
+                    store,
+                    placement,
+                    ttl: None,
+                    quota: Quota::default(),
+                })
+                .unwrap();
             assert_eq!(client.min(&name).unwrap(), None);
             let model = fill(&mut client, &name, models.len() as u64);
             compare(&mut client, &name, &model, 7);

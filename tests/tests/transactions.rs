@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lode_net::client::blocking::Client;
 use lode_net::client::{
-    Client as AsyncClient, ClientOptions, Placement, Store, TableOptions, TransactionError,
+    Client as AsyncClient, ClientOptions, Placement, Quota, Store, TableOptions, TransactionError,
     TransactionOptions, TransactionRange,
 };
 use lode_net::wire::{
@@ -25,7 +25,7 @@ fn home() -> Home {
 
 fn table(name: &str, store: Store) -> TableOptions {
     let placement = Placement::Range { splits: vec![b"m".to_vec()] };
-    TableOptions { name: name.to_owned(), store, placement, ttl: None }
+    TableOptions { name: name.to_owned(), store, placement, ttl: None, quota: Quota::default() }
 }
 
 fn options() -> TransactionOptions {

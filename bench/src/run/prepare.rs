@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use lode_net::client::blocking::Client;
-use lode_net::client::{ClientOptions, ConnectError, CountError, Placement, Store, TableError, TableOptions};
+use lode_net::client::{
+    ClientOptions, ConnectError, CountError, Placement, Quota, Store, TableError, TableOptions,
+};
 use lode_net::wire::PartitionMap;
 use lode_net::wire::map::TableRoutes;
 use thiserror::Error;
@@ -76,6 +78,7 @@ pub fn prepare(data: &DataOptions) -> Result<Ready, PrepareError> {
             store: Store::Durable,
             placement: Placement::Hash { partitions: data.partitions },
             ttl: None,
+            quota: Quota::default(),
         })?;
     }
     let present = client.count(&data.table, &[], None)?;

@@ -90,6 +90,8 @@ pub struct Tally {
     pub wrong: u64,
     /// Requests answered `Busy`.
     pub busy: u64,
+    /// Requests answered `Throttled`.
+    pub throttled: u64,
     /// Requests refused in another way.
     pub refused: u64,
     /// The last other refusal, in words.
@@ -108,6 +110,7 @@ impl Tally {
         self.missing += other.missing;
         self.wrong += other.wrong;
         self.busy += other.busy;
+        self.throttled += other.throttled;
         self.refused += other.refused;
         self.unsent += other.unsent;
         self.refusal = self.refusal.take().or_else(|| other.refusal.clone());

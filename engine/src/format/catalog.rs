@@ -2,6 +2,7 @@
 
 use crate::format::{ByteReader, ByteWriter};
 use crate::ids::{Epoch, PartitionId, Seq, TableId};
+use crate::quota::Quota;
 use crate::request::{PartitionSpec, Placement, StoreKind, TableSpec};
 
 /// One change. Replaying a change that has taken place already changes nothing.
@@ -18,6 +19,10 @@ pub enum CatalogChange {
     DropPartition(PartitionId),
     /// Writes of the partition up to this version may have been lost to damage.
     Quarantine(PartitionId, Seq),
+    /// What each partition of the table may take that has no quota of its own.
+    TableQuota(TableId, Quota),
+    /// What the partition may take; nothing: as its table says.
+    PartitionQuota(PartitionId, Option<Quota>),
 }
 
 /// Stands for "no end" where a key's length would stand.
@@ -44,9 +49,17 @@ impl CatalogChange {
                     Placement::Range => 1,
                     Placement::Hash => 2,
                 };
-                let kind = if spec.ttl_ms.is_some() { 6 } else { 2 };
+                let has_quota = spec.quota != Quota::default();
+                let kind = match spec.ttl_ms {
+                    _ if has_quota => 7,
+                    Some(_) => 6,
+                    None => 2,
+                };
                 out.u8(kind).u32(spec.id.0).u8(store).u8(placement).short(spec.name.as_bytes());
-                if let Some(ttl_ms) = spec.ttl_ms {
+                if has_quota {
+                    out.u64(spec.ttl_ms.unwrap_or(0));
+                    spec.quota.write(&mut out);
+                } else if let Some(ttl_ms) = spec.ttl_ms {
                     out.u64(ttl_ms);
                 }
             }
@@ -58,6 +71,15 @@ impl CatalogChange {
             }
             CatalogChange::Quarantine(partition, seq) => {
                 out.u8(5).u32(partition.0).raw(&seq.to_bytes());
+            }
+            CatalogChange::TableQuota(table, quota) => {
+                quota.write(out.u8(8).u32(table.0));
+            }
+            CatalogChange::PartitionQuota(partition, Some(quota)) => {
+                quota.write(out.u8(9).u32(partition.0));
+            }
+            CatalogChange::PartitionQuota(partition, None) => {
+                out.u8(10).u32(partition.0);
             }
         }
         out.into_bytes()
@@ -82,6 +104,14 @@ impl CatalogChange {
                 let spec = decode_table(&mut reader)?;
                 CatalogChange::CreateTable(TableSpec { ttl_ms: Some(reader.u64()?), ..spec })
             }
+            7 => {
+                let spec = decode_table(&mut reader)?;
+                let ttl_ms = Some(reader.u64()?).filter(|ttl_ms| *ttl_ms > 0);
+                CatalogChange::CreateTable(TableSpec { ttl_ms, quota: Quota::read(&mut reader)?, ..spec })
+            }
+            8 => CatalogChange::TableQuota(TableId(reader.u32()?), Quota::read(&mut reader)?),
+            9 => CatalogChange::PartitionQuota(PartitionId(reader.u32()?), Some(Quota::read(&mut reader)?)),
+            10 => CatalogChange::PartitionQuota(PartitionId(reader.u32()?), None),
             3 => CatalogChange::DropTable(TableId(reader.u32()?)),
             4 => CatalogChange::DropPartition(PartitionId(reader.u32()?)),
             5 => CatalogChange::Quarantine(PartitionId(reader.u32()?), Seq::from_bytes(reader.array()?)),
@@ -104,12 +134,17 @@ fn decode_table(reader: &mut ByteReader<'_>) -> Option<TableSpec> {
         _ => return None,
     };
     let name = std::str::from_utf8(reader.short()?).ok()?.to_owned();
-    Some(TableSpec { id, name, store, placement, ttl_ms: None })
+    Some(TableSpec { id, name, store, placement, ttl_ms: None, quota: Quota::default() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn quota() -> Quota {
+        let (requests_per_s, read_bytes_per_s, write_bytes_per_s) = (3, 4, 1 << 40);
+        Quota { weight: 1, burst_ms: 2, requests_per_s, read_bytes_per_s, write_bytes_per_s }
+    }
 
     #[test]
     fn every_change_reads_back_and_every_cut_is_refused() {
@@ -129,6 +164,7 @@ mod tests {
                 store: StoreKind::Memory,
                 placement: Placement::Hash,
                 ttl_ms: None,
+                quota: Quota::default(),
             }),
             CatalogChange::CreateTable(TableSpec {
                 id: TableId(3),
@@ -136,7 +172,19 @@ mod tests {
                 store: StoreKind::Durable,
                 placement: Placement::Range,
                 ttl_ms: Some(1 << 40),
+                quota: Quota::default(),
             }),
+            CatalogChange::CreateTable(TableSpec {
+                id: TableId(4),
+                name: "bounded".into(),
+                store: StoreKind::Durable,
+                placement: Placement::Range,
+                ttl_ms: None,
+                quota: quota(),
+            }),
+            CatalogChange::TableQuota(TableId(2), quota()),
+            CatalogChange::PartitionQuota(PartitionId(4), Some(quota())),
+            CatalogChange::PartitionQuota(PartitionId(4), None),
             CatalogChange::DropTable(TableId(2)),
             CatalogChange::DropPartition(PartitionId(4)),
             CatalogChange::Quarantine(PartitionId(4), Seq { wall_ns: 1, ..Seq::default() }),

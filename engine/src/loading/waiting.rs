@@ -140,6 +140,7 @@ pub fn target_of<'r>(body: &'r RequestBody<'_>) -> Option<&'r Target> {
         | RequestBody::DropTable { .. }
         | RequestBody::CreatePartition { .. }
         | RequestBody::DropPartition { .. }
+        | RequestBody::SetQuota { .. }
         | RequestBody::ListTables
         | RequestBody::Stats
         | RequestBody::Checkpoint

@@ -2,8 +2,9 @@
 
 use lode_engine::{
     BatchWrite, BeginError, CatalogError, Change, CheckpointError, Condition, Epoch, KeyRange, OwnerId,
-    PartitionId, PartitionSpec, Placement, ReadError, ReplyBody, RequestBody, ScanPage, ScanWish, StoreKind,
-    TableId, TableSpec, Target, TimeLeft, TransactionId, TransactionRead, Ttl, WriteError, Written,
+    PartitionId, PartitionSpec, Placement, Quota, ReadError, ReplyBody, RequestBody, ScanPage, ScanWish,
+    StoreKind, TableId, TableSpec, Target, TimeLeft, TransactionId, TransactionRead, Ttl, WriteError,
+    Written,
 };
 
 use super::Sim;
@@ -39,6 +40,7 @@ pub fn table_spec(table: u32, store: StoreKind) -> TableSpec {
         store,
         placement: Placement::Range,
         ttl_ms: None,
+        quota: Quota::default(),
     }
 }
 

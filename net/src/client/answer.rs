@@ -6,10 +6,11 @@ use bytes::Bytes;
 
 use crate::client::connection::OwnedReply;
 use crate::client::error::{Failure, StatsError};
-use crate::client::options::{Counted, Record, ScanRecord, TableInfo, TimeLeft, Written};
-use crate::wire::Status;
+use crate::client::options::{Counted, QuotaRow, Record, ScanRecord, TableInfo, TimeLeft, Written};
 use crate::wire::control::TableList;
 use crate::wire::header::array_at;
+use crate::wire::quota::QUOTA_ROW_BYTES;
+use crate::wire::{PartitionId, Quota, Status};
 
 /// A page of a scan.
 #[derive(Debug, Default)]
@@ -48,6 +49,22 @@ pub(crate) fn of_table_ttls(reply: &OwnedReply) -> Result<Vec<(u32, Duration)>, 
         (u32::from_le_bytes(array_at(bytes, 0)), Duration::from_millis(ttl_ms))
     });
     if rest.is_empty() { Ok(ttls.collect()) } else { Err(Failure::BadReply("not times to live of tables")) }
+}
+
+/// Quotas that were set.
+pub(crate) fn of_quotas(reply: &OwnedReply) -> Result<Vec<QuotaRow>, Failure> {
+    if reply.status() == Status::UnknownOpcode {
+        // A node from before there were any.
+        return Ok(Vec::new());
+    }
+    of_done(reply)?;
+    let (rows, rest) = reply.body.as_chunks::<QUOTA_ROW_BYTES>();
+    let rows = rows.iter().map(|bytes| QuotaRow {
+        table: u32::from_le_bytes(array_at(bytes, 0)),
+        partition: Some(PartitionId(u32::from_le_bytes(array_at(bytes, 4)))).filter(|id| id.0 > 0),
+        quota: Quota::from_bytes(&array_at(bytes, 8)),
+    });
+    if rest.is_empty() { Ok(rows.collect()) } else { Err(Failure::BadReply("not quotas")) }
 }
 
 pub(crate) fn of_write(reply: &OwnedReply) -> Result<Written, Failure> {

@@ -10,8 +10,8 @@ use crate::wire::control::{CreateTable, NodeLimits};
 use crate::wire::limits::MAX_TABLE_NAME_BYTES;
 use crate::wire::map::{PlacementError, TableRoutes};
 use crate::wire::{
-    BatchView, BatchWrite, Condition, MapVersion, PartitionId, RangeView, ReadView, RequestView, ScanView,
-    ShardId, Status, Target, TransactionId, Ttl,
+    BatchView, BatchWrite, Condition, MapVersion, PartitionId, Quota, RangeView, ReadView, RequestView,
+    ScanView, ShardId, Status, Target, TransactionId, Ttl,
 };
 
 /// What is asked of a table's partition, or of the node.
@@ -129,6 +129,8 @@ impl<'a> Call<'a> {
                 request,
                 RequestView::CreateTable(_)
                     | RequestView::CreateTableTtl { .. }
+                    | RequestView::CreateTableQuota { .. }
+                    | RequestView::SetQuota { .. }
                     | RequestView::DropTable(_)
                     | RequestView::Checkpoint
             ),
@@ -248,10 +250,17 @@ pub(crate) fn batch_key<'b>(batch: &'b Batch, table: &TableRoutes) -> Result<&'b
 }
 
 /// The request for a new table.
-pub(crate) fn create_table(table: CreateTable, ttl: Option<Duration>) -> RequestView<'static> {
-    match ttl {
-        None => RequestView::CreateTable(table),
-        Some(ttl) => RequestView::CreateTableTtl { table, ttl_ms: ms_of(ttl) },
+pub(crate) fn create_table(options: TableOptions) -> RequestView<'static> {
+    let TableOptions { name, store, placement, ttl, quota } = options;
+    let table = CreateTable { name, store, placement };
+    let ttl_ms = ttl.map(ms_of);
+    match ttl_ms {
+        // Nodes from before there were quotas know these two.
+        None if quota == Quota::default() => RequestView::CreateTable(table),
+        Some(ttl_ms) if quota == Quota::default() => RequestView::CreateTableTtl { table, ttl_ms },
+        // 0 would be none: let the node say that it is none.
+        Some(0) => RequestView::CreateTableTtl { table, ttl_ms: 0 },
+        ttl_ms => RequestView::CreateTableQuota { table, ttl_ms, quota },
     }
 }
 

@@ -17,6 +17,7 @@ mod fake;
 mod link;
 mod options;
 mod pool;
+mod retry;
 mod scan_plan;
 mod scanner;
 mod slots;
@@ -31,9 +32,10 @@ pub use self::error::{
     TableError, TransactionError, WriteError,
 };
 pub use self::options::{
-    Batch, ClientOptions, Counted, Lifetime, Placement, PlacementKind, PutOptions, Record, ScanOptions,
-    ScanRecord, Store, TableInfo, TableOptions, TimeLeft, Written,
+    Batch, ClientOptions, Counted, Lifetime, Placement, PlacementKind, PutOptions, Quota, QuotaRow, Record,
+    ScanOptions, ScanRecord, Store, TableInfo, TableOptions, TimeLeft, Written,
 };
+pub use self::retry::{RetryAfter, patiently};
 pub use self::scanner::Scanner;
 pub use self::transaction::{Transaction, TransactionOptions, TransactionRange};
 pub use crate::wire::{BatchWrite, Condition, PartitionMap, Seq};
@@ -41,7 +43,7 @@ pub use crate::wire::{BatchWrite, Condition, PartitionMap, Seq};
 use self::call::{Ask, Call};
 use self::error::Failure;
 use self::pool::Pool;
-use crate::wire::control::{CreateTable, DropTable, PlacementKind as Kind};
+use crate::wire::control::{DropTable, PlacementKind as Kind};
 use crate::wire::map::TableRoutes;
 use crate::wire::{PartitionId, RangeView, RequestView};
 
@@ -232,8 +234,8 @@ impl Client {
     /// Makes a table; when this returns, the client's map has it.
     pub async fn create_table(&self, options: TableOptions) -> Result<TableInfo, TableError> {
         call::check_table(&options)?;
-        let TableOptions { name, store, placement, ttl } = options;
-        let request = call::create_table(CreateTable { name: name.clone(), store, placement }, ttl);
+        let name = options.name.clone();
+        let request = call::create_table(options);
         let of = |failure| TableError::of(failure, &name);
         let reply = self.pool.call(&Call::on_node(request)).await.map_err(of)?;
         let info = answer::of_table(&reply).map_err(of)?;
@@ -263,6 +265,43 @@ impl Client {
         let of = |failure| TableError::of(failure, "");
         let reply = self.pool.call(&Call::on_node(RequestView::TableTtls)).await.map_err(of)?;
         answer::of_table_ttls(&reply).map_err(of)
+    }
+
+    /// Sets what each partition of a table may take that has no quota of its own; `None`: as of a new table. Counts
+    /// at once.
+    pub async fn set_quota(&self, table: &str, quota: Option<Quota>) -> Result<(), TableError> {
+        self.set_quota_of(table, PartitionId(0), quota).await
+    }
+
+    /// Sets what the one partition that holds `key` may take; `None`: as its table says.
+    pub async fn set_partition_quota(
+        &self,
+        table: &str,
+        key: &[u8],
+        quota: Option<Quota>,
+    ) -> Result<(), TableError> {
+        let home = self.table(table).await.and_then(|found| found.home(key));
+        let partition = home.map_err(|failure| TableError::of(failure, table))?;
+        self.set_quota_of(table, partition, quota).await
+    }
+
+    async fn set_quota_of(
+        &self,
+        table: &str,
+        partition: PartitionId,
+        quota: Option<Quota>,
+    ) -> Result<(), TableError> {
+        let of = |failure| TableError::of(failure, table);
+        let request = RequestView::SetQuota { table, partition, quota };
+        let reply = self.pool.call(&Call::on_node(request)).await.map_err(of)?;
+        answer::of_done(&reply).map_err(of)
+    }
+
+    /// The quotas that were set, of tables and of partitions.
+    pub async fn quotas(&self) -> Result<Vec<QuotaRow>, TableError> {
+        let of = |failure| TableError::of(failure, "");
+        let reply = self.pool.call(&Call::on_node(RequestView::Quotas)).await.map_err(of)?;
+        answer::of_quotas(&reply).map_err(of)
     }
 
     /// Counters and gauges of the node, per shard and summed.

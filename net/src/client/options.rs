@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use crate::wire::Quota;
 pub use crate::wire::control::{Placement, PlacementKind, Store, TableInfo};
 use crate::wire::limits::MAX_CLIENT_NAME_BYTES;
-use crate::wire::{BatchBuilder, BatchView, BatchWrite, Condition, Seq, Ttl};
+use crate::wire::{BatchBuilder, BatchView, BatchWrite, Condition, PartitionId, Seq, Ttl};
 
 /// How a client behaves. `Default` suits most.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,6 +166,19 @@ pub struct TableOptions {
     pub placement: Placement,
     /// How long its records live unless they say otherwise; `None` is for ever.
     pub ttl: Option<Duration>,
+    /// What each of its partitions may take of the node.
+    pub quota: Quota,
+}
+
+/// A quota that was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuotaRow {
+    /// The table.
+    pub table: u32,
+    /// The partition that has it for itself; `None`: all others of the table.
+    pub partition: Option<PartitionId>,
+    /// The quota.
+    pub quota: Quota,
 }
 
 /// What a scan gives, and how it pages.

@@ -138,6 +138,7 @@ async fn no_answer_is_a_timeout_of_a_read_and_an_unknown_write() {
         store: Store::Durable,
         placement: Placement::Hash { partitions: 1 },
         ttl: None,
+        quota: Quota::default(),
     };
     assert!(matches!(client.create_table(options).await, Err(TableError::Unknown(_))));
     assert_eq!(client.get("t", b"k").await, Ok(None), "the connection is still good");
@@ -287,6 +288,7 @@ async fn tables_come_and_go() {
         store: Store::Memory,
         placement,
         ttl: None,
+        quota: Quota::default(),
     };
     let placement = Placement::Hash { partitions: 3 };
     let made = client.create_table(options("t", placement.clone())).await.expect("made");

@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use crate::wire::header::{REPLY_HEADER_BYTES, REQUEST_HEADER_BYTES, ReplyHeader, RequestHeader};
 use crate::wire::opcode::{Opcode, flags, reply_flags};
 use crate::wire::scan::SCAN_RECORD_HEADER_BYTES;
-use crate::wire::{OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Status, batch, limits};
+use crate::wire::{OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Quota, Status, batch, limits};
 
 const DOCUMENT: &str = include_str!("../../PROTOCOL.md");
 
@@ -80,7 +80,8 @@ fn flags_are_as_documented() {
 fn limits_are_as_documented() {
     let limits = named!(limits:
         MAX_KEY_BYTES MAX_VALUE_BYTES MAX_REQUEST_BODY_BYTES MAX_REPLY_BODY_BYTES MAX_MAP_BYTES MAX_BATCH_WRITES
-        MAX_BATCH_BYTES MAX_SCAN_RECORDS MAX_SCAN_BYTES MAX_TTL_MS MAX_TABLE_NAME_BYTES MAX_CLIENT_NAME_BYTES
+        MAX_BATCH_BYTES MAX_SCAN_RECORDS MAX_SCAN_BYTES MAX_TTL_MS MAX_WEIGHT
+        DEFAULT_WEIGHT MAX_BURST_MS DEFAULT_BURST_MS MAX_QUOTA_PER_S MAX_TABLE_NAME_BYTES MAX_CLIENT_NAME_BYTES
         MAX_IN_FLIGHT MAX_QUEUED_REPLY_BYTES HELLO_TIMEOUT_MS FRAME_TIMEOUT_MS SEND_TIMEOUT_MS
     );
     let rows: Vec<_> = limits.iter().map(|(name, value)| row(&[name, value])).collect();
@@ -97,6 +98,11 @@ fn bodies_and_versions_are_as_documented() {
     assert_eq!(write[0], row(&[&0, &1, &kinds]));
     assert_eq!(write[4], row(&[&batch::BATCH_WRITE_HEADER_BYTES, &"key_len", &"key"]));
     assert_eq!(table("### Scan", 3)[4], row(&[&SCAN_RECORD_HEADER_BYTES, &"key_len", &"key"]));
+    let rows = [(0, 4, "weight"), (4, 4, "burst_ms"), (8, 8, "requests_per_s"), (16, 8, "read_bytes_per_s")];
+    let rows =
+        rows.iter().chain(&[(24, 8, "write_bytes_per_s")]).map(|(at, len, name)| row(&[at, len, name]));
+    assert_eq!(table("## Quotas", 3), rows.collect::<Vec<_>>());
+    assert_eq!(24 + 8, Quota::BYTES);
     let versions = format!("speaks versions {OLDEST_PROTOCOL_VERSION} to {PROTOCOL_VERSION}.");
     assert!(DOCUMENT.contains(&versions));
     assert!(DOCUMENT.starts_with(&format!("# lode's wire protocol, version {PROTOCOL_VERSION}\n")));

@@ -21,6 +21,16 @@ pub const MAX_SCAN_RECORDS: u32 = 4096;
 pub const MAX_SCAN_BYTES: u32 = 4 * 1024 * 1024;
 /// Longest time to live, in milliseconds: a hundred years. The shortest is 1.
 pub const MAX_TTL_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
+/// Largest weight of a partition. The smallest is 1.
+pub const MAX_WEIGHT: u32 = 10_000;
+/// The weight of a partition that says nothing.
+pub const DEFAULT_WEIGHT: u32 = 100;
+/// The most of a rate that may be saved up, in milliseconds: five minutes. The least is 1.
+pub const MAX_BURST_MS: u32 = 300_000;
+/// What is saved up of a rate where nothing is said, in milliseconds.
+pub const DEFAULT_BURST_MS: u32 = 1_000;
+/// The highest limit of a rate: requests or bytes a second.
+pub const MAX_QUOTA_PER_S: u64 = 1 << 40;
 /// Longest table name, in bytes of UTF-8.
 pub const MAX_TABLE_NAME_BYTES: usize = 128;
 /// Longest name that a client may give itself, in bytes of UTF-8.

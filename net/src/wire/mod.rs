@@ -13,6 +13,7 @@ pub mod limits;
 pub mod map;
 pub mod opcode;
 pub mod parser;
+pub mod quota;
 pub mod reply;
 pub mod request;
 pub mod scan;
@@ -25,6 +26,7 @@ pub use ids::{Epoch, MapVersion, PartitionId, RequestId, Seq, ShardId, TableId, 
 pub use map::{PartitionMap, PublishedMap, Route};
 pub use opcode::Opcode;
 pub use parser::{FrameParser, Parsed, Violation};
+pub use quota::Quota;
 pub use reply::{ReplyHead, ReplyView, encode_reply, encode_reply_header};
 pub use request::{Condition, DecodeError, ReadView, RequestView, Target, Ttl};
 pub use scan::{RangeView, ScanView};

@@ -58,11 +58,17 @@ pub enum Opcode {
     TransactionScan = 26,
     /// Count, as a transaction sees it.
     TransactionCount = 27,
+    /// Make a table with a quota.
+    CreateTableQuota = 28,
+    /// Set the quota of a table or of a partition.
+    SetQuota = 29,
+    /// The quotas that were set.
+    Quotas = 30,
 }
 
 impl Opcode {
     /// Every opcode, in order of its number.
-    pub const ALL: [Opcode; 27] = [
+    pub const ALL: [Opcode; 30] = [
         Opcode::Hello,
         Opcode::Get,
         Opcode::Put,
@@ -90,6 +96,9 @@ impl Opcode {
         Opcode::TransactionGet,
         Opcode::TransactionScan,
         Opcode::TransactionCount,
+        Opcode::CreateTableQuota,
+        Opcode::SetQuota,
+        Opcode::Quotas,
     ];
 
     /// The opcode of a header's byte.

@@ -108,6 +108,10 @@ statuses! {
     ReadOnly = 40, "the transaction was begun to read only";
     /// The table is dropped, but a shard (`aux`) still holds space of it.
     DropUnfinished = 41, "the table is dropped, but a shard could not free its space; the node tries again";
+    /// The partition is above its quota (`aux`: microseconds until the same may pass). Nothing was done.
+    Throttled = 42, "the partition is above its quota; wait, or raise the quota";
+    /// A number of a quota is out of range.
+    BadQuota = 43, "a quota has a weight of 1 to 10000, a burst of 1ms to 5m, and rates of at most 2^40 a second";
 }
 
 impl Status {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lode_net::client::{Client, ClientOptions, Placement, Store, TableOptions};
+use lode_net::client::{Client, ClientOptions, Placement, Quota, Store, TableOptions};
 use tokio::task::JoinSet;
 
 use super::ledger::Ledger;
@@ -46,7 +46,13 @@ fn first_key(writer: usize) -> usize {
 /// Makes the writers' table.
 pub async fn make_table(client: &Client) -> Result<(), Failure> {
     let placement = Placement::Range { splits: Ledger::splits(WRITERS) };
-    let options = TableOptions { name: TABLE.to_owned(), store: Store::Durable, placement, ttl: None };
+    let options = TableOptions {
+        name: TABLE.to_owned(),
+        store: Store::Durable,
+        placement,
+        ttl: None,
+        quota: Quota::default(),
+    };
     client.create_table(options).await?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use lode_net::client::{Client, ClientOptions, Placement, ScanOptions, Store, TableOptions};
+use lode_net::client::{Client, ClientOptions, Placement, Quota, ScanOptions, Store, TableOptions};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -122,6 +122,7 @@ impl<'a> Job<'a> {
             store: Store::Durable,
             placement: Placement::Hash { partitions },
             ttl: None,
+            quota: Quota::default(),
         };
         self.runtime.block_on(async {
             client.create_table(table(TABLE, partitions)).await?;

@@ -1,5 +1,5 @@
 use lode_net::client::blocking::Client;
-use lode_net::client::{ClientOptions, Placement, ScanOptions, Store, TableOptions};
+use lode_net::client::{ClientOptions, Placement, Quota, ScanOptions, Store, TableOptions};
 
 use super::*;
 
@@ -24,7 +24,13 @@ fn serve(dir: &std::path::Path, shards: u16) -> (RunningNode, Client) {
 }
 
 fn options(name: &str, store: Store) -> TableOptions {
-    TableOptions { name: name.into(), store, placement: Placement::Hash { partitions: 8 }, ttl: None }
+    TableOptions {
+        name: name.into(),
+        store,
+        placement: Placement::Hash { partitions: 8 },
+        ttl: None,
+        quota: Quota::default(),
+    }
 }
 
 #[test]

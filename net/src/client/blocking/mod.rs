@@ -7,7 +7,7 @@ mod scanner;
 mod transaction;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use self::pipeline::{Answer, Pipeline};
 use self::runner::Runner;
@@ -15,13 +15,15 @@ pub use self::scanner::Scanner;
 pub use self::transaction::Transaction;
 use crate::client::call::{self, Ask, Call};
 use crate::client::error::Failure;
+use crate::client::retry::{RetryAfter, wait_of};
 use crate::client::{
     Batch, BatchError, CheckpointError, ClientOptions, Condition, ConnectError, CountError, Counted, FAN_OUT,
-    GetError, IncrementError, Lifetime, PartitionMap, PutOptions, Record, ScanError, ScanOptions, ScanRecord,
-    Seq, StatsError, TableError, TableInfo, TableOf, TableOptions, TimeLeft, WriteError, Written, answer,
+    GetError, IncrementError, Lifetime, PartitionMap, PutOptions, Quota, QuotaRow, Record, ScanError,
+    ScanOptions, ScanRecord, Seq, StatsError, TableError, TableInfo, TableOf, TableOptions, TimeLeft,
+    WriteError, Written, answer,
 };
-use crate::wire::control::{CreateTable, DropTable};
-use crate::wire::{RangeView, RequestView};
+use crate::wire::control::DropTable;
+use crate::wire::{PartitionId, RangeView, RequestView};
 
 /// The blocking client: the methods of [`client::Client`](crate::client::Client), and a [`Pipeline`].
 pub struct Client {
@@ -196,8 +198,8 @@ impl Client {
     /// Makes a table; when this returns, the client's map has it.
     pub fn create_table(&mut self, options: TableOptions) -> Result<TableInfo, TableError> {
         call::check_table(&options)?;
-        let TableOptions { name, store, placement, ttl } = options;
-        let request = call::create_table(CreateTable { name: name.clone(), store, placement }, ttl);
+        let name = options.name.clone();
+        let request = call::create_table(options);
         let of = |failure| TableError::of(failure, &name);
         let reply = self.runner.call(&Call::on_node(request)).map_err(of)?;
         let info = answer::of_table(&reply).map_err(of)?;
@@ -227,6 +229,43 @@ impl Client {
         let of = |failure| TableError::of(failure, "");
         let reply = self.runner.call(&Call::on_node(RequestView::TableTtls)).map_err(of)?;
         answer::of_table_ttls(&reply).map_err(of)
+    }
+
+    /// Sets what each partition of a table may take that has no quota of its own; `None`: as of a new table. Counts
+    /// at once.
+    pub fn set_quota(&mut self, table: &str, quota: Option<Quota>) -> Result<(), TableError> {
+        self.set_quota_of(table, PartitionId(0), quota)
+    }
+
+    /// Sets what the one partition that holds `key` may take; `None`: as its table says.
+    pub fn set_partition_quota(
+        &mut self,
+        table: &str,
+        key: &[u8],
+        quota: Option<Quota>,
+    ) -> Result<(), TableError> {
+        let home = self.table(table).and_then(|found| found.home(key));
+        let partition = home.map_err(|failure| TableError::of(failure, table))?;
+        self.set_quota_of(table, partition, quota)
+    }
+
+    fn set_quota_of(
+        &mut self,
+        table: &str,
+        partition: PartitionId,
+        quota: Option<Quota>,
+    ) -> Result<(), TableError> {
+        let of = |failure| TableError::of(failure, table);
+        let request = RequestView::SetQuota { table, partition, quota };
+        let reply = self.runner.call(&Call::on_node(request)).map_err(of)?;
+        answer::of_done(&reply).map_err(of)
+    }
+
+    /// The quotas that were set, of tables and of partitions.
+    pub fn quotas(&mut self) -> Result<Vec<QuotaRow>, TableError> {
+        let of = |failure| TableError::of(failure, "");
+        let reply = self.runner.call(&Call::on_node(RequestView::Quotas)).map_err(of)?;
+        answer::of_quotas(&reply).map_err(of)
     }
 
     /// Counters and gauges of the node, per shard and summed.
@@ -265,6 +304,22 @@ impl Client {
         }
         self.runner.refresh_map();
         TableOf::find(self.runner.view.map(), name)
+    }
+}
+
+/// [`patiently`](crate::client::patiently), for this client.
+pub fn patiently<T, E: RetryAfter>(
+    client: &mut Client,
+    timeout: Duration,
+    mut ask: impl FnMut(&mut Client) -> Result<T, E>,
+) -> Result<T, E> {
+    let until = Instant::now() + timeout;
+    loop {
+        let answer = ask(client);
+        match wait_of(&answer, until) {
+            Some(wait) => std::thread::sleep(wait),
+            None => return answer,
+        }
     }
 }
 

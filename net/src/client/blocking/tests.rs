@@ -204,7 +204,13 @@ fn whole_tables_are_made_scanned_counted_and_dropped() {
         [Placement::Range { splits: vec![b"c".to_vec(), b"x".to_vec()] }, Placement::Hash { partitions: 70 }];
     let keys: Vec<Vec<u8>> = (b'b'..=b'w').flat_map(|a| [vec![a], vec![a, b'5']]).collect();
     for placement in placements {
-        let options = TableOptions { name: "u".into(), store: Store::Durable, placement, ttl: None };
+        let options = TableOptions {
+            name: "u".into(),
+            store: Store::Durable,
+            placement,
+            ttl: None,
+            quota: Quota::default(),
+        };
         client.create_table(options.clone()).expect("made");
         assert_eq!(client.create_table(options), Err(TableError::TableExists("u".into())));
         assert_eq!((client.min("u"), client.max("u")), (Ok(None), Ok(None)));

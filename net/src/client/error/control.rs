@@ -26,6 +26,9 @@ pub enum TableError {
         /// The milliseconds that were asked for.
         ttl_ms: u64,
     },
+    /// A number of the quota is out of range.
+    #[error("{0}")]
+    BadQuota(String),
     /// The placement makes no partitions.
     #[error("the table cannot be cut so: {0}")]
     Placement(#[from] PlacementError),
@@ -87,6 +90,7 @@ impl TableError {
             },
             Failure::Status { status, message, aux, .. } => match status {
                 Status::BadTtl => TableError::BadTtl { ttl_ms: aux },
+                Status::BadQuota => TableError::BadQuota(in_words(status, &message)),
                 Status::UnknownTable => TableError::UnknownTable(name()),
                 Status::TableExists => TableError::TableExists(name()),
                 Status::NameLength => TableError::NameLength(name()),

@@ -37,6 +37,14 @@ macro_rules! record_error {
                 /// The time the request had.
                 timeout: Duration,
             },
+            /// The partition is above its quota. Nothing was done; see [`patiently`](crate::client::patiently).
+            #[error("{message}")]
+            Throttled {
+                /// The same may pass after so long.
+                retry_after: Duration,
+                /// What the node said: which limit it is.
+                message: String,
+            },
             /// No answer in time. Nothing was sent, or it changes nothing.
             #[error("no answer in {} ms{}{last}", timeout.as_millis(), if last.is_empty() { "" } else { "; last: " })]
             Timeout {
@@ -97,6 +105,10 @@ macro_rules! record_error {
                     },
                     Failure::Lost { reason, .. } => $name::Unreachable(reason),
                     Failure::BadReply(what) => $name::BadReply(what),
+                    Failure::Status { status: Status::Throttled, aux, message, .. } => $name::Throttled {
+                        retry_after: Duration::from_micros(aux),
+                        message: in_words(Status::Throttled, &message),
+                    },
                     Failure::Status { status: Status::KeyLength, aux, .. } => $name::KeyLength { len: aux as usize },
                     Failure::Status { status: Status::Corrupt, aux, .. } => $name::Corrupt { at: aux },
                     Failure::Status { status: Status::Quarantined, seq, .. } => $name::Quarantined { upto: seq },

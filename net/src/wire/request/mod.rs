@@ -1,6 +1,7 @@
 //! Requests: decoded in place to borrowed values, encoded straight into an output buffer.
 
 mod frame;
+mod quota;
 mod transaction;
 
 use thiserror::Error;
@@ -11,6 +12,7 @@ use crate::wire::control::{CreateTable, DropTable, Hello};
 use crate::wire::header::{RequestHeader, array_at, u16_at, u32_at};
 use crate::wire::ids::{Epoch, MapVersion, PartitionId, RequestId, Seq, TransactionId};
 use crate::wire::opcode::{Opcode, flags};
+use crate::wire::quota::Quota;
 use crate::wire::scan::{RangeView, SCAN_PREFIX_BYTES, ScanView};
 use crate::wire::status::Status;
 use crate::wire::{MAGIC, limits};
@@ -210,6 +212,26 @@ pub enum RequestView<'a> {
         /// Milliseconds.
         ttl_ms: u64,
     },
+    /// Make a table whose partitions have a quota, and perhaps its records a time to live.
+    CreateTableQuota {
+        /// The table.
+        table: CreateTable,
+        /// Milliseconds, where they expire.
+        ttl_ms: Option<u64>,
+        /// The quota of each partition.
+        quota: Quota,
+    },
+    /// Set the quota of all partitions of a table, or of one.
+    SetQuota {
+        /// The table.
+        table: &'a str,
+        /// The partition; 0: of all that have none of their own.
+        partition: PartitionId,
+        /// The quota; `None` takes back what was set.
+        quota: Option<Quota>,
+    },
+    /// The quotas that were set.
+    Quotas,
     /// The tables whose records expire by default.
     TableTtls,
     /// Forget a table.
@@ -307,6 +329,8 @@ impl<'a> RequestView<'a> {
             Opcode::Hello => decode_hello(body).map(RequestView::Hello),
             Opcode::Batch => Ok(RequestView::Batch { target, batch: BatchView::decode(body)? }),
             Opcode::CreateTable => decode_create_table(header.flags, body),
+            Opcode::CreateTableQuota => quota::decode_create(body),
+            Opcode::SetQuota => quota::decode_set(body),
             Opcode::Begin | Opcode::Commit | Opcode::Rollback => {
                 transaction::decode(opcode, header.flags, target, body)
             }
@@ -325,6 +349,7 @@ impl<'a> RequestView<'a> {
             Opcode::Checkpoint => Ok(RequestView::Checkpoint),
             Opcode::TableTtls => Ok(RequestView::TableTtls),
             Opcode::Scrub => Ok(RequestView::Scrub),
+            Opcode::Quotas => Ok(RequestView::Quotas),
         }
     }
 
@@ -391,6 +416,9 @@ impl<'a> RequestView<'a> {
             RequestView::Expire { .. } => Opcode::Expire,
             RequestView::TimeToLive { .. } => Opcode::TimeToLive,
             RequestView::TableTtls => Opcode::TableTtls,
+            RequestView::CreateTableQuota { .. } => Opcode::CreateTableQuota,
+            RequestView::SetQuota { .. } => Opcode::SetQuota,
+            RequestView::Quotas => Opcode::Quotas,
             RequestView::Batch { .. } => Opcode::Batch,
             RequestView::Scan { .. } => Opcode::Scan,
             RequestView::Min { .. } => Opcode::Min,
@@ -485,6 +513,12 @@ impl<'a> RequestView<'a> {
             RequestView::CreateTable(create) => create.to_bytes(),
             RequestView::CreateTableTtl { table, ttl_ms } => {
                 [&ttl_ms.to_le_bytes()[..], &table.to_bytes()].concat()
+            }
+            RequestView::CreateTableQuota { table, ttl_ms, quota } => {
+                quota::create_body(table, *ttl_ms, quota)
+            }
+            RequestView::SetQuota { table, partition, quota } => {
+                quota::set_body(table, *partition, quota.as_ref())
             }
             RequestView::DropTable(drop) => drop.to_bytes(),
             _ => Vec::new(),

@@ -70,7 +70,15 @@ fn with_every_request(mut see: impl FnMut(RequestView<'_>)) {
     see(RequestView::Count { target: TARGET, range: RangeView::default() });
     let table = CreateTable { name: "t".into(), store: Store::Durable, placement };
     see(RequestView::CreateTable(table.clone()));
-    see(RequestView::CreateTableTtl { table, ttl_ms: 9 });
+    see(RequestView::CreateTableTtl { table: table.clone(), ttl_ms: 9 });
+    let quota = Quota { requests_per_s: 5, ..Quota::default() };
+    for ttl_ms in [None, Some(1 << 40)] {
+        see(RequestView::CreateTableQuota { table: table.clone(), ttl_ms, quota });
+    }
+    for quota in [None, Some(quota)] {
+        see(RequestView::SetQuota { table: "t", partition: PartitionId(3), quota });
+    }
+    see(RequestView::Quotas);
     see(RequestView::DropTable(DropTable { name: "t".into() }));
     see(RequestView::ListTables);
     see(RequestView::Map);

@@ -3,7 +3,7 @@ use crate::testing::Lcg;
 use crate::wire::control::{Hello, HelloReply, MapBody};
 use crate::wire::reply::ReplyView;
 use crate::wire::request::{HelloView, Target};
-use crate::wire::{Epoch, PartitionId};
+use crate::wire::{Epoch, PartitionId, Quota};
 
 fn node() -> NodeInfo {
     NodeInfo {
@@ -288,6 +288,7 @@ fn one_of_each() -> Vec<(RequestView<'static>, bool)> {
     let writes: &'static [u8] = writes.view().as_bytes().to_vec().leak();
     let placement = Placement::Hash { partitions: 1 };
     let hello = Hello { client_name: "test".into(), incarnation: 0 };
+    let create = CreateTable { name: "t".into(), store: Store::Durable, placement };
     vec![
         (RequestView::Hello(HelloView { oldest_version: 1, newest_version: 1, hello }), false),
         (RequestView::Get { target, key }, false),
@@ -298,7 +299,10 @@ fn one_of_each() -> Vec<(RequestView<'static>, bool)> {
         (RequestView::Min { target }, false),
         (RequestView::Max { target }, false),
         (RequestView::Count { target, range }, false),
-        (RequestView::CreateTable(CreateTable { name: "t".into(), store: Store::Durable, placement }), false),
+        (RequestView::CreateTable(create.clone()), false),
+        (RequestView::CreateTableQuota { table: create, ttl_ms: None, quota: Quota::default() }, false),
+        (RequestView::SetQuota { table: "t", partition: PartitionId(1), quota: None }, false),
+        (RequestView::Quotas, false),
         (RequestView::DropTable(DropTable { name: "t".into() }), false),
         (RequestView::ListTables, false),
         (RequestView::Map, false),
