@@ -3,6 +3,7 @@
 //! Pure: a decoded request goes in and an engine's request comes out, an engine's answer goes in and a
 //! reply's head and body come out.
 
+use crate::control::quotas::QuotaWish;
 use lode_engine::limits::MAX_SCAN_BYTES;
 use lode_engine::{
     BatchWrite, BeginError, CatalogError, Change, CheckpointError, Condition, Epoch, KeyRange, OwnerId,
@@ -29,7 +30,18 @@ pub enum Question<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControlQuestion {
     /// Make a table, whose records live so many milliseconds unless they say otherwise.
-    CreateTable(wire::control::CreateTable, Option<u64>),
+    CreateTable {
+        /// The table.
+        table: wire::control::CreateTable,
+        /// Milliseconds.
+        ttl_ms: Option<u64>,
+        /// What each of its partitions may take.
+        quota: wire::Quota,
+    },
+    /// Set a quota.
+    SetQuota(QuotaWish),
+    /// The quotas that were set.
+    Quotas,
     /// The tables whose records expire by default.
     TableTtls,
     /// Forget a table.
@@ -173,11 +185,21 @@ pub fn question<'a>(view: RequestView<'a>, owner: OwnerId) -> Question<'a> {
             RequestBody::Count { target: to_target(target), range: to_range(range) }
         }
         RequestView::CreateTable(table) => {
-            return Question::Control(ControlQuestion::CreateTable(table, None));
+            let quota = wire::Quota::default();
+            return Question::Control(ControlQuestion::CreateTable { table, ttl_ms: None, quota });
         }
         RequestView::CreateTableTtl { table, ttl_ms } => {
-            return Question::Control(ControlQuestion::CreateTable(table, Some(ttl_ms)));
+            let (ttl_ms, quota) = (Some(ttl_ms), wire::Quota::default());
+            return Question::Control(ControlQuestion::CreateTable { table, ttl_ms, quota });
         }
+        RequestView::CreateTableQuota { table, ttl_ms, quota } => {
+            return Question::Control(ControlQuestion::CreateTable { table, ttl_ms, quota });
+        }
+        RequestView::SetQuota { table, partition, quota } => {
+            let wish = QuotaWish { table: table.to_owned(), partition, quota };
+            return Question::Control(ControlQuestion::SetQuota(wish));
+        }
+        RequestView::Quotas => return Question::Control(ControlQuestion::Quotas),
         RequestView::TableTtls => return Question::Control(ControlQuestion::TableTtls),
         RequestView::DropTable(table) => return Question::Control(ControlQuestion::DropTable(table)),
         RequestView::ListTables => return Question::Control(ControlQuestion::ListTables),
@@ -237,6 +259,7 @@ pub fn catalog_error_answer(asked: Asked, error: &CatalogError) -> Answer {
         CatalogError::TableExists | CatalogError::PartitionExists(_) => (Status::TableExists, 0),
         CatalogError::NameLength { len } => (Status::NameLength, *len as u64),
         CatalogError::BadTtl { ttl_ms } => (Status::BadTtl, *ttl_ms),
+        CatalogError::BadQuota { .. } => (Status::BadQuota, 0),
         CatalogError::BadRange(_) => (Status::BadRange, 0),
         CatalogError::TooManyPartitions { limit } => (Status::TooManyPartitions, *limit as u64),
         CatalogError::Busy => (Status::Busy, 0),

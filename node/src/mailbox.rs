@@ -1,11 +1,12 @@
 //! Bounded mailboxes: how shards and the control thread leave work for a shard, whether it sleeps or not.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
-use lode_engine::{OwnerId, RequestBody, RequestId, ShardId};
+use lode_engine::{OwnerId, Quota, RequestBody, RequestId, ShardId};
 use lode_net::ring::Waker;
 use lode_net::wire;
 use lode_net::wire::server::NodeInfo;
@@ -20,50 +21,77 @@ pub const MAILBOX_CAPACITY: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId(pub u64);
 
-/// Partition ids of a [`ShardPage`].
+/// Partition ids of a [`Page`].
 const PAGE_PARTITIONS: usize = 256;
 
-/// The shards of the partitions with consecutive ids, where there are such partitions.
-type ShardPage = [Option<ShardId>; PAGE_PARTITIONS];
+/// The places of the partitions with consecutive ids, where there are such partitions.
+type Page = [Option<Place>; PAGE_PARTITIONS];
+
+/// What is to be known of a partition whenever it is asked for something.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    shard: ShardId,
+    /// Where its quota is.
+    quota: u32,
+}
 
 /// The partition map as a node's threads use it.
 #[derive(Debug)]
 pub struct NodeMap {
     /// As clients see it.
-    pub published: PublishedMap,
+    pub published: Arc<PublishedMap>,
     /// By the partition id's upper bits, then by its lower: looked at for every request.
-    shards: Vec<Option<Box<ShardPage>>>,
+    pages: Vec<Option<Box<Page>>>,
+    /// Those that there are, each once.
+    quotas: Vec<Quota>,
 }
 
 impl NodeMap {
-    /// Makes the short way from a partition to its shard.
-    pub fn new(published: PublishedMap) -> NodeMap {
-        let mut shards: Vec<Option<Box<ShardPage>>> = Vec::new();
+    /// Makes the short way from a partition to its shard and its quota.
+    pub fn new(published: Arc<PublishedMap>, quota_of: impl Fn(wire::PartitionId) -> Quota) -> NodeMap {
+        let mut pages: Vec<Option<Box<Page>>> = Vec::new();
+        let mut quotas = vec![Quota::default()];
+        let mut known = HashMap::from([(Quota::default(), 0)]);
         for partition in published.map.tables().iter().flat_map(|table| table.partitions()) {
+            let quota = quota_of(partition.id);
+            let quota = *known.entry(quota).or_insert_with(|| {
+                quotas.push(quota);
+                quotas.len() as u32 - 1
+            });
             let (page, place) = page_of(partition.id);
-            if shards.len() <= page {
-                shards.resize_with(page + 1, || None);
+            if pages.len() <= page {
+                pages.resize_with(page + 1, || None);
             }
-            let page = shards[page].get_or_insert_with(|| Box::new([None; PAGE_PARTITIONS]));
-            page[place] = Some(ShardId(partition.shard.0));
+            let page = pages[page].get_or_insert_with(|| Box::new([None; PAGE_PARTITIONS]));
+            page[place] = Some(Place { shard: ShardId(partition.shard.0), quota });
         }
-        NodeMap { published, shards }
+        NodeMap { published, pages, quotas }
     }
 
     /// A map of no tables, before the first is published.
     pub fn empty() -> NodeMap {
-        NodeMap::of_body(wire::control::MapBody::default())
+        NodeMap::new(NodeMap::publish(wire::control::MapBody::default()), |_| Quota::default())
     }
 
-    /// The map of a body that this node itself has made.
-    pub fn of_body(body: wire::control::MapBody) -> NodeMap {
-        NodeMap::new(PublishedMap::new(body).expect("the catalog holds no table and no range twice"))
+    /// The map as clients see it, of a body that this node itself has made.
+    pub fn publish(body: wire::control::MapBody) -> Arc<PublishedMap> {
+        Arc::new(PublishedMap::new(body).expect("the catalog holds no table and no range twice"))
     }
 
     /// The shard that a partition lives in.
     pub fn shard_of(&self, partition: wire::PartitionId) -> Option<ShardId> {
+        self.place_of(partition).map(|place| place.shard)
+    }
+
+    /// What a partition may take; of one that is not there, what one may that says nothing.
+    pub fn quota_of(&self, partition: wire::PartitionId) -> &Quota {
+        let place = self.place_of(partition).map_or(0, |place| place.quota);
+        &self.quotas[place as usize]
+    }
+
+    fn place_of(&self, partition: wire::PartitionId) -> Option<Place> {
         let (page, place) = page_of(partition);
-        self.shards.get(page)?.as_ref()?[place]
+        self.pages.get(page)?.as_ref()?[place]
     }
 }
 

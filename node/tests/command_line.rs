@@ -422,3 +422,38 @@ fn a_load_whose_node_is_killed_says_that_it_goes_on() {
     assert!(matches!(ended.status.code(), Some(3 | 7)), "{text}");
     assert!(text.contains("; when that is mended, the same command goes on behind "), "{text}");
 }
+
+#[test]
+fn quotas_are_set_shown_and_told_in_words() {
+    let dir = TempDir::new().expect("a directory");
+    let node = Node::start(&dir.path().join("drive.lode"));
+    node.ok(&["table", "create", "t", "--requests-per-s", "500", "--burst", "2s"]);
+    let shown = json(&node.ok(&["table", "show", "t", "--json"]));
+    assert_eq!(shown["quota"]["requests_per_s"], 500);
+    assert_eq!((&shown["quota"]["burst_ms"], &shown["quota"]["weight"]), (&2000.into(), &100.into()));
+    node.ok(&["put", "t", "k", "value"]);
+    node.ok(&["table", "set", "t", "--write-bytes-per-s", "1", "--weight", "7"]);
+    let listed = json(&node.ok(&["table", "list", "--json"]));
+    assert_eq!(listed[0]["quota"]["requests_per_s"], 500, "what is not named stays");
+    assert_eq!(listed[0]["quota"]["write_bytes_per_s"], 1);
+    assert!(
+        node.ok(&["table", "show", "t"]).contains("weight 7, 500 requests/s, 1 B/s written, bursts of 2s")
+    );
+    let long = "v".repeat(2000);
+    node.ok(&["put", "t", "k", &long]);
+    let refused = node.run(&["put", "t", "k", &long]);
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(4), "{words}");
+    assert!(words.contains("above its quota of 1 bytes written a second"), "{words}");
+    node.ok(&["table", "set", "t", "--key", "k", "--write-bytes-per-s", "0"]);
+    node.ok(&["put", "t", "k", &long]);
+    assert_eq!(
+        json(&node.ok(&["table", "show", "t", "--json"]))["partition_quotas"][0]["quota"]["weight"],
+        7
+    );
+    node.ok(&["table", "set", "t", "--key", "k", "--reset"]);
+    node.ok(&["table", "set", "t", "--reset"]);
+    assert!(node.ok(&["table", "show", "t"]).contains("each partition: weight 100, no limits"));
+    assert_eq!(node.code(&["table", "set", "t", "--weight", "0"]), Some(2));
+    assert_eq!(node.code(&["table", "set", "none", "--weight", "5"]), Some(4));
+}

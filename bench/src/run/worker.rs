@@ -114,7 +114,7 @@ impl Worker {
             let tally = &mut self.tally;
             self.pool.wait(LONGEST_WAIT, &mut |ask, reply| match reply.status() {
                 Status::Ok => written += 1,
-                Status::Busy => busy.push(ask),
+                Status::Busy | Status::Throttled => busy.push(ask),
                 _ => refuse(tally, reply),
             })?;
             for ask in busy {
@@ -233,6 +233,7 @@ fn count(tally: &mut Tally, ask: &Ask, reply: &Reply<'_>, now_ns: u64, value_byt
         (Status::Ok, Operation::Put) => tally.puts.record(latency_ns),
         (Status::NotFound, _) => tally.missing += 1,
         (Status::Busy, _) => tally.busy += 1,
+        (Status::Throttled, _) => tally.throttled += 1,
         _ => refuse(tally, reply),
     }
 }

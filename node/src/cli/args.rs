@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lode_net::wire::Seq;
+use lode_net::wire::limits::{MAX_QUOTA_PER_S, MAX_WEIGHT};
 
 use super::exit::EXIT_CODES_HELP;
 use super::size::{Size, Span};
@@ -246,6 +247,10 @@ pub enum TableCommand {
     Create(CreateArgs),
     /// Drop a table with everything in it
     Drop(TableArgs),
+    /// Set what each partition of a table may take of the node, or one partition; it counts at once
+    Set(SetArgs),
+    /// Print one table, its quota, and those of single partitions
+    Show(TableArgs),
     /// Print the tables and what they hold
     List,
 }
@@ -264,6 +269,45 @@ pub struct CreateArgs {
     /// Cut it by key: first keys of the second and later partitions, ascending
     #[arg(long = "split", value_name = "KEY", conflicts_with = "partitions")]
     pub splits: Vec<OsString>,
+    /// What each partition may take
+    #[command(flatten)]
+    pub quota: QuotaArgs,
+}
+
+/// What each partition of a table may take of the node. What is left out is as it was.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct QuotaArgs {
+    /// Its share of drive and core where others want them too, over theirs: 1 to 10000 [default: 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_WEIGHT)))]
+    pub weight: Option<u32>,
+    /// Requests a second; each write of a batch counts; 0 for any number
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=MAX_QUOTA_PER_S))]
+    pub requests_per_s: Option<u64>,
+    /// Bytes read a second; 0 for any number
+    #[arg(long, value_name = "SIZE")]
+    pub read_bytes_per_s: Option<Size>,
+    /// Bytes written a second; 0 for any number
+    #[arg(long, value_name = "SIZE")]
+    pub write_bytes_per_s: Option<Size>,
+    /// How much of a rate may be saved up and spent at once: 1ms to 5m [default: 1s]
+    #[arg(long, value_name = "TIME")]
+    pub burst: Option<Span>,
+}
+
+/// `table set`.
+#[derive(Debug, Args)]
+pub struct SetArgs {
+    /// The table
+    pub table: String,
+    /// What is set
+    #[command(flatten)]
+    pub quota: QuotaArgs,
+    /// Only of the one partition that holds this key
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    pub key: Option<OsString>,
+    /// Take back what was set: a partition is as its table says again, a table as a new one
+    #[arg(long, conflicts_with_all = ["weight", "requests_per_s", "read_bytes_per_s", "write_bytes_per_s", "burst"])]
+    pub reset: bool,
 }
 
 /// How a new table is kept and cut up. What is left out is as the node's `--table-defaults` say.

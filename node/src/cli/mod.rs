@@ -8,6 +8,7 @@ pub mod exit;
 pub mod load;
 pub mod output;
 pub mod progress;
+mod quota;
 mod scrub;
 pub mod serve;
 pub mod session;

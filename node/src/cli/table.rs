@@ -1,13 +1,14 @@
 //! `table create`, `table drop` and `table list`.
 
-use lode_net::client::{Placement, Store, TableInfo, TableOptions};
+use lode_net::client::{Placement, Store, TableError, TableInfo, TableOptions};
 use lode_net::wire::control::PlacementKind;
 use serde_json::{Value, json};
 
-use super::args::{CreateArgs, NewTableArgs, PlacementName, StoreName, TableCommand};
+use super::args::{CreateArgs, NewTableArgs, PlacementName, QuotaArgs, StoreName, TableCommand};
 use super::data::Words;
 use super::exit::{Exit, Failure};
 use super::output::{Output, Style};
+use super::quota::{self, Quotas};
 use super::session::Session;
 use super::size::{Size, Span};
 use crate::config::TableDefaults;
@@ -20,13 +21,15 @@ pub fn run(command: &TableCommand, session: &Session, words: Words, out: &mut Ou
             session.wait(session.client.drop_table(&args.table))?;
             out.done(&format!("OK dropped {}", args.table), &json!({ "ok": true, "dropped": args.table }))
         }
+        TableCommand::Set(args) => quota::set(args, session, words, out),
+        TableCommand::Show(args) => show(&args.table, session, out),
         TableCommand::List => list(session, out),
     }
 }
 
 fn create(args: &CreateArgs, session: &Session, words: Words, out: &mut Output) -> Result<(), Failure> {
     let splits = args.splits.iter().map(|split| words.bytes(split)).collect::<Result<Vec<_>, _>>()?;
-    let info = session.block_on(make(&args.table, &args.options, splits, args.ttl, session))?;
+    let info = session.block_on(make(&args.table, &args.options, splits, args.ttl, &args.quota, session))?;
     match out.style() {
         Style::Json => out.json(&as_json(&info)),
         Style::Plain | Style::Shell => {
@@ -41,16 +44,13 @@ pub async fn make(
     wanted: &NewTableArgs,
     splits: Vec<Vec<u8>>,
     ttl: Option<Span>,
+    quota: &QuotaArgs,
     session: &Session,
 ) -> Result<TableInfo, Failure> {
-    let all_given = wanted.store.is_some() && (wanted.partitions.is_some() || !splits.is_empty());
-    let defaults = if all_given && wanted.placement.is_some() {
-        TableDefaults::default()
-    } else {
-        node_defaults(&session.client.stats().await?)
-    };
+    let defaults = node_defaults(&session.client.stats().await?);
     let mut options = options_of(name, wanted, splits, &defaults)?;
     options.ttl = ttl.map(|ttl| ttl.0);
+    options.quota = quota.over(options.quota);
     Ok(session.client.create_table(options).await?)
 }
 
@@ -81,7 +81,7 @@ fn options_of(
         (PlacementName::Range, Some(partitions)) => Placement::Range { splits: even_splits(partitions) },
         (PlacementName::Range, None) => Placement::Range { splits },
     };
-    Ok(TableOptions { name: name.to_owned(), store, placement, ttl: None })
+    Ok(TableOptions { name: name.to_owned(), store, placement, ttl: None, quota: defaults.quota() })
 }
 
 /// Splits that cut the keys' first four bytes evenly.
@@ -93,11 +93,14 @@ fn even_splits(partitions: u32) -> Vec<Vec<u8>> {
 fn list(session: &Session, out: &mut Output) -> Result<(), Failure> {
     let tables = session.wait(session.client.list_tables())?;
     let ttls = session.wait(session.client.table_ttls())?;
+    let quotas = Quotas::of(session)?;
     let ttl_of = |table: &TableInfo| ttls.iter().find(|(id, _)| *id == table.id).map(|(_, ttl)| *ttl);
     if out.style() == Style::Json {
         let with_ttl = |table: &TableInfo| {
             let mut object = as_json(table);
             object["ttl_ms"] = ttl_of(table).map(|ttl| ttl.as_millis() as u64).into();
+            object["quota"] = quota::as_json(&quotas.of_table(table.id));
+            object["partition_quotas"] = quota::partitions_as_json(&quotas, table);
             object
         };
         return out.json(&tables.iter().map(with_ttl).collect());
@@ -107,21 +110,52 @@ fn list(session: &Session, out: &mut Output) -> Result<(), Failure> {
     }
     let width = tables.iter().map(|table| table.name.chars().count()).max().unwrap_or(0).max(5);
     out.line(&format!(
-        "{:width$}  {:14}  {:>10}  {:>14}  {:>10}  {:>10}",
+        "{:width$}  {:14}  {:>10}  {:>14}  {:>10}  {:>10}  quota of a partition",
         "table", "kind", "partitions", "records", "bytes", "ttl"
     ))?;
     for table in &tables {
         out.line(&format!(
-            "{:width$}  {:14}  {:>10}  {:>14}  {:>10}  {:>10}",
+            "{:width$}  {:14}  {:>10}  {:>14}  {:>10}  {:>10}  {}",
             table.name,
             kind(table),
             table.partitions,
             table.records,
             Size(table.bytes).to_string(),
-            ttl_of(table).map_or("-".to_owned(), |ttl| Span(ttl).to_string())
+            ttl_of(table).map_or("-".to_owned(), |ttl| Span(ttl).to_string()),
+            quota::in_words(&quotas.of_table(table.id))
         ))?;
     }
     Ok(())
+}
+
+/// The table of this name; asks the node.
+pub fn find(name: &str, session: &Session) -> Result<TableInfo, Failure> {
+    let mut tables = session.wait(session.client.list_tables())?.into_iter();
+    let found = tables.find(|table| table.name == name);
+    found.ok_or_else(|| TableError::UnknownTable(name.to_owned()).into())
+}
+
+/// `table show`.
+fn show(name: &str, session: &Session, out: &mut Output) -> Result<(), Failure> {
+    let table = find(name, session)?;
+    let ttls = session.wait(session.client.table_ttls())?;
+    let ttl = ttls.iter().find(|(id, _)| *id == table.id).map(|(_, ttl)| *ttl);
+    let quotas = Quotas::of(session)?;
+    let quota = quotas.of_table(table.id);
+    if out.style() == Style::Json {
+        let mut object = as_json(&table);
+        object["ttl_ms"] = ttl.map(|ttl| ttl.as_millis() as u64).into();
+        object["quota"] = quota::as_json(&quota);
+        object["partition_quotas"] = quota::partitions_as_json(&quotas, &table);
+        return out.json(&object);
+    }
+    let (kind, partitions, records) = (kind(&table), table.partitions, table.records);
+    out.line(&format!("{name}: {kind}, {partitions} partitions, {records} records, {}", Size(table.bytes)))?;
+    out.line(&format!("records live {}", ttl.map_or("for ever".to_owned(), |ttl| Span(ttl).to_string())))?;
+    out.line(&format!("each partition: {}", quota::in_words(&quota)))?;
+    quotas
+        .of_partitions(table.id)
+        .try_for_each(|(id, quota)| out.line(&format!("partition {id}: {}", quota::in_words(&quota))))
 }
 
 fn kind(table: &TableInfo) -> String {

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{ALLOWED, ConfigError, ServeOptions, TableDefaults, TableDefaultsError, allowed};
+use super::{ALLOWED, ConfigError, ServeOptions, TABLE_OPTIONS, TableDefaults, TableDefaultsError, allowed};
 use crate::cli::size::Size;
 
 /// Longest piece of the file that a message repeats, in characters.
@@ -83,9 +83,11 @@ fn table_defaults(source: &Source<'_>, table: &DeTable<'_>) -> Result<TableDefau
     let mut defaults = TableDefaults::default();
     for (key, value) in table {
         let name = key.get_ref().as_ref();
-        // The number of partitions is a number here, and a text on the command line.
+        // What is a number here is a text on the command line.
         let given = match name {
-            "partitions" => whole::<u32>(value.get_ref()).map(|number| number.to_string()),
+            "partitions" | "weight" => whole::<u32>(value.get_ref()).map(|number| number.to_string()),
+            "requests-per-s" => whole::<u64>(value.get_ref()).map(|number| number.to_string()),
+            "read-bytes-per-s" | "write-bytes-per-s" => size(value.get_ref()).map(|size| size.0.to_string()),
             _ => value.get_ref().as_str().map(str::to_owned),
         };
         let given = given.unwrap_or_default();
@@ -93,11 +95,7 @@ fn table_defaults(source: &Source<'_>, table: &DeTable<'_>) -> Result<TableDefau
             TableDefaultsError::BadValue { expected, .. } => {
                 source.wrong(&format!("table-defaults.{name}"), value, expected)
             }
-            _ => source.unknown(
-                &format!("table-defaults.{name}"),
-                &key.span(),
-                "store, placement and partitions".into(),
-            ),
+            _ => source.unknown(&format!("table-defaults.{name}"), &key.span(), TABLE_OPTIONS.into()),
         })?;
     }
     Ok(defaults)

@@ -14,6 +14,8 @@ use std::time::Duration;
 use clap::Args;
 use lode_engine::MAX_SHARDS;
 use lode_engine::limits::MAX_VALUE_BYTES;
+use lode_net::client::Quota;
+use lode_net::wire::limits::{MAX_BURST_MS, MAX_QUOTA_PER_S, MAX_WEIGHT};
 use lode_node::serve::ServeConfig;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -82,13 +84,43 @@ pub struct TableDefaults {
     pub placement: PlacementName,
     /// Number of partitions, where keys are placed by hash.
     pub partitions: u32,
+    /// What each partition may take; see the options of `table create`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// As above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_s: Option<u64>,
+    /// As above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_bytes_per_s: Option<u64>,
+    /// As above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_bytes_per_s: Option<u64>,
+    /// As above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst_ms: Option<u32>,
 }
 
 impl Default for TableDefaults {
     fn default() -> TableDefaults {
-        TableDefaults { store: StoreName::Durable, placement: PlacementName::Hash, partitions: 64 }
+        TableDefaults {
+            store: StoreName::Durable,
+            placement: PlacementName::Hash,
+            partitions: 64,
+            weight: None,
+            requests_per_s: None,
+            read_bytes_per_s: None,
+            write_bytes_per_s: None,
+            burst_ms: None,
+        }
     }
 }
+
+/// What a rate of bytes may be.
+const BYTE_RATE: &str = "a number of bytes, or a text as 10MiB; 0 for any number";
+/// What `--table-defaults` may set.
+const TABLE_OPTIONS: &str =
+    "store, placement, partitions, weight, requests-per-s, read-bytes-per-s, write-bytes-per-s and burst";
 
 /// Why `--table-defaults` is not understood.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -96,8 +128,8 @@ pub enum TableDefaultsError {
     /// No equals sign.
     #[error("{0:?} is not NAME=VALUE; write for example store=durable,placement=hash,partitions=64")]
     NotAPair(String),
-    /// Not one of the three.
-    #[error("there is no table option {0:?}; there are store, placement and partitions")]
+    /// Not one of them.
+    #[error("there is no table option {0:?}; there are {TABLE_OPTIONS}")]
     UnknownName(String),
     /// Not a value of this option.
     #[error("{name} cannot be {value:?}; it is {expected}")]
@@ -112,7 +144,19 @@ pub enum TableDefaultsError {
 }
 
 impl TableDefaults {
-    /// Sets one of the three.
+    /// What each partition of a table may take.
+    pub fn quota(&self) -> Quota {
+        let none = Quota::default();
+        Quota {
+            weight: self.weight.unwrap_or(none.weight),
+            burst_ms: self.burst_ms.unwrap_or(none.burst_ms),
+            requests_per_s: self.requests_per_s.unwrap_or(0),
+            read_bytes_per_s: self.read_bytes_per_s.unwrap_or(0),
+            write_bytes_per_s: self.write_bytes_per_s.unwrap_or(0),
+        }
+    }
+
+    /// Sets one of them.
     fn set(&mut self, name: &str, value: &str) -> Result<(), TableDefaultsError> {
         let bad = |name, expected| TableDefaultsError::BadValue { name, value: value.to_owned(), expected };
         match name {
@@ -134,6 +178,37 @@ impl TableDefaults {
                 let number = value.parse().ok().filter(|number| (1..=MAX_TABLE_PARTITIONS).contains(number));
                 self.partitions =
                     number.ok_or_else(|| bad("partitions", "a whole number from 1 to 1000000"))?;
+            }
+            _ => return self.set_quota(name, value),
+        }
+        Ok(())
+    }
+}
+
+impl TableDefaults {
+    fn set_quota(&mut self, name: &str, value: &str) -> Result<(), TableDefaultsError> {
+        let bad = |name, expected| TableDefaultsError::BadValue { name, value: value.to_owned(), expected };
+        let rate = || value.parse().ok().filter(|rate: &Size| rate.0 <= MAX_QUOTA_PER_S).map(|rate| rate.0);
+        match name {
+            "weight" => {
+                let weight = value.parse().ok().filter(|weight| (1..=MAX_WEIGHT).contains(weight));
+                self.weight = Some(weight.ok_or_else(|| bad("weight", "a whole number from 1 to 10000"))?);
+            }
+            "requests-per-s" => {
+                let rate = value.parse().ok().filter(|rate| *rate <= MAX_QUOTA_PER_S);
+                let allowed = "a whole number; 0 for any number";
+                self.requests_per_s = Some(rate.ok_or_else(|| bad("requests-per-s", allowed))?);
+            }
+            "read-bytes-per-s" => {
+                self.read_bytes_per_s = Some(rate().ok_or_else(|| bad("read-bytes-per-s", BYTE_RATE))?);
+            }
+            "write-bytes-per-s" => {
+                self.write_bytes_per_s = Some(rate().ok_or_else(|| bad("write-bytes-per-s", BYTE_RATE))?);
+            }
+            "burst" => {
+                let ms = value.parse().ok().and_then(|span: Span| u32::try_from(span.0.as_millis()).ok());
+                let ms = ms.filter(|ms| (1..=MAX_BURST_MS).contains(ms));
+                self.burst_ms = Some(ms.ok_or_else(|| bad("burst", "a time of 1ms to 5m, as 500ms"))?);
             }
             _ => return Err(TableDefaultsError::UnknownName(name.to_owned())),
         }
@@ -217,7 +292,7 @@ const ALLOWED: [(&str, &str); 14] = [
     ("memory", "a number of bytes, or a text as 1GiB; at least 64MiB for each shard"),
     (
         "table-defaults",
-        "made of store, placement and partitions, as store=durable,placement=hash,partitions=64",
+        "made of store, placement, partitions and the quota of a partition, as store=durable,placement=hash,partitions=64",
     ),
     ("commit-window", "a time of at most 1s, as 500us"),
     ("scrub-rate", "a number of bytes a second, or a text as 2MiB; 0 for never"),

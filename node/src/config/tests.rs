@@ -181,6 +181,13 @@ fn table_defaults_are_told_piece_by_piece() {
     let good = file("[table-defaults]\nstore = 'memory'\nplacement = 'range'\npartitions = 1000000").unwrap();
     let text = file("table-defaults = 'store=memory,placement=range,partitions=1000000'").unwrap();
     assert_eq!(good.table_defaults, text.table_defaults);
+    let quota =
+        "weight = 10000\nrequests-per-s = 1099511627776\nread-bytes-per-s = '1MiB'\nwrite-bytes-per-s = 5";
+    let good = file(&format!("[table-defaults]\n{quota}\nburst = '5m'")).unwrap().table_defaults.unwrap();
+    let text = "weight=10000,requests-per-s=1099511627776,read-bytes-per-s=1MiB,write-bytes-per-s=5,burst=5m";
+    assert_eq!(Ok(good.clone()), text.parse());
+    let quota = Quota { weight: 10_000, burst_ms: 300_000, requests_per_s: 1 << 40, ..Quota::default() };
+    assert_eq!(good.quota(), Quota { read_bytes_per_s: 1 << 20, write_bytes_per_s: 5, ..quota });
     for (line, told) in [
         ("store = 'disk'", "table-defaults.store cannot be 'disk'; it is durable or memory"),
         ("store = 5", "table-defaults.store cannot be 5; it is durable or memory"),
@@ -189,9 +196,17 @@ fn table_defaults_are_told_piece_by_piece() {
         ("partitions = 1000001", "cannot be 1000001; it is a whole number from 1 to 1000000"),
         ("partitions = 5000000000", "cannot be 5000000000; it is a whole number"),
         ("partitions = '8'", "cannot be '8'; it is a whole number"),
+        ("weight = 0", "table-defaults.weight cannot be 0; it is a whole number from 1 to 10000"),
+        ("weight = 10001", "cannot be 10001"),
+        ("requests-per-s = '9'", "cannot be '9'; it is a whole number"),
+        ("requests-per-s = 1099511627777", "cannot be 1099511627777"),
+        ("read-bytes-per-s = '2TiB'", "cannot be '2TiB'; it is a number of bytes"),
+        ("write-bytes-per-s = true", "cannot be true; it is a number of bytes"),
+        ("burst = '6m'", "cannot be '6m'; it is a time of 1ms to 5m"),
+        ("burst = 5", "cannot be 5; it is a time"),
         (
             "stor = 'memory'",
-            "there is no option table-defaults.stor; there are store, placement and partitions",
+            "there is no option table-defaults.stor; there are store, placement, partitions, weight, requests-per-s,",
         ),
     ] {
         let error = file(&format!("# a comment\n[table-defaults]\n{line}")).unwrap_err().to_string();

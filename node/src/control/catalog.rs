@@ -1,16 +1,17 @@
 //! The node's tables and partitions: where they live, how they are made and dropped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lode_engine::limits::{MAX_PARTITIONS, MAX_TABLE_NAME_BYTES, MAX_TTL_MS};
 use lode_engine::{
-    CatalogError, Epoch, PartitionId, PartitionSpec, Placement, RequestBody, ShardId, StoreKind, TableId,
-    TableSpec,
+    CatalogError, Epoch, PartitionId, PartitionSpec, Placement, Quota, RequestBody, ShardId, StoreKind,
+    TableId, TableSpec,
 };
 use lode_net::wire::Status;
 use lode_net::wire::control as wire;
 use lode_net::wire::limits::MAX_MAP_BYTES;
 
+use super::quotas::{refusal, to_quota};
 use super::{Control, RecoverError, ShardReply};
 use crate::dispatch::{Answer, AnswerBody, Asked, catalog_error_answer, failed};
 
@@ -19,18 +20,23 @@ pub const MAX_TABLES: usize = 16_384;
 /// The epoch of a partition that has never moved.
 const FIRST_EPOCH: Epoch = Epoch(1);
 
+/// A table, and the shards of its partitions.
 #[derive(Debug, Clone)]
-struct Table {
-    spec: TableSpec,
-    partitions: Vec<(PartitionSpec, ShardId)>,
+pub(super) struct Table {
+    pub(super) spec: TableSpec,
+    pub(super) partitions: Vec<(PartitionSpec, ShardId)>,
 }
 
 /// Every table of the node, and where its partitions live.
 #[derive(Debug)]
 pub struct NodeCatalog {
     shards: u16,
-    tables: BTreeMap<TableId, Table>,
-    names: BTreeMap<String, TableId>,
+    pub(super) tables: BTreeMap<TableId, Table>,
+    pub(super) names: BTreeMap<String, TableId>,
+    /// Of partitions that have one for themselves.
+    pub(super) own_quotas: BTreeMap<PartitionId, Quota>,
+    /// Of all partitions that are not as everybody's.
+    pub(super) effective_quotas: HashMap<PartitionId, Quota>,
     next_table: u32,
     next_partition: u32,
 }
@@ -42,6 +48,8 @@ impl NodeCatalog {
             shards,
             tables: BTreeMap::new(),
             names: BTreeMap::new(),
+            own_quotas: BTreeMap::new(),
+            effective_quotas: HashMap::new(),
             next_table: 1,
             next_partition: 1,
         }
@@ -57,12 +65,15 @@ impl NodeCatalog {
         let last = table.partitions.iter().map(|(spec, _)| spec.id).max().unwrap_or(PartitionId(0));
         self.used(table.spec.id, last);
         self.names.insert(table.spec.name.clone(), table.spec.id);
-        self.tables.insert(table.spec.id, table);
+        let id = table.spec.id;
+        self.tables.insert(id, table);
+        self.index_quotas(id);
     }
 
     fn remove(&mut self, id: TableId) {
         if let Some(table) = self.tables.remove(&id) {
             self.names.remove(&table.spec.name);
+            self.forget_quotas(&table);
         }
     }
 
@@ -71,13 +82,22 @@ impl NodeCatalog {
     }
 
     /// The table that `create` describes, spread over the shards; or why there can be none.
-    fn plan(&self, asked: Asked, create: wire::CreateTable, ttl_ms: Option<u64>) -> Result<Table, Answer> {
+    fn plan(
+        &self,
+        asked: Asked,
+        create: wire::CreateTable,
+        ttl_ms: Option<u64>,
+        quota: Quota,
+    ) -> Result<Table, Answer> {
         let len = create.name.len();
         if !(1..=MAX_TABLE_NAME_BYTES).contains(&len) {
             return Err(catalog_error_answer(asked, &CatalogError::NameLength { len }));
         }
         if let Some(ttl_ms) = ttl_ms.filter(|ttl_ms| !(1..=MAX_TTL_MS).contains(ttl_ms)) {
             return Err(catalog_error_answer(asked, &CatalogError::BadTtl { ttl_ms }));
+        }
+        if let Some(refused) = refusal(asked, quota) {
+            return Err(refused);
         }
         if self.names.contains_key(&create.name) {
             return Err(catalog_error_answer(asked, &CatalogError::TableExists));
@@ -116,6 +136,7 @@ impl NodeCatalog {
                 wire::PlacementKind::Range => Placement::Range,
             },
             ttl_ms,
+            quota,
         };
         let place = |(index, (start, end)): (usize, wire_map::OwnedRange)| {
             let partition = PartitionId(self.next_partition + index as u32);
@@ -149,7 +170,7 @@ impl NodeCatalog {
     }
 }
 
-use lode_net::wire::map as wire_map;
+use lode_net::wire::{map as wire_map, quota as wire_quota};
 
 impl Control {
     /// Reads the shards' catalogs, and drops what was half made or half dropped when the node ended.
@@ -164,6 +185,8 @@ impl Control {
         // Shard 0 comes first: it decides which tables there are.
         for (shard, tables) in self.ask_tables() {
             for (spec, partitions) in tables {
+                let own = partitions.iter().filter_map(|info| Some((info.spec.id, info.quota?)));
+                self.catalog.own_quotas.extend(own);
                 let last = partitions.iter().map(|info| info.spec.id).max().unwrap_or(PartitionId(0));
                 self.catalog.used(spec.id, last);
                 if shard == ShardId(0) {
@@ -196,9 +219,10 @@ impl Control {
         asked: Asked,
         create: wire::CreateTable,
         ttl_ms: Option<u64>,
+        quota: wire_quota::Quota,
     ) -> Answer {
         self.drop_leftovers();
-        let table = match self.catalog.plan(asked, create, ttl_ms) {
+        let table = match self.catalog.plan(asked, create, ttl_ms, to_quota(quota)) {
             Ok(table) => table,
             Err(answer) => return answer,
         };
@@ -304,7 +328,8 @@ impl Control {
     }
 }
 
-fn first_error(replies: Vec<(ShardId, ShardReply)>) -> Result<(), (ShardId, CatalogError)> {
+/// The first shard that could not, and why.
+pub(super) fn first_error(replies: Vec<(ShardId, ShardReply)>) -> Result<(), (ShardId, CatalogError)> {
     for (shard, reply) in replies {
         match reply {
             ShardReply::Catalog(result) => result.map_err(|error| (shard, error))?,
@@ -345,14 +370,14 @@ mod tests {
     #[test]
     fn partitions_spread_over_shards_and_ids_are_not_reused() {
         let mut catalog = NodeCatalog::new(4);
-        let first = catalog.plan(asked(), create("a", 8), None).expect("planned");
+        let first = catalog.plan(asked(), create("a", 8), None, Quota::default()).expect("planned");
         for shard in (0..4).map(ShardId) {
             assert_eq!(first.partitions.iter().filter(|(_, at)| *at == shard).count(), 2);
         }
         let first_id = first.spec.id;
         catalog.insert(first);
         catalog.remove(first_id);
-        let second = catalog.plan(asked(), create("a", 1), None).expect("planned");
+        let second = catalog.plan(asked(), create("a", 1), None, Quota::default()).expect("planned");
         assert!(second.spec.id > first_id && second.partitions[0].0.id == PartitionId(9));
         catalog.insert(second);
         let map = PartitionMap::new(catalog.map_body(3)).expect("a map");
@@ -363,7 +388,7 @@ mod tests {
     #[test]
     fn what_cannot_be_made_is_named() {
         let mut catalog = NodeCatalog::new(1);
-        let table = catalog.plan(asked(), create("a", 1), None).expect("planned");
+        let table = catalog.plan(asked(), create("a", 1), None, Quota::default()).expect("planned");
         catalog.insert(table);
         let splits = vec![b"b".to_vec(), b"a".to_vec()];
         let bad_splits = wire::CreateTable { placement: wire::Placement::Range { splits }, ..create("b", 1) };
@@ -375,13 +400,17 @@ mod tests {
             (create("b", 65_536), Status::TooManyPartitions),
             (bad_splits, Status::BadRange),
         ] {
-            let refused = catalog.plan(asked(), create, None).map(|table| table.spec);
+            let refused = catalog.plan(asked(), create, None, Quota::default()).map(|table| table.spec);
             assert_eq!(refused.expect_err("refused").head.status, status);
         }
         for ttl_ms in [0, MAX_TTL_MS + 1] {
-            let refused = catalog.plan(asked(), create("b", 1), Some(ttl_ms)).map(|table| table.spec);
+            let refused =
+                catalog.plan(asked(), create("b", 1), Some(ttl_ms), Quota::default()).map(|table| table.spec);
             assert_eq!(refused.expect_err("refused").head.status, Status::BadTtl);
         }
-        assert!(catalog.plan(asked(), create("b", 65_535), Some(1)).is_ok());
+        let quota = Quota { weight: 0, ..Quota::default() };
+        let refused = catalog.plan(asked(), create("b", 1), None, quota).map(|table| table.spec);
+        assert_eq!(refused.expect_err("refused").head.status, Status::BadQuota);
+        assert!(catalog.plan(asked(), create("b", 65_535), Some(1), Quota::default()).is_ok());
     }
 }

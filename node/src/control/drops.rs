@@ -135,7 +135,7 @@ mod tests {
     fn make(control: &mut Control) -> Status {
         let placement = wire::Placement::Hash { partitions: 4 };
         let create = wire::CreateTable { name: "t".into(), store: wire::Store::Durable, placement };
-        control.create_table(asked(), create, None).head.status
+        control.create_table(asked(), create, None, lode_net::wire::Quota::default()).head.status
     }
 
     fn end(control: &Control) {

@@ -34,7 +34,11 @@ impl Control {
         question: ControlQuestion,
     ) {
         let answer = match question {
-            ControlQuestion::CreateTable(create, ttl_ms) => self.create_table(asked, create, ttl_ms),
+            ControlQuestion::CreateTable { table, ttl_ms, quota } => {
+                self.create_table(asked, table, ttl_ms, quota)
+            }
+            ControlQuestion::SetQuota(wish) => self.set_quota(asked, &wish),
+            ControlQuestion::Quotas => self.list_quotas(asked),
             ControlQuestion::TableTtls => self.table_ttls(asked),
             ControlQuestion::DropTable(drop) => self.drop_table(asked, &drop.name),
             ControlQuestion::ListTables => self.list_tables(asked),

@@ -7,6 +7,7 @@
 mod catalog;
 mod drops;
 mod jobs;
+pub mod quotas;
 mod stats;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -311,7 +312,8 @@ impl Control {
     /// Gives the present catalog to all shards as the next version of the map.
     fn publish(&mut self) {
         let version = self.map.published.map.version().0 + 1;
-        self.map = Arc::new(NodeMap::of_body(self.catalog.map_body(version)));
+        let published = NodeMap::publish(self.catalog.map_body(version));
+        self.map = Arc::new(NodeMap::new(published, |partition| self.catalog.quota_of(partition)));
         // Made here, so that no shard has to: with many partitions that takes long.
         self.map.published.hello(&self.node);
         let map = Arc::clone(&self.map);

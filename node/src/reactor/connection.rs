@@ -69,6 +69,8 @@ pub struct Connection {
     pub has_begun: bool,
     /// Answers that wait in the queue.
     pub answers: u32,
+    /// Whether a partition that it asks for things has too much waiting: then it is not read from.
+    pub held_up: bool,
     held: bool,
     /// When its peer last took bytes of the send under way, or it began.
     pub progress_ns: u64,
@@ -101,6 +103,7 @@ impl Connection {
             progress_ns: 0,
             has_begun: false,
             answers: 0,
+            held_up: false,
             held: false,
             touched: false,
             begun_ns: 0,

@@ -92,6 +92,10 @@ pub struct ReactorStats {
     pub queued: u64,
     /// Bytes of memory that they take.
     pub queued_bytes: u64,
+    /// Requests refused because their partition is above its quota.
+    pub throttled: u64,
+    /// How often a connection was not read from because too much of a partition waited.
+    pub connections_held_up: u64,
     /// Requests sent on to another shard.
     pub hops_out: u64,
     /// Requests taken from another shard.

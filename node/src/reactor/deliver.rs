@@ -1,7 +1,7 @@
 //! What a step gives out: operations go to the ring, answers to connections, other shards or control.
 
 use bytes::Bytes;
-use lode_engine::{Completion, Op, Payload, Reply, ReplyBody, RequestId, ShardId};
+use lode_engine::{Completion, Found, Op, Payload, Reply, ReplyBody, ShardId};
 use lode_net::ring::Slab;
 use lode_net::wire::Status;
 
@@ -39,7 +39,14 @@ impl<I: ReactorIo> Reactor<I> {
     pub(super) fn deliver_replies(&mut self, now_ns: u64) {
         let mut replies = std::mem::take(&mut self.outbox.replies);
         for Reply { id, body } in replies.drain(..) {
-            let pending = self.end(id);
+            let share = self.pending.end_run(id);
+            let pending = self.pending.remove(id);
+            let read_bytes = read_bytes(&body);
+            if let Some(share) = share {
+                self.fair.done(share, read_bytes);
+                let quota = self.map.quota_of(share.partition);
+                self.throttle.read(share.partition, quota, read_bytes, now_ns);
+            }
             match pending.origin {
                 Origin::Nobody => {}
                 Origin::Control(job) => {
@@ -57,18 +64,13 @@ impl<I: ReactorIo> Reactor<I> {
         self.outbox.replies = replies;
         let mut answers = std::mem::take(&mut self.answers);
         for (id, answer) in answers.drain(..) {
-            let pending = self.end(id);
+            if let Some(share) = self.pending.end_run(id) {
+                self.fair.done(share, 0);
+            }
+            let pending = self.pending.remove(id);
             self.deliver(pending, answer, now_ns);
         }
         self.answers = answers;
-    }
-
-    /// A request has its answer: it runs no more.
-    fn end(&mut self, id: RequestId) -> Pending {
-        if let Some(share) = self.pending.end_run(id) {
-            self.fair.done(share);
-        }
-        self.pending.remove(id)
     }
 
     fn deliver(&mut self, pending: Pending, answer: Answer, now_ns: u64) {
@@ -167,6 +169,18 @@ impl<I: ReactorIo> Reactor<I> {
                 return self.backlog.push_front((shard, mail));
             }
         }
+    }
+}
+
+/// Bytes of keys and values that a read gives.
+fn read_bytes(body: &ReplyBody) -> u64 {
+    match body {
+        ReplyBody::Get(Ok(Some(Found { value: Payload::Shared(bytes), .. }))) => bytes.len() as u64,
+        ReplyBody::Get(Ok(Some(Found { value: Payload::Buffer { len, .. }, .. }))) => u64::from(*len),
+        ReplyBody::Scan(Ok(page)) => {
+            page.records.iter().map(|record| (record.key.len() + record.value.len()) as u64).sum()
+        }
+        _ => 0,
     }
 }
 

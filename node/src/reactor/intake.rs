@@ -5,8 +5,9 @@ use lode_net::ring::SocketId;
 use lode_net::wire::server::{Context, Incoming, NodeInfo};
 use lode_net::wire::{self, Frame, Opcode, Status};
 
-use super::connection::{Connections, Phase, Spares};
+use super::connection::{ConnectionKey, Connections, Phase, Spares};
 use super::counters::{CloseReason, ReactorStats};
+use super::fair::quota::{Demand, Throttle};
 use super::fair::{Admission, Ask};
 use super::pending::{Origin, Pending, PendingTable};
 use super::sockets::FINISH_NS;
@@ -26,6 +27,7 @@ pub struct Intake<'r, 'b> {
     pub connections: &'r mut Connections,
     pub pending: &'r mut PendingTable,
     pub fair: &'r mut Waiting,
+    pub throttle: &'r mut Throttle,
     pub spares: &'r mut Spares,
     pub stats: &'r mut ReactorStats,
     pub answers: &'r mut Vec<(RequestId, Answer)>,
@@ -67,7 +69,7 @@ impl<'b> Intake<'_, 'b> {
                         self.stats.answers_given_up += 1;
                         self.answers.push((id, asked.plain(Status::Busy)));
                     } else {
-                        self.route(id, asked, frame);
+                        self.route(id, asked, key, frame);
                     }
                 }
                 Incoming::Reply(reply) => connection.push_reply(&reply, self.spares, self.now_ns),
@@ -102,7 +104,7 @@ impl<'b> Intake<'_, 'b> {
         }
     }
 
-    fn route(&mut self, id: RequestId, asked: Asked, frame: Frame<'b>) {
+    fn route(&mut self, id: RequestId, asked: Asked, from: ConnectionKey, frame: Frame<'b>) {
         if self.refusing {
             return self.answers.push((id, asked.plain(Status::ShuttingDown)));
         }
@@ -111,32 +113,71 @@ impl<'b> Intake<'_, 'b> {
             return self.frames.push((id, asked.owner, frame));
         }
         match self.map.shard_of(frame.header.partition) {
-            Some(shard) if shard == self.config.shard => self.admit(id, asked, frame),
+            Some(shard) if shard == self.config.shard => self.admit(id, asked, Some(from), frame),
             Some(shard) => self.hop(id, asked, shard, frame),
             None => self.answers.push((id, stale_answer(asked, lode_engine::Epoch(0)))),
         }
     }
 
-    /// A request for a partition of this shard: it runs, or waits for its partition's turn.
-    pub fn admit(&mut self, id: RequestId, asked: Asked, frame: Frame<'b>) {
-        let room = self.config.max_partial_bytes.saturating_sub(*self.partial_bytes);
-        let ask = Ask::of(&frame);
-        match self.fair.admit(ask, frame, |frame| (id, asked.owner, frame.into_owned()), self.now_ns, room) {
-            Admission::Now(frame) => {
-                self.pending.run(id, ask.share);
+    /// A request for a partition of this shard: it runs, or waits for its partition's turn, unless that is above its
+    /// quota. `from`: the connection of this shard that it came by.
+    pub fn admit(&mut self, id: RequestId, asked: Asked, from: Option<ConnectionKey>, frame: Frame<'b>) {
+        let partition = frame.header.partition;
+        let quota = self.map.quota_of(partition);
+        if let Err(throttled) = self.throttle.take(partition, quota, Demand::of(&frame), self.now_ns) {
+            self.stats.throttled += 1;
+            let aux = throttled.retry_after.as_micros() as u64;
+            return self.answers.push((id, failed(asked, Status::Throttled, aux, &throttled)));
+        }
+        let ask = Ask::of(&frame, quota.weight);
+        match self.fair.admit(
+            ask,
+            frame,
+            |frame| (id, asked.owner, frame.into_owned()),
+            self.now_ns,
+            self.room(),
+        ) {
+            Admission::Now(frame, share) => {
+                self.pending.run(id, share);
                 self.frames.push((id, asked.owner, frame));
             }
-            Admission::Queued => self.stats.requests_queued += 1,
+            Admission::Queued { crowded } => {
+                self.stats.requests_queued += 1;
+                if crowded {
+                    self.hold_up(partition, from);
+                }
+            }
             Admission::Full => self.answers.push((id, asked.plain(Status::Busy))),
+        }
+    }
+
+    /// What waits for its turn and what has not come in whole share their memory.
+    fn room(&self) -> usize {
+        self.config.max_partial_bytes.saturating_sub(*self.partial_bytes)
+    }
+
+    /// Whoever brings more of a partition than it can have done waits, before he is parsed.
+    fn hold_up(&mut self, partition: wire::PartitionId, from: Option<ConnectionKey>) {
+        let Some(connection) = from.and_then(|key| self.connections.find(key)) else { return };
+        if !std::mem::replace(&mut connection.held_up, true) {
+            self.stats.connections_held_up += 1;
+            self.fair.hold_up(partition, connection.key);
         }
     }
 
     /// Requests that waited and whose turn has come.
     pub fn release(&mut self) {
-        self.fair.release(|ask, (id, owner, frame)| {
-            self.pending.run(id, ask.share);
+        let room = self.room();
+        self.fair.release(room, |share, (id, owner, frame)| {
+            self.pending.run(id, share);
             self.frames.push((id, owner, frame));
         });
+        for key in self.fair.take_resumed() {
+            if let Some(connection) = self.connections.find(key) {
+                connection.held_up = false;
+                self.connections.touch(key.socket);
+            }
+        }
     }
 
     fn hop(&mut self, id: RequestId, asked: Asked, shard: ShardId, frame: Frame<'b>) {

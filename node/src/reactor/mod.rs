@@ -37,6 +37,7 @@ use crate::mailbox::{Mail, Mailbox, NodeMap};
 use connection::{Connections, Spares};
 pub use counters::{Closed, ReactorStats};
 use fair::Fair;
+use fair::quota::Throttle;
 pub use io::ReactorIo;
 use pace::Pace;
 use pending::{Origin, Pending, PendingTable};
@@ -88,6 +89,7 @@ pub struct Reactor<I> {
     connections: Connections,
     pending: PendingTable,
     fair: Waiting,
+    throttle: Throttle,
     spares: Spares,
     stats: ReactorStats,
     map: Arc<NodeMap>,
@@ -132,6 +134,7 @@ impl<I: ReactorIo> Reactor<I> {
             connections: Connections::default(),
             pending: PendingTable::default(),
             fair: Fair::default(),
+            throttle: Throttle::default(),
             stats: ReactorStats::default(),
             node: None,
             listeners: Vec::new(),
@@ -200,6 +203,7 @@ impl<I: ReactorIo> Reactor<I> {
                 connections: &mut self.connections,
                 pending: &mut self.pending,
                 fair: &mut self.fair,
+                throttle: &mut self.throttle,
                 spares: &mut self.spares,
                 stats: &mut self.stats,
                 answers: &mut self.answers,
@@ -215,7 +219,7 @@ impl<I: ReactorIo> Reactor<I> {
                 intake.chunk(*socket, chunks.bytes(chunk));
             }
             for (id, asked, frame) in self.mailed.drain(..) {
-                intake.admit(id, asked, frame);
+                intake.admit(id, asked, None, frame);
             }
             intake.release();
             let frames = intake.frames;
@@ -288,7 +292,10 @@ impl<I: ReactorIo> Reactor<I> {
                 tickets.into_iter().for_each(|ticket| self.gone.add(Origin::Hop { shard, ticket }));
             }
             Mail::EndTransactions(owner) => self.end_transactions_here(owner),
-            Mail::Map(map) => self.map = map,
+            Mail::Map(map) => {
+                self.throttle.retain(|partition| *map.quota_of(partition));
+                self.map = map;
+            }
             Mail::Serve { node, listeners } => {
                 self.node = Some(node);
                 for listener in listeners {

@@ -178,7 +178,7 @@ impl<I: ReactorIo> Reactor<I> {
         // What it asks for while memory is short waits until it has taken what it asked for before.
         let queued_bytes = connection.server.queued_bytes();
         let held_up = queued_bytes > 0 && self.spares.is_crowded(queued_bytes);
-        let wanted = connection.server.wants_input() && !held_up && may_finish;
+        let wanted = connection.server.wants_input() && !held_up && !connection.held_up && may_finish;
         if wanted && !connection.receiving {
             connection.receiving = true;
             connection.server.resumed(now_ns);

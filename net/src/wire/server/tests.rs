@@ -300,9 +300,6 @@ fn one_of_each() -> Vec<(RequestView<'static>, bool)> {
         (RequestView::Max { target }, false),
         (RequestView::Count { target, range }, false),
         (RequestView::CreateTable(create.clone()), false),
-        (RequestView::CreateTableQuota { table: create, ttl_ms: None, quota: Quota::default() }, false),
-        (RequestView::SetQuota { table: "t", partition: PartitionId(1), quota: None }, false),
-        (RequestView::Quotas, false),
         (RequestView::DropTable(DropTable { name: "t".into() }), false),
         (RequestView::ListTables, false),
         (RequestView::Map, false),
@@ -323,6 +320,9 @@ fn one_of_each() -> Vec<(RequestView<'static>, bool)> {
         (RequestView::Within { target, transaction, read: ReadView::Get { key } }, false),
         (RequestView::Within { target, transaction, read: ReadView::Scan(scan) }, false),
         (RequestView::Within { target, transaction, read: ReadView::Count { range } }, false),
+        (RequestView::CreateTableQuota { table: create, ttl_ms: None, quota: Quota::default() }, false),
+        (RequestView::SetQuota { table: "t", partition: PartitionId(1), quota: None }, false),
+        (RequestView::Quotas, false),
     ]
 }
 

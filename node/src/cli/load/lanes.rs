@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use lode_net::client::{Client, WriteError};
+use lode_net::client::{Client, WriteError, patiently};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -22,6 +22,8 @@ const LANES: usize = 128;
 /// A put whose outcome is unknown is sent again so often; a put of the same bytes may take place twice.
 const PUT_ATTEMPTS: u32 = 5;
 const PUT_RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How long a record may wait for its partition's quota.
+const QUOTA_PATIENCE: Duration = Duration::from_secs(600);
 /// Differing keys that are kept by name; beyond it something is wrong with everything.
 const MAX_DIFFERENCES: usize = 10_000;
 
@@ -263,7 +265,7 @@ async fn lane(
 async fn store(client: &Client, table: &str, record: &InputRecord) -> Result<bool, Failure> {
     let mut attempt = 1;
     loop {
-        match client.put(table, &record.key, &record.value).await {
+        match patiently(QUOTA_PATIENCE, || client.put(table, &record.key, &record.value)).await {
             Ok(written) => return Ok(!written.existed),
             Err(
                 WriteError::Unknown { .. }
@@ -281,6 +283,6 @@ async fn store(client: &Client, table: &str, record: &InputRecord) -> Result<boo
 
 /// Whether the value is the record's.
 async fn compare(client: &Client, table: &str, record: &InputRecord) -> Result<bool, Failure> {
-    let found = client.get(table, &record.key).await?;
+    let found = patiently(QUOTA_PATIENCE, || client.get(table, &record.key)).await?;
     Ok(found.is_some_and(|found| found.value == record.value))
 }

@@ -117,7 +117,8 @@ async fn find_or_make(args: &LoadArgs, session: &Session) -> Result<TableInfo, F
         );
         return Err(Failure::new(Exit::Refused, message));
     }
-    table::make(&args.table, &args.new_table, Vec::new(), None, session).await
+    table::make(&args.table, &args.new_table, Vec::new(), None, &super::args::QuotaArgs::default(), session)
+        .await
 }
 
 fn resumable(path: &Path, load: &LoadIdentity) -> Result<Option<LoadState>, Failure> {

@@ -50,8 +50,8 @@ impl Completions {
             [] => owned(COMMANDS),
             [command, ..] if word.starts_with('-') => owned(options_of(command)),
             ["help"] => owned(COMMANDS),
-            ["table"] => owned(&["create", "drop", "list"]),
-            ["use"] | ["table", "drop"] => self.tables.clone(),
+            ["table"] => owned(&["create", "drop", "list", "set", "show"]),
+            ["use"] | ["table", "drop" | "set" | "show"] => self.tables.clone(),
             [command] if takes_table(command) && !self.table_in_use => self.tables.clone(),
             _ => Vec::new(),
         };
@@ -87,7 +87,20 @@ fn options_of(command: &str) -> &'static [&'static str] {
         "incr" => &["--initial"],
         "scan" => &["--keys-only", "--limit", "--prefix", "--reverse"],
         "count" => &["--prefix"],
-        "table" => &["--partitions", "--placement", "--split", "--store", "--ttl"],
+        "table" => &[
+            "--burst",
+            "--key",
+            "--partitions",
+            "--placement",
+            "--read-bytes-per-s",
+            "--requests-per-s",
+            "--reset",
+            "--split",
+            "--store",
+            "--ttl",
+            "--weight",
+            "--write-bytes-per-s",
+        ],
         _ => &[],
     }
 }
@@ -120,7 +133,7 @@ mod tests {
             ("get us", 4, &["users"]),
             ("get users k", 10, &[]),
             ("use ", 4, &["users", "urls"]),
-            ("table ", 6, &["create", "drop", "list"]),
+            ("table ", 6, &["create", "drop", "list", "set", "show"]),
             ("table drop ur", 11, &["urls"]),
             ("scan users --k", 11, &["--keys-only"]),
         ] {

@@ -28,7 +28,7 @@ const HELP: &str = "  get KEY                 put KEY VALUE           del KEY
   incr KEY [BY]           min    max              count [START [END]]
   ttl KEY                 expire KEY TIME         persist KEY
   scan [START [END]]
-  use TABLE               table create|drop|list  batch FILE
+  use TABLE               table create|drop|list|set|show  batch FILE
   begin KEY [--read-only] commit                  rollback
   stats [PATH]            ping                    checkpoint
   help COMMAND            exit

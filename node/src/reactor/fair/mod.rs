@@ -2,55 +2,65 @@
 //! partition.
 //!
 //! While few requests run, any may. Beyond that a partition may have its share running and no more: so many as
-//! keep a drive busy, divided among the partitions that asked for something lately. What is above waits
-//! in its partition's own queue, and the drive's queue stays short for the others. (Start-time fair queueing to
-//! a depth: W. Jin, J. Chase and J. Kaur, Interposed proportional sharing for a storage service utility,
-//! 2004; here by requests that run, not by virtual time.)
+//! keep a drive busy, divided by weight among the partitions that asked for something lately. What is above waits
+//! in its partition's own queue, and the drive's queue stays short for the others. Whoever has had least for its weight comes
+//! next. (Start-time fair queueing to a depth: W. Jin, J. Chase and J. Kaur, Interposed proportional sharing for a
+//! storage service utility, 2004; here the depth is shared out too.)
+//!
+//! A request costs one, and as much again for each 32 KiB that it writes, or that such reads of its partition gave
+//! lately: a large value takes the drive and the core for as long as many small ones.
 //!
 //! Requests of one partition keep their order. No work grows with the number of partitions.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod active;
+mod cost;
+pub mod quota;
 
-use lode_net::wire::{Frame, Opcode, PartitionId};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use lode_net::wire::{Frame, PartitionId};
+
+use super::connection::ConnectionKey;
+use active::Active;
+use cost::{Class, Costs};
 
 /// While less than this runs, shares do not count: a drive with so little to do is quick for everyone.
 const FREE_RUNNING: u32 = 16;
-/// What may run of a partition that is alone: enough for the throughput of a drive.
-const MOST_RUNNING: u32 = 128;
-/// What may run of a partition however many others there are.
-const LEAST_SHARE: u32 = 2;
-/// A partition counts as active until this long after its last request, at least.
-const WINDOW_NS: u64 = 100_000_000;
-/// A request costs as much again for each so many bytes of its body.
-const BYTES_PER_COST: usize = 32 * 1024;
-/// A scan reads several records.
-const SCAN_COST: u32 = 8;
 /// Bytes that a waiting request takes beside its frame.
 const QUEUED_BYTES: usize = 128;
+/// What waits of one partition may take this part of the memory for what waits, so that others find some.
+const PARTITION_PART: usize = 2;
+/// Where it takes this part, the connections that bring more of it are not read from until it is half of that.
+const HOLD_PART: usize = 16;
+/// Virtual time of a request of cost 1 and weight 1.
+const TICKS: u64 = 1 << 20;
 
 /// What a running request counts, and in whose share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
-    partition: PartitionId,
+    /// The partition.
+    pub partition: PartitionId,
     cost: u32,
+    class: Class,
 }
 
 /// What is to be known of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ask {
-    /// What it counts while it runs.
-    pub share: Share,
+    partition: PartitionId,
+    class: Class,
+    /// Of its partition.
+    weight: u32,
     /// What it takes of memory while it waits.
     bytes: usize,
 }
 
 impl Ask {
     /// Of a request's frame.
-    pub fn of(frame: &Frame<'_>) -> Ask {
-        let scans = [Opcode::Scan as u8, Opcode::TransactionScan as u8].contains(&frame.header.opcode);
-        let len = frame.body().len();
-        let cost = if scans { SCAN_COST } else { 1 } + (len / BYTES_PER_COST) as u32;
-        Ask { share: Share { partition: frame.header.partition, cost }, bytes: len + QUEUED_BYTES }
+    pub fn of(frame: &Frame<'_>, weight: u32) -> Ask {
+        let bytes = frame.body().len();
+        let class = Class::of(frame.header.opcode, bytes);
+        Ask { partition: frame.header.partition, class, weight, bytes: bytes + QUEUED_BYTES }
     }
 }
 
@@ -59,17 +69,51 @@ impl Ask {
 struct Flow<T> {
     running: u32,
     queue: VecDeque<(Ask, T)>,
-    /// When it was found to have all of its share, as a number that rises; nothing while its turn is to come.
-    blocked: Option<u64>,
+    queued_bytes: usize,
+    weight: u32,
+    /// What it has had, by its weight: when its next request begins in virtual time.
+    begins: u64,
+    /// Whether it was found to have all of its share.
+    blocked: bool,
+    costs: Costs,
+    /// Connections that are not read from until less of it waits.
+    held_up: Vec<ConnectionKey>,
+}
+
+impl<T> Flow<T> {
+    fn new(begins: u64) -> Flow<T> {
+        Flow {
+            running: 0,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            weight: 1,
+            begins,
+            blocked: false,
+            costs: Costs::default(),
+            held_up: Vec::new(),
+        }
+    }
+
+    /// One of its requests begins to run.
+    fn run(&mut self, ask: Ask, now: &mut u64) -> Share {
+        let cost = self.costs.of(ask.class);
+        *now = (*now).max(self.begins);
+        self.begins += u64::from(cost) * TICKS / u64::from(self.weight);
+        self.running += cost;
+        Share { partition: ask.partition, cost, class: ask.class }
+    }
 }
 
 /// What becomes of a request that has come.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Admission<T> {
     /// It runs.
-    Now(T),
+    Now(T, Share),
     /// It waits.
-    Queued,
+    Queued {
+        /// So much of its partition waits that no more should be read.
+        crowded: bool,
+    },
     /// There is no memory for it.
     Full,
 }
@@ -78,15 +122,18 @@ pub enum Admission<T> {
 #[derive(Debug)]
 pub struct Fair<T> {
     flows: HashMap<PartitionId, Flow<T>, ahash::RandomState>,
-    /// Partitions with waiting requests whose turn comes next.
-    ready: VecDeque<PartitionId>,
-    /// Those that have all of their share, by when they were found to.
-    blocked: BTreeMap<u64, PartitionId>,
-    blocks: u64,
+    /// Partitions with waiting requests whose turn comes next, by what they have had.
+    ready: BTreeSet<(u64, PartitionId)>,
+    /// Those that have all of their share.
+    blocked: BTreeSet<(u64, PartitionId)>,
+    /// Virtual time: when what was last handed out began.
+    now: u64,
     active: Active,
     running: u32,
     queued: usize,
     queued_bytes: usize,
+    /// Connections that may be read from again.
+    resumed: Vec<ConnectionKey>,
 }
 
 impl<T> Default for Fair<T> {
@@ -94,13 +141,14 @@ impl<T> Default for Fair<T> {
         Fair {
             // Fixed seeds: the node itself gives the ids, so nobody can choose them to collide.
             flows: HashMap::with_hasher(ahash::RandomState::with_seeds(5, 6, 7, 8)),
-            ready: VecDeque::new(),
-            blocked: BTreeMap::new(),
-            blocks: 0,
+            ready: BTreeSet::new(),
+            blocked: BTreeSet::new(),
+            now: 0,
             active: Active::default(),
             running: 0,
             queued: 0,
             queued_bytes: 0,
+            resumed: Vec::new(),
         }
     }
 }
@@ -116,73 +164,91 @@ impl<T> Fair<T> {
         now_ns: u64,
         room: usize,
     ) -> Admission<R> {
-        self.active.note(ask.share.partition, now_ns);
-        let (share, running) = (self.active.share(), self.running);
-        let none = || Flow { running: 0, queue: VecDeque::new(), blocked: None };
-        let flow = self.flows.entry(ask.share.partition).or_insert_with(none);
-        if flow.queue.is_empty() && (running < FREE_RUNNING || flow.running < share) {
-            flow.running += ask.share.cost;
-            self.running += ask.share.cost;
-            return Admission::Now(request);
+        self.active.note(ask.partition, ask.weight, now_ns);
+        let share = self.active.share(ask.weight);
+        let flow = self.flows.entry(ask.partition).or_insert_with(|| Flow::new(self.now));
+        flow.weight = ask.weight;
+        if flow.queue.is_empty() && (self.running < FREE_RUNNING || flow.running < share) {
+            flow.begins = flow.begins.max(self.now);
+            let share = flow.run(ask, &mut self.now);
+            self.running += share.cost;
+            return Admission::Now(request, share);
         }
-        if self.queued_bytes + ask.bytes > room {
+        if self.queued_bytes + ask.bytes > room || flow.queued_bytes + ask.bytes > room / PARTITION_PART {
             return Admission::Full;
         }
         if flow.queue.is_empty() {
-            self.ready.push_back(ask.share.partition);
+            flow.begins = flow.begins.max(self.now);
+            self.ready.insert((flow.begins, ask.partition));
         }
         flow.queue.push_back((ask, own(request)));
+        flow.queued_bytes += ask.bytes;
         self.queued += 1;
         self.queued_bytes += ask.bytes;
-        Admission::Queued
+        Admission::Queued { crowded: flow.queued_bytes > room / HOLD_PART }
     }
 
-    /// A request that ran has been answered.
-    pub fn done(&mut self, Share { partition, cost }: Share) {
+    /// A connection that brought too much of a partition is not read from until less of it waits.
+    pub fn hold_up(&mut self, partition: PartitionId, connection: ConnectionKey) {
+        let flow = self.flows.get_mut(&partition).expect("a partition with waiting requests is known");
+        flow.held_up.push(connection);
+    }
+
+    /// A request that ran has been answered, a read with so many bytes.
+    pub fn done(&mut self, share: Share, read_bytes: u64) {
+        let Share { partition, cost, class } = share;
         let flow = self.flows.get_mut(&partition).expect("a partition with a running request is known");
         flow.running -= cost;
         self.running -= cost;
-        if let Some(at) = flow.blocked.take() {
-            self.blocked.remove(&at);
-            self.ready.push_back(partition);
+        flow.costs.learn(class, read_bytes);
+        if std::mem::take(&mut flow.blocked) {
+            self.blocked.remove(&(flow.begins, partition));
+            self.ready.insert((flow.begins, partition));
         } else if flow.running == 0 && flow.queue.is_empty() {
             self.flows.remove(&partition);
         }
     }
 
     /// Hands those to `run` whose turn has come, one of a partition at a time.
-    pub fn release(&mut self, mut run: impl FnMut(Ask, T)) {
-        let share = self.active.share();
+    pub fn release(&mut self, room: usize, mut run: impl FnMut(Share, T)) {
         while let Some(partition) = self.next_ready() {
             let flow = self.flows.get_mut(&partition).expect("a partition with waiting requests is known");
+            let share = self.active.share(flow.weight);
             if self.running >= FREE_RUNNING && flow.running >= share {
-                self.blocks += 1;
-                flow.blocked = Some(self.blocks);
-                self.blocked.insert(self.blocks, partition);
+                flow.blocked = true;
+                self.blocked.insert((flow.begins, partition));
                 continue;
             }
             let (ask, request) = flow.queue.pop_front().expect("a ready partition has requests");
-            flow.running += ask.share.cost;
-            self.running += ask.share.cost;
+            let share = flow.run(ask, &mut self.now);
+            self.running += share.cost;
             self.queued -= 1;
             self.queued_bytes -= ask.bytes;
-            if !flow.queue.is_empty() {
-                self.ready.push_back(partition);
+            flow.queued_bytes -= ask.bytes;
+            if flow.queue.is_empty() || flow.queued_bytes < room / HOLD_PART / 2 {
+                self.resumed.append(&mut flow.held_up);
             }
-            run(ask, request);
+            if !flow.queue.is_empty() {
+                self.ready.insert((flow.begins, partition));
+            }
+            run(share, request);
         }
     }
 
     fn next_ready(&mut self) -> Option<PartitionId> {
-        if let Some(partition) = self.ready.pop_front() {
-            return Some(partition);
-        }
-        if self.running >= FREE_RUNNING {
-            return None;
+        // While anybody may run, those that have their share already come by what they have had, too.
+        let may_any = self.running < FREE_RUNNING && !self.blocked.is_empty();
+        if !may_any || self.ready.first().is_some_and(|ready| Some(ready) < self.blocked.first()) {
+            return self.ready.pop_first().map(|(_, partition)| partition);
         }
         let (_, partition) = self.blocked.pop_first()?;
-        self.flows.get_mut(&partition)?.blocked = None;
+        self.flows.get_mut(&partition)?.blocked = false;
         Some(partition)
+    }
+
+    /// Connections that may be read from again since the last call.
+    pub fn take_resumed(&mut self) -> Vec<ConnectionKey> {
+        std::mem::take(&mut self.resumed)
     }
 
     /// Whether [`release`](Self::release) might have something to hand out.
@@ -198,43 +264,6 @@ impl<T> Fair<T> {
     /// Bytes of memory that they take.
     pub fn queued_bytes(&self) -> usize {
         self.queued_bytes
-    }
-}
-
-/// How many partitions asked for something lately: bits of those of this window, and how many the last one had.
-/// Two partitions may share a bit; beyond a few thousand the share is the least anyway.
-#[derive(Debug)]
-struct Active {
-    seen: [u64; 64],
-    count: u32,
-    last: u32,
-    ends_ns: u64,
-}
-
-impl Default for Active {
-    fn default() -> Active {
-        Active { seen: [0; 64], count: 0, last: 0, ends_ns: 0 }
-    }
-}
-
-impl Active {
-    fn note(&mut self, partition: PartitionId, now_ns: u64) {
-        if now_ns >= self.ends_ns {
-            let is_next = now_ns < self.ends_ns + WINDOW_NS;
-            self.last = if is_next { self.count } else { 0 };
-            self.seen = [0; 64];
-            self.count = 0;
-            self.ends_ns = now_ns + WINDOW_NS;
-        }
-        // Multiplication spreads ids that follow one another; the upper bits are the well mixed ones.
-        let place = partition.0.wrapping_mul(0x9e37_79b9) >> 20;
-        let (word, bit) = (&mut self.seen[place as usize / 64], 1 << (place % 64));
-        self.count += u32::from(*word & bit == 0);
-        *word |= bit;
-    }
-
-    fn share(&self) -> u32 {
-        (MOST_RUNNING / self.count.max(self.last).max(1)).max(LEAST_SHARE)
     }
 }
 

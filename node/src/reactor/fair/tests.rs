@@ -1,20 +1,31 @@
+use lode_engine::limits::DEFAULT_WEIGHT;
+use lode_net::ring::SocketId;
+
+use super::active::{Active, LEAST_SHARE, MOST_RUNNING, WINDOW_NS};
 use super::*;
 
-const ROOM: usize = 1 << 20;
+const ROOM: usize = 2 << 20;
 
 fn share(partition: u32) -> Share {
-    Share { partition: PartitionId(partition), cost: 1 }
+    Share { partition: PartitionId(partition), cost: 1, class: Class::Get }
 }
 
 fn ask(partition: u32) -> Ask {
-    Ask { share: share(partition), bytes: QUEUED_BYTES }
+    weighted(partition, DEFAULT_WEIGHT)
+}
+
+fn weighted(partition: u32, weight: u32) -> Ask {
+    Ask { partition: PartitionId(partition), class: Class::Get, weight, bytes: QUEUED_BYTES }
 }
 
 /// Admits so many requests of a partition, numbered; gives those that run at once.
 fn admit(fair: &mut Fair<u32>, partition: u32, numbers: std::ops::Range<u32>, now_ns: u64) -> Vec<u32> {
     let mut admitted = |n| match fair.admit(ask(partition), n, |n| n, now_ns, ROOM) {
-        Admission::Now(n) => Some(n),
-        Admission::Queued => None,
+        Admission::Now(n, share) => {
+            assert_eq!(share.cost, 1);
+            Some(n)
+        }
+        Admission::Queued { .. } => None,
         Admission::Full => panic!("there is room"),
     };
     numbers.filter_map(&mut admitted).collect()
@@ -22,7 +33,7 @@ fn admit(fair: &mut Fair<u32>, partition: u32, numbers: std::ops::Range<u32>, no
 
 fn released(fair: &mut Fair<u32>) -> Vec<(u32, u32)> {
     let mut all = Vec::new();
-    fair.release(|ask, n| all.push((ask.share.partition.0, n)));
+    fair.release(ROOM, |share, n| all.push((share.partition.0, n)));
     all
 }
 
@@ -30,7 +41,7 @@ fn released(fair: &mut Fair<u32>) -> Vec<(u32, u32)> {
 fn activate(fair: &mut Fair<u32>, partitions: std::ops::Range<u32>, now_ns: u64) {
     for partition in partitions {
         assert_eq!(admit(fair, partition, 0..1, now_ns), [0]);
-        fair.done(share(partition));
+        fair.done(share(partition), 0);
     }
 }
 
@@ -41,13 +52,13 @@ fn a_partition_alone_may_keep_a_drive_busy_and_what_is_more_waits_in_order() {
     assert_eq!((fair.queued(), fair.queued_bytes()), (72, 72 * QUEUED_BYTES));
     assert_eq!(released(&mut fair), []);
     assert!(!fair.is_ready(), "nothing to do before one is done");
-    fair.done(share(1));
+    fair.done(share(1), 0);
     assert!(fair.is_ready());
     assert_eq!(released(&mut fair), [(1, 128)]);
-    (0..10).for_each(|_| fair.done(share(1)));
+    (0..10).for_each(|_| fair.done(share(1), 0));
     assert_eq!(released(&mut fair), (129..139).map(|n| (1, n)).collect::<Vec<_>>());
     // One that comes now may not overtake those that wait.
-    fair.done(share(1));
+    fair.done(share(1), 0);
     assert!(admit(&mut fair, 1, 200..201, 0).is_empty());
 }
 
@@ -62,12 +73,12 @@ fn among_many_one_that_floods_has_its_share_and_the_others_go_at_once() {
         assert_eq!(released(&mut fair), []);
     }
     // While the others have much to do, the flood goes on when it is below its share.
-    (0..FREE_RUNNING - LEAST_SHARE).for_each(|_| fair.done(share(1)));
+    (0..FREE_RUNNING - LEAST_SHARE).for_each(|_| fair.done(share(1), 0));
     assert_eq!(released(&mut fair), []);
-    fair.done(share(1));
+    fair.done(share(1), 0);
     assert_eq!(released(&mut fair), [(1, 16)]);
     // When they have little, it has the rest.
-    (10..1010).for_each(|partition| fair.done(share(partition)));
+    (10..1010).for_each(|partition| fair.done(share(partition), 0));
     assert_eq!(released(&mut fair).len(), (FREE_RUNNING - LEAST_SHARE) as usize);
 }
 
@@ -81,48 +92,131 @@ fn those_that_wait_take_turns() {
     }
     assert_eq!(released(&mut fair), []);
     for partition in [2, 3, 4] {
-        (0..LEAST_SHARE).for_each(|_| fair.done(share(partition)));
+        (0..LEAST_SHARE).for_each(|_| fair.done(share(partition), 0));
     }
-    assert_eq!(released(&mut fair), [(2, 2), (3, 2), (4, 2), (2, 3), (3, 3), (4, 3)]);
+    // The third came when the first had had one more than it.
+    assert_eq!(released(&mut fair), [(2, 2), (2, 3), (3, 2), (3, 3), (4, 2), (4, 3)]);
     // With the flood gone there is room for all that is left.
-    (0..16).for_each(|_| fair.done(share(1)));
+    (0..16).for_each(|_| fair.done(share(1), 0));
     assert_eq!(released(&mut fair), [(2, 4), (3, 4), (4, 4)]);
     for partition in [2, 3, 4] {
-        (0..3).for_each(|_| fair.done(share(partition)));
+        (0..3).for_each(|_| fair.done(share(partition), 0));
     }
     assert!(fair.flows.is_empty() && fair.running == 0 && fair.queued_bytes() == 0, "nothing is left behind");
 }
 
 #[test]
-fn what_waits_has_so_much_memory_and_no_more() {
+fn what_waits_has_so_much_memory_and_one_partition_half_of_it() {
     let mut fair: Fair<u32> = Fair::default();
-    let room = 3 * QUEUED_BYTES;
-    let mut outcomes = (0..MOST_RUNNING + 4).map(|n| fair.admit(ask(1), n, |n| n, 0, room));
-    assert!(
-        outcomes.by_ref().take(MOST_RUNNING as usize).all(|outcome| matches!(outcome, Admission::Now(_)))
-    );
-    let rest: Vec<_> = outcomes.collect();
-    assert_eq!(rest, [Admission::Queued, Admission::Queued, Admission::Queued, Admission::Full]);
+    let room = 6 * QUEUED_BYTES;
+    assert_eq!(admit(&mut fair, 1, 0..MOST_RUNNING, 0).len(), MOST_RUNNING as usize);
+    let mut waits = |partition| match fair.admit(ask(partition), 0, |n| n, 0, room) {
+        Admission::Now(..) => panic!("nothing more may run"),
+        Admission::Queued { .. } => true,
+        Admission::Full => false,
+    };
+    assert_eq!([(); 4].map(|()| waits(1)), [true, true, true, false]);
+    // With two that ask, the share of the second is half.
+    (0..MOST_RUNNING / 2).for_each(|_| drop(fair.admit(ask(2), 0, |n| n, 0, room)));
+    let mut waits =
+        |partition| matches!(fair.admit(ask(partition), 0, |n| n, 0, room), Admission::Queued { .. });
+    assert_eq!([(); 4].map(|()| waits(2)), [true, true, true, false], "others find room");
+}
+
+#[test]
+fn a_connection_that_brings_too_much_of_a_partition_is_held_up_until_half_of_it_has_gone() {
+    let mut fair: Fair<u32> = Fair::default();
+    let room = 64 * QUEUED_BYTES;
+    assert_eq!(admit(&mut fair, 1, 0..MOST_RUNNING, 0).len(), MOST_RUNNING as usize);
+    let crowded: Vec<bool> = (0..5)
+        .map(|n| match fair.admit(ask(1), n, |n| n, 0, room) {
+            Admission::Queued { crowded } => crowded,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(crowded, [false, false, false, false, true], "a sixteenth is four");
+    let key = ConnectionKey { socket: SocketId(3), number: 4 };
+    fair.hold_up(PartitionId(1), key);
+    for left in [4, 3, 2] {
+        fair.done(share(1), 0);
+        fair.release(room, |_, _| {});
+        assert_eq!((fair.queued(), fair.take_resumed()), (left, vec![]));
+    }
+    fair.done(share(1), 0);
+    fair.release(room, |_, _| {});
+    assert_eq!((fair.queued(), fair.take_resumed()), (1, vec![key]));
+}
+
+#[test]
+fn those_that_want_more_than_there_is_get_it_by_weight() {
+    // Two floods of weights 1 to 3, alone and among a thousand others: what each has had after a while.
+    for others in [0, 1000] {
+        let mut fair: Fair<u32> = Fair::default();
+        activate(&mut fair, 10..10 + others, 0);
+        let weights = [(1, 100), (2, 300)];
+        let mut running = VecDeque::new();
+        let mut had = [0; 3];
+        for n in 0..4000 {
+            for (partition, weight) in weights {
+                if let Admission::Now(_, share) = fair.admit(weighted(partition, weight), n, |n| n, 0, ROOM) {
+                    running.push_back(share);
+                }
+            }
+        }
+        for _ in 0..3000 {
+            let share: Share = running.pop_front().expect("something runs");
+            had[share.partition.0 as usize] += 1;
+            fair.done(share, 0);
+            fair.release(ROOM, |share, _| running.push_back(share));
+        }
+        let ratio = f64::from(had[2]) / f64::from(had[1]);
+        assert!((2.6..=3.4).contains(&ratio), "{had:?} with {others} others");
+    }
+}
+
+#[test]
+fn large_values_count_as_many_small_ones() {
+    let mut fair: Fair<u32> = Fair::default();
+    let mut running: VecDeque<Share> = VecDeque::new();
+    let mut bytes = [0u64; 3];
+    let values = [0, 1024, 1 << 20];
+    for n in 0..3000 {
+        for partition in [1, 2] {
+            if let Admission::Now(_, share) = fair.admit(ask(partition), n, |n| n, 0, 1 << 30) {
+                running.push_back(share);
+            }
+        }
+    }
+    let mut requests = [0u32; 3];
+    for _ in 0..2000 {
+        let share = running.pop_front().expect("something runs");
+        let partition = share.partition.0 as usize;
+        requests[partition] += 1;
+        bytes[partition] += values[partition];
+        fair.done(share, values[partition]);
+        fair.release(1 << 30, |share, _| running.push_back(share));
+    }
+    assert!(requests[1] > 10 * requests[2], "{requests:?} of 1 KiB and 1 MiB");
 }
 
 #[test]
 fn partitions_count_as_active_for_a_window_and_then_no_more() {
     let mut active = Active::default();
-    (1..=32).for_each(|partition| active.note(PartitionId(partition), 5));
-    (1..=32).for_each(|partition| active.note(PartitionId(partition), 6));
-    assert_eq!(active.share(), MOST_RUNNING / 32);
-    active.note(PartitionId(1), 5 + WINDOW_NS);
-    assert_eq!(active.share(), MOST_RUNNING / 32, "the last window counts");
-    active.note(PartitionId(1), 5 + 2 * WINDOW_NS);
-    assert_eq!(active.share(), MOST_RUNNING);
-    (1..=32).for_each(|partition| active.note(PartitionId(partition), 5 + 2 * WINDOW_NS));
-    active.note(PartitionId(1), 5 + 9 * WINDOW_NS);
-    assert_eq!(active.share(), MOST_RUNNING, "an old window does not");
+    (1..=32).for_each(|partition| active.note(PartitionId(partition), 100, 5));
+    (1..=32).for_each(|partition| active.note(PartitionId(partition), 100, 6));
+    assert_eq!(active.share(100), MOST_RUNNING / 32);
+    active.note(PartitionId(1), 100, 5 + WINDOW_NS);
+    assert_eq!(active.share(100), MOST_RUNNING / 32, "the last window counts");
+    active.note(PartitionId(1), 100, 5 + 2 * WINDOW_NS);
+    assert_eq!(active.share(100), MOST_RUNNING);
+    (1..=32).for_each(|partition| active.note(PartitionId(partition), 100, 5 + 2 * WINDOW_NS));
+    active.note(PartitionId(1), 100, 5 + 9 * WINDOW_NS);
+    assert_eq!(active.share(100), MOST_RUNNING, "an old window does not");
 }
 
 #[test]
 fn ids_in_a_row_do_not_share_bits() {
     let mut active = Active::default();
-    (1..=1500).for_each(|partition| active.note(PartitionId(partition), 0));
-    assert!(active.count > 1200, "{} of 1500", active.count);
+    (1..=1500).for_each(|partition| active.note(PartitionId(partition), 100, 0));
+    assert!(active.count() > 1200, "{} of 1500", active.count());
 }

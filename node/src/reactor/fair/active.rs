@@ -1,0 +1,67 @@
+//! Who asked for something lately, and what share of the shard that makes for each.
+
+use lode_net::wire::PartitionId;
+
+/// What may run of a partition that is alone: enough for the throughput of a drive.
+pub const MOST_RUNNING: u32 = 128;
+/// What may run of a partition of the usual weight however many others there are.
+pub const LEAST_SHARE: u32 = 2;
+/// A partition counts as active until this long after its last request, at least.
+pub const WINDOW_NS: u64 = 100_000_000;
+
+/// How many partitions asked for something lately, and what they weigh: bits of those of this window, and the sums of
+/// the last one. Two partitions may share a bit; beyond a few thousand the share is the least anyway.
+#[derive(Debug)]
+pub struct Active {
+    seen: [u64; 64],
+    this: Sum,
+    last: Sum,
+    ends_ns: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    count: u64,
+    weight: u64,
+}
+
+impl Default for Active {
+    fn default() -> Active {
+        Active { seen: [0; 64], this: Sum::default(), last: Sum::default(), ends_ns: 0 }
+    }
+}
+
+impl Active {
+    /// A partition asks for something.
+    pub fn note(&mut self, partition: PartitionId, weight: u32, now_ns: u64) {
+        if now_ns >= self.ends_ns {
+            let is_next = now_ns < self.ends_ns + WINDOW_NS;
+            self.last = if is_next { self.this } else { Sum::default() };
+            self.seen = [0; 64];
+            self.this = Sum::default();
+            self.ends_ns = now_ns + WINDOW_NS;
+        }
+        // Multiplication spreads ids that follow one another; the upper bits are the well mixed ones.
+        let place = partition.0.wrapping_mul(0x9e37_79b9) >> 20;
+        let (word, bit) = (&mut self.seen[place as usize / 64], 1 << (place % 64));
+        if *word & bit == 0 {
+            self.this.count += 1;
+            self.this.weight += u64::from(weight);
+        }
+        *word |= bit;
+    }
+
+    /// What may run of a partition of this weight; at least one request.
+    pub fn share(&self, weight: u32) -> u32 {
+        let sum = if self.this.weight > self.last.weight { self.this } else { self.last };
+        let all = u64::from(MOST_RUNNING).max(u64::from(LEAST_SHARE) * sum.count);
+        let share = all * u64::from(weight) / sum.weight.max(u64::from(weight)).max(1);
+        share.clamp(1, u64::from(MOST_RUNNING)) as u32
+    }
+
+    /// How many asked in this window.
+    #[cfg(test)]
+    pub fn count(&self) -> u64 {
+        self.this.count
+    }
+}

@@ -1,0 +1,99 @@
+//! What requests cost, in requests for a small record.
+
+use lode_net::wire::Opcode;
+
+/// A request costs as much again for each so many bytes that it writes or reads.
+const BYTES_PER_COST: u64 = 32 * 1024;
+/// A scan of which nothing is known reads several records.
+const SCAN_COST: u32 = 8;
+/// What was learned counts for 1 part in `2^SHIFT` less with each request.
+const SHIFT: u32 = 3;
+/// Largest cost: of the longest answer.
+const MOST: u64 = 256;
+
+/// What is known of a request's cost before it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// A write: so much.
+    Write(u32),
+    /// A read of one record: as those before it.
+    Get,
+    /// A read of many: as those before it.
+    Scan,
+}
+
+impl Class {
+    /// Of a request with so many bytes of body.
+    pub fn of(opcode: u8, body_bytes: usize) -> Class {
+        use Opcode::{Get, Max, Min, Scan, TransactionGet, TransactionScan};
+        match Opcode::from_u8(opcode) {
+            Some(Get | Min | Max | TransactionGet) => Class::Get,
+            Some(Scan | TransactionScan) => Class::Scan,
+            _ => Class::Write(cost_of(body_bytes as u64)),
+        }
+    }
+}
+
+fn cost_of(bytes: u64) -> u32 {
+    (1 + bytes / BYTES_PER_COST).min(MOST) as u32
+}
+
+/// What reads of one partition have cost lately.
+#[derive(Debug)]
+pub struct Costs {
+    get_bytes: u64,
+    scan_bytes: u64,
+}
+
+impl Default for Costs {
+    fn default() -> Costs {
+        Costs { get_bytes: 0, scan_bytes: u64::from(SCAN_COST - 1) * BYTES_PER_COST }
+    }
+}
+
+impl Costs {
+    /// What a request will cost.
+    pub fn of(&self, class: Class) -> u32 {
+        match class {
+            Class::Write(cost) => cost,
+            Class::Get => cost_of(self.get_bytes),
+            Class::Scan => cost_of(self.scan_bytes),
+        }
+    }
+
+    /// A request was answered with so many bytes.
+    pub fn learn(&mut self, class: Class, bytes: u64) {
+        let mean = match class {
+            Class::Write(_) => return,
+            Class::Get => &mut self.get_bytes,
+            Class::Scan => &mut self.scan_bytes,
+        };
+        *mean = *mean - (*mean >> SHIFT) + (bytes >> SHIFT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_cost_what_those_before_them_gave() {
+        let mut costs = Costs::default();
+        assert_eq!((costs.of(Class::Get), costs.of(Class::Scan)), (1, SCAN_COST));
+        (0..64).for_each(|_| costs.learn(Class::Get, 1 << 20));
+        assert!((31..=33).contains(&costs.of(Class::Get)), "{costs:?}");
+        assert_eq!(costs.of(Class::Scan), SCAN_COST, "scans are another matter");
+        (0..64).for_each(|_| costs.learn(Class::Get, 100));
+        assert_eq!(costs.of(Class::Get), 1);
+    }
+
+    #[test]
+    fn writes_cost_what_they_bring() {
+        let put = Opcode::Put as u8;
+        let costs = Costs::default();
+        let of = |bytes| costs.of(Class::of(put, bytes));
+        assert_eq!((of(0), of(32 * 1024 - 1), of(32 * 1024), of(1 << 20)), (1, 1, 2, 33));
+        assert_eq!(Class::of(Opcode::TransactionScan as u8, 9), Class::Scan);
+        assert_eq!(Class::of(Opcode::Min as u8, 0), Class::Get);
+    }
+}
