@@ -338,6 +338,21 @@ fn catalog_changes() {
     let bytes = CatalogChange::CreateTable(table).encode();
     assert_eq!((bytes[0], &bytes[9..]), (6, &b"name\x02\x01\0\0\0\0\0\0"[..]));
 
+    let bytes = CatalogChange::DropTable(TableId(6)).encode();
+    let len = hold("Catalog change: drop table", &bytes, &[("kind", 3), ("table", 6)]);
+    assert_eq!(len, bytes.len());
+    let bytes = CatalogChange::DropPartition(PartitionId(6)).encode();
+    let len = hold("Catalog change: drop partition", &bytes, &[("kind", 4), ("partition", 6)]);
+    assert_eq!(len, bytes.len());
+    let bytes = CatalogChange::Quarantine(PartitionId(6), SEQ).encode();
+    let len = hold("Catalog change: quarantine", &bytes, &[("kind", 5), ("partition", 6)]);
+    assert_eq!(len, bytes.len());
+    assert_eq!(&bytes[5..], &SEQ.to_bytes());
+}
+
+#[test]
+fn quotas() {
+    let (store, placement) = (StoreKind::Memory, Placement::Hash);
     let (requests_per_s, read_bytes_per_s, write_bytes_per_s) = (3, 4, 5);
     let quota = Quota { weight: 1, burst_ms: 2, requests_per_s, read_bytes_per_s, write_bytes_per_s };
     let table = TableSpec { id: TableId(2), name: "name".into(), store, placement, ttl_ms: None, quota };
@@ -359,17 +374,6 @@ fn catalog_changes() {
     assert_eq!(hold(heading, &bytes, &[("kind", 9), ("partition", 6)]), 5);
     assert_eq!(hold("Quota", &bytes[5..], &numbers), Quota::BYTES);
     assert_eq!(CatalogChange::PartitionQuota(PartitionId(6), None).encode(), b"\x0a\x06\0\0\0");
-
-    let bytes = CatalogChange::DropTable(TableId(6)).encode();
-    let len = hold("Catalog change: drop table", &bytes, &[("kind", 3), ("table", 6)]);
-    assert_eq!(len, bytes.len());
-    let bytes = CatalogChange::DropPartition(PartitionId(6)).encode();
-    let len = hold("Catalog change: drop partition", &bytes, &[("kind", 4), ("partition", 6)]);
-    assert_eq!(len, bytes.len());
-    let bytes = CatalogChange::Quarantine(PartitionId(6), SEQ).encode();
-    let len = hold("Catalog change: quarantine", &bytes, &[("kind", 5), ("partition", 6)]);
-    assert_eq!(len, bytes.len());
-    assert_eq!(&bytes[5..], &SEQ.to_bytes());
 }
 
 #[test]

@@ -184,29 +184,28 @@ pub fn question<'a>(view: RequestView<'a>, owner: OwnerId) -> Question<'a> {
         RequestView::Count { target, range } => {
             RequestBody::Count { target: to_target(target), range: to_range(range) }
         }
-        RequestView::CreateTable(table) => {
-            let quota = wire::Quota::default();
-            return Question::Control(ControlQuestion::CreateTable { table, ttl_ms: None, quota });
-        }
-        RequestView::CreateTableTtl { table, ttl_ms } => {
-            let (ttl_ms, quota) = (Some(ttl_ms), wire::Quota::default());
-            return Question::Control(ControlQuestion::CreateTable { table, ttl_ms, quota });
-        }
-        RequestView::CreateTableQuota { table, ttl_ms, quota } => {
-            return Question::Control(ControlQuestion::CreateTable { table, ttl_ms, quota });
-        }
+        other => return question_of_node(other),
+    })
+}
+
+/// What a request that is for no partition asks of whom.
+fn question_of_node(view: RequestView<'_>) -> Question<'_> {
+    let create = |table, ttl_ms, quota| ControlQuestion::CreateTable { table, ttl_ms, quota };
+    Question::Control(match view {
+        RequestView::CreateTable(table) => create(table, None, wire::Quota::default()),
+        RequestView::CreateTableTtl { table, ttl_ms } => create(table, Some(ttl_ms), wire::Quota::default()),
+        RequestView::CreateTableQuota { table, ttl_ms, quota } => create(table, ttl_ms, quota),
         RequestView::SetQuota { table, partition, quota } => {
-            let wish = QuotaWish { table: table.to_owned(), partition, quota };
-            return Question::Control(ControlQuestion::SetQuota(wish));
+            ControlQuestion::SetQuota(QuotaWish { table: table.to_owned(), partition, quota })
         }
-        RequestView::Quotas => return Question::Control(ControlQuestion::Quotas),
-        RequestView::TableTtls => return Question::Control(ControlQuestion::TableTtls),
-        RequestView::DropTable(table) => return Question::Control(ControlQuestion::DropTable(table)),
-        RequestView::ListTables => return Question::Control(ControlQuestion::ListTables),
-        RequestView::Stats => return Question::Control(ControlQuestion::Stats),
-        RequestView::Checkpoint => return Question::Control(ControlQuestion::Checkpoint),
-        RequestView::Scrub => return Question::Control(ControlQuestion::Scrub),
-        RequestView::Hello(_) | RequestView::Map | RequestView::Ping { .. } => return Question::Connection,
+        RequestView::Quotas => ControlQuestion::Quotas,
+        RequestView::TableTtls => ControlQuestion::TableTtls,
+        RequestView::DropTable(table) => ControlQuestion::DropTable(table),
+        RequestView::ListTables => ControlQuestion::ListTables,
+        RequestView::Stats => ControlQuestion::Stats,
+        RequestView::Checkpoint => ControlQuestion::Checkpoint,
+        RequestView::Scrub => ControlQuestion::Scrub,
+        _ => return Question::Connection,
     })
 }
 

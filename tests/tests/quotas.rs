@@ -60,7 +60,9 @@ fn what_is_above_a_quota_is_refused_with_a_time_and_other_tables_are_not() {
     assert!(matches!(counted, IncrementError::Write(WriteError::Throttled { .. })));
     // Nothing of it was done, reads are not limited, and others do not feel it.
     assert_eq!(client.get("w", b"k").expect("read").expect("there").value[0], 8);
-    (0..50).for_each(|_| drop(client.put("free", b"k", &[1; 1000]).expect("no quota")));
+    for _ in 0..50 {
+        client.put("free", b"k", &[1; 1000]).expect("no quota");
+    }
     assert!(node.total("throttled") >= 4);
 }
 
@@ -95,8 +97,16 @@ fn a_quota_changed_while_the_node_serves_counts_at_once() {
     table_with(&mut client, "t", writes(SLOW));
     client.put("t", b"k", &[8; 1000]).expect("nothing is spent yet");
     client.put("t", b"k", &[8; 1000]).expect_err("spent");
+    // A thousand bytes are nothing at a higher rate.
+    client.set_quota("t", Some(writes(1 << 30))).expect("raised");
+    client.put("t", b"k", &[8; 1000]).expect("there is room");
+    client.set_quota("t", Some(writes(SLOW))).expect("lowered");
+    let _ = client.put("t", b"k", &[8; 1000]);
+    client.put("t", b"k", &[8; 1000]).expect_err("spent again");
     client.set_quota("t", None).expect("taken back");
-    (0..100).for_each(|_| drop(client.put("t", b"k", &[8; 1000]).expect("no quota")));
+    for _ in 0..100 {
+        client.put("t", b"k", &[8; 1000]).expect("no quota");
+    }
     // What is told to wait may, and passes: a tenth of a second here.
     client.set_quota("t", Some(Quota { burst_ms: 1, ..writes(10_000) })).expect("set");
     for _ in 0..3 {
@@ -225,14 +235,15 @@ async fn the_async_client_and_transactions_know_it_too() {
     let node = home.start();
     let mut blocking = node.client();
     table_with(&mut blocking, "t", writes(SLOW));
-    let client = AsyncClient::connect(&node.addr, ClientOptions::default()).await.expect("it runs");
+    let client =
+        AsyncClient::connect(&node.addr.to_string(), ClientOptions::default()).await.expect("it runs");
     client.put("t", b"k", &[1; 1000]).await.expect("nothing is spent yet");
     let refused = client.put("t", b"k", &[1; 1000]).await;
     assert!(matches!(refused, Err(WriteError::Throttled { .. })));
     let ask = || client.put("t", b"k", &[1; 1000]);
     let refused = lode_net::client::patiently(Duration::from_millis(1), ask).await;
     assert!(matches!(refused, Err(WriteError::Throttled { .. })));
-    let mut transaction = client.begin("t", b"k", TransactionOptions::default()).await.expect("free");
+    let mut transaction = client.transaction("t", b"k", TransactionOptions::default()).await.expect("free");
     transaction.put(b"k", b"v").expect("kept here");
     let refused = transaction.commit().await;
     assert!(matches!(refused, Err(TransactionError::Write(WriteError::Throttled { .. }))), "{refused:?}");

@@ -1,15 +1,18 @@
 //! Requests: decoded in place to borrowed values, encoded straight into an output buffer.
 
 mod frame;
+mod hello;
 mod quota;
 mod transaction;
 
 use thiserror::Error;
 
 use self::frame::{Fields, Small, append_frame};
+pub use self::hello::hello_versions;
+use self::hello::{decode_hello, encode_hello};
 use crate::wire::batch::BatchView;
 use crate::wire::control::{CreateTable, DropTable, Hello};
-use crate::wire::header::{RequestHeader, array_at, u16_at, u32_at};
+use crate::wire::header::{RequestHeader, array_at, u32_at};
 use crate::wire::ids::{Epoch, MapVersion, PartitionId, RequestId, Seq, TransactionId};
 use crate::wire::opcode::{Opcode, flags};
 use crate::wire::quota::Quota;
@@ -568,34 +571,12 @@ fn decode_range<'a>(flag_bits: u8, start: &'a [u8], end: &'a [u8]) -> Result<Ran
     }
 }
 
-/// The version range of a Hello's body, readable whatever the versions; `None` where it is no Hello.
-pub fn hello_versions(body: &[u8]) -> Option<(u16, u16)> {
-    let prefix = body.get(..HELLO_PREFIX_BYTES)?;
-    (prefix[..4] == MAGIC).then(|| (u16_at(prefix, 4), u16_at(prefix, 6)))
-}
-
-fn decode_hello(body: &[u8]) -> Result<HelloView, DecodeError> {
-    let (oldest_version, newest_version) =
-        hello_versions(body).ok_or(DecodeError::Malformed("a hello begins with LODE and its versions"))?;
-    let hello = Hello::from_bytes(&body[HELLO_PREFIX_BYTES..])?;
-    check_length(&hello.to_bytes(), &body[HELLO_PREFIX_BYTES..])?;
-    Ok(HelloView { oldest_version, newest_version, hello })
-}
-
 /// An archive is read from its end, so that bytes before it or behind it could pass for a part of it.
 fn check_length(archive: &[u8], body: &[u8]) -> Result<(), DecodeError> {
     match archive.len() == body.len() {
         true => Ok(()),
         false => Err(DecodeError::Malformed("the archive has bytes that are not its own")),
     }
-}
-
-fn encode_hello(view: &HelloView) -> Vec<u8> {
-    let mut body = MAGIC.to_vec();
-    body.extend_from_slice(&view.oldest_version.to_le_bytes());
-    body.extend_from_slice(&view.newest_version.to_le_bytes());
-    body.extend_from_slice(&view.hello.to_bytes());
-    body
 }
 
 const _: () = assert!(HELLO_PREFIX_BYTES == MAGIC.len() + 4);

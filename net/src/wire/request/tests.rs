@@ -68,6 +68,17 @@ fn with_every_request(mut see: impl FnMut(RequestView<'_>)) {
     see(RequestView::Max { target: TARGET });
     see(RequestView::Count { target: TARGET, range });
     see(RequestView::Count { target: TARGET, range: RangeView::default() });
+    with_every_table(placement, &mut see);
+    see(RequestView::DropTable(DropTable { name: "t".into() }));
+    see(RequestView::ListTables);
+    see(RequestView::Map);
+    see(RequestView::Stats);
+    see(RequestView::Ping { payload: b"pong" });
+    see(RequestView::Checkpoint);
+    see(RequestView::Scrub);
+}
+
+fn with_every_table(placement: Placement, see: &mut impl FnMut(RequestView<'_>)) {
     let table = CreateTable { name: "t".into(), store: Store::Durable, placement };
     see(RequestView::CreateTable(table.clone()));
     see(RequestView::CreateTableTtl { table: table.clone(), ttl_ms: 9 });
@@ -79,13 +90,6 @@ fn with_every_request(mut see: impl FnMut(RequestView<'_>)) {
         see(RequestView::SetQuota { table: "t", partition: PartitionId(3), quota });
     }
     see(RequestView::Quotas);
-    see(RequestView::DropTable(DropTable { name: "t".into() }));
-    see(RequestView::ListTables);
-    see(RequestView::Map);
-    see(RequestView::Stats);
-    see(RequestView::Ping { payload: b"pong" });
-    see(RequestView::Checkpoint);
-    see(RequestView::Scrub);
 }
 
 fn encoded(request: &RequestView<'_>) -> Vec<u8> {

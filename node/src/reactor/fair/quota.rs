@@ -18,18 +18,30 @@ const SECOND_NS: u128 = 1_000_000_000;
 struct Bucket {
     /// Until when what was spent will have taken, at the rate.
     until_ns: u64,
+    /// The rate, as it was last time; 0 is no limit.
+    per_s: u64,
 }
 
 impl Bucket {
-    /// How long to wait before `amount` may be spent; zero: it may be now. What is more than the whole burst may be
-    /// when nothing has been spent.
-    fn wait_ns(&self, amount: u64, per_s: u64, burst_ns: u64, now_ns: u64) -> u64 {
-        let spent_ns = self.until_ns.saturating_sub(now_ns);
-        (spent_ns + takes_ns(amount, per_s).min(burst_ns)).saturating_sub(burst_ns)
+    /// The rate may have been changed: what was spent stays the same amount, and takes another time.
+    fn set_rate(&mut self, per_s: u64, now_ns: u64) {
+        if per_s == self.per_s {
+            return;
+        }
+        let spent = u128::from(self.until_ns.saturating_sub(now_ns)) * u128::from(self.per_s) / SECOND_NS;
+        self.until_ns = now_ns.saturating_add(takes_ns(u64::try_from(spent).unwrap_or(u64::MAX), per_s));
+        self.per_s = per_s;
     }
 
-    fn spend(&mut self, amount: u64, per_s: u64, now_ns: u64) {
-        self.until_ns = self.until_ns.max(now_ns).saturating_add(takes_ns(amount, per_s));
+    /// How long to wait before `amount` may be spent; zero: it may be now. What is more than the whole burst may be
+    /// when nothing has been spent.
+    fn wait_ns(&self, amount: u64, burst_ns: u64, now_ns: u64) -> u64 {
+        let spent_ns = self.until_ns.saturating_sub(now_ns);
+        (spent_ns + takes_ns(amount, self.per_s).min(burst_ns)).saturating_sub(burst_ns)
+    }
+
+    fn spend(&mut self, amount: u64, now_ns: u64) {
+        self.until_ns = self.until_ns.max(now_ns).saturating_add(takes_ns(amount, self.per_s));
     }
 }
 
@@ -110,6 +122,14 @@ struct Spent {
     write_bytes: Bucket,
 }
 
+impl Spent {
+    fn set_rates(&mut self, quota: &Quota, now_ns: u64) {
+        self.requests.set_rate(quota.requests_per_s, now_ns);
+        self.read_bytes.set_rate(quota.read_bytes_per_s, now_ns);
+        self.write_bytes.set_rate(quota.write_bytes_per_s, now_ns);
+    }
+}
+
 /// What partitions with limits have spent of late.
 #[derive(Debug)]
 pub struct Throttle {
@@ -139,15 +159,15 @@ impl Throttle {
         let burst_ns = u64::from(quota.burst_ms) * 1_000_000;
         // Of a read nothing is known yet: it may pass while anything of the burst is left.
         let reads = u64::from(demand.reads);
+        spent.set_rates(quota, now_ns);
         let rates = [
-            (Rate::Requests, &spent.requests, demand.requests, quota.requests_per_s),
-            (Rate::ReadBytes, &spent.read_bytes, reads, quota.read_bytes_per_s),
-            (Rate::WriteBytes, &spent.write_bytes, demand.write_bytes, quota.write_bytes_per_s),
+            (Rate::Requests, &spent.requests, demand.requests),
+            (Rate::ReadBytes, &spent.read_bytes, reads),
+            (Rate::WriteBytes, &spent.write_bytes, demand.write_bytes),
         ];
-        let asked = rates.into_iter().filter(|(_, _, amount, _)| *amount > 0);
-        let waits = asked.map(|(rate, bucket, amount, per_s)| {
-            (bucket.wait_ns(amount, per_s, burst_ns, now_ns), rate, per_s)
-        });
+        let asked = rates.into_iter().filter(|(_, _, amount)| *amount > 0);
+        let waits = asked
+            .map(|(rate, bucket, amount)| (bucket.wait_ns(amount, burst_ns, now_ns), rate, bucket.per_s));
         if let Some((wait_ns, rate, per_s)) = waits.max_by_key(|(wait_ns, ..)| *wait_ns)
             && wait_ns > 0
         {
@@ -155,8 +175,8 @@ impl Throttle {
             let retry_after = Duration::from_micros(wait_ns.div_ceil(1000));
             return Err(Throttled { rate, per_s, retry_after });
         }
-        spent.requests.spend(demand.requests, quota.requests_per_s, now_ns);
-        spent.write_bytes.spend(demand.write_bytes, quota.write_bytes_per_s, now_ns);
+        spent.requests.spend(demand.requests, now_ns);
+        spent.write_bytes.spend(demand.write_bytes, now_ns);
         Ok(())
     }
 
@@ -164,7 +184,8 @@ impl Throttle {
     pub fn read(&mut self, partition: PartitionId, quota: &Quota, bytes: u64, now_ns: u64) {
         if quota.read_bytes_per_s > 0 && bytes > 0 {
             let spent = self.spent.entry(partition).or_default();
-            spent.read_bytes.spend(bytes, quota.read_bytes_per_s, now_ns);
+            spent.set_rates(quota, now_ns);
+            spent.read_bytes.spend(bytes, now_ns);
         }
     }
 
@@ -271,6 +292,19 @@ mod tests {
         let mut throttle = Throttle::default();
         assert_eq!(passed(&mut throttle, &quota(1, 1000), READ, 10, 0), 1);
         assert_eq!(passed(&mut throttle, &quota(1000, 2000), READ, 10_000, SECOND), 2000);
+        // A debt is an amount: at a thousand times the rate it takes a thousandth of the time, without a rate none.
+        let slow = Quota { write_bytes_per_s: 1, ..Quota::default() };
+        assert!(throttle.take(PARTITION, &slow, write(500), SECOND).is_ok());
+        let refused = throttle.take(PARTITION, &slow, write(1), SECOND).expect_err("500 seconds are spent");
+        assert_eq!(refused.retry_after, Duration::from_secs(500));
+        let raised = Quota { write_bytes_per_s: 1000, burst_ms: 1, ..slow };
+        let refused = throttle.take(PARTITION, &raised, write(1), SECOND).expect_err("half a second is");
+        assert_eq!(refused.retry_after, Duration::from_millis(500));
+        let other = Quota { requests_per_s: 1_000_000, ..Quota::default() };
+        assert!(
+            throttle.take(PARTITION, &other, write(1), SECOND).is_ok(),
+            "writes are not limited any more"
+        );
         throttle.retain(|_| Quota::default());
         assert!(throttle.spent.is_empty());
         assert_eq!(passed(&mut throttle, &Quota::default(), READ, 10, SECOND), 10);
