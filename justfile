@@ -24,6 +24,18 @@ kill9 ROUNDS="100":
 bench *ARGS:
     cargo run --release -q -p lode-bench -- run {{ARGS}}
 
+# What one tenant's flood costs the others, against a node that runs; see `lode-bench tenants --help`.
+tenants *ARGS:
+    cargo run --release -q -p lode-bench -- tenants {{ARGS}}
+
+# What is left of the throughput at three times what a running node can do; `--workload put` for PUTs.
+overload *ARGS:
+    cargo run --release -q -p lode-bench -- overload {{ARGS}}
+
+# What a request costs with 100, 1,000 and 10,000 partitions: starts a node for each.
+partitions DIR="/tmp" *ARGS="":
+    cargo build --release -q -p lode-node && cargo run --release -q -p lode-bench -- partitions --dir {{DIR}} {{ARGS}}
+
 # The node against the bare device, in turns: starts a node of its own.
 report DATA="/tmp/lode-report":
     bench/report {{DATA}}

@@ -132,6 +132,9 @@ pub struct RunOptions {
     /// Threads of the generator. It shares the machine with the node: one is usually enough.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: u16,
+    /// Whether the generator leaves the cores to whoever else wants them.
+    #[arg(skip)]
+    pub yields: bool,
 }
 
 /// Options of `floor`.
@@ -285,16 +288,13 @@ pub struct OverloadOptions {
     /// How many times the most is offered.
     #[arg(long, default_value_t = 3.0)]
     pub factor: f64,
-    /// Connections that find the most.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    /// Connections, the same for both: a send costs much more than an answer in it.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     pub connections: u16,
-    /// Requests in flight on each.
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Requests in flight on each while the most is sought.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub depth: u16,
-    /// Connections that overload.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
-    pub overload_connections: u16,
-    /// Requests in flight on each; what is beyond is late, and was not offered.
+    /// The same under overload; what is beyond is late, and was not offered.
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub overload_depth: u16,
     /// How long each turn is measured.

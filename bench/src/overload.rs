@@ -81,12 +81,13 @@ fn run_options(options: &OverloadOptions, rate: Option<u64>) -> RunOptions {
         read_percent: 50,
         mode: if is_open { Mode::Open } else { Mode::Closed },
         rate,
-        connections: if is_open { options.overload_connections } else { options.connections },
+        connections: options.connections,
         depth: if is_open { options.overload_depth } else { options.depth },
         duration: options.duration,
         warmup: options.warmup,
         distribution: Distribution::Uniform,
         threads: 1,
+        yields: false,
     }
 }
 

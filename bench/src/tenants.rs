@@ -118,6 +118,7 @@ pub fn others_run(load: &LoadOptions) -> RunOptions {
         warmup: load.warmup,
         distribution: Distribution::Uniform,
         threads: 1,
+        yields: false,
     }
 }
 
@@ -146,6 +147,8 @@ fn flood_run(options: &TenantsOptions, data: &DataOptions) -> RunOptions {
         warmup: Duration::ZERO,
         distribution: Distribution::Uniform,
         threads: 1,
+        // On a machine of its own it would take none of the node's cores.
+        yields: true,
     }
 }
 

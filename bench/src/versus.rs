@@ -115,6 +115,7 @@ fn round(options: &VersusOptions, ready: &mut Ready, scratch: &Scratch) -> Resul
             warmup: options.duration / 5,
             distribution: Distribution::Uniform,
             threads: 1,
+            yields: false,
         };
         run::measure(ready, &load)
     };

@@ -26,6 +26,9 @@ use worker::{Plan, Worker};
 /// Time between the workers' making and their first request.
 const HEAD_START: Duration = Duration::from_millis(20);
 
+/// How nice a generator is that leaves the cores to others.
+const YIELDING_NICENESS: i32 = 15;
+
 /// Why a load failed.
 #[derive(Debug, Error)]
 pub enum RunError {
@@ -78,10 +81,16 @@ pub fn measure(ready: &mut Ready, options: &RunOptions) -> Result<RunReport, Run
     for (plan, pool, seed) in workers {
         let plan = Plan { origin, from, until, ..plan };
         let worker = Worker::new(plan, pool, seed);
-        let mode = options.mode;
-        running.push(thread::Builder::new().name("load".to_owned()).spawn(move || match mode {
-            Mode::Closed => worker.run_closed(),
-            Mode::Open => worker.run_open(rate),
+        let (mode, yields) = (options.mode, options.yields);
+        running.push(thread::Builder::new().name("load".to_owned()).spawn(move || {
+            if yields {
+                // On Linux of this thread alone. Where it may not, it competes, and the figures are the worse.
+                let _ = rustix::process::nice(YIELDING_NICENESS);
+            }
+            match mode {
+                Mode::Closed => worker.run_closed(),
+                Mode::Open => worker.run_open(rate),
+            }
         })?);
     }
     let mut watch = |at: Duration| -> Result<(NodeStats, Duration), StatsError> {

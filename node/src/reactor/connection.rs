@@ -17,6 +17,9 @@ use crate::mailbox::NodeMap;
 const MAX_SEND_BYTES: usize = 512 * 1024;
 /// Up to this many bytes are cheaper copied than sent as a piece of their own.
 const COPY_BYTES: usize = 1024;
+/// With so many bytes of requests at other shards a connection is not read from until some are answered: only its own
+/// shard can do that, and nobody else bounds what they have to keep of it.
+const MAX_AWAY_BYTES: usize = 64 * 1024;
 /// While memory is short, a peer that takes nothing for this long loses its connection.
 const STALL_NS: u64 = 1_000_000_000;
 /// While memory is short, so does one that has not taken all of one send in this long.
@@ -71,6 +74,8 @@ pub struct Connection {
     pub answers: u32,
     /// Whether a partition that it asks for things has too much waiting: then it is not read from.
     pub held_up: bool,
+    /// Bytes of its requests that are other shards' and not answered yet.
+    pub away_bytes: usize,
     held: bool,
     /// When its peer last took bytes of the send under way, or it began.
     pub progress_ns: u64,
@@ -104,6 +109,7 @@ impl Connection {
             has_begun: false,
             answers: 0,
             held_up: false,
+            away_bytes: 0,
             held: false,
             touched: false,
             begun_ns: 0,
@@ -144,6 +150,12 @@ impl Connection {
         let hold = few && !self.held && !self.sending && self.phase == Phase::Open;
         self.held = hold;
         hold
+    }
+
+    /// Whether what it asks for next had better wait, unread: where a partition has too much waiting already, or other
+    /// shards have much of it.
+    pub fn is_held_up(&self) -> bool {
+        self.held_up || self.away_bytes >= MAX_AWAY_BYTES
     }
 
     /// Whether its peer takes the send under way too slowly for a node that is short of memory.

@@ -67,7 +67,13 @@ impl<I: ReactorIo> Reactor<I> {
             if let Some(share) = self.pending.end_run(id) {
                 self.fair.done(share, 0);
             }
+            let away_bytes = self.pending.come_back(id) as usize;
             let pending = self.pending.remove(id);
+            if let Origin::Connection(key) = pending.origin
+                && let Some(connection) = self.connections.find(key)
+            {
+                connection.away_bytes -= away_bytes;
+            }
             self.deliver(pending, answer, now_ns);
         }
         self.answers = answers;

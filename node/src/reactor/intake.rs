@@ -114,7 +114,7 @@ impl<'b> Intake<'_, 'b> {
         }
         match self.map.shard_of(frame.header.partition) {
             Some(shard) if shard == self.config.shard => self.admit(id, asked, Some(from), frame),
-            Some(shard) => self.hop(id, asked, shard, frame),
+            Some(shard) => self.hop(id, asked, shard, from, frame),
             None => self.answers.push((id, stale_answer(asked, lode_engine::Epoch(0)))),
         }
     }
@@ -180,16 +180,22 @@ impl<'b> Intake<'_, 'b> {
         }
     }
 
-    fn hop(&mut self, id: RequestId, asked: Asked, shard: ShardId, frame: Frame<'b>) {
+    fn hop(&mut self, id: RequestId, asked: Asked, shard: ShardId, from: ConnectionKey, frame: Frame<'b>) {
         let mailbox = &self.config.mailboxes[usize::from(shard.0)];
         // What waits there, and what the other shard takes out of it in one turn, is within its memory.
         if !mailbox.has_room_for(&frame, self.config.max_partial_bytes / 2) {
             return self.answers.push((id, asked.plain(Status::Busy)));
         }
-        let (origin, owner) = (self.config.shard, asked.owner);
+        let (origin, owner, bytes) = (self.config.shard, asked.owner, frame.body().len());
         let mail = Mail::Request { origin, ticket: id, owner, frame: frame.into_owned() };
         match mailbox.post(mail) {
-            Ok(()) => self.stats.hops_out += 1,
+            Ok(()) => {
+                self.stats.hops_out += 1;
+                self.pending.send_away(id, bytes as u32);
+                if let Some(connection) = self.connections.find(from) {
+                    connection.away_bytes += bytes;
+                }
+            }
             Err(_) => self.answers.push((id, asked.plain(Status::Busy))),
         }
     }

@@ -37,6 +37,8 @@ pub struct Pending {
 #[derive(Debug)]
 struct Slot {
     generation: u32,
+    /// Bytes of it that are on their way to another shard, or wait there.
+    away_bytes: u32,
     /// What it counts while it runs.
     share: Option<Share>,
     pending: Option<Pending>,
@@ -53,7 +55,7 @@ impl PendingTable {
     /// Adds a request and names it.
     pub fn insert(&mut self, pending: Pending) -> RequestId {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, share: None, pending: None });
+            self.slots.push(Slot { generation: 0, away_bytes: 0, share: None, pending: None });
             (self.slots.len() - 1) as u32
         });
         let slot = &mut self.slots[index as usize];
@@ -72,6 +74,16 @@ impl PendingTable {
     /// The answer is there: what the request counted while it ran; nothing where it never did.
     pub fn end_run(&mut self, id: RequestId) -> Option<Share> {
         self.slots[id.0 as u32 as usize].share.take()
+    }
+
+    /// The request went to another shard, with so many bytes.
+    pub fn send_away(&mut self, id: RequestId, bytes: u32) {
+        self.slots[id.0 as u32 as usize].away_bytes = bytes;
+    }
+
+    /// The answer is there: how many bytes went to another shard with the request.
+    pub fn come_back(&mut self, id: RequestId) -> u32 {
+        std::mem::take(&mut self.slots[id.0 as u32 as usize].away_bytes)
     }
 
     /// The answer is there: forgets the request. Each request is answered exactly once.
@@ -120,6 +132,15 @@ mod tests {
         assert_ne!(first, third);
         assert_eq!((table.remove(third), table.remove(second)), (pending(3), pending(2)));
         assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn what_went_to_another_shard_comes_back_once() {
+        let mut table = PendingTable::default();
+        let id = table.insert(pending(1));
+        table.send_away(id, 700);
+        assert_eq!((table.come_back(id), table.come_back(id)), (700, 0));
+        table.remove(id);
     }
 
     #[test]

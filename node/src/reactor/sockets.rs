@@ -178,7 +178,7 @@ impl<I: ReactorIo> Reactor<I> {
         // What it asks for while memory is short waits until it has taken what it asked for before.
         let queued_bytes = connection.server.queued_bytes();
         let held_up = queued_bytes > 0 && self.spares.is_crowded(queued_bytes);
-        let wanted = connection.server.wants_input() && !held_up && !connection.held_up && may_finish;
+        let wanted = connection.server.wants_input() && !held_up && !connection.is_held_up() && may_finish;
         if wanted && !connection.receiving {
             connection.receiving = true;
             connection.server.resumed(now_ns);
@@ -217,8 +217,9 @@ impl<I: ReactorIo> Reactor<I> {
         let mut slow = Vec::new();
         for socket in self.connections.sockets() {
             let Some(connection) = self.connections.get(socket) else { continue };
-            let since_ns =
-                connection.server.unfinished_since_ns().filter(|_| connection.phase == Phase::Open);
+            // Of one that is not read from, it is not the peer who takes long.
+            let is_slow = connection.phase == Phase::Open && !connection.is_held_up();
+            let since_ns = connection.server.unfinished_since_ns().filter(|_| is_slow);
             if since_ns.is_some_and(|since_ns| now_ns.saturating_sub(since_ns) > SLOW_FRAME_NS) {
                 slow.push((connection.server.partial_bytes(), socket));
             }

@@ -6,6 +6,12 @@ use lode_net::wire::PartitionId;
 pub const MOST_RUNNING: u32 = 128;
 /// What may run of a partition of the usual weight however many others there are.
 pub const LEAST_SHARE: u32 = 2;
+/// While less than this runs, shares do not count: a drive with so little to do is quick for everyone.
+pub const FREE_RUNNING: u32 = 16;
+/// The same where many ask, who would all feel it.
+pub const FREE_AMONG_MANY: u32 = 8;
+/// So many are many.
+const MANY: u64 = 64;
 /// A partition counts as active until this long after its last request, at least.
 pub const WINDOW_NS: u64 = 100_000_000;
 
@@ -57,6 +63,11 @@ impl Active {
         let all = u64::from(MOST_RUNNING).max(u64::from(LEAST_SHARE) * sum.count);
         let share = all * u64::from(weight) / sum.weight.max(u64::from(weight)).max(1);
         share.clamp(1, u64::from(MOST_RUNNING)) as u32
+    }
+
+    /// How much may run whoever asks.
+    pub fn free_running(&self) -> u32 {
+        if self.this.count.max(self.last.count) > MANY { FREE_AMONG_MANY } else { FREE_RUNNING }
     }
 
     /// How many asked in this window.

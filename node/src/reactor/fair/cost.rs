@@ -3,7 +3,7 @@
 use lode_net::wire::Opcode;
 
 /// A request costs as much again for each so many bytes that it writes or reads.
-const BYTES_PER_COST: u64 = 32 * 1024;
+const BYTES_PER_COST: u64 = 8 * 1024;
 /// A scan of which nothing is known reads several records.
 const SCAN_COST: u32 = 8;
 /// What was learned counts for 1 part in `2^SHIFT` less with each request.
@@ -81,7 +81,7 @@ mod tests {
         let mut costs = Costs::default();
         assert_eq!((costs.of(Class::Get), costs.of(Class::Scan)), (1, SCAN_COST));
         (0..64).for_each(|_| costs.learn(Class::Get, 1 << 20));
-        assert!((31..=33).contains(&costs.of(Class::Get)), "{costs:?}");
+        assert!((120..=129).contains(&costs.of(Class::Get)), "{costs:?}");
         assert_eq!(costs.of(Class::Scan), SCAN_COST, "scans are another matter");
         (0..64).for_each(|_| costs.learn(Class::Get, 100));
         assert_eq!(costs.of(Class::Get), 1);
@@ -92,7 +92,7 @@ mod tests {
         let put = Opcode::Put as u8;
         let costs = Costs::default();
         let of = |bytes| costs.of(Class::of(put, bytes));
-        assert_eq!((of(0), of(32 * 1024 - 1), of(32 * 1024), of(1 << 20)), (1, 1, 2, 33));
+        assert_eq!((of(0), of(8 * 1024 - 1), of(8 * 1024), of(1 << 20)), (1, 1, 2, 129));
         assert_eq!(Class::of(Opcode::TransactionScan as u8, 9), Class::Scan);
         assert_eq!(Class::of(Opcode::Min as u8, 0), Class::Get);
     }

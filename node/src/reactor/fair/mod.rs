@@ -7,7 +7,7 @@
 //! next. (Start-time fair queueing to a depth: W. Jin, J. Chase and J. Kaur, Interposed proportional sharing for a
 //! storage service utility, 2004; here the depth is shared out too.)
 //!
-//! A request costs one, and as much again for each 32 KiB that it writes, or that such reads of its partition gave
+//! A request costs one, and as much again for each 8 KiB that it writes, or that such reads of its partition gave
 //! lately: a large value takes the drive and the core for as long as many small ones.
 //!
 //! Requests of one partition keep their order. No work grows with the number of partitions.
@@ -24,8 +24,6 @@ use super::connection::ConnectionKey;
 use active::Active;
 use cost::{Class, Costs};
 
-/// While less than this runs, shares do not count: a drive with so little to do is quick for everyone.
-const FREE_RUNNING: u32 = 16;
 /// Bytes that a waiting request takes beside its frame.
 const QUEUED_BYTES: usize = 128;
 /// What waits of one partition may take this part of the memory for what waits, so that others find some.
@@ -77,7 +75,7 @@ struct Flow<T> {
     blocked: bool,
     costs: Costs,
     /// Connections that are not read from until less of it waits.
-    held_up: Vec<ConnectionKey>,
+    held_up: VecDeque<ConnectionKey>,
 }
 
 impl<T> Flow<T> {
@@ -90,7 +88,7 @@ impl<T> Flow<T> {
             begins,
             blocked: false,
             costs: Costs::default(),
-            held_up: Vec::new(),
+            held_up: VecDeque::new(),
         }
     }
 
@@ -168,7 +166,7 @@ impl<T> Fair<T> {
         let share = self.active.share(ask.weight);
         let flow = self.flows.entry(ask.partition).or_insert_with(|| Flow::new(self.now));
         flow.weight = ask.weight;
-        if flow.queue.is_empty() && (self.running < FREE_RUNNING || flow.running < share) {
+        if flow.queue.is_empty() && (self.running < self.active.free_running() || flow.running < share) {
             flow.begins = flow.begins.max(self.now);
             let share = flow.run(ask, &mut self.now);
             self.running += share.cost;
@@ -191,7 +189,7 @@ impl<T> Fair<T> {
     /// A connection that brought too much of a partition is not read from until less of it waits.
     pub fn hold_up(&mut self, partition: PartitionId, connection: ConnectionKey) {
         let flow = self.flows.get_mut(&partition).expect("a partition with waiting requests is known");
-        flow.held_up.push(connection);
+        flow.held_up.push_back(connection);
     }
 
     /// A request that ran has been answered, a read with so many bytes.
@@ -214,7 +212,7 @@ impl<T> Fair<T> {
         while let Some(partition) = self.next_ready() {
             let flow = self.flows.get_mut(&partition).expect("a partition with waiting requests is known");
             let share = self.active.share(flow.weight);
-            if self.running >= FREE_RUNNING && flow.running >= share {
+            if self.running >= self.active.free_running() && flow.running >= share {
                 flow.blocked = true;
                 self.blocked.insert((flow.begins, partition));
                 continue;
@@ -225,8 +223,12 @@ impl<T> Fair<T> {
             self.queued -= 1;
             self.queued_bytes -= ask.bytes;
             flow.queued_bytes -= ask.bytes;
-            if flow.queue.is_empty() || flow.queued_bytes < room / HOLD_PART / 2 {
-                self.resumed.append(&mut flow.held_up);
+            // One at a time, for each brings what it has: all at once would bring far too much. When nothing waits, all
+            // of them, for nobody would be left to let the next one on.
+            if flow.queue.is_empty() {
+                self.resumed.extend(flow.held_up.drain(..));
+            } else if flow.queued_bytes < room / HOLD_PART / 2 {
+                self.resumed.extend(flow.held_up.pop_front());
             }
             if !flow.queue.is_empty() {
                 self.ready.insert((flow.begins, partition));
@@ -237,7 +239,7 @@ impl<T> Fair<T> {
 
     fn next_ready(&mut self) -> Option<PartitionId> {
         // While anybody may run, those that have their share already come by what they have had, too.
-        let may_any = self.running < FREE_RUNNING && !self.blocked.is_empty();
+        let may_any = self.running < self.active.free_running() && !self.blocked.is_empty();
         if !may_any || self.ready.first().is_some_and(|ready| Some(ready) < self.blocked.first()) {
             return self.ready.pop_first().map(|(_, partition)| partition);
         }
@@ -253,7 +255,7 @@ impl<T> Fair<T> {
 
     /// Whether [`release`](Self::release) might have something to hand out.
     pub fn is_ready(&self) -> bool {
-        !self.ready.is_empty() || (self.running < FREE_RUNNING && !self.blocked.is_empty())
+        !self.ready.is_empty() || (self.running < self.active.free_running() && !self.blocked.is_empty())
     }
 
     /// Requests that wait.

@@ -1,7 +1,7 @@
 use lode_engine::limits::DEFAULT_WEIGHT;
 use lode_net::ring::SocketId;
 
-use super::active::{Active, LEAST_SHARE, MOST_RUNNING, WINDOW_NS};
+use super::active::{Active, FREE_AMONG_MANY, LEAST_SHARE, MOST_RUNNING, WINDOW_NS};
 use super::*;
 
 const ROOM: usize = 2 << 20;
@@ -67,26 +67,26 @@ fn among_many_one_that_floods_has_its_share_and_the_others_go_at_once() {
     let mut fair = Fair::default();
     activate(&mut fair, 10..1010, 0);
     let running = admit(&mut fair, 1, 0..5000, 0);
-    assert_eq!(running.len(), FREE_RUNNING as usize, "so much may run whoever asks");
+    assert_eq!(running.len(), FREE_AMONG_MANY as usize, "so much may run whoever asks");
     for partition in 10..1010 {
         assert_eq!(admit(&mut fair, partition, 0..1, 0), [0], "it has its share, whoever floods");
         assert_eq!(released(&mut fair), []);
     }
     // While the others have much to do, the flood goes on when it is below its share.
-    (0..FREE_RUNNING - LEAST_SHARE).for_each(|_| fair.done(share(1), 0));
+    (0..FREE_AMONG_MANY - LEAST_SHARE).for_each(|_| fair.done(share(1), 0));
     assert_eq!(released(&mut fair), []);
     fair.done(share(1), 0);
-    assert_eq!(released(&mut fair), [(1, 16)]);
+    assert_eq!(released(&mut fair), [(1, FREE_AMONG_MANY)]);
     // When they have little, it has the rest.
     (10..1010).for_each(|partition| fair.done(share(partition), 0));
-    assert_eq!(released(&mut fair).len(), (FREE_RUNNING - LEAST_SHARE) as usize);
+    assert_eq!(released(&mut fair).len(), (FREE_AMONG_MANY - LEAST_SHARE) as usize);
 }
 
 #[test]
 fn those_that_wait_take_turns() {
     let mut fair = Fair::default();
     activate(&mut fair, 10..1010, 0);
-    assert_eq!(admit(&mut fair, 1, 0..16, 0).len(), 16);
+    assert_eq!(admit(&mut fair, 1, 0..FREE_AMONG_MANY, 0).len(), FREE_AMONG_MANY as usize);
     for partition in [2, 3, 4] {
         assert_eq!(admit(&mut fair, partition, 0..5, 0).len(), LEAST_SHARE as usize);
     }
@@ -96,11 +96,13 @@ fn those_that_wait_take_turns() {
     }
     // The third came when the first had had one more than it.
     assert_eq!(released(&mut fair), [(2, 2), (2, 3), (3, 2), (3, 3), (4, 2), (4, 3)]);
-    // With the flood gone there is room for all that is left.
-    (0..16).for_each(|_| fair.done(share(1), 0));
-    assert_eq!(released(&mut fair), [(2, 4), (3, 4), (4, 4)]);
-    for partition in [2, 3, 4] {
-        (0..3).for_each(|_| fair.done(share(partition), 0));
+    // With the flood gone there is room for more.
+    (0..FREE_AMONG_MANY).for_each(|_| fair.done(share(1), 0));
+    assert_eq!(released(&mut fair), [(2, 4), (3, 4)], "as much as may run whoever asks");
+    fair.done(share(2), 0);
+    assert_eq!(released(&mut fair), [(4, 4)]);
+    for (partition, running) in [(2, 2), (3, 3), (4, 3)] {
+        (0..running).for_each(|_| fair.done(share(partition), 0));
     }
     assert!(fair.flows.is_empty() && fair.running == 0 && fair.queued_bytes() == 0, "nothing is left behind");
 }
@@ -137,8 +139,8 @@ fn a_connection_that_brings_too_much_of_a_partition_is_held_up_until_half_of_it_
         })
         .collect();
     assert_eq!(crowded, [false, false, false, false, true], "a sixteenth is four");
-    let key = ConnectionKey { socket: SocketId(3), number: 4 };
-    fair.hold_up(PartitionId(1), key);
+    let keys = [1, 2, 3].map(|number| ConnectionKey { socket: SocketId(3), number });
+    keys.into_iter().for_each(|key| fair.hold_up(PartitionId(1), key));
     for left in [4, 3, 2] {
         fair.done(share(1), 0);
         fair.release(room, |_, _| {});
@@ -146,7 +148,10 @@ fn a_connection_that_brings_too_much_of_a_partition_is_held_up_until_half_of_it_
     }
     fair.done(share(1), 0);
     fair.release(room, |_, _| {});
-    assert_eq!((fair.queued(), fair.take_resumed()), (1, vec![key]));
+    assert_eq!((fair.queued(), fair.take_resumed()), (1, vec![keys[0]]), "one at a time");
+    fair.done(share(1), 0);
+    fair.release(room, |_, _| {});
+    assert_eq!((fair.queued(), fair.take_resumed()), (0, keys[1..].to_vec()), "nobody stays behind");
 }
 
 #[test]
