@@ -19,7 +19,9 @@ const VALUES: u8 = 64;
 /// Clients whose requests are sent, and whose answers nobody reads.
 fn flood(node: &Node) -> Vec<Wire> {
     let keys: Vec<_> = (0..VALUES).collect();
-    ask_all((0..CLIENTS).map(|_| Wire::open(node.addr)).collect(), &keys)
+    // A crowded node puts off who comes new.
+    let come = (0..CLIENTS).filter_map(|_| Wire::try_open(node.addr).ok());
+    ask_all(come.collect(), &keys)
 }
 
 fn ask_all(wires: Vec<Wire>, keys: &[u8]) -> Vec<Wire> {
@@ -72,8 +74,7 @@ fn a_flood_of_large_reads_is_put_off_and_forgotten_when_its_clients_go() {
     }
     let after = node.stats();
     let grown = |name| total(&after, name) - total(&before, name);
-    let asked = (2 * CLIENTS * READS) as u64;
-    println!("{asked} asked, {} read, {} busy", grown("get_device_reads"), grown("busy"));
+    println!("{} read, {} busy", grown("get_device_reads"), grown("busy"));
     assert!(grown("busy") + grown("answers_given_up") > 0, "nothing was put off");
 }
 
