@@ -8,7 +8,7 @@ use lode_net::wire::{self, Frame, Opcode, Status};
 use super::connection::{ConnectionKey, Connections, Phase, Spares};
 use super::counters::{CloseReason, ReactorStats};
 use super::fair::quota::{Demand, Throttle};
-use super::fair::{Admission, Ask};
+use super::fair::{Admission, Ask, Crowd};
 use super::pending::{Origin, Pending, PendingTable};
 use super::sockets::FINISH_NS;
 use super::transactions::owner_of;
@@ -143,8 +143,8 @@ impl<'b> Intake<'_, 'b> {
             }
             Admission::Queued { crowded } => {
                 self.stats.requests_queued += 1;
-                if crowded {
-                    self.hold_up(partition, from);
+                if let Some(crowd) = crowded {
+                    self.hold_up(crowd, from);
                 }
             }
             Admission::Full => self.answers.push((id, asked.plain(Status::Busy))),
@@ -156,12 +156,12 @@ impl<'b> Intake<'_, 'b> {
         self.config.max_partial_bytes.saturating_sub(*self.partial_bytes)
     }
 
-    /// Whoever brings more of a partition than it can have done waits, before he is parsed.
-    fn hold_up(&mut self, partition: wire::PartitionId, from: Option<ConnectionKey>) {
+    /// Whoever brings more than can be done waits, before he is parsed.
+    fn hold_up(&mut self, crowd: Crowd, from: Option<ConnectionKey>) {
         let Some(connection) = from.and_then(|key| self.connections.find(key)) else { return };
         if !std::mem::replace(&mut connection.held_up, true) {
             self.stats.connections_held_up += 1;
-            self.fair.hold_up(partition, connection.key);
+            self.fair.hold_up(crowd, connection.key);
         }
     }
 

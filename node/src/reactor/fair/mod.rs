@@ -30,6 +30,9 @@ const QUEUED_BYTES: usize = 128;
 const PARTITION_PART: usize = 2;
 /// Where it takes this part, the connections that bring more of it are not read from until it is half of that.
 const HOLD_PART: usize = 16;
+/// Where what waits of all takes this part, connections that bring more than their partition's share are not read
+/// from either: what lies in a socket need not be copied, nor looked for in the core's cache.
+const HOLD_ALL_PART: usize = 8;
 /// Virtual time of a request of cost 1 and weight 1.
 const TICKS: u64 = 1 << 20;
 
@@ -102,6 +105,15 @@ impl<T> Flow<T> {
     }
 }
 
+/// Of whom too much waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crowd {
+    /// Of one partition.
+    Partition(PartitionId),
+    /// Of all together.
+    All,
+}
+
 /// What becomes of a request that has come.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Admission<T> {
@@ -109,8 +121,8 @@ pub enum Admission<T> {
     Now(T, Share),
     /// It waits.
     Queued {
-        /// So much of its partition waits that no more should be read.
-        crowded: bool,
+        /// So much waits that no more should be read.
+        crowded: Option<Crowd>,
     },
     /// There is no memory for it.
     Full,
@@ -130,6 +142,8 @@ pub struct Fair<T> {
     running: u32,
     queued: usize,
     queued_bytes: usize,
+    /// Connections that are not read from until less waits of all.
+    held_up: VecDeque<ConnectionKey>,
     /// Connections that may be read from again.
     resumed: Vec<ConnectionKey>,
 }
@@ -146,6 +160,7 @@ impl<T> Default for Fair<T> {
             running: 0,
             queued: 0,
             queued_bytes: 0,
+            held_up: VecDeque::new(),
             resumed: Vec::new(),
         }
     }
@@ -183,11 +198,20 @@ impl<T> Fair<T> {
         flow.queued_bytes += ask.bytes;
         self.queued += 1;
         self.queued_bytes += ask.bytes;
-        Admission::Queued { crowded: flow.queued_bytes > room / HOLD_PART }
+        let of_partition = flow.queued_bytes > room / HOLD_PART;
+        let of_all = self.queued_bytes > room / HOLD_ALL_PART;
+        Admission::Queued {
+            crowded: match (of_partition, of_all) {
+                (true, _) => Some(Crowd::Partition(ask.partition)),
+                (false, true) => Some(Crowd::All),
+                (false, false) => None,
+            },
+        }
     }
 
-    /// A connection that brought too much of a partition is not read from until less of it waits.
-    pub fn hold_up(&mut self, partition: PartitionId, connection: ConnectionKey) {
+    /// A connection that brought too much is not read from until less of it waits.
+    pub fn hold_up(&mut self, crowd: Crowd, connection: ConnectionKey) {
+        let Crowd::Partition(partition) = crowd else { return self.held_up.push_back(connection) };
         let flow = self.flows.get_mut(&partition).expect("a partition with waiting requests is known");
         flow.held_up.push_back(connection);
     }
@@ -232,6 +256,11 @@ impl<T> Fair<T> {
             }
             if !flow.queue.is_empty() {
                 self.ready.insert((flow.begins, partition));
+            }
+            if self.queued == 0 {
+                self.resumed.extend(self.held_up.drain(..));
+            } else if self.queued_bytes < room / HOLD_ALL_PART / 2 {
+                self.resumed.extend(self.held_up.pop_front());
             }
             run(share, request);
         }

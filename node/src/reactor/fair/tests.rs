@@ -132,15 +132,16 @@ fn a_connection_that_brings_too_much_of_a_partition_is_held_up_until_half_of_it_
     let mut fair: Fair<u32> = Fair::default();
     let room = 64 * QUEUED_BYTES;
     assert_eq!(admit(&mut fair, 1, 0..MOST_RUNNING, 0).len(), MOST_RUNNING as usize);
-    let crowded: Vec<bool> = (0..5)
+    let crowded: Vec<Option<Crowd>> = (0..5)
         .map(|n| match fair.admit(ask(1), n, |n| n, 0, room) {
             Admission::Queued { crowded } => crowded,
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(crowded, [false, false, false, false, true], "a sixteenth is four");
+    let of_one = Some(Crowd::Partition(PartitionId(1)));
+    assert_eq!(crowded, [None, None, None, None, of_one], "a sixteenth is four");
     let keys = [1, 2, 3].map(|number| ConnectionKey { socket: SocketId(3), number });
-    keys.into_iter().for_each(|key| fair.hold_up(PartitionId(1), key));
+    keys.into_iter().for_each(|key| fair.hold_up(Crowd::Partition(PartitionId(1)), key));
     for left in [4, 3, 2] {
         fair.done(share(1), 0);
         fair.release(room, |_, _| {});
@@ -152,6 +153,30 @@ fn a_connection_that_brings_too_much_of_a_partition_is_held_up_until_half_of_it_
     fair.done(share(1), 0);
     fair.release(room, |_, _| {});
     assert_eq!((fair.queued(), fair.take_resumed()), (0, keys[1..].to_vec()), "nobody stays behind");
+}
+
+#[test]
+fn where_too_much_waits_of_all_connections_are_held_up_too() {
+    let mut fair: Fair<u32> = Fair::default();
+    let room = 64 * QUEUED_BYTES;
+    // Four partitions that have their share, and three waiting each: none has too much, all have.
+    let mut crowds = Vec::new();
+    for n in 0..MOST_RUNNING + 12 {
+        if let Admission::Queued { crowded } = fair.admit(ask(1 + n % 4), n, |n| n, 0, room) {
+            crowds.push(crowded);
+        }
+    }
+    let first = crowds.iter().position(Option::is_some).expect("an eighth is eight");
+    assert_eq!((first, crowds[first]), (8, Some(Crowd::All)));
+    let keys = [1, 2].map(|number| ConnectionKey { socket: SocketId(3), number });
+    keys.into_iter().for_each(|key| fair.hold_up(Crowd::All, key));
+    let mut resumed = Vec::new();
+    while fair.queued() > 0 {
+        (1..=4).for_each(|partition| fair.done(share(partition), 0));
+        fair.release(room, |_, _| {});
+        resumed.push(fair.take_resumed().len());
+    }
+    assert_eq!(resumed.iter().sum::<usize>(), 2, "nobody stays behind");
 }
 
 #[test]
