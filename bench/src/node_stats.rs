@@ -59,7 +59,8 @@ impl NodeStats {
     pub fn since(&self, before: &NodeStats) -> NodeDelta {
         let grown = |name: &str| self.total(name).saturating_sub(before.total(name));
         let (gets, hits, puts) = (grown("gets"), grown("get_cache_hits"), grown("puts"));
-        let written = ["user_frame_bytes", "cleaning_frame_bytes", "image_bytes", "meta_bytes"];
+        let written =
+            ["user_frame_bytes", "cleaning_frame_bytes", "journal_bytes", "image_bytes", "meta_bytes"];
         let device_bytes: u64 = written.into_iter().map(grown).sum();
         let found_nothing = grown("get_misses");
         let cpu_us = self.cpu_us().saturating_sub(before.cpu_us());

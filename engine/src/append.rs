@@ -2,6 +2,7 @@
 
 use crate::format::ChecksumSeed;
 use crate::format::frame::Stream;
+use crate::format::journal::LogPosition;
 use crate::format::segment::SegmentHeader;
 use crate::geometry::Geometry;
 use crate::ids::{BufferId, DriveOffset, Generation, SegmentId};
@@ -71,9 +72,17 @@ impl AppendHead {
         AppendHead { stream, place, current: None, next: None, is_wanted: false }
     }
 
-    /// Generation of the first segment that may hold frames not yet written, if any is open.
-    pub fn generation(&self) -> Option<Generation> {
-        self.current.map(|current| current.generation).or(self.next.as_ref().map(|next| next.generation))
+    /// Where frames begin that are not yet written, if a segment is open for them.
+    pub fn position(&self) -> Option<LogPosition> {
+        let next = self.next.as_ref().map(|next| (next.generation, BLOCK_BYTES as u64));
+        let (generation, offset) =
+            self.current.map(|current| (current.generation, current.offset)).or(next)?;
+        Some(LogPosition { generation, offset: offset as u32 })
+    }
+
+    /// The segment being appended to.
+    pub fn segment(&self) -> Option<SegmentId> {
+        self.current.map(|current| current.segment)
     }
 
     /// By what claim the segment was taken where a frame of `len` bytes would go.

@@ -27,11 +27,6 @@ pub struct IndexChange<'a> {
 }
 
 impl IndexChange<'_> {
-    /// The location of `key`.
-    pub fn get(&self, key: &[u8]) -> Option<Location> {
-        self.index.get(self.arena, key)
-    }
-
     /// Sets the location of `key`, and returns the one that it had.
     pub fn insert(&mut self, key: &[u8], location: Location) -> Option<Location> {
         self.index.insert(self.arena, key, location)

@@ -1,15 +1,15 @@
-//! Checkpoints: a durable image of catalog and index, and the log position from which to replay.
+//! Checkpoints: a durable image of catalog and index, and the place in the journal from which to replay.
 //!
-//! The image is fuzzy: it is written bit by bit while writes go on, and may hold effects of frames
-//! after the position. Replaying those frames over it ends in the same state, because the last frame
-//! that touches a key decides, and it is replayed.
+//! The image is fuzzy: it is written bit by bit while writes go on, and may hold changes that the journal
+//! notes after that place. Replaying those over it ends in the same state, because the last change of a key
+//! decides, and it is replayed.
 //!
 //! Writing (image frames) -> Flushing -> SuperHead -> SuperMirror -> idle. A crash before SuperHead is
 //! durable leaves the checkpoint before; its segments are freed only after SuperMirror.
 
 use crate::append::AppendHead;
 use crate::format::align_down;
-use crate::format::frame::{FRAME_HEADER_BYTES, Stream, frame_len};
+use crate::format::frame::{FRAME_HEADER_BYTES, PartitionSet, Stream, frame_len};
 use crate::format::image::{CatalogPayload, ImageExtent, ImagePosition, ImageRoot};
 use crate::format::superblock::{RootLocation, Superblock};
 use crate::frame_builder::FrameBuilder;
@@ -21,7 +21,7 @@ use crate::limits::{BLOCK_BYTES, MAX_KEY_BYTES};
 use crate::reply::{CheckpointError, ReplyBody};
 use crate::seam::{DeviceError, Op};
 use crate::shard::Shard;
-use crate::space::{Claim, Space};
+use crate::space::{Claim, IndexNeed, Space};
 
 /// Most bytes of one image frame: the work of one step.
 const MOST_FRAME_BYTES: usize = 64 << 10;
@@ -32,10 +32,10 @@ const _: () = assert!(2 * MAX_KEY_BYTES + 64 + FRAME_HEADER_BYTES <= LEAST_FRAME
 const FRAMES_IN_FLIGHT: usize = 2;
 /// What the last frames of an image's parts are padded with, about.
 const PADDING_ESTIMATE_BYTES: u64 = 3 * BLOCK_BYTES as u64;
-/// Bytes of user frames for a byte of image.
-const FRAMES_PER_IMAGE: u64 = 2;
-/// A checkpoint is not due before this part of the area was written.
-const LEAST_INTERVAL_SHARE: u64 = 32;
+/// Of an image with fewer records, too much is not leaves to tell what one takes.
+const LEAST_MEASURED_RECORDS: u64 = 10_000;
+/// A checkpoint is not due before the journal takes this part of the area, and half a segment.
+const LEAST_INTERVAL_SHARE: u64 = 256;
 
 /// How far a checkpoint is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,18 @@ struct Job {
     /// Where the copies of the root were placed.
     roots: Vec<RootLocation>,
     in_flight: Vec<FrameBuilder>,
+    /// Bytes of the image so far.
+    bytes: u64,
     super_buffer: Option<crate::ids::BufferId>,
+}
+
+/// What an image took.
+#[derive(Debug, Clone, Copy)]
+struct LastImage {
+    bytes: u64,
+    /// Records and bytes of index then.
+    records: u64,
+    index_bytes: u64,
 }
 
 /// The checkpoints of a shard.
@@ -79,6 +90,7 @@ pub struct Checkpointer {
     pub image_segments: Vec<SegmentId>,
     /// Frames of the present image, the roots counted.
     pub image_frames: u64,
+    last_image: Option<LastImage>,
     /// One is to begin as soon as it may.
     pub wanted: bool,
     /// The last one found no room, and nothing has changed since.
@@ -109,25 +121,25 @@ impl Shard {
     /// Begins a checkpoint. Everything applied so far will be in its image.
     pub(crate) fn begin_checkpoint(&mut self) {
         assert!(self.checkpointer.job.is_none(), "one checkpoint at a time");
-        self.cleaner.seal_stale(&mut self.space);
-        let (user_from, user_from_generation) = self.log.replay_from(&self.space);
-        let (cleaning_from, cleaning_from_generation) = self.cleaner.replay_from(&self.space);
+        let (user_from, user_from_position) = self.journal.user_position();
+        let (journal_from, journal_from_position) = self.journal.begin_checkpoint(&self.space);
         let checkpoint = self.superblock.checkpoint + 1;
         let next = Superblock {
             version: self.superblock.version + 1,
             checkpoint,
             roots: None,
             user_from,
-            user_from_generation,
-            cleaning_from,
-            cleaning_from_generation,
+            user_from_position,
+            journal_from,
+            journal_from_position,
             highest_generation: Generation(0),
             highest_seq: self.sequencer.last(),
             void: self.superblock.void.iter().copied().filter(|range| range.to > user_from).collect(),
+            // They all lie before it.
+            journal_void: Vec::new(),
         };
         let most_bytes = image_payload_bytes(&self.place.geometry);
         let writer = ImageWriter::new(&self.catalog, self.catalog_payloads(), most_bytes);
-        self.log.bytes_since_checkpoint = 0;
         self.checkpointer.wanted = false;
         self.expect_image();
         self.checkpointer.waiting.append(&mut self.checkpointer.waiting_next);
@@ -139,31 +151,53 @@ impl Shard {
             writer,
             roots: Vec::new(),
             in_flight: Vec::new(),
+            bytes: 0,
             super_buffer: None,
         }));
     }
 
-    /// Keeps back the segments that the next image will take, before users' writes fill them.
+    /// Keeps back the segments that the next image and the journal will take, before users' writes fill them.
     pub(crate) fn expect_image(&mut self) {
-        self.space.expect_image(self.image_estimate_bytes());
+        let taken = self.checkpointer.job.as_ref().map_or(0, |job| job.writer.root.segments.len());
+        self.space.expect_index(self.index_need(), taken as u32);
     }
 
-    /// Bytes that the next image may take: leaves lie in it as in memory, expiries shorter than there.
-    fn image_estimate_bytes(&self) -> u64 {
+    /// What the next image may take: as the last one has turned out, for the records and the index of now; before that,
+    /// leaves lie in it as in memory, expiries shorter than there; and an eighth more. The journal may take as much until
+    /// the next checkpoint, so that both cost the same to write, but no more than a restart is to read.
+    fn index_need(&self) -> IndexNeed {
+        let half = u64::from(self.place.geometry.segment_bytes) / 2;
+        let journal_least = (self.place.geometry.area_bytes() / LEAST_INTERVAL_SHARE).max(half);
+        let journal_most = self.config.checkpoint_interval_bytes;
         let index =
             self.catalog.index_bytes() + self.catalog.expiry_bytes + self.catalog.unloaded.memory_bytes;
+        let entry_bytes = match self.checkpointer.last_image {
+            Some(last) if last.records >= LEAST_MEASURED_RECORDS => {
+                let grown = |now: u64, then: u64| now as f64 / then.max(1) as f64;
+                let grown = grown(self.catalog.records, last.records).max(grown(index, last.index_bytes));
+                (last.bytes as f64 * grown) as u64
+            }
+            _ => index,
+        };
         let root = ImageRoot::most_bytes(self.place.geometry.segments_per_shard);
         let directory = directory_bytes(self.catalog.counts().0);
-        // What does not fill its last frame or block: of the index, and of all the others twice.
-        index + index / 8 + 2 * (self.catalog.image_bytes + root) + directory + PADDING_ESTIMATE_BYTES
+        IndexNeed {
+            entry_bytes: entry_bytes + entry_bytes / 8,
+            record_bytes: self.known_live_bytes(),
+            // What does not fill its last frame or block: of the index, and of all the others twice.
+            fixed_bytes: 2 * (self.catalog.image_bytes + root) + directory + PADDING_ESTIMATE_BYTES,
+            journal_least: journal_least.min(journal_most),
+            journal_most,
+            frame_bytes: (image_payload_bytes(&self.place.geometry) + FRAME_HEADER_BYTES) as u64,
+        }
     }
 
-    /// A checkpoint begins when so many bytes of frames were written since the last: as soon as images cost
-    /// no more than a part of that, for what was written since can be neither cleaned nor freed.
-    pub(crate) fn checkpoint_interval_bytes(&self) -> u64 {
-        let least = self.place.geometry.area_bytes() / LEAST_INTERVAL_SHARE;
-        let worth = self.image_estimate_bytes() * FRAMES_PER_IMAGE;
-        least.max(worth).min(self.config.checkpoint_interval_bytes)
+    fn is_checkpoint_due(&self) -> bool {
+        let journal_is_long = self.journal.bytes_since_checkpoint >= self.index_need().interval_bytes();
+        self.checkpointer.wanted
+            || !self.checkpointer.waiting_next.is_empty()
+            || journal_is_long
+            || (self.space.journal_has_too_many() && !self.checkpointer.found_no_room)
     }
 
     fn catalog_payloads(&self) -> Vec<Vec<u8>> {
@@ -182,10 +216,8 @@ impl Shard {
     }
 
     pub(crate) fn pump_checkpoint(&mut self, io: &mut Io<'_>) {
-        let due = self.checkpointer.wanted
-            || self.log.bytes_since_checkpoint >= self.checkpoint_interval_bytes()
-            || !self.checkpointer.waiting_next.is_empty();
-        if self.checkpointer.job.is_none() && due && !self.is_loading() {
+        let may_begin = self.checkpointer.job.is_none() && self.journal.may_begin_checkpoint();
+        if may_begin && !self.is_loading() && self.is_checkpoint_due() {
             self.begin_checkpoint();
         }
         let Some(mut job) = self.checkpointer.job.take() else { return };
@@ -219,7 +251,7 @@ impl Shard {
         };
         let len = frame_len(payload_bytes);
         if let Some(segment) = job.head.open_for(len as u64, Claim::Image, &mut self.space, io) {
-            self.space.set_image_in_use(segment, true);
+            self.space.set_in_use(segment, true);
             let generation = self.space.get(segment).generation;
             job.writer.root.segments.push((segment, generation));
         }
@@ -228,12 +260,13 @@ impl Shard {
         let number = FrameNumber(job.writer.root.frames + job.roots.len() as u64 + 1);
         let mut builder = FrameBuilder::new(Stream::Image, number, place, buffer, len);
         let payload = job.writer.front().expect("it was there a moment ago");
-        builder.push_raw(io.buffers, payload);
+        builder.push_raw(io.buffers, payload, PartitionSet::default());
         let header = builder.header(FrameNumber(job.next.checkpoint), crc32c::crc32c(payload));
         let token = Purpose::ImageFrame.token(number.0);
         let bytes = builder.write(&self.place, io, token, false, &header);
         job.head.advance(bytes as u64);
         self.stats.image_bytes += bytes as u64;
+        job.bytes += bytes as u64;
         let offset = (place.at - self.place.geometry.segment_at(place.segment)) as u32;
         let (segments, placed) = (&job.writer.root.segments, (place.segment, place.generation));
         let segment = segments.iter().rposition(|segment| *segment == placed);
@@ -304,18 +337,21 @@ impl Shard {
     }
 
     fn checkpoint_done(&mut self, job: Job, io: &mut Io<'_>) {
-        let Job { next, writer, has_image, .. } = job;
+        let Job { next, writer, has_image, bytes, .. } = job;
         let root = writer.root;
         assert!(next.version > self.superblock.version, "superblocks only rise");
         if has_image {
             let old = std::mem::take(&mut self.checkpointer.image_segments);
-            old.into_iter().for_each(|segment| self.space.set_image_in_use(segment, false));
+            old.into_iter().for_each(|segment| self.space.set_in_use(segment, false));
             self.checkpointer.image_segments = root.segments.iter().map(|(segment, _)| *segment).collect();
             self.checkpointer.image_frames = root.frames + 2;
             self.stats.checkpoints += 1;
+            let (records, index_bytes) = (self.catalog.records, self.catalog.index_bytes());
+            let index_bytes = index_bytes + self.catalog.expiry_bytes;
+            self.checkpointer.last_image = Some(LastImage { bytes, records, index_bytes });
+            self.journal.began_anew(next.journal_from, next.user_from, &mut self.space);
         }
         self.superblock = next;
-        self.space.recheck_emptied();
         self.free_emptied(io);
         self.cleaner.look_again();
         for id in std::mem::take(&mut self.checkpointer.waiting) {
@@ -327,13 +363,14 @@ impl Shard {
     fn abandon_checkpoint(&mut self, mut job: Job, io: &mut Io<'_>) {
         job.head.finish(&mut self.space);
         for (segment, _) in job.writer.root.segments {
-            self.space.set_image_in_use(segment, false);
+            self.space.set_in_use(segment, false);
         }
         for id in std::mem::take(&mut self.checkpointer.waiting) {
             io.reply(id, ReplyBody::Checkpoint(Err(CheckpointError::NoSpace)));
         }
-        self.checkpointer.found_no_room = true;
+        self.journal.checkpoint_abandoned();
         self.free_emptied(io);
+        self.checkpointer.found_no_room = true;
         self.superblock_not_settled();
     }
 
@@ -356,6 +393,7 @@ impl Shard {
             writer: ImageWriter::none(),
             roots: Vec::new(),
             in_flight: Vec::new(),
+            bytes: 0,
             super_buffer: None,
         }));
         io.start(Op::Flush { token: Purpose::Superblock.token(0) });

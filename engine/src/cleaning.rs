@@ -1,16 +1,15 @@
 //! Cleaning: copies the live records out of a segment, to free it.
 //!
 //! One victim at a time: its frames are read in order, as fast as users' writes need the room, and live
-//! records go to the lane for their expected lifetime; the index follows once their frame is durable. Every
-//! cleaning frame names the segment that its records came from, so that a replay moves a key only if it
-//! still points there.
+//! records go to the lane for their expected lifetime; the index follows once their frame is durable, and the journal
+//! notes it. A restart reads no cleaning frame: what the journal does not say yet is still where it was.
 
 use std::collections::VecDeque;
 
 use crate::append::Place;
 use crate::apply::Effects;
 use crate::format::record::{Record, RecordKind};
-use crate::ids::{FrameNumber, Generation, SegmentId};
+use crate::ids::{FrameNumber, SegmentId};
 use crate::io::{Io, Purpose};
 use crate::lanes::Lanes;
 use crate::lifetime::{from_hint, lane_of};
@@ -21,7 +20,7 @@ use crate::reader::SequentialReader;
 use crate::scanner::{SegmentScanner, for_each_record};
 use crate::seam::DeviceError;
 use crate::shard::Shard;
-use crate::space::{Claim, ReplayFrom, Space};
+use crate::space::{Claim, Space};
 
 /// Bytes read at a time from a victim.
 const CHUNK_BYTES: u32 = 128 << 10;
@@ -29,11 +28,10 @@ const CHUNK_BYTES: u32 = 128 << 10;
 const CHUNKS_AHEAD: usize = 2;
 /// Cleaning frames are at least so large where there is room: small ones waste too much in padding.
 const LEAST_FRAME_BYTES: usize = 256 << 10;
-/// Checkpoints that may be begun in a row to make room for writes that wait: the first makes the tail
-/// cleanable, the second what cleaning it has left.
+/// Checkpoints that may be begun in a row to make room for writes that wait: they give the journal's segments back.
 const MOST_STARVED_ROUNDS: u32 = 2;
 /// Cleaning begins when fewer than one segment in so many is free (beyond the reserve), within bounds.
-const FREE_SHARE: u32 = 128;
+const FREE_SHARE: u32 = 256;
 const FREE_GOAL: std::ops::RangeInclusive<u32> = 2..=16;
 
 /// A segment being cleaned.
@@ -84,25 +82,14 @@ impl Cleaner {
         }
     }
 
-    /// Recovery has seen cleaning frames below this number.
-    pub fn resume_at(&mut self, number: FrameNumber) {
-        self.lanes.resume_at(number);
-    }
-
     /// A checkpoint was written: another look may find a victim.
     pub fn look_again(&mut self) {
         self.exhausted = false;
     }
 
-    /// The first frame whose effects a checkpoint that begins now may lack, and the generation of the
-    /// first segment that may hold it or a later one.
-    pub fn replay_from(&self, space: &Space) -> (FrameNumber, Generation) {
-        self.lanes.replay_from(space)
-    }
-
-    /// A checkpoint begins: recovery shall not have to read all that lies behind a segment hardly used.
-    pub fn seal_stale(&mut self, space: &mut Space) {
-        self.lanes.seal_stale(space);
+    /// All cleaning frames up to this one are durable and applied.
+    pub fn durable(&self) -> FrameNumber {
+        self.lanes.durable()
     }
 
     /// The log is poisoned: gives back what no operation of the drive uses. What one does use goes back
@@ -132,21 +119,12 @@ impl Cleaner {
 impl Shard {
     /// Free segments beyond the reserve that cleaning keeps: few, for what is free serves no separation; and
     /// fewer where little is dead at all.
-    fn free_goal(&self) -> u32 {
+    pub(crate) fn free_goal(&self) -> u32 {
         let (segments, _) = self.space.counts();
         let payload = self.place.geometry.segment_payload_bytes();
         let full = (self.space.live_bytes() / payload) as u32 + 2 * self.space.reserve();
         let goal = (segments / FREE_SHARE).min(segments.saturating_sub(full) / 4);
         goal.clamp(*FREE_GOAL.start(), *FREE_GOAL.end())
-    }
-
-    /// Where the durable checkpoint has a replay begin.
-    pub(crate) fn durable_replay_from(&self) -> ReplayFrom {
-        ReplayFrom {
-            user: self.superblock.user_from_generation,
-            cleaning: self.superblock.cleaning_from_generation,
-            cleaning_frame: self.superblock.cleaning_from,
-        }
     }
 
     pub(crate) fn pump_cleaning(&mut self, io: &mut Io<'_>) {
@@ -179,7 +157,7 @@ impl Shard {
     }
 
     fn earn(&mut self) {
-        let (_, free) = self.space.counts();
+        let free = self.free_soon();
         let victim = self.cleaner.victim.as_ref();
         let gain = victim.and_then(|victim| self.space.gain_bytes(victim.segment));
         let payload = self.place.geometry.segment_payload_bytes();
@@ -225,38 +203,41 @@ impl Shard {
     }
 
     fn choose_victim(&mut self, io: &mut Io<'_>) {
-        let (_, free) = self.space.counts();
         let starved = self.is_starved();
-        let enough = free >= self.space.reserve() + self.free_goal();
+        let enough = self.free_soon() >= self.space.reserve() + self.free_goal();
         if enough || (self.cleaner.exhausted && !starved) {
             return;
         }
-        let durable = self.durable_replay_from();
         let has_room = self.cleaner.lanes.has_room() || self.space.may_take(Claim::Cleaning);
-        if let Some(segment) = self.space.victim(durable).filter(|_| has_room) {
+        let (applied, settled) = (self.log.durable(), self.settled());
+        if let Some(segment) = self.space.victim(applied, settled).filter(|_| has_room) {
+            // Its place is not used anew before all that is copied has been applied.
+            self.space.pin(segment);
             self.cleaner.victim = Some(self.victim(segment));
             return;
         }
-        if self.checkpointer.is_running() {
+        let more_is_coming = self.log.is_writing() || self.log.head().is_opening();
+        if self.checkpointer.is_running() || self.space.emptied() > 0 || more_is_coming {
             return;
         }
-        // What was written since the last checkpoint may not be cleaned before the next.
-        let tail = self.log.bytes_since_checkpoint;
         let may_retry = starved && self.cleaner.starved_rounds < MOST_STARVED_ROUNDS;
-        let worth_it = tail >= self.checkpoint_interval_bytes() / 4 || may_retry;
-        let (cleaning_frame, cleaning) = self.cleaner.replay_from(&self.space);
-        let next = ReplayFrom { user: self.log.replay_from(&self.space).1, cleaning, cleaning_frame };
-        if worth_it && !self.checkpointer.found_no_room && self.space.checkpoint_would_help(durable, next) {
-            self.cleaner.starved_rounds += u32::from(starved);
+        let would_help = self.journal.segments_in_use() > 1 && self.journal.may_begin_checkpoint();
+        if may_retry && would_help && !self.checkpointer.found_no_room {
+            self.cleaner.starved_rounds += 1;
             self.begin_checkpoint();
             return;
         }
         self.cleaner.exhausted = true;
         // Dropped partitions still give space back, and so do emptied segments.
         let more_to_come = !self.catalog.dropping.is_empty() || self.space.is_freeing();
-        if starved && !more_to_come && !self.log.head().is_opening() {
+        if starved && !more_to_come {
             self.fail_starved(io);
         }
+    }
+
+    /// Segments that are free, or will be as soon as the journal says that they are empty.
+    fn free_soon(&self) -> u32 {
+        self.space.counts().1 + self.space.emptied()
     }
 
     fn victim(&self, segment: SegmentId) -> Victim {
@@ -331,7 +312,7 @@ impl Shard {
             let Shard { cleaner, space, stats, .. } = self;
             let Cleaner { victim: Some(victim), lanes, .. } = cleaner else { return };
             let lane = lanes.choose(survivor.lane, room, space);
-            let (has_room, closed_bytes) = lanes.make_room(lane, room, victim.segment, full, space, io);
+            let (has_room, closed_bytes) = lanes.make_room(lane, room, full, space, io);
             stats.cleaning_frame_bytes += closed_bytes;
             if !has_room {
                 if !lanes.is_opening() {
@@ -342,7 +323,7 @@ impl Shard {
             }
             let record = Record::decode_unchecked(&victim.bytes[survivor.begin..])
                 .expect("records on their way were checked when they were read");
-            lanes.push(lane, &record, io);
+            lanes.push(lane, &record, survivor.from, io);
             stats.relocated_bytes += u64::from(survivor.from.room());
             victim.records.pop_front();
         }
@@ -384,14 +365,17 @@ impl Shard {
         }
     }
 
-    /// Lets the index follow the frames that became durable, in order.
+    /// Lets the index follow the frames that became durable, in order, as fast as the journal takes it.
     fn apply_moved(&mut self, io: &mut Io<'_>) {
-        while let Some(moving) = self.cleaner.lanes.take_durable() {
+        while self.journal.has_room() {
+            let Some(moving) = self.cleaner.lanes.take_durable() else { return };
             let now = self.clock.now();
-            let Shard { catalog, space, cache, .. } = self;
-            let mut effects = Effects { catalog, space, cache, now };
-            moving.builder.for_each_record(io.buffers, |record, location| {
-                effects.relocated(&record, location, moving.source);
+            let Shard { catalog, space, cache, journal, .. } = self;
+            let mut effects = Effects { catalog, space, cache, journal: Some(journal), now };
+            let mut from = moving.from.into_iter();
+            moving.builder.for_each_record(io.buffers, |record, to| {
+                let from = from.next().expect("a place for each record");
+                effects.relocated(&record, from, to);
             });
             io.buffers.release(moving.builder.buffer);
         }
@@ -408,6 +392,7 @@ impl Shard {
             return false;
         }
         let Some(victim) = self.cleaner.victim.take() else { return false };
+        self.space.unpin(victim.segment);
         if victim.is_abandoned {
             return true;
         }

@@ -33,7 +33,7 @@ pub struct ShardConfig {
     pub frame_bytes: u32,
     /// Most frames written at once.
     pub frames_in_flight: usize,
-    /// A checkpoint begins when so many bytes of frames were written since the last.
+    /// A checkpoint begins when the journal since the last has so many bytes, at the latest: a restart reads them.
     pub checkpoint_interval_bytes: u64,
     /// Most requests that wait for a buffer, a segment or another write; beyond, `Busy`.
     pub max_queued_requests: usize,

@@ -2,8 +2,8 @@
 //!
 //! The truth is in the records themselves: one that expires says when. The engine keeps, per partition and
 //! only of such records, an ordered set by time and key. So counts and scans of keys are exact, and what is
-//! due is found without a search. Nothing is written when a record expires: a replay finds the same time in
-//! the record again.
+//! due is found without a search. When a record expires, the journal notes that it is gone, as it notes every
+//! change of the index.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -189,7 +189,10 @@ impl Shard {
     pub(crate) fn expire_due(&mut self) {
         let now = self.clock.now();
         for _ in 0..EXPIRIES_PER_STEP {
-            let Some((partition, key)) = self.catalog.first_due(now) else { return };
+            // Of a partition whose kept changes are still being made, it may not be the last word; the journal has that.
+            let may_go = |id| self.journal.has_room() && self.is_loaded(id);
+            let due = self.catalog.first_due(now).filter(|(id, _)| may_go(*id));
+            let Some((partition, key)) = due else { return };
             self.expire(partition, &key);
         }
         self.has_more |= self.catalog.first_due(now).is_some();
@@ -198,9 +201,9 @@ impl Shard {
     /// Takes a record out whose time has come.
     pub(crate) fn expire(&mut self, partition: PartitionId, key: &[u8]) {
         let now = self.clock.now();
-        let Shard { catalog, space, cache, transactions, .. } = self;
+        let Shard { catalog, space, cache, journal, transactions, .. } = self;
         transactions.before_change(catalog, space, (partition, key), Write::Delete);
-        Effects { catalog, space, cache, now }.expired(partition, key);
+        Effects { catalog, space, cache, journal: Some(journal), now }.expired(partition, key);
         self.stats.expired += 1;
         self.space_may_have_changed();
     }

@@ -82,11 +82,12 @@ impl FrameBuilder {
         &buffers.bytes(self.buffer)[begin..begin + len]
     }
 
-    /// Raw payload, for images.
-    pub fn push_raw(&mut self, buffers: &mut dyn Buffers, payload: &[u8]) {
+    /// Raw payload that concerns these partitions, for images and the journal.
+    pub fn push_raw(&mut self, buffers: &mut dyn Buffers, payload: &[u8], partitions: PartitionSet) {
         assert!(self.fits(payload.len()));
         buffers.bytes_mut(self.buffer)[self.len..self.len + payload.len()].copy_from_slice(payload);
         self.len += payload.len();
+        self.partitions = self.partitions.union(partitions);
     }
 
     /// Bytes that the frame takes on the drive.

@@ -53,9 +53,11 @@ pub enum Purpose {
     DemandRead,
     /// A read of indexes in the background.
     LoadRead,
+    /// A journal frame; the rest is its number.
+    JournalFrame,
 }
 
-const PURPOSES: [Purpose; 12] = [
+const PURPOSES: [Purpose; 13] = [
     Purpose::Read,
     Purpose::UserFrame,
     Purpose::SegmentHeader,
@@ -68,6 +70,7 @@ const PURPOSES: [Purpose; 12] = [
     Purpose::ScrubRead,
     Purpose::DemandRead,
     Purpose::LoadRead,
+    Purpose::JournalFrame,
 ];
 const PURPOSE_SHIFT: u32 = 56;
 

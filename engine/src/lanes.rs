@@ -1,6 +1,7 @@
 //! The lanes of cleaning: logs side by side, each for survivors of another expected lifetime.
 //!
-//! Frames are numbered over all lanes in the order in which they are closed, and become durable in that order.
+//! Frames are numbered over all lanes in the order in which they are closed, from 1 at each start, and are applied in
+//! that order.
 
 use std::collections::VecDeque;
 
@@ -8,24 +9,21 @@ use crate::append::{AppendHead, Place};
 use crate::format::frame::{Stream, frame_len};
 use crate::format::record::Record;
 use crate::frame_builder::FrameBuilder;
-use crate::ids::{FrameNumber, Generation, SegmentId};
+use crate::ids::{FrameNumber, SegmentId};
 use crate::io::{Io, Purpose};
+use crate::location::Location;
 use crate::space::{Claim, Space};
 
 /// Cleaning frames written at once.
 const FRAMES_IN_FLIGHT: usize = 4;
-/// A lane whose segment was opened a share of the shard's segments ago, and some more, gets a new one at a
-/// checkpoint: recovery reads all that lies behind it.
-const STALE_SHARE: u32 = 8;
-const STALE_SEGMENTS: u32 = 32;
 
 /// A cleaning frame, open or being written.
 #[derive(Debug)]
 pub struct Moving {
     /// Its records.
     pub builder: FrameBuilder,
-    /// The segment that they come from.
-    pub source: SegmentId,
+    /// Where each comes from.
+    pub from: Vec<Location>,
     written: bool,
 }
 
@@ -63,32 +61,9 @@ impl Lanes {
         self.lanes.len()
     }
 
-    /// Recovery has seen cleaning frames below this number.
-    pub fn resume_at(&mut self, number: FrameNumber) {
-        self.next_number = number;
-        self.durable = FrameNumber(number.0 - 1);
-    }
-
-    /// The first frame whose effects a checkpoint that begins now may lack, and the generation of the
-    /// first segment that may hold it or a later one.
-    pub fn replay_from(&self, space: &Space) -> (FrameNumber, Generation) {
-        let number = self.in_flight.front().map_or(self.next_number, |moving| moving.builder.number);
-        let open = self.lanes.iter().filter_map(|lane| lane.open.as_ref());
-        let placed = self.in_flight.iter().chain(open).map(|moving| moving.builder.place.generation);
-        let heads = self.lanes.iter().filter_map(|lane| lane.head.generation());
-        let beyond = Generation(space.highest_generation().0 + 1);
-        (number, placed.chain(heads).min().unwrap_or(beyond))
-    }
-
-    /// Seals what lanes that are hardly used have kept open for long.
-    pub fn seal_stale(&mut self, space: &mut Space) {
-        let age = space.counts().0 / STALE_SHARE + STALE_SEGMENTS;
-        let oldest = space.highest_generation().0.saturating_sub(age);
-        for lane in self.lanes.iter_mut().filter(|lane| lane.open.is_none()) {
-            if lane.head.generation().is_some_and(|generation| generation.0 < oldest) {
-                lane.head.seal(space);
-            }
-        }
+    /// All frames up to this one are durable, and applied as soon as they are taken.
+    pub fn durable(&self) -> FrameNumber {
+        self.durable
     }
 
     /// The log is poisoned: gives back what no operation of the drive uses.
@@ -153,7 +128,6 @@ impl Lanes {
         &mut self,
         lane: usize,
         record_bytes: usize,
-        source: SegmentId,
         frame_bytes: usize,
         space: &mut Space,
         io: &mut Io<'_>,
@@ -175,14 +149,15 @@ impl Lanes {
         };
         // It gets its number when it is closed.
         let builder = FrameBuilder::new(Stream::Cleaning, FrameNumber(0), place, buffer, capacity);
-        self.lanes[lane].open = Some(Moving { builder, source, written: false });
+        self.lanes[lane].open = Some(Moving { builder, from: Vec::new(), written: false });
         (true, closed_bytes)
     }
 
-    /// Appends a record for which there is room.
-    pub fn push(&mut self, lane: usize, record: &Record<'_>, io: &mut Io<'_>) {
+    /// Appends a record that lies at `from`, for which there is room.
+    pub fn push(&mut self, lane: usize, record: &Record<'_>, from: Location, io: &mut Io<'_>) {
         let open = self.lanes[lane].open.as_mut().expect("make_room opened a frame");
         open.builder.push(&self.place, io.buffers, record);
+        open.from.push(from);
     }
 
     /// Closes a lane's open frame, if any, and gives its bytes; `None` where too many are being written.
@@ -198,8 +173,8 @@ impl Lanes {
         let number = self.next_number;
         self.next_number = number.next();
         moving.builder.number = number;
-        space.saw_cleaning_frame(moving.builder.place.segment, number);
-        let header = moving.builder.header(self.durable, moving.source.0);
+        space.saw_frame(moving.builder.place.segment, number);
+        let header = moving.builder.header(self.durable, moving.builder.records());
         let token = Purpose::CleaningFrame.token(number.0);
         let bytes = moving.builder.write(&self.place, io, token, true, &header) as u64;
         head.advance(bytes);

@@ -21,6 +21,7 @@ pub mod ids;
 mod image_writer;
 pub mod index;
 mod io;
+mod journal;
 mod lanes;
 mod length_classes;
 mod lifetime;

@@ -77,6 +77,22 @@ impl Location {
         Location(offset >> UNIT_BITS << LEN_BITS | u64::from(code))
     }
 
+    /// Its offset in units of 8 bytes, and the code of its length.
+    pub fn to_parts(self) -> (u64, u64) {
+        (self.0 >> LEN_BITS, self.0 & ((1 << LEN_BITS) - 1))
+    }
+
+    /// From its parts in storage; `None` for what no record has.
+    pub fn from_parts(units: u64, code: u64) -> Option<Location> {
+        let fits = units < 1 << OFFSET_BITS && code < 1 << LEN_BITS;
+        Location::from_raw(if fits { units << LEN_BITS | code } else { 0 })
+    }
+
+    /// Where its room ends, in units of 8 bytes.
+    pub fn end_units(self) -> u64 {
+        (self.offset() + u64::from(self.room())) >> UNIT_BITS
+    }
+
     /// Byte offset in the shard's area.
     pub fn offset(self) -> u64 {
         self.0 >> LEN_BITS << UNIT_BITS
@@ -144,6 +160,9 @@ mod tests {
                 assert_eq!((location.offset(), location.room() as usize), (offset, room_of(len)));
                 assert_eq!(Location::from_raw(location.to_raw()), Some(location));
                 assert_eq!(Location::from_bytes(location.to_bytes()), Some(location));
+                let (units, code) = location.to_parts();
+                assert_eq!(Location::from_parts(units, code), Some(location));
+                assert_eq!(Location::from_parts(units | 1 << OFFSET_BITS, code), None);
             }
         }
         assert_eq!(Location::from_bytes([0, 0xf8, 1, 1, 1, 1]), None, "no room");

@@ -7,7 +7,7 @@ use crate::config::ShardConfig;
 use crate::format::frame::{Stream, frame_len};
 use crate::format::record::Record;
 use crate::frame_builder::FrameBuilder;
-use crate::ids::{FrameNumber, Generation, PartitionId, RequestId, Seq, WallMs};
+use crate::ids::{FrameNumber, PartitionId, RequestId, Seq, WallMs};
 use crate::io::{Io, Purpose};
 use crate::seam::DeviceError;
 use crate::space::{Claim, Space};
@@ -90,8 +90,6 @@ pub struct Log {
     /// Bytes of records appended and not yet applied.
     pending_bytes: u64,
     pending_writes: u64,
-    /// Bytes of frames written since the last checkpoint began.
-    pub bytes_since_checkpoint: u64,
     /// The last write that found no room lacked a segment.
     lacks_segment: bool,
     poisoned: bool,
@@ -114,10 +112,14 @@ impl Log {
             hasher,
             pending_bytes: 0,
             pending_writes: 0,
-            bytes_since_checkpoint: 0,
             lacks_segment: false,
             poisoned: false,
         }
+    }
+
+    /// Whether a frame is being written, or waits to be applied.
+    pub fn is_writing(&self) -> bool {
+        !self.in_flight.is_empty()
     }
 
     /// Whether a write has failed.
@@ -180,16 +182,6 @@ impl Log {
         self.numbers.insert(hash, PendingNumber { partition, key: key.into(), number, expires });
     }
 
-    /// The first frame whose effects a checkpoint that begins now may lack, and the generation of the
-    /// first segment that may hold it.
-    pub fn replay_from(&self, space: &Space) -> (FrameNumber, Generation) {
-        let first = self.in_flight.front().or(self.open.as_ref());
-        let number = first.map_or(self.next_number, |frame| frame.builder.number);
-        let placed = first.map(|frame| frame.builder.place.generation);
-        let beyond = Generation(space.highest_generation().0 + 1);
-        (number, placed.or(self.head.generation()).unwrap_or(beyond))
-    }
-
     /// Whether a record of so many bytes would find no segment: then there is no use in reading for it.
     pub fn would_lack_segment(&mut self, record_bytes: usize, claim: Claim, space: &Space) -> bool {
         self.lacks_segment = false;
@@ -226,7 +218,7 @@ impl Log {
             if self.in_flight.len() >= config.frames_in_flight {
                 return false;
             }
-            self.close(stats, io);
+            self.close(space, stats, io);
         }
         let least = frame_len(record_bytes);
         let kept_for_deletes = self.head.claim_for(least as u64) == Some(Claim::Delete);
@@ -272,14 +264,20 @@ impl Log {
 
     /// Closes the open frame if it is time: nothing in flight, or the commit window is over and there
     /// is room for one more in flight.
-    pub fn close_if_due(&mut self, config: &ShardConfig, stats: &mut ShardStats, io: &mut Io<'_>) {
+    pub fn close_if_due(
+        &mut self,
+        config: &ShardConfig,
+        space: &mut Space,
+        stats: &mut ShardStats,
+        io: &mut Io<'_>,
+    ) {
         let Some(open) = &self.open else { return };
         let due = open.opened_ns + config.commit_window_ns <= io.now.monotonic_ns
             || open.builder.len() >= config.frame_bytes as usize;
         let idle = self.in_flight.is_empty();
         let room = self.in_flight.len() < config.frames_in_flight;
         if open.builder.records() > 0 && !self.poisoned && (idle || (due && room)) {
-            self.close(stats, io);
+            self.close(space, stats, io);
         }
     }
 
@@ -290,18 +288,18 @@ impl Log {
         waits.then_some(open.opened_ns + config.commit_window_ns)
     }
 
-    fn close(&mut self, stats: &mut ShardStats, io: &mut Io<'_>) {
+    fn close(&mut self, space: &mut Space, stats: &mut ShardStats, io: &mut Io<'_>) {
         let open = self.open.take().expect("there is an open frame to close");
         let builder = &open.builder;
         assert!(builder.records() > 0, "an empty frame is never written");
         assert!(self.durable < builder.number, "{} is durable already", builder.number);
+        space.saw_frame(builder.place.segment, builder.number);
         let header = builder.header(self.durable, builder.records());
         let token = Purpose::UserFrame.token(builder.number.0);
         let bytes = builder.write(&self.place, io, token, true, &header) as u64;
         self.head.advance(bytes);
         stats.user_frame_writes += 1;
         stats.user_frame_bytes += bytes;
-        self.bytes_since_checkpoint += bytes;
         self.in_flight.push_back(open);
     }
 

@@ -1,26 +1,25 @@
 //! Recovery: from the superblock to a serving shard.
 //!
-//! Superblocks -> Headers -> Root -> Directory -> Cleaning -> User -> (Settling ->) done. Of the image, only
-//! catalog and directory are read here: see `loading`. Cleaning frames
-//! of the tail are replayed before the user frames: a segment is cleaned only when a checkpoint
-//! covers all of it, so no cleaning frame of the tail depends on a user frame of the tail, while a user
-//! frame always has the last word over a key.
+//! Superblocks -> Headers -> Root -> Directory -> Journal -> User -> (Settling ->) done. Of the image, only
+//! catalog and directory are read here: see `loading`. Of the users' stream only the frames are read that the journal
+//! does not cover; of cleaning, none.
 
-use crate::apply::Effects;
+mod tail;
+
 use crate::config::ShardConfig;
 use crate::format::catalog::CatalogChange;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, PartitionSet, Stream};
 use crate::format::image::{self, DirectoryEntry, ImagePayload, ImageRoot};
+use crate::format::journal::JournalHead;
 use crate::format::segment::SegmentHeader;
 use crate::format::superblock::{MAX_VOID_RANGES, Superblock, VoidRange};
-use crate::ids::{DriveOffset, FrameNumber, Generation, SegmentId, WallMs};
+use crate::ids::{DriveOffset, Generation, SegmentId};
 use crate::io::{Io, Purpose};
 use crate::limits::BLOCK_BYTES;
-use crate::log::Log;
 use crate::reader::SequentialReader;
-use crate::replay::{UserReplay, Verdict};
-use crate::scanner::{FoundFrame, SegmentScanner, for_each_record};
-use crate::seam::{DeviceError, Op};
+use crate::replay::FrameReplay;
+use crate::scanner::{FoundFrame, SegmentScanner};
+use crate::seam::DeviceError;
 use crate::shard::{OpenError, Phase, Shard};
 
 /// Bytes read at a time from segments.
@@ -40,7 +39,7 @@ enum Stage {
     Root,
     /// The catalog and the directory.
     Directory,
-    Cleaning,
+    Journal,
     User,
     /// The superblock, or a whole checkpoint, is being written.
     Settling,
@@ -58,14 +57,20 @@ pub struct Recovery {
     walk: std::collections::VecDeque<SegmentScanner>,
     segment_end: std::collections::VecDeque<u64>,
     image: ImageLoad,
-    user: UserReplay,
-    cleaning_seen: FrameNumber,
-    /// Bytes of the user frames found.
-    tail_bytes: u64,
-    /// Blocks of the user stream's tail that could not be read.
+    /// The tail that is being read: the journal's, then the users'.
+    replay: FrameReplay,
+    /// How far the journal goes.
+    covered: JournalHead,
+    /// Bytes of the journal's frames.
+    journal_bytes: u64,
+    /// What of the journal was cut.
+    journal_void: Option<VoidRange>,
+    /// Blocks of the tail that could not be read.
     hidden_blocks: u64,
     /// Partitions whose damaged frames were followed by no whole one.
     unbounded: Vec<PartitionSet>,
+    /// Some of the tail was damaged: until a checkpoint is behind it, every restart meets it again.
+    met_damage: bool,
 }
 
 /// The loading of an image.
@@ -92,11 +97,13 @@ impl Recovery {
             walk: Default::default(),
             segment_end: Default::default(),
             image: ImageLoad::default(),
-            user: UserReplay::default(),
-            cleaning_seen: FrameNumber(0),
-            tail_bytes: 0,
+            replay: FrameReplay::default(),
+            covered: JournalHead::default(),
+            journal_bytes: 0,
+            journal_void: None,
             hidden_blocks: 0,
             unbounded: Vec::new(),
+            met_damage: false,
         }
     }
 }
@@ -121,7 +128,7 @@ impl Shard {
                     Ok(()) => &io.buffers.bytes(chunk.buffer)[..chunk.len as usize],
                     Err(_) => {
                         // Unreadable is as good as damaged: nothing in it will check out.
-                        recovery.hidden_blocks += u64::from(recovery.stage == Stage::User);
+                        recovery.hidden_blocks += 1;
                         bytes = vec![0; chunk.len as usize];
                         &bytes
                     }
@@ -155,7 +162,7 @@ impl Shard {
                 recovery.superblocks.push(Superblock::decode(self.place.seed, at, bytes));
             }
             Stage::Headers => self.found_segment(at, bytes),
-            Stage::Root | Stage::Directory | Stage::Cleaning | Stage::User => {
+            Stage::Root | Stage::Directory | Stage::Journal | Stage::User => {
                 let Some(mut scanner) = recovery.walk.pop_front() else { return };
                 scanner.feed(bytes, |frame| self.recovered_frame(recovery, &frame));
                 if recovery.segment_end.front() == Some(&(at + bytes.len() as u64)) {
@@ -227,13 +234,11 @@ impl Shard {
             }
             Stage::Directory => {
                 self.end_image(recovery)?;
-                let from = self.superblock.cleaning_from_generation;
-                self.walk_tail(recovery, Stream::Cleaning, from);
-                recovery.stage = Stage::Cleaning;
+                self.begin_journal(recovery);
+                recovery.stage = Stage::Journal;
             }
-            Stage::Cleaning => {
-                recovery.user = UserReplay::new(self.superblock.user_from, self.superblock.void.clone());
-                self.walk_tail(recovery, Stream::User, self.superblock.user_from_generation);
+            Stage::Journal => {
+                self.end_journal(recovery);
                 recovery.stage = Stage::User;
             }
             Stage::User => {
@@ -255,37 +260,11 @@ impl Shard {
         recovery.reader.push(from, to - from);
     }
 
-    fn walk_whole(&self, recovery: &mut Recovery, id: SegmentId, generation: Generation) {
-        let begin = self.place.geometry.segment_at(id);
-        let end = begin + u64::from(self.place.geometry.segment_bytes);
-        self.walk(recovery, id, generation, begin + BLOCK_BYTES as u64, end);
-    }
-
-    /// All segments of a stream from a generation on, in the order in which they were opened.
-    fn walk_tail(&mut self, recovery: &mut Recovery, stream: Stream, from: Generation) {
-        recovery.reader = self.recovery_reader(CHUNK_BYTES, CHUNKS_AHEAD);
-        let mut tail: Vec<_> = self
-            .space
-            .ids()
-            .map(|id| (self.space.get(id).generation, id))
-            .filter(|(generation, id)| {
-                self.space.get(*id).stream == stream && generation.0 > 0 && *generation >= from
-            })
-            .collect();
-        tail.sort_unstable();
-        for (generation, id) in tail {
-            self.walk_whole(recovery, id, generation);
-        }
-    }
-
     fn recovered_frame(&mut self, recovery: &mut Recovery, frame: &FoundFrame<'_>) {
         match (recovery.stage, frame.header.stream) {
             (Stage::Root | Stage::Directory, Stream::Image) => self.image_frame(recovery, frame),
-            (Stage::Cleaning, Stream::Cleaning) => self.replay_cleaning(recovery, frame),
-            (Stage::User, Stream::User) => {
-                recovery.tail_bytes += frame.bytes.len() as u64;
-                recovery.user.found(frame);
-                self.replay_user(recovery);
+            (Stage::Journal, Stream::Journal) | (Stage::User, Stream::User) => {
+                self.tail_frame(recovery, frame);
             }
             // A frame of a stream that its segment is not of: no frame of ours.
             _ => self.stats.quarantined_frames += 1,
@@ -372,7 +351,7 @@ impl Shard {
             if !self.space.is_known(segment) || self.space.get(segment).stream != Stream::Image {
                 return Err(OpenError::RootDamaged);
             }
-            self.space.set_image_in_use(segment, true);
+            self.space.set_in_use(segment, true);
         }
         self.checkpointer.image_segments = segments;
         self.checkpointer.image_frames = root.frames + 2;
@@ -404,117 +383,19 @@ impl Shard {
         Ok(())
     }
 
-    /// A cleaning frame of the tail. One that is torn was never relied on; of a damaged one, what is
-    /// lost is found missing where the index points, and answered as damaged.
-    fn replay_cleaning(&mut self, recovery: &mut Recovery, frame: &FoundFrame<'_>) {
-        recovery.cleaning_seen = recovery.cleaning_seen.max(frame.header.number);
-        if frame.header.number < self.superblock.cleaning_from {
-            // The image has it, and the segment that it came from may have another life by now.
-            return;
-        }
-        let source = SegmentId(frame.header.detail);
-        if source.0 >= self.place.geometry.segments_per_shard {
-            return;
-        }
-        let Shard { catalog, space, cache, sequencer, stats, .. } = self;
-        let mut effects = Effects { catalog, space, cache, now: WallMs(0) };
-        for_each_record(self.place.seed, &frame.header, frame.at, frame.bytes, |record, location| {
-            sequencer.observe(record.seq);
-            effects.relocated(&record, location, source);
-        });
-        stats.recovered_frames += 1;
-    }
-
-    /// Applies what the frames found so far allow to be applied.
-    fn replay_user(&mut self, recovery: &mut Recovery) {
-        while let Some(verdict) = recovery.user.next() {
-            self.replay_verdict(recovery, verdict);
-        }
-    }
-
-    fn replay_verdict(&mut self, recovery: &mut Recovery, verdict: Verdict) {
-        match verdict {
-            Verdict::Apply { header, at, bytes } => self.replay_frame(&header, at, &bytes),
-            Verdict::Quarantine { partitions, salvage, below } => {
-                self.stats.quarantined_frames += 1;
-                if let Some((header, at, bytes)) = salvage {
-                    self.replay_frame(&header, at, &bytes);
-                }
-                match below {
-                    Some(below) => self.quarantine_set(partitions, below),
-                    None => recovery.unbounded.push(partitions),
-                }
-            }
-        }
-    }
-
-    fn quarantine_set(&mut self, partitions: PartitionSet, below: crate::Seq) {
-        for id in self.catalog.partition_ids() {
-            if partitions.may_contain(id) {
-                self.catalog.apply(CatalogChange::Quarantine(id, below));
-            }
-        }
-    }
-
-    /// Damaged frames behind which nothing whole was found: every version up to now may be one that they
-    /// replaced. What is written from here on is beyond.
-    fn distrust_all_before(&mut self, recovery: &mut Recovery, io: &mut Io<'_>) {
-        if recovery.unbounded.is_empty() {
-            return;
-        }
-        self.sequencer.next(io.now.wall_ns);
-        self.sequencer.observe(self.sequencer.last());
-        let below = self.sequencer.last();
-        for partitions in std::mem::take(&mut recovery.unbounded) {
-            self.quarantine_set(partitions, below);
-        }
-    }
-
-    fn replay_frame(&mut self, header: &FrameHeader, at: u64, bytes: &[u8]) {
-        let Shard { catalog, space, cache, sequencer, stats, .. } = self;
-        let mut effects = Effects { catalog, space, cache, now: WallMs(0) };
-        let mut wall_ns = 0;
-        for_each_record(self.place.seed, header, at, bytes, |record, location| {
-            sequencer.observe(record.seq);
-            wall_ns = record.seq.wall_ns;
-            effects.user(&record, location);
-        });
-        effects.space.clock.advance(header.frame_len() as u64, wall_ns);
-        stats.recovered_frames += 1;
-    }
-
-    /// The log has been read to its end: cut what was torn, and serve.
-    fn end_replay(&mut self, recovery: &mut Recovery, io: &mut Io<'_>) {
-        self.replay_user(recovery);
-        let end = std::mem::take(&mut recovery.user).finish(recovery.hidden_blocks);
-        for verdict in end.verdicts {
-            self.replay_verdict(recovery, verdict);
-        }
-        self.distrust_all_before(recovery, io);
-        self.clock.observe(self.sequencer.last().wall_ns);
-        self.catalog.forget_unfinished();
-        self.space.begin_serving();
-        if !self.is_loading() {
-            self.space.finish_recovery();
-        }
-        self.expect_image();
-        self.log = Log::new(self.place, end.next_number);
-        self.log.bytes_since_checkpoint = recovery.tail_bytes;
-        self.cleaner.resume_at(self.superblock.cleaning_from.max(recovery.cleaning_seen.next()));
-        recovery.stage = Stage::Settling;
-        if end.void.is_none() && recovery.mirrored {
-            // What was read may have been in the drive's cache alone, left there by a process that was
-            // killed: it is relied on from now on, so it must be durable.
-            io.start(Op::Flush { token: Purpose::Superblock.token(0) });
-        } else {
-            self.settle_superblock(end.void, io);
-        }
-    }
-
     /// Frames that were cut must stay cut, whatever is found of them at the next start; and a superblock
     /// of which one copy is left must not be lost, for the one before it is no longer true.
-    fn settle_superblock(&mut self, void: Option<VoidRange>, io: &mut Io<'_>) {
-        if void.is_some() && self.superblock.void.len() == MAX_VOID_RANGES {
+    fn settle_superblock(
+        &mut self,
+        void: Option<VoidRange>,
+        journal_void: Option<VoidRange>,
+        io: &mut Io<'_>,
+    ) {
+        let is_full = |present: &Vec<VoidRange>, more: Option<VoidRange>| {
+            more.is_some() && present.len() == MAX_VOID_RANGES
+        };
+        let Superblock { void: user, journal_void: journal, .. } = &self.superblock;
+        if is_full(user, void) || is_full(journal, journal_void) {
             // No room to remember one more: a checkpoint puts them all behind us, once all is loaded.
             self.has_more = true;
             self.checkpointer.wanted = true;
@@ -523,6 +404,7 @@ impl Shard {
         let mut next = self.superblock.clone();
         next.version += 1;
         next.void.extend(void);
+        next.journal_void.extend(journal_void);
         self.rewrite_superblock(next, io);
     }
 
@@ -545,10 +427,13 @@ impl Shard {
 
     /// The superblock is durable: if recovery waited for it, it is over.
     pub(crate) fn superblock_settled(&mut self) {
-        if self.is_settling() {
-            self.recovery = None;
-            self.phase = Phase::Serving;
+        if !self.is_settling() {
+            return;
         }
+        if let Some(recovery) = self.recovery.take() {
+            self.checkpointer.wanted |= recovery.met_damage;
+        }
+        self.phase = Phase::Serving;
     }
 
     /// There was no room for a checkpoint: if recovery waited for it, it has failed.

@@ -7,7 +7,8 @@
 
 use std::collections::VecDeque;
 
-use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, PartitionSet};
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, PartitionSet, Stream};
+use crate::format::journal;
 use crate::format::record::Record;
 use crate::format::superblock::VoidRange;
 use crate::ids::{FrameNumber, Seq};
@@ -52,9 +53,9 @@ enum Held {
     },
 }
 
-/// The user stream's tail as it is read.
+/// A stream's tail as it is read: of the user stream, or of the journal.
 #[derive(Debug, Default)]
-pub struct UserReplay {
+pub struct FrameReplay {
     expected: FrameNumber,
     void: Vec<VoidRange>,
     /// No frame claims more to be durable.
@@ -74,10 +75,10 @@ pub struct End {
     pub next_number: FrameNumber,
 }
 
-impl UserReplay {
+impl FrameReplay {
     /// Frames from `expected` on are to be replayed, but for the void ones.
-    pub fn new(expected: FrameNumber, void: Vec<VoidRange>) -> UserReplay {
-        let mut replay = UserReplay { expected, void, ..UserReplay::default() };
+    pub fn new(expected: FrameNumber, void: Vec<VoidRange>) -> FrameReplay {
+        let mut replay = FrameReplay { expected, void, ..FrameReplay::default() };
         replay.seen = FrameNumber(expected.0.saturating_sub(1));
         replay.skip_void();
         replay
@@ -148,9 +149,7 @@ impl UserReplay {
     /// The first version after the front frame's: all of the front frame's are below it.
     fn next_seq_after_front(&self) -> Option<Seq> {
         let whole = |held: &Held| match held {
-            Held::Whole((_, _, bytes)) => {
-                Record::decode_unchecked(&bytes[FRAME_HEADER_BYTES..]).ok().map(|record| record.seq)
-            }
+            Held::Whole((header, _, bytes)) => first_version(header, &bytes[FRAME_HEADER_BYTES..]),
             Held::Damaged(_) | Held::Missing { .. } => None,
         };
         self.held.iter().skip(1).find_map(whole)
@@ -184,13 +183,22 @@ impl UserReplay {
     }
 }
 
+/// A version that is above all that frames before this whole one say anything about.
+fn first_version(header: &FrameHeader, payload: &[u8]) -> Option<Seq> {
+    if header.stream == Stream::Journal {
+        let (head, _) = journal::decode_head(payload)?;
+        let before = head.seq_before;
+        return Some(Seq { counter: before.counter.saturating_add(1), ..before });
+    }
+    Record::decode_unchecked(payload).ok().map(|record| record.seq)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::frame::Stream;
     use crate::ids::{Generation, SegmentId};
 
-    fn feed(replay: &mut UserReplay, number: u64, durable: u64, whole: bool) {
+    fn feed(replay: &mut FrameReplay, number: u64, durable: u64, whole: bool) {
         let header = FrameHeader {
             stream: Stream::User,
             segment: SegmentId(0),
@@ -206,7 +214,7 @@ mod tests {
 
     /// The numbers applied (quarantined ones as negatives, missing ones as 0), and the end.
     fn run(frames: &[(u64, u64, bool)], void: Vec<VoidRange>) -> (Vec<i64>, End) {
-        let mut replay = UserReplay::new(FrameNumber(1), void);
+        let mut replay = FrameReplay::new(FrameNumber(1), void);
         let mut done = Vec::new();
         let mut note = |verdict: &Verdict| {
             done.push(match verdict {
@@ -260,7 +268,7 @@ mod tests {
 
     #[test]
     fn frames_that_may_hide_where_nothing_could_be_read_are_void() {
-        let mut replay = UserReplay::new(FrameNumber(1), Vec::new());
+        let mut replay = FrameReplay::new(FrameNumber(1), Vec::new());
         feed(&mut replay, 1, 0, true);
         feed(&mut replay, 2, 1, true);
         let end = replay.finish(3);

@@ -81,7 +81,7 @@ impl SegmentScanner {
 pub fn frame_is_whole(seed: ChecksumSeed, header: &FrameHeader, at: u64, bytes: &[u8]) -> bool {
     let payload_end = FRAME_HEADER_BYTES + header.payload_bytes as usize;
     let Some(payload) = bytes.get(FRAME_HEADER_BYTES..payload_end) else { return false };
-    if header.stream == Stream::Image {
+    if matches!(header.stream, Stream::Image | Stream::Journal) {
         return crc32c::crc32c(payload) == header.detail;
     }
     let mut records = 0u32;
@@ -94,7 +94,7 @@ pub fn frame_is_whole(seed: ChecksumSeed, header: &FrameHeader, at: u64, bytes: 
         }
         records += 1;
     }
-    offset == payload.len() && (header.stream != Stream::User || records == header.detail)
+    offset == payload.len() && records == header.detail
 }
 
 /// Calls `each` for every record of a frame, in order; of a damaged frame, for every record in it that is

@@ -2,7 +2,7 @@
 //!
 //! `Shard::step` is the seam: the work of one step, in order. What each part does is in its own room:
 //! `writes` (put, delete, batch, conditions), `reads` (get, scan, count), `catalog_job` (tables and
-//! partitions), `cleaning`, `checkpoint`, `scrub`, `recovery`.
+//! partitions), `cleaning`, `journal`, `checkpoint`, `scrub`, `recovery`.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -17,9 +17,11 @@ use crate::cleaning::Cleaner;
 use crate::config::ShardConfig;
 use crate::expiry::ExpiryClock;
 use crate::format::ChecksumSeed;
+use crate::format::journal::{JournalEntry, LogPosition};
 use crate::format::superblock::Superblock;
 use crate::ids::{FrameNumber, NodeId, SegmentId, Token};
 use crate::io::{Io, Purpose};
+use crate::journal::Journal;
 use crate::loading::Loader;
 use crate::log::Log;
 use crate::lookups::Located;
@@ -83,6 +85,7 @@ pub struct Shard {
     pub(crate) catalog: Catalog,
     pub(crate) space: Space,
     pub(crate) log: Log,
+    pub(crate) journal: Journal,
     pub(crate) cache: ReadCache,
     pub(crate) reads: Reads,
     pub(crate) catalog_jobs: CatalogJobs,
@@ -130,6 +133,7 @@ impl Shard {
             catalog: Catalog::new(),
             space: Space::new(config.geometry, config.lanes),
             log: Log::new(place, FrameNumber(1)),
+            journal: Journal::new(place, FrameNumber(1), FrameNumber(0), LogPosition::default()),
             cache: ReadCache::new(config.cache_bytes),
             reads: Reads::default(),
             catalog_jobs: CatalogJobs::default(),
@@ -222,9 +226,10 @@ impl Shard {
         self.tend_transactions();
         if !self.log.is_poisoned() {
             self.pump_cleaning(io);
+            self.pump_journal(io);
             self.pump_checkpoint(io);
             self.open_segments(io);
-            self.log.close_if_due(&self.config, &mut self.stats, io);
+            self.log.close_if_due(&self.config, &mut self.space, &mut self.stats, io);
         }
     }
 
@@ -298,12 +303,14 @@ impl Shard {
             Purpose::Discard => self.space.discarded(SegmentId(index as u32)),
             Purpose::ScrubRead => self.scrubber.read_completed(index, result),
             Purpose::DemandRead | Purpose::LoadRead => self.load_read_completed(purpose, index, result),
+            Purpose::JournalFrame => self.journal_frame_written(index, result, io),
         }
     }
 
     fn header_written(&mut self, segment: SegmentId, result: Result<(), DeviceError>, io: &mut Io<'_>) {
         let taken = self.log.head().header_written(segment, &mut self.space, io)
             || self.cleaner.header_written(segment, &mut self.space, io)
+            || self.journal.header_written(segment, &mut self.space, io)
             || self.checkpointer.header_written(segment, &mut self.space, io);
         assert!(taken, "the header of segment {segment} is nobody's");
         self.stats.meta_bytes += crate::limits::BLOCK_BYTES as u64;
@@ -330,6 +337,7 @@ impl Shard {
         }
         if self.log.is_poisoned() {
             self.cleaner.close(io);
+            self.journal.release(io);
             self.fail_all_parked(&WriteError::Poisoned, io);
             self.fail_waiters(io);
             self.fail_catalog_jobs(&CatalogError::Poisoned, io);
@@ -353,9 +361,16 @@ impl Shard {
     }
 
     pub(crate) fn free_emptied(&mut self, io: &mut Io<'_>) {
-        let emptied = self.space.take_emptied(self.durable_replay_from());
+        let (emptied, waits) = self.space.take_emptied(self.settled());
+        let (_, free) = self.space.counts();
+        if waits && free < self.space.reserve() + self.free_goal() {
+            self.journal.want();
+        }
         self.has_more |= !emptied.is_empty() && (!self.parked.is_empty() || self.catalog_jobs.is_stalled());
+        // A checkpoint may find room now.
+        self.checkpointer.found_no_room &= emptied.is_empty();
         for segment in emptied {
+            self.journal.push(&JournalEntry::Freed(segment, self.space.get(segment).generation));
             self.space.free(segment, self.config.discard);
             if self.config.discard {
                 let at = self.place.area_at.0 + self.place.geometry.segment_at(segment);

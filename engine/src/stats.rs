@@ -47,6 +47,8 @@ pub struct ShardStats {
     pub user_frame_bytes: u64,
     /// Device bytes of cleaning frames.
     pub cleaning_frame_bytes: u64,
+    /// Device bytes of the journal of index changes.
+    pub journal_bytes: u64,
     /// Device bytes of index images.
     pub image_bytes: u64,
     /// Device bytes of superblocks and segment headers.
@@ -113,8 +115,10 @@ pub struct ShardStats {
     pub writes_in_flight: u64,
     /// Requests waiting for a buffer, a segment or another write.
     pub requests_parked: u64,
-    /// Frames replayed at the last start.
+    /// Users' frames replayed at the last start.
     pub recovered_frames: u64,
+    /// Changes of the index replayed from the journal at the last start.
+    pub recovered_journal_entries: u64,
     /// Records loaded from index images at the last start.
     pub recovered_image_records: u64,
     /// Bytes read at the last start.

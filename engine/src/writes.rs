@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use crate::apply::Effects;
 use crate::expiry::{EXPIRY_OVERHEAD_BYTES, is_ttl};
 use crate::format::frame::FRAME_HEADER_BYTES;
+use crate::format::journal::LogPosition;
 use crate::format::record::{Record, RecordKind, record_len, record_room};
 use crate::ids::{RequestId, Seq, WallMs};
 use crate::index::IndexArena;
@@ -138,6 +139,8 @@ impl Shard {
         }
         if self.catalog_jobs.is_stalled() && !deletes_go_on {
             self.fail_catalog_jobs(&catalog_error, io);
+            // What it wrote is forgotten in the next step.
+            self.has_more = true;
         }
     }
 
@@ -423,11 +426,13 @@ impl Shard {
         }
     }
 
-    /// Applies the frames that became durable, and answers those who waited for them.
+    /// Applies the frames that became durable, as fast as the journal takes it, and answers those who waited for them.
     pub(crate) fn apply_durable(&mut self, io: &mut Io<'_>) {
-        while let Some(frame) = self.log.take_durable() {
+        while self.journal.has_room() {
+            let Some(frame) = self.log.take_durable() else { return };
             let number = frame.builder.number;
             self.apply_frame(&frame, io);
+            self.cover_applied(&frame);
             self.space.clock.advance(frame.builder.frame_len() as u64, io.now.wall_ns);
             io.buffers.release(frame.builder.buffer);
             let (ready, waiting) =
@@ -439,12 +444,20 @@ impl Shard {
         }
     }
 
+    /// All of a user frame was applied: the journal says so in its next frame.
+    fn cover_applied(&mut self, frame: &LogFrame) {
+        let (place, bytes) = (frame.builder.place, frame.builder.frame_len() as u64);
+        let offset = place.at + bytes - self.place.geometry.segment_at(place.segment);
+        let behind = LogPosition { generation: place.generation, offset: offset as u32 };
+        self.journal.cover_user(frame.builder.number, behind, bytes);
+    }
+
     fn apply_frame(&mut self, frame: &LogFrame, io: &mut Io<'_>) {
         let number = frame.builder.number;
         let mut existed = Vec::with_capacity(frame.builder.records() as usize);
         let now = self.clock.now();
-        let Shard { catalog, space, cache, log, transactions, .. } = self;
-        let mut effects = Effects { catalog, space, cache, now };
+        let Shard { catalog, space, cache, log, journal, transactions, .. } = self;
+        let mut effects = Effects { catalog, space, cache, journal: Some(journal), now };
         frame.builder.for_each_record(&*io.buffers, |record, location| {
             let place = (record.partition, record.key);
             let write = if record.kind == RecordKind::Put { Write::Put } else { Write::Delete };

@@ -327,6 +327,7 @@ fn one_copy_of_catalog_root_and_directory_is_enough_and_none_is_said() {
             sim.drive.flip(copies[1 - spared] + 70);
         }
         copies.iter().for_each(|at| sim.drive.flip(at + 70));
+        sim.settle();
         sim.restart();
         assert_eq!(sim.run_recovery(), Phase::Failed(error));
     }

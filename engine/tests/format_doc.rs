@@ -10,6 +10,9 @@ use lode_engine::format::image::{
     CatalogPayload, DIRECTORY_ENTRY_BYTES, DirectoryEntry, ImageExtent, ImagePosition, ImageRoot,
     IndexPayload, directory_payload,
 };
+use lode_engine::format::journal::{
+    JOURNAL_HEAD_BYTES, JournalEntries, JournalEntry, JournalHead, LogPosition,
+};
 use lode_engine::format::record::{RECORD_HEADER_BYTES, Record, RecordKind};
 use lode_engine::format::segment::{SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader};
 use lode_engine::format::superblock::{
@@ -168,12 +171,13 @@ fn superblock() {
         checkpoint: 12,
         roots: Some([root(20), root(30)]),
         user_from: FrameNumber(13),
-        cleaning_from: FrameNumber(14),
-        user_from_generation: Generation(15),
-        cleaning_from_generation: Generation(16),
+        user_from_position: LogPosition { generation: Generation(15), offset: 4096 },
+        journal_from: FrameNumber(14),
+        journal_from_position: LogPosition { generation: Generation(16), offset: 8192 },
         highest_generation: Generation(17),
         highest_seq: SEQ,
         void: vec![VoidRange { from: FrameNumber(5), to: FrameNumber(9) }; MAX_VOID_RANGES],
+        journal_void: vec![VoidRange { from: FrameNumber(6), to: FrameNumber(7) }; MAX_VOID_RANGES],
     };
     let mut block = vec![1u8; BLOCK_BYTES];
     superblock.encode(seed(), 77 << 12, &mut block);
@@ -193,20 +197,26 @@ fn superblock() {
             ("copy_offset", 32),
             ("copy_len", 33),
             ("user_from", 13),
-            ("cleaning_from", 14),
+            ("journal_from", 14),
             ("user_from_generation", 15),
-            ("cleaning_from_generation", 16),
+            ("user_from_offset", 4096),
+            ("journal_from_generation", 16),
+            ("journal_from_offset", 8192),
             ("highest_generation", 17),
             ("void_count", MAX_VOID_RANGES as u64),
+            ("journal_void_count", MAX_VOID_RANGES as u64),
         ],
     );
     assert_eq!(len, BLOCK_BYTES);
     assert_eq!(&block[0..4], b"LSUP");
-    assert_eq!(&block[88..104], &SEQ.to_bytes());
-    assert_eq!((block[104], block[112]), (5, 9));
+    assert_eq!(&block[100..116], &SEQ.to_bytes());
+    assert_eq!((block[116], block[124]), (5, 9));
+    assert_eq!((block[1140], block[1148]), (6, 7));
     assert_eq!(u32_at(&block, 4), checksum(77 << 12, 0, &block[8..]));
     superblock.roots = None;
+    superblock.void.truncate(1);
     superblock.encode(seed(), 77 << 12, &mut block);
+    assert_eq!((block[116], block[132], block[1140]), (5, 0, 6), "each stream's ranges have their place");
     assert_eq!(u32_at(&block, 24), 4_294_967_295);
 }
 
@@ -219,7 +229,10 @@ fn segment_header() {
     assert_eq!(hold("Segment header", &block, &values), SEGMENT_HEADER_BYTES);
     assert_eq!(&block[0..4], b"LSEG");
     assert_eq!(u32_at(&block, 4), checksum(5 << 20, 6, &block[8..24]));
-    assert_eq!([Stream::User, Stream::Cleaning, Stream::Image].map(Stream::code), [1, 2, 3]);
+    assert_eq!(
+        [Stream::User, Stream::Cleaning, Stream::Image, Stream::Journal].map(Stream::code),
+        [1, 2, 3, 4]
+    );
 }
 
 #[test]
@@ -374,6 +387,47 @@ fn quotas() {
     assert_eq!(hold(heading, &bytes, &[("kind", 9), ("partition", 6)]), 5);
     assert_eq!(hold("Quota", &bytes[5..], &numbers), Quota::BYTES);
     assert_eq!(CatalogChange::PartitionQuota(PartitionId(6), None).encode(), b"\x0a\x06\0\0\0");
+}
+
+#[test]
+fn journal() {
+    let head = JournalHead {
+        user_upto: FrameNumber(11),
+        user_from: LogPosition { generation: Generation(12), offset: 13 },
+        seq_before: SEQ,
+        seq_upto: SEQ,
+    };
+    let (partition, key) = (PartitionId(4), &b"key"[..]);
+    let set = |at, expires| JournalEntry::Set { partition, key, location: Location::new(at, 300), expires };
+    let mut entries = JournalEntries::default();
+    for entry in [
+        set(1000, None),
+        set(1304, Some(WallMs(0x0102_0304_0506_0708))),
+        set(1528, None),
+        JournalEntry::Remove { partition: PartitionId(5), key },
+        JournalEntry::Catalog(b"change"),
+        JournalEntry::Quarantine(PartitionSet(9), SEQ),
+        JournalEntry::Freed(SegmentId(6), Generation(7)),
+    ] {
+        entries.push(&entry);
+    }
+    let (bytes, partitions) = entries.finish(&head);
+    assert_eq!(partitions, PartitionSet::ALL);
+    let values = [("user_upto", 11), ("user_from_generation", 12), ("user_from_offset", 13)];
+    assert_eq!(hold("Journal", &bytes, &values), JOURNAL_HEAD_BYTES);
+    assert_eq!(&bytes[16..48], [SEQ.to_bytes(), SEQ.to_bytes()].concat());
+    // A room of 304 has the code 38; 1000 bytes from the beginning are 125 units, twice that is 0xfa 0x01; 10 back are 19.
+    let expected = [
+        &b"\x11\x04\0\0\0\x03key\x26\xfa\x01"[..],
+        b"\x21\x03key\x26\0\x08\x07\x06\x05\x04\x03\x02\x01",
+        b"\x01\x03key\x26\x13",
+        b"\x12\x05\0\0\0\x03key",
+        b"\x03\x06\0change",
+        b"\x04\x09\0\0\0\0\0\0\0",
+        &SEQ.to_bytes(),
+        b"\x05\x06\0\0\0\x07\0\0\0",
+    ];
+    assert_eq!(&bytes[48..], expected.concat());
 }
 
 #[test]

@@ -81,6 +81,15 @@ fn find(sim: &Sim, number: u32) -> usize {
     }
 }
 
+/// Every copy of records 0 to 699 on the drive: which, and where its value lies.
+fn copies(sim: &Sim) -> Vec<(u32, usize)> {
+    let bytes = &sim.drive.now;
+    let starts = (8..bytes.len()).filter(|at| bytes[*at] == b'<' && bytes[at - 8..].starts_with(b"key"));
+    let number = |at: usize| std::str::from_utf8(&bytes[at + 1..at + 6]).ok()?.parse::<u32>().ok();
+    let copy = |at| Some((number(at).filter(|number| *number < 700)?, at));
+    starts.filter_map(copy).filter(|(number, at)| bytes[*at..].starts_with(&value(*number))).collect()
+}
+
 fn area_at(sim: &Sim) -> usize {
     sim.config.geometry.area_at(ShardId(0)).0 as usize
 }
@@ -225,26 +234,24 @@ fn misdirected_and_stale_blocks_are_caught_by_reads_and_by_the_scrub() {
         // Until places have another life, with records of the same keys and lengths.
         (0..15).for_each(|_| fill(&mut sim, 700));
         let area = area_at(&sim);
-        let is_reused = |number: &u32| {
-            let at = find(&sim, *number);
-            let (frame, present) = frame_of(&sim, at);
+        let is_reused = |(number, at): &(u32, usize)| {
+            let (frame, present) = frame_of(&sim, *at);
             let before = FrameHeader::decode_any(seed(), (frame - area) as u64, &early[frame..frame + BLOCK]);
             let other_life = before.is_some_and(|before| before.generation != present.generation);
             other_life && at + value(*number).len() <= frame + BLOCK
         };
-        let mut victims: Vec<u32> = (0..700).step_by(5).filter(is_reused).collect();
+        let candidates: Vec<_> = copies(&sim).into_iter().filter(is_reused).collect();
         // Cleaning leaves copies behind: the one that counts is the one whose damage is felt.
-        victims.retain(|victim| {
-            let at = find(&sim, *victim) + 9;
-            sim.drive.flip(at);
-            let is_felt = sim.get(1, &key(*victim)).is_err();
-            sim.drive.flip(at);
+        let mut is_felt = |(number, at): &(u32, usize)| {
+            sim.drive.flip(at + 9);
+            let is_felt = sim.get(1, &key(*number)).is_err();
+            sim.drive.flip(at + 9);
             is_felt
-        });
-        let victim = *victims.first().expect("some place has another life");
+        };
+        let (victim, at) = candidates.into_iter().find(&mut is_felt).expect("some place has another life");
         assert!(listed(&sim.shard.stats().scrub).contains(&key(victim)));
         assert_eq!(scrub(&mut sim).damaged_records, 0, "what is whole again leaves the list");
-        let (frame, _) = frame_of(&sim, find(&sim, victim));
+        let (frame, _) = frame_of(&sim, at);
         let elsewhere = (0..700).map(|number| frame_of(&sim, find(&sim, number)).0);
         let other = elsewhere.into_iter().find(|other| *other != frame).expect("there are other frames");
         let from = if stale { &early[frame..frame + BLOCK] } else { &sim.drive.now[other..other + BLOCK] };

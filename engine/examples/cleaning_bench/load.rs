@@ -35,6 +35,7 @@ pub enum Arrival {
 
 pub struct Load {
     pub shard: Shard,
+    config: ShardConfig,
     pub drive: MemoryDrive,
     /// Nanoseconds that each PUT took from the moment it should have been sent.
     pub latencies_ns: Vec<u64>,
@@ -61,7 +62,8 @@ impl Load {
         let values =
             (0..VALUE_POOL_BYTES / 8 + value_bytes).flat_map(|_| random.next().to_le_bytes()).collect();
         let mut load = Load {
-            shard: Shard::new(config),
+            shard: Shard::new(config.clone()),
+            config,
             drive,
             latencies_ns: Vec::new(),
             buffers: PoolBuffers::new(BUFFER_BYTES),
@@ -72,10 +74,7 @@ impl Load {
             value_bytes,
             random,
         };
-        while *load.shard.phase() == Phase::Recovering {
-            load.step(Vec::new());
-            load.wait(None);
-        }
+        load.recover();
         let partitions = (1..=PARTITIONS).map(|id| partition_spec(1, id)).collect();
         let body = RequestBody::CreateTable { table: table_spec(1, StoreKind::Durable), partitions };
         load.step(vec![Request { id: RequestId(0), body }]);
@@ -84,6 +83,26 @@ impl Load {
             load.step(Vec::new());
         }
         load
+    }
+
+    /// The process was killed, and starts anew. Gives the bytes that it has read when it serves, and loads all else.
+    pub fn restart(&mut self) -> u64 {
+        self.settle();
+        self.shard = Shard::new(self.config.clone());
+        self.recover();
+        let read_bytes = self.shard.stats().recovery_read_bytes;
+        self.settle();
+        read_bytes
+    }
+
+    fn recover(&mut self) {
+        while *self.shard.phase() == Phase::Recovering {
+            self.step(Vec::new());
+            if *self.shard.phase() == Phase::Recovering {
+                self.wait(None);
+            }
+        }
+        assert_eq!(*self.shard.phase(), Phase::Serving, "the drive is whole");
     }
 
     /// PUTs these records, and waits until all are answered.

@@ -118,6 +118,19 @@ fn main() {
     let (after, bytes) = (load.shard.stats(), load.drive.written_bytes - before_bytes);
     report(&before, &after, bytes, segment_bytes - BLOCK_BYTES);
     latencies(&mut load.latencies_ns);
+    let read_bytes = load.restart();
+    let found = load.shard.stats();
+    assert_eq!(found.records, u64::from(records), "nothing is lost");
+    println!(
+        "a start now reads {:.1} MB before it serves, and {:.1} MB more, of an area of {:.0} MB: {} records of images, \
+         {} entries of the journal, {} frames",
+        read_bytes as f64 / 1e6,
+        (found.recovery_read_bytes - read_bytes) as f64 / 1e6,
+        geometry.area_bytes() as f64 / 1e6,
+        found.recovered_image_records,
+        found.recovered_journal_entries,
+        found.recovered_frames,
+    );
     if options.text("peers", "yes") == "yes" {
         let segment_records = ((segment_bytes - BLOCK_BYTES) / record_bytes) as usize;
         println!("records alone, simulated with the same trace:");
@@ -137,6 +150,7 @@ fn report(before: &ShardStats, after: &ShardStats, drive_bytes: u64, payload_byt
     let causes = [
         ("user frames, padding counted", grown(|stats| stats.user_frame_bytes)),
         ("cleaning", grown(|stats| stats.cleaning_frame_bytes)),
+        ("journal", grown(|stats| stats.journal_bytes)),
         ("images", grown(|stats| stats.image_bytes)),
         ("superblocks, segment headers", grown(|stats| stats.meta_bytes)),
     ];

@@ -49,6 +49,19 @@ impl<'a> ByteReader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// A number in groups of seven bits, the lowest first; the high bit says that another follows.
+    pub fn varint(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
     /// A `u16` length and so many bytes.
     pub fn short(&mut self) -> Option<&'a [u8]> {
         let len = self.u16()?;
@@ -102,6 +115,15 @@ impl ByteWriter {
     /// Eight bytes.
     pub fn u64(&mut self, value: u64) -> &mut Self {
         self.raw(&value.to_le_bytes())
+    }
+
+    /// A number in groups of seven bits, the lowest first; the high bit says that another follows.
+    pub fn varint(&mut self, mut value: u64) -> &mut Self {
+        while value >= 0x80 {
+            self.u8(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.u8(value as u8)
     }
 
     /// A `u16` length and the bytes. Their length is the caller's to have checked.

@@ -21,6 +21,8 @@ pub enum Stream {
     Cleaning,
     /// Index images of checkpoints.
     Image,
+    /// What was applied to the index.
+    Journal,
 }
 
 impl Stream {
@@ -30,6 +32,7 @@ impl Stream {
             Stream::User => 1,
             Stream::Cleaning => 2,
             Stream::Image => 3,
+            Stream::Journal => 4,
         }
     }
 
@@ -39,6 +42,7 @@ impl Stream {
             1 => Some(Stream::User),
             2 => Some(Stream::Cleaning),
             3 => Some(Stream::Image),
+            4 => Some(Stream::Journal),
             _ => None,
         }
     }
@@ -60,7 +64,7 @@ pub struct FrameHeader {
     /// The stream's durable watermark when this frame was written: all frames up to it are durable.
     /// Of an image, the checkpoint's number.
     pub durable: FrameNumber,
-    /// User: how many records. Cleaning: the segment they came from. Image: CRC32C of the payload.
+    /// User and cleaning: how many records. Image and journal: CRC32C of the payload.
     pub detail: u32,
     /// The partitions that the frame's records are of, as a set of 64 bits (id modulo 64): whom a
     /// damaged frame may concern.
@@ -78,6 +82,11 @@ impl PartitionSet {
     /// With one more.
     pub fn insert(&mut self, partition: PartitionId) {
         self.0 |= 1 << (partition.0 % 64);
+    }
+
+    /// With all of another.
+    pub fn union(self, other: PartitionSet) -> PartitionSet {
+        PartitionSet(self.0 | other.0)
     }
 
     /// Whether it may hold the partition.

@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod drive_header;
 pub mod frame;
 pub mod image;
+pub mod journal;
 pub mod record;
 pub mod segment;
 pub mod superblock;

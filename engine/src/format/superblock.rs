@@ -1,18 +1,21 @@
-//! A shard's superblock: from which checkpoint, and from which frame on, to recover.
+//! A shard's superblock: from which checkpoint, and from which frames on, to recover.
 //!
 //! Two slots take turns, each in the head of the drive and mirrored in its tail. A version is written
 //! to the head, then to the mirror; a crash between the two leaves the version before it whole.
 
+use crate::format::journal::LogPosition;
 use crate::format::{ByteReader, ByteWriter, ChecksumSeed};
 use crate::ids::{FrameNumber, Generation, NodeId, SegmentId, Seq};
 use crate::limits::BLOCK_BYTES;
 
 /// First bytes of every superblock: "LSUP".
 pub const SUPERBLOCK_MAGIC: u32 = u32::from_le_bytes(*b"LSUP");
-/// Most void ranges that a superblock holds; a checkpoint clears them.
+/// Most void ranges of a stream that a superblock holds; a checkpoint clears them.
 pub const MAX_VOID_RANGES: usize = 64;
+/// Bytes of a void range.
+const VOID_RANGE_BYTES: usize = 16;
 
-/// Frames of the user stream that a recovery cut off: `[from, to)` never happened.
+/// Frames of a stream that a recovery cut off: `[from, to)` never happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VoidRange {
     /// First number that is void.
@@ -43,26 +46,27 @@ pub struct Superblock {
     pub checkpoint: u64,
     /// The two copies of its root; `None` before the first checkpoint.
     pub roots: Option<[RootLocation; 2]>,
-    /// First user frame that the checkpoint's image may lack.
+    /// First user frame that image and journal may lack, where the journal ends before `journal_from`.
     pub user_from: FrameNumber,
-    /// Generation of the first segment that may hold such a frame, user stream.
-    pub user_from_generation: Generation,
-    /// First cleaning frame that the checkpoint's image may lack.
-    pub cleaning_from: FrameNumber,
-    /// Generation of the first segment that may hold such a frame, cleaning stream.
-    pub cleaning_from_generation: Generation,
+    /// Where such frames begin.
+    pub user_from_position: LogPosition,
+    /// First journal frame whose entries the image may lack.
+    pub journal_from: FrameNumber,
+    /// Where such frames begin.
+    pub journal_from_position: LogPosition,
     /// No segment had a higher generation when this was written.
     pub highest_generation: Generation,
     /// No write had a higher version when the checkpoint began.
     pub highest_seq: Seq,
     /// User frames from `user_from` on that are void.
     pub void: Vec<VoidRange>,
+    /// Journal frames from `journal_from` on that are void.
+    pub journal_void: Vec<VoidRange>,
 }
 
 impl Superblock {
     /// Encodes into a whole block, for the slot at byte `at` of the drive.
     pub fn encode(&self, seed: ChecksumSeed, at: u64, block: &mut [u8]) {
-        assert!(self.void.len() <= MAX_VOID_RANGES, "{} void ranges", self.void.len());
         let none =
             RootLocation { segment: SegmentId(u32::MAX), generation: Generation(0), offset: 0, len: 0 };
         let mut body = ByteWriter::new();
@@ -70,12 +74,19 @@ impl Superblock {
         for root in self.roots.unwrap_or([none, none]) {
             body.u32(root.segment.0).u32(root.generation.0).u32(root.offset).u32(root.len);
         }
-        body.u64(self.user_from.0).u64(self.cleaning_from.0);
-        body.u32(self.user_from_generation.0).u32(self.cleaning_from_generation.0);
-        body.u32(self.highest_generation.0).u32(self.void.len() as u32);
+        body.u64(self.user_from.0).u64(self.journal_from.0);
+        for position in [self.user_from_position, self.journal_from_position] {
+            body.u32(position.generation.0).u32(position.offset);
+        }
+        body.u32(self.highest_generation.0);
+        body.u32(self.void.len() as u32).u32(self.journal_void.len() as u32);
         body.raw(&self.highest_seq.to_bytes());
-        for range in &self.void {
-            body.u64(range.from.0).u64(range.to.0);
+        for void in [&self.void, &self.journal_void] {
+            assert!(void.len() <= MAX_VOID_RANGES, "{} void ranges", void.len());
+            for range in void {
+                body.u64(range.from.0).u64(range.to.0);
+            }
+            body.raw(&vec![0; (MAX_VOID_RANGES - void.len()) * VOID_RANGE_BYTES]);
         }
         let body = body.into_bytes();
         let block = &mut block[..BLOCK_BYTES];
@@ -96,30 +107,27 @@ impl Superblock {
         let (version, checkpoint) = (reader.u64()?, reader.u64()?);
         let roots = [root_location(&mut reader)?, root_location(&mut reader)?];
         let user_from = FrameNumber(reader.u64()?);
-        let cleaning_from = FrameNumber(reader.u64()?);
-        let user_from_generation = Generation(reader.u32()?);
-        let cleaning_from_generation = Generation(reader.u32()?);
+        let journal_from = FrameNumber(reader.u64()?);
+        let user_from_position = LogPosition { generation: Generation(reader.u32()?), offset: reader.u32()? };
+        let journal_from_position =
+            LogPosition { generation: Generation(reader.u32()?), offset: reader.u32()? };
         let highest_generation = Generation(reader.u32()?);
-        let void_count = reader.u32()? as usize;
+        let (void_count, journal_void_count) = (reader.u32()? as usize, reader.u32()? as usize);
         let highest_seq = Seq::from_bytes(reader.array()?);
-        if void_count > MAX_VOID_RANGES {
-            return None;
-        }
-        let mut void = Vec::with_capacity(void_count);
-        for _ in 0..void_count {
-            void.push(VoidRange { from: FrameNumber(reader.u64()?), to: FrameNumber(reader.u64()?) });
-        }
+        let void = void_ranges(&mut reader, void_count)?;
+        let journal_void = void_ranges(&mut reader, journal_void_count)?;
         Some(Superblock {
             version,
             checkpoint,
             roots: (roots[0].segment.0 != u32::MAX).then_some(roots),
             user_from,
-            user_from_generation,
-            cleaning_from,
-            cleaning_from_generation,
+            user_from_position,
+            journal_from,
+            journal_from_position,
             highest_generation,
             highest_seq,
             void,
+            journal_void,
         })
     }
 
@@ -133,13 +141,23 @@ impl Superblock {
         Superblock {
             version: 1,
             user_from: FrameNumber(1),
-            user_from_generation: Generation(1),
-            cleaning_from: FrameNumber(1),
-            cleaning_from_generation: Generation(1),
+            user_from_position: LogPosition { generation: Generation(1), offset: 0 },
+            journal_from: FrameNumber(1),
+            journal_from_position: LogPosition { generation: Generation(1), offset: 0 },
             highest_seq: Seq { wall_ns: 0, counter: 0, node },
             ..Superblock::default()
         }
     }
+}
+
+/// The ranges of one stream, behind which its room ends.
+fn void_ranges(reader: &mut ByteReader<'_>, count: usize) -> Option<Vec<VoidRange>> {
+    let mut void = Vec::with_capacity(count.min(MAX_VOID_RANGES));
+    for _ in 0..count {
+        void.push(VoidRange { from: FrameNumber(reader.u64()?), to: FrameNumber(reader.u64()?) });
+    }
+    reader.take(MAX_VOID_RANGES.checked_sub(count)? * VOID_RANGE_BYTES)?;
+    Some(void)
 }
 
 fn root_location(reader: &mut ByteReader<'_>) -> Option<RootLocation> {
@@ -170,7 +188,8 @@ mod tests {
             len: 8192,
         };
         superblock.roots = Some([root(1), root(2)]);
-        superblock.cleaning_from = FrameNumber(77);
+        superblock.journal_void = superblock.void[..3].to_vec();
+        superblock.journal_from = FrameNumber(77);
         let mut block = vec![1u8; BLOCK_BYTES];
         superblock.encode(seed, 65536, &mut block);
         assert_eq!(Superblock::decode(seed, 65536, &block), Some(superblock.clone()));

@@ -1,7 +1,7 @@
 //! Changes of a partition that is not loaded, packed one behind the other, to be made when it is.
 
 use crate::format::{ByteReader, ByteWriter};
-use crate::ids::{SegmentId, WallMs};
+use crate::ids::WallMs;
 use crate::location::Location;
 
 /// One change of an index.
@@ -11,7 +11,7 @@ pub enum Change<'a> {
     Put {
         /// Its key.
         key: &'a [u8],
-        /// Where it lies.
+        /// Where it lies. Cleaning may have copied it there.
         location: Location,
         /// When it expires, if ever.
         expires: Option<WallMs>,
@@ -20,15 +20,6 @@ pub enum Change<'a> {
     Delete {
         /// Its key.
         key: &'a [u8],
-    },
-    /// Cleaning copied a record out of a segment.
-    Moved {
-        /// Its key.
-        key: &'a [u8],
-        /// Where the copy lies.
-        location: Location,
-        /// Out of which.
-        source: SegmentId,
     },
     /// The record of a key expires, if there is one: the image says so beside the leaves.
     Expires {
@@ -42,8 +33,7 @@ pub enum Change<'a> {
 const PUT: u8 = 1;
 const PUT_EXPIRING: u8 = 2;
 const DELETE: u8 = 3;
-const MOVED: u8 = 4;
-const EXPIRES: u8 = 5;
+const EXPIRES: u8 = 4;
 
 /// Changes in their order.
 #[derive(Debug, Default)]
@@ -66,10 +56,6 @@ impl Changes {
             }
             Change::Delete { key } => {
                 out.u8(DELETE);
-                key
-            }
-            Change::Moved { key, location, source } => {
-                out.u8(MOVED).u64(location.to_raw()).u32(source.0);
                 key
             }
             Change::Expires { key, at } => {
@@ -117,10 +103,6 @@ fn decode<'a>(reader: &mut ByteReader<'a>) -> Option<Change<'a>> {
             Change::Put { location, expires: Some(at), key: reader.short()? }
         }
         DELETE => Change::Delete { key: reader.short()? },
-        MOVED => {
-            let (location, source) = (Location::from_raw(reader.u64()?)?, SegmentId(reader.u32()?));
-            Change::Moved { location, source, key: reader.short()? }
-        }
         EXPIRES => Change::Expires { at: WallMs(reader.u64()?), key: reader.short()? },
         _ => return None,
     })
@@ -138,7 +120,6 @@ mod tests {
             Change::Put { key: b"a", location, expires: None },
             Change::Put { key: &long, location, expires },
             Change::Delete { key: b"b" },
-            Change::Moved { key: b"c", location, source: SegmentId(u32::MAX) },
             Change::Expires { key: b"d", at: WallMs(3) },
         ];
         let mut kept = Changes::default();

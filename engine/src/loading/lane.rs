@@ -107,7 +107,7 @@ impl Assembly {
 }
 
 /// Whether a record with a key of so many bytes may lie there.
-fn is_possible(location: Location, key_len: usize, geometry: &Geometry) -> bool {
+pub fn is_possible(location: Location, key_len: usize, geometry: &Geometry) -> bool {
     let (begin, len) = (location.offset(), u64::from(location.room()));
     let last = begin + len - 1;
     let fits = len >= (RECORD_HEADER_BYTES + key_len) as u64 && last < geometry.area_bytes();

@@ -17,6 +17,7 @@ pub use self::state::{LoadState, PartitionImage};
 pub use self::waiting::OwnedRequest;
 
 use self::kept::UnreadChanges;
+pub use self::lane::is_possible;
 use self::lane::{Assembly, Job, Lane};
 use self::waiting::{Waiting, target_of};
 use crate::apply::Effects;
@@ -394,7 +395,7 @@ impl Shard {
             while let Some(changes) = settling.changes.front_mut() {
                 let now = self.clock.now();
                 let Shard { catalog, space, cache, .. } = self;
-                let mut effects = Effects { catalog, space, cache, now };
+                let mut effects = Effects { catalog, space, cache, journal: None, now };
                 while left > 0 {
                     let Some(change) = changes.next() else { break };
                     effects.kept(id, &change);

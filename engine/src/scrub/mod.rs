@@ -400,9 +400,11 @@ impl Shard {
         }
     }
 
-    /// Damage that a replay would meet is put behind the next checkpoint: what is in memory is whole.
+    /// Damage that a restart would meet is put behind the next checkpoint: what is in memory is whole. So is that of a
+    /// segment which no checkpoint names yet, for its header may be what is damaged.
     fn put_behind(&mut self, segment: SegmentId) {
-        self.checkpointer.wanted |= !self.space.is_before(segment, self.durable_replay_from());
+        let is_new = self.space.get(segment).generation > self.superblock.highest_generation;
+        self.checkpointer.wanted |= is_new || self.space.is_needed_by_restart(segment, self.settled());
     }
 
     fn go_on_hunting(&mut self, mut hunt: Box<Hunt>, io: &Io<'_>) -> bool {

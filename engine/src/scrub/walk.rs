@@ -96,6 +96,7 @@ impl Walk {
         scanner.feed(frames, |frame| match frame.header.stream {
             stream if stream != self.stream => {}
             Stream::Image => self.image_frame(&frame, FrameNumber(superblock.checkpoint)),
+            Stream::Journal => self.raw_frame(&frame),
             Stream::User | Stream::Cleaning => {
                 let live_bytes = self.records(&frame, catalog, place.seed);
                 space.watch.verified(frame.at + frame.bytes.len() as u64, live_bytes);
@@ -112,11 +113,16 @@ impl Walk {
     }
 
     fn image_frame(&mut self, frame: &FoundFrame<'_>, checkpoint: FrameNumber) {
+        self.raw_frame(frame);
+        self.image_frames += u64::from(frame.whole && frame.header.durable == checkpoint);
+    }
+
+    /// A frame that holds no records.
+    fn raw_frame(&mut self, frame: &FoundFrame<'_>) {
         self.reached(frame);
         if !frame.whole {
             self.damaged(frame.at, self.expected_at);
         }
-        self.image_frames += u64::from(frame.whole && frame.header.durable == checkpoint);
     }
 
     /// Looks at every record of a frame. Gives the bytes of those that are live.
@@ -166,7 +172,8 @@ impl Walk {
         }
         let live_bytes = shard.space.get(self.segment).live_bytes;
         let has_place = !self.places.is_empty();
-        if self.stream == Stream::Image || verified_bytes == live_bytes || (self.saw_drop && !has_place) {
+        let holds_records = matches!(self.stream, Stream::User | Stream::Cleaning);
+        if !holds_records || verified_bytes == live_bytes || (self.saw_drop && !has_place) {
             return Verdict::Whole;
         }
         if suspects.is_empty() {

@@ -152,7 +152,7 @@ fn add_ratios(object: &mut Map<String, Value>) {
     let from_drive = number("gets") - number("get_cache_hits") - number("get_misses");
     let reads_per_get = ratio(number("get_device_reads"), number("gets"));
     let reads_per_cold_get = ratio(number("get_device_reads"), from_drive);
-    let written = ["user_frame_bytes", "cleaning_frame_bytes", "image_bytes", "meta_bytes"];
+    let written = ["user_frame_bytes", "cleaning_frame_bytes", "journal_bytes", "image_bytes", "meta_bytes"];
     let write_amplification = ratio(written.map(number).iter().sum(), number("user_bytes"));
     let writes = number("puts")
         + number("deletes")
@@ -193,6 +193,7 @@ fn engine_numbers(stats: &ShardStats) -> Vec<(&'static str, u64)> {
             user_frame_writes,
             user_frame_bytes,
             cleaning_frame_bytes,
+            journal_bytes,
             image_bytes,
             meta_bytes,
             user_bytes,
@@ -225,6 +226,7 @@ fn engine_numbers(stats: &ShardStats) -> Vec<(&'static str, u64)> {
             writes_in_flight,
             requests_parked,
             recovered_frames,
+            recovered_journal_entries,
             recovered_image_records,
             recovery_read_bytes,
             poisoned,

@@ -1,34 +1,20 @@
 //! The segments of a shard: who is free, who holds what, and what may be taken by whom.
 
+mod reserve;
 #[cfg(test)]
 mod tests;
+mod victim;
+
+pub use self::reserve::IndexNeed;
 
 use crate::format::frame::Stream;
 use crate::geometry::Geometry;
 use crate::ids::{FrameNumber, Generation, SegmentId};
-use crate::length_classes::{LENGTHS, length_class, longest_of};
+use crate::length_classes::{LENGTHS, length_class};
 use crate::lifetime::{WriteClock, to_hint};
-use crate::limits::BLOCK_BYTES;
 use crate::location::Location;
 use crate::scrub::watch::Watch;
 
-/// Segments that only cleaning may take from the last free ones.
-const CLEANING_RESERVE: u32 = 2;
-/// Segments that users' deletes may take when puts may not.
-const DELETE_RESERVE: u32 = 2;
-/// Most of the usable payload that live records may fill, in percent: the rest is what cleaning needs
-/// to find segments worth cleaning.
-const LIVE_PERCENT: u64 = 97;
-/// A segment is worth cleaning only if this part of it comes free beyond what moving may waste: about the
-/// padding of its cleaning frames.
-const GAIN_SHARE: u64 = 64;
-/// Segments that are open at most beside one of each lane of cleaning: two of the user stream, and the
-/// next of a lane.
-const OPEN_SEGMENTS: u32 = 3;
-/// What is taken for granted of a segment's death rate weighs as much as so small a part of it dead.
-const PRIOR_SHARE: f64 = 50.0;
-/// A look at a segment is worth noting when so small a part of it has died since the last.
-const LOOK_SHARE: u64 = 25;
 /// Lifetimes that a segment remembers, for its records: one a KiB.
 const BYTES_PER_HINT: u64 = 1 << 10;
 
@@ -57,7 +43,7 @@ pub struct Segment {
     pub generation: Generation,
     /// What was appended to it.
     pub stream: Stream,
-    /// Bytes of live records; of an image segment, 1 more while its image is in use.
+    /// Bytes of live records; of a segment of images or of the journal, 1 more while it is in use.
     pub live_bytes: u64,
     /// Bytes of frames in it, all of its payload where not known.
     pub consumed_bytes: u64,
@@ -65,8 +51,12 @@ pub struct Segment {
     pub pins: u32,
     /// Cleaning could not move all its live records.
     pub damaged: bool,
-    /// The highest number of a cleaning frame in it; the largest of all where not known.
-    pub last_frame: FrameNumber,
+    /// The highest number of a user or cleaning frame in it.
+    last_frame: FrameNumber,
+    /// The journal frame that says that it is empty.
+    emptied_at: FrameNumber,
+    /// It is in the list of emptied segments.
+    is_listed: bool,
     /// Lifetimes of what its records replaced, in the order of the records; of user segments.
     pub hints: Vec<u8>,
     /// How many were considered for that.
@@ -86,15 +76,15 @@ struct Fade {
     last: (u64, u64),
 }
 
-/// Where a replay begins: what lies before may be freed and cleaned.
+/// How far a restart needs segments no more.
 #[derive(Debug, Clone, Copy)]
-pub struct ReplayFrom {
-    /// No user segment below holds a frame that is replayed.
-    pub user: Generation,
-    /// No cleaning segment below holds a frame that is replayed.
-    pub cleaning: Generation,
-    /// No cleaning frame below is replayed.
-    pub cleaning_frame: FrameNumber,
+pub struct Settled {
+    /// Entries up to this journal frame are durable, in the journal or in an image.
+    pub journal: FrameNumber,
+    /// User frames up to this one are covered by them.
+    pub user: FrameNumber,
+    /// Cleaning frames up to this one are durable and applied.
+    pub cleaning: FrameNumber,
 }
 
 /// Who wants a segment.
@@ -106,6 +96,8 @@ pub enum Claim {
     Delete,
     /// Cleaning.
     Cleaning,
+    /// The journal.
+    Journal,
     /// An image.
     Image,
 }
@@ -123,8 +115,18 @@ pub struct Space {
     lengths: Box<[u64; LENGTHS]>,
     highest_generation: Generation,
     image_segments_wanted: u32,
-    /// Segments that records point to may not be known yet.
+    /// Of those, the ones that an image under way has taken already.
+    image_segments_taken: u32,
+    journal_segments_wanted: u32,
+    need: IndexNeed,
+    /// Segments that the journal has.
+    journal_segments: u32,
+    /// The journal frame that says what was applied last.
+    pub journal_position: FrameNumber,
+    /// Segments that records point to may not be known yet, and what is live neither.
     recovering: bool,
+    /// What is applied was written before the start.
+    replaying: bool,
     lanes: u32,
     /// What ages are measured by.
     pub clock: WriteClock,
@@ -144,6 +146,8 @@ impl Space {
             pins: 0,
             damaged: false,
             last_frame: FrameNumber(0),
+            emptied_at: FrameNumber(0),
+            is_listed: false,
             hints: Vec::new(),
             records: 0,
             written: (0, 0),
@@ -160,7 +164,13 @@ impl Space {
             lengths: Box::new([0; LENGTHS]),
             highest_generation: Generation(0),
             image_segments_wanted: 1,
+            image_segments_taken: 0,
+            journal_segments_wanted: 1,
+            need: IndexNeed::default(),
+            journal_segments: 0,
+            journal_position: FrameNumber(0),
             recovering: true,
+            replaying: true,
             lanes,
             clock: WriteClock::new(geometry.area_bytes()),
             watch: Watch::default(),
@@ -175,8 +185,17 @@ impl Space {
         segment.generation = generation;
         segment.stream = stream;
         segment.consumed_bytes = self.geometry.segment_payload_bytes();
-        segment.last_frame = FrameNumber(u64::MAX);
+        self.journal_segments += u32::from(stream == Stream::Journal);
         self.saw_generation(generation);
+    }
+
+    /// Recovery has replayed user frames up to this one, from a segment of this generation on.
+    pub fn replayed_user(&mut self, from: Generation, upto: FrameNumber) {
+        for segment in &mut self.segments {
+            if segment.stream == Stream::User && segment.generation >= from {
+                segment.last_frame = upto;
+            }
+        }
     }
 
     /// A generation was in use: the next ones are beyond it.
@@ -187,17 +206,26 @@ impl Space {
     /// A segment that recovery found was free when the image was written, and not opened since.
     pub fn found_free(&mut self, id: SegmentId) {
         self.transition(id, SegmentState::Sealed, SegmentState::Free);
+        self.journal_segments -= u32::from(self.get(id).stream == Stream::Journal);
+    }
+
+    /// The journal says that a segment was freed.
+    pub fn replay_freed(&mut self, id: SegmentId, generation: Generation) {
+        let segment = self.get(id);
+        let is_that = segment.state == SegmentState::Sealed && segment.generation == generation;
+        if is_that && segment.live_bytes == 0 {
+            self.found_free(id);
+        }
     }
 
     /// The shard serves from now on. What is live is not known before all partitions are loaded: until then
-    /// nothing is freed but segments of old images.
+    /// nothing is freed but segments of old images and journals.
     pub fn begin_serving(&mut self) {
-        self.free = self.ids().filter(|id| self.get(*id).state == SegmentState::Free).collect();
-        self.free.reverse();
-        self.recheck_emptied();
+        self.replaying = false;
+        self.list_free_and_emptied();
     }
 
-    /// All that is live is known: the list of free segments is made anew.
+    /// All that is live is known.
     pub fn finish_recovery(&mut self) {
         self.recovering = false;
         for segment in &mut self.segments {
@@ -207,9 +235,17 @@ impl Space {
                 segment.damaged = true;
             }
         }
+        self.list_free_and_emptied();
+    }
+
+    /// Makes both lists anew. What nothing points to is emptied.
+    fn list_free_and_emptied(&mut self) {
         self.free = self.ids().filter(|id| self.get(*id).state == SegmentState::Free).collect();
         self.free.reverse();
         self.emptied = self.ids().filter(|id| self.is_empty_and_sealed(*id)).collect();
+        for id in self.ids() {
+            self.segments[id.0 as usize].is_listed = self.is_empty_and_sealed(id);
+        }
     }
 
     /// Whether recovery has found the segment.
@@ -254,61 +290,6 @@ impl Space {
         self.live_bytes
     }
 
-    /// So many bytes of index image are expected: their segments are kept back, old and new.
-    pub fn expect_image(&mut self, image_bytes: u64) {
-        let payload = self.geometry.segment_payload_bytes() * 3 / 4;
-        self.image_segments_wanted = image_bytes.div_ceil(payload).max(1) as u32;
-    }
-
-    /// Free segments that puts leave alone.
-    pub fn reserve(&self) -> u32 {
-        self.image_segments_wanted + CLEANING_RESERVE + DELETE_RESERVE
-    }
-
-    /// The most bytes of live records that are taken, records of `record_bytes` among them.
-    pub fn live_limit_bytes(&self, record_bytes: u64) -> u64 {
-        // The image in use, the reserve for the next, and the open segments of the two streams.
-        let kept_back = self.reserve() + self.image_segments_wanted + OPEN_SEGMENTS + self.lanes;
-        let usable = u64::from((self.segments.len() as u32).saturating_sub(kept_back));
-        let payload = self.geometry.segment_payload_bytes();
-        // So full on average, some segment is still worth cleaning.
-        let fullest = payload.saturating_sub(self.least_gain_bytes(record_bytes));
-        let fullest = fullest - fullest / GAIN_SHARE;
-        usable * fullest.min(payload * LIVE_PERCENT / 100)
-    }
-
-    /// A segment is worth cleaning when it holds so many bytes fewer than it could: what moving its
-    /// records may waste behind the last one of a segment and of its frames, and then some.
-    fn least_gain_bytes(&self, record_bytes: u64) -> u64 {
-        let class = self.lengths.iter().rposition(|count| *count > 0);
-        let most = self.geometry.most_record_room();
-        let longest = class.map_or(0, |class| longest_of(class).min(most));
-        let largest = longest.max(record_bytes);
-        largest
-            + self.geometry.segment_payload_bytes() / GAIN_SHARE
-            + u64::from(self.lanes + 1) * BLOCK_BYTES as u64
-    }
-
-    /// Whether there is a free segment for the claim.
-    pub fn may_take(&self, claim: Claim) -> bool {
-        self.free.len() as u32 > self.floor(claim)
-    }
-
-    /// Free segments that the claim leaves alone.
-    fn floor(&self, claim: Claim) -> u32 {
-        match claim {
-            Claim::Put => self.reserve(),
-            Claim::Delete => self.image_segments_wanted + CLEANING_RESERVE,
-            Claim::Cleaning => self.image_segments_wanted,
-            Claim::Image => 0,
-        }
-    }
-
-    /// Whether there are two free segments for the claim, or more.
-    pub fn has_more_than_one(&self, claim: Claim) -> bool {
-        self.free.len() as u32 > self.floor(claim) + 1
-    }
-
     /// Takes a free segment for a stream, if the claim may have one. It gets its new generation here.
     pub fn take(&mut self, claim: Claim, stream: Stream) -> Option<(SegmentId, Generation)> {
         if !self.may_take(claim) {
@@ -328,6 +309,8 @@ impl Space {
         segment.consumed_bytes = 0;
         segment.damaged = false;
         segment.last_frame = FrameNumber(0);
+        segment.emptied_at = FrameNumber(0);
+        self.journal_segments += u32::from(stream == Stream::Journal);
         segment.hints = Vec::new();
         segment.records = 0;
         segment.written = (0, 0);
@@ -348,6 +331,16 @@ impl Space {
         let look = (now, segment.live_bytes);
         segment.fade = Fade { sealed_at: now, before: look, last: look };
         if segment.live_bytes == 0 {
+            self.list_emptied(id, self.journal_position);
+        }
+    }
+
+    /// A sealed segment holds nothing any more, and this journal frame says so.
+    fn list_emptied(&mut self, id: SegmentId, says: FrameNumber) {
+        let segment = &mut self.segments[id.0 as usize];
+        segment.emptied_at = segment.emptied_at.max(says);
+        if !segment.is_listed {
+            segment.is_listed = true;
             self.emptied.push(id);
         }
     }
@@ -382,6 +375,10 @@ impl Space {
     /// none.
     pub fn note_replaced(&mut self, location: Location, written_at: Option<u64>) {
         let id = self.geometry.segment_of(location.offset());
+        if self.replaying {
+            // It is not known which of the segment's records this is.
+            return;
+        }
         let most = (self.geometry.segment_payload_bytes() / BYTES_PER_HINT) as usize;
         let now = self.clock.now();
         let segment = &mut self.segments[id.0 as usize];
@@ -400,15 +397,24 @@ impl Space {
         (sum / u128::from(bytes.max(1))) as u64
     }
 
-    /// A cleaning frame goes to this segment.
-    pub fn saw_cleaning_frame(&mut self, id: SegmentId, number: FrameNumber) {
+    /// A user or cleaning frame goes to this segment.
+    pub fn saw_frame(&mut self, id: SegmentId, number: FrameNumber) {
         let segment = &mut self.segments[id.0 as usize];
-        assert!(segment.last_frame < number, "cleaning frames of a segment are numbered in order");
+        assert!(segment.last_frame < number, "frames of a segment are numbered in order");
         segment.last_frame = number;
     }
 
-    /// A record died.
+    /// A record died just now.
     pub fn remove_live(&mut self, location: Location) {
+        self.remove(location, self.journal_position);
+    }
+
+    /// A record died before the start, and what is durable says so.
+    pub fn remove_live_of_before(&mut self, location: Location) {
+        self.remove(location, FrameNumber(0));
+    }
+
+    fn remove(&mut self, location: Location, says: FrameNumber) {
         let id = self.geometry.segment_of(location.offset());
         let segment = &mut self.segments[id.0 as usize];
         let len = u64::from(location.room());
@@ -418,14 +424,17 @@ impl Space {
         self.lengths[length_class(len)] -= 1;
         self.watch.died(id, location);
         if segment.live_bytes == 0 && segment.state == SegmentState::Sealed {
-            self.emptied.push(id);
+            self.list_emptied(id, says);
         }
     }
 
-    /// An image uses this segment, or no longer does.
-    pub fn set_image_in_use(&mut self, id: SegmentId, in_use: bool) {
+    /// An image or the journal uses this segment, or no longer does.
+    pub fn set_in_use(&mut self, id: SegmentId, in_use: bool) {
         let segment = &mut self.segments[id.0 as usize];
-        assert_eq!(segment.stream, Stream::Image, "segment {id} is no image's");
+        assert!(
+            !matches!(segment.stream, Stream::User | Stream::Cleaning),
+            "segment {id} is used by its records"
+        );
         // Beside what an image that is being loaded may have pointing here.
         if in_use {
             segment.live_bytes += 1;
@@ -433,7 +442,7 @@ impl Space {
             segment.live_bytes -= 1;
         }
         if !in_use && segment.state == SegmentState::Sealed {
-            self.emptied.push(id);
+            self.list_emptied(id, FrameNumber(0));
         }
     }
 
@@ -447,9 +456,6 @@ impl Space {
         let segment = &mut self.segments[id.0 as usize];
         assert!(segment.pins > 0, "segment {id} is not pinned");
         segment.pins -= 1;
-        if segment.pins == 0 && segment.live_bytes == 0 && segment.state == SegmentState::Sealed {
-            self.emptied.push(id);
-        }
     }
 
     /// Cleaning could not empty it: it is left alone until its records die.
@@ -457,49 +463,84 @@ impl Space {
         self.segments[id.0 as usize].damaged = true;
     }
 
+    fn holds_records(&self, id: SegmentId) -> bool {
+        matches!(self.get(id).stream, Stream::User | Stream::Cleaning)
+    }
+
     fn is_empty_and_sealed(&self, id: SegmentId) -> bool {
         let segment = self.get(id);
         segment.state == SegmentState::Sealed && segment.live_bytes == 0
     }
 
-    /// Whether a replay from there needs none of the segment's frames.
-    pub fn is_before(&self, id: SegmentId, from: ReplayFrom) -> bool {
+    /// Whether all frames that were written to the segment have been applied, so that it is known what lives in it.
+    fn is_complete(&self, id: SegmentId, applied_user: FrameNumber, settled: Settled) -> bool {
         let segment = self.get(id);
         match segment.stream {
-            Stream::User => segment.generation < from.user,
-            // A lane may keep its segment open for long, and so hold the generation back.
+            Stream::User => segment.last_frame <= applied_user,
+            Stream::Cleaning => segment.last_frame <= settled.cleaning,
+            Stream::Image | Stream::Journal => true,
+        }
+    }
+
+    /// Whether a restart would read the segment's frames.
+    pub fn is_needed_by_restart(&self, id: SegmentId, settled: Settled) -> bool {
+        let segment = self.get(id);
+        match segment.stream {
+            Stream::User => segment.last_frame > settled.user,
+            Stream::Cleaning => false,
+            Stream::Image | Stream::Journal => segment.live_bytes > 0,
+        }
+    }
+
+    /// Whether an emptied segment may be freed once its reads have ended: a restart would neither read its frames nor
+    /// find anything that points to it.
+    fn is_settled(&self, id: SegmentId, settled: Settled) -> bool {
+        let segment = self.get(id);
+        match segment.stream {
+            Stream::User => segment.last_frame <= settled.user && segment.emptied_at <= settled.journal,
             Stream::Cleaning => {
-                segment.generation < from.cleaning || segment.last_frame < from.cleaning_frame
+                segment.last_frame <= settled.cleaning && segment.emptied_at <= settled.journal
             }
-            Stream::Image => true,
+            Stream::Image | Stream::Journal => true,
         }
     }
 
-    /// Takes the emptied segments that may be freed: not read, not needed by a replay. The others
-    /// are looked at again when that changes.
-    pub fn take_emptied(&mut self, from: ReplayFrom) -> Vec<SegmentId> {
-        let candidates = std::mem::take(&mut self.emptied);
+    /// Takes the emptied segments that may be freed. The others stay in the list. Says whether any of those waits for
+    /// the journal.
+    pub fn take_emptied(&mut self, settled: Settled) -> (Vec<SegmentId>, bool) {
         let mut taken = Vec::new();
+        let mut waits = false;
+        let candidates = std::mem::take(&mut self.emptied);
         for id in candidates {
-            let is_known = !self.recovering || self.get(id).stream == Stream::Image;
-            let fit = is_known && self.is_empty_and_sealed(id) && self.get(id).pins == 0;
-            if fit && self.is_before(id, from) && !taken.contains(&id) {
+            if !self.is_empty_and_sealed(id) {
+                self.segments[id.0 as usize].is_listed = false;
+            } else if self.recovering && self.holds_records(id) {
+                // It is not known what points to it.
+                self.emptied.push(id);
+            } else if self.get(id).pins == 0 && self.is_settled(id, settled) {
+                self.segments[id.0 as usize].is_listed = false;
                 taken.push(id);
+            } else {
+                waits |= !self.is_settled(id, settled);
+                self.emptied.push(id);
             }
         }
-        taken
+        (taken, waits)
     }
 
-    /// A checkpoint became durable: look again at every sealed, empty segment.
-    pub fn recheck_emptied(&mut self) {
-        self.emptied = self.ids().filter(|id| self.is_empty_and_sealed(*id)).collect();
+    /// Segments that are empty, not free yet, and not read by anybody: the journal is all that they wait for.
+    pub fn emptied(&self) -> u32 {
+        let waits = |id: &&SegmentId| self.is_empty_and_sealed(**id) && self.get(**id).pins == 0;
+        self.emptied.iter().filter(waits).count() as u32
     }
 
     /// An emptied segment is free at once, or is being discarded first.
     pub fn free(&mut self, id: SegmentId, discard: bool) {
         let to = if discard { SegmentState::Discarding } else { SegmentState::Free };
         self.transition(id, SegmentState::Sealed, to);
-        self.segments[id.0 as usize].hints = Vec::new();
+        let segment = &mut self.segments[id.0 as usize];
+        segment.hints = Vec::new();
+        self.journal_segments -= u32::from(segment.stream == Stream::Journal);
         if !discard {
             self.free.insert(0, id);
         }
@@ -514,18 +555,9 @@ impl Space {
     /// Bytes that cleaning this segment gives back, if it is worth it.
     pub fn gain_bytes(&self, id: SegmentId) -> Option<u64> {
         let segment = self.get(id);
-        let sealed = segment.state == SegmentState::Sealed && segment.stream != Stream::Image;
+        let sealed = segment.state == SegmentState::Sealed && self.holds_records(id);
         let gain = self.geometry.segment_payload_bytes().saturating_sub(segment.live_bytes);
         (sealed && !segment.damaged && gain >= self.least_gain_bytes(0)).then_some(gain)
-    }
-
-    /// Whether a checkpoint from which a replay begins at `next` would let segments be freed or cleaned that
-    /// the durable one does not.
-    pub fn checkpoint_would_help(&self, durable: ReplayFrom, next: ReplayFrom) -> bool {
-        self.ids().any(|id| {
-            let gains = self.is_empty_and_sealed(id) || self.gain_bytes(id).is_some();
-            gains && !self.is_before(id, durable) && self.is_before(id, next)
-        })
     }
 
     /// Whether segments come free without anything being cleaned: reads of emptied ones, and discards.
@@ -534,60 +566,5 @@ impl Space {
             let read = segment.state == SegmentState::Sealed && segment.live_bytes == 0 && segment.pins > 0;
             read || segment.state == SegmentState::Discarding
         })
-    }
-
-    /// The segment whose cleaning gains most for what it costs, among those that no replay needs.
-    ///
-    /// Where records die at rate `h` and a segment is cleaned again and again when a part `u` of it is live, the
-    /// division of space among segments is best when `((1 - u) / u + ln u) / h` is the same everywhere
-    /// (from Desnoyers' model of a log cleaned in turn, SYSTOR 2012, by Lagrange): so the victim is the segment
-    /// where it is largest. It is cost-benefit (LFS, 1992) with the measured rate in place of the age.
-    pub fn victim(&mut self, from: ReplayFrom) -> Option<SegmentId> {
-        let mut best = None;
-        for id in self.ids() {
-            if self.gain_bytes(id).is_none() || self.get(id).live_bytes == 0 || !self.is_before(id, from) {
-                continue;
-            }
-            self.look(id);
-            let score = self.worth(id);
-            if best.is_none_or(|(top, _)| score > top) {
-                best = Some((score, id));
-            }
-        }
-        best.map(|(_, id)| id)
-    }
-
-    fn worth(&self, id: SegmentId) -> f64 {
-        let segment = self.get(id);
-        let (live, payload) = (segment.live_bytes as f64, self.geometry.segment_payload_bytes() as f64);
-        let u = (live / payload).clamp(1e-6, 1.0);
-        ((1.0 - u) / u + u.ln()) / self.death_rate(id)
-    }
-
-    /// Bytes that die per live byte and per byte that users write: as measured since the look before the last,
-    /// and, as far as too few have died to tell, as records of this age do under a skewed load, where rates
-    /// are spread evenly over all powers of two.
-    fn death_rate(&self, id: SegmentId) -> f64 {
-        let segment = self.get(id);
-        let (since, live_then) = segment.fade.before;
-        let died = live_then.saturating_sub(segment.live_bytes) as f64;
-        let exposed = (self.clock.now() - since) as f64 * segment.live_bytes as f64;
-        let age = (self.clock.now() - self.written_at(id).min(self.clock.now())) as f64 + 1.0;
-        let lifetime = age * (2.0 * self.live_bytes as f64 / age).ln_1p();
-        let weight = self.geometry.segment_payload_bytes() as f64 / PRIOR_SHARE;
-        (died + weight) / (exposed + weight * lifetime)
-    }
-
-    /// Notes a segment's live bytes, if enough have died and enough was written since the last look.
-    fn look(&mut self, id: SegmentId) {
-        let least = self.geometry.segment_payload_bytes() / LOOK_SHARE;
-        let now = self.clock.now();
-        let segment = &mut self.segments[id.0 as usize];
-        let (live, fade) = (segment.live_bytes, &mut segment.fade);
-        let is_later = now - fade.last.0 > (now - fade.sealed_at) / 3;
-        if is_later && fade.last.1.saturating_sub(live) >= least {
-            fade.before = fade.last;
-            fade.last = (now, live);
-        }
     }
 }

@@ -1,0 +1,153 @@
+//! What is kept back of the segments, for whom, and how many bytes of records that leaves.
+
+use super::{Claim, Space};
+use crate::length_classes::longest_of;
+use crate::limits::BLOCK_BYTES;
+
+/// Segments that only cleaning may take from the last free ones.
+const CLEANING_RESERVE: u32 = 2;
+/// A segment that is free for the journal alone: it grows slowly, and what it takes is made up for.
+const JOURNAL_RESERVE: u32 = 1;
+/// Segments that users' deletes may take when puts may not.
+const DELETE_RESERVE: u32 = 2;
+/// Most of the usable payload that live records may fill, in percent: the rest is what cleaning needs
+/// to find segments worth cleaning.
+const LIVE_PERCENT: u64 = 97;
+/// A segment is worth cleaning only if this part of it comes free beyond what moving may waste: about the
+/// padding of its cleaning frames.
+pub(super) const GAIN_SHARE: u64 = 64;
+/// Segments that are open at most beside one of each lane of cleaning: two of the user stream, and the
+/// next of a lane.
+const OPEN_SEGMENTS: u32 = 3;
+/// Segments of image in use, next image and journal that are not full.
+const INDEX_SLACK_SEGMENTS: u32 = 2;
+/// While a checkpoint is written, so large a part of its journal is expected to come.
+const JOURNAL_SLACK: u64 = 8;
+
+/// What image and journal are expected to take.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct IndexNeed {
+    /// Bytes of entries of the next image, and of the records that they are of.
+    pub entry_bytes: u64,
+    /// See there.
+    pub record_bytes: u64,
+    /// Bytes of it that do not depend on the records.
+    pub fixed_bytes: u64,
+    /// Bytes of journal between two checkpoints: as of an image, but no fewer and no more than these.
+    pub journal_least: u64,
+    /// See there.
+    pub journal_most: u64,
+    /// Most bytes of a frame of either: as many may be left at a segment's end.
+    pub frame_bytes: u64,
+}
+
+impl IndexNeed {
+    /// Of the next image.
+    pub fn image_bytes(&self) -> u64 {
+        self.entry_bytes + self.fixed_bytes
+    }
+
+    /// From one checkpoint to the next.
+    pub fn interval_bytes(&self) -> u64 {
+        self.image_bytes().max(self.journal_least).min(self.journal_most)
+    }
+
+    /// What the journal takes until the next checkpoint is done.
+    pub fn journal_bytes(&self) -> u64 {
+        self.interval_bytes() + self.interval_bytes() / JOURNAL_SLACK
+    }
+}
+
+impl Space {
+    /// What image and journal will take: it is kept back. An image under way has taken so many segments already.
+    pub fn expect_index(&mut self, need: IndexNeed, taken: u32) {
+        let payload = self.geometry.segment_payload_bytes() - need.frame_bytes;
+        let segments = |bytes: u64| bytes.div_ceil(payload).max(1) as u32;
+        self.image_segments_wanted = segments(need.image_bytes());
+        self.image_segments_taken = taken;
+        self.journal_segments_wanted = 1 + segments(need.journal_bytes());
+        self.need = need;
+    }
+
+    /// Whether the journal has more segments than were expected: a restart, or several, left some hardly used.
+    pub fn journal_has_too_many(&self) -> bool {
+        self.journal_segments > self.journal_segments_wanted
+    }
+
+    /// Free segments that are kept for the image and for the journal.
+    fn kept_for_index(&self) -> u32 {
+        self.kept_for_image() + JOURNAL_RESERVE
+    }
+
+    fn kept_for_image(&self) -> u32 {
+        self.image_segments_wanted.saturating_sub(self.image_segments_taken)
+    }
+
+    /// Free segments that puts leave alone.
+    pub fn reserve(&self) -> u32 {
+        self.kept_for_index() + CLEANING_RESERVE + DELETE_RESERVE
+    }
+
+    /// The most bytes of live records that are taken, records of `record_bytes` among them: where records, image in use,
+    /// image to come and journal fill what is not kept back, if all records were as those that there are.
+    pub fn live_limit_bytes(&self, record_bytes: u64) -> u64 {
+        let reserves = CLEANING_RESERVE + DELETE_RESERVE + JOURNAL_RESERVE;
+        let kept_back = reserves + OPEN_SEGMENTS + self.lanes + INDEX_SLACK_SEGMENTS;
+        let usable = f64::from((self.segments.len() as u32).saturating_sub(kept_back));
+        let payload = self.geometry.segment_payload_bytes();
+        // So full on average, some segment is still worth cleaning.
+        let fullest = payload.saturating_sub(self.least_gain_bytes(record_bytes));
+        let fullest = (fullest - fullest / GAIN_SHARE).min(payload * LIVE_PERCENT / 100);
+        let need = &self.need;
+        let index_payload = (payload - need.frame_bytes) as f64;
+        // A few records tell nothing of those to come.
+        let tells = need.record_bytes >= payload;
+        let per_live_byte = if tells { need.entry_bytes as f64 / need.record_bytes as f64 } else { 0.0 };
+        // With so many bytes of image for a byte of image, the journal's counted among them, and so many beside.
+        let solve = |images: f64, more_bytes: f64| {
+            let fixed = images * need.fixed_bytes as f64 + more_bytes;
+            let segments_per_byte = 1.0 / fullest.max(1) as f64 + images * per_live_byte / index_payload;
+            ((usable - fixed / index_payload) / segments_per_byte).max(0.0)
+        };
+        let slack = 1.0 + 1.0 / JOURNAL_SLACK as f64;
+        let limit = solve(2.0 + slack, 0.0);
+        let image_bytes = need.fixed_bytes as f64 + per_live_byte * limit;
+        let journal_bytes = image_bytes.max(need.journal_least as f64).min(need.journal_most as f64);
+        let limit = if journal_bytes == image_bytes { limit } else { solve(2.0, journal_bytes * slack) };
+        limit as u64
+    }
+
+    /// A segment is worth cleaning when it holds so many bytes fewer than it could: what moving its
+    /// records may waste behind the last one of a segment and of its frames, and then some.
+    pub(super) fn least_gain_bytes(&self, record_bytes: u64) -> u64 {
+        let class = self.lengths.iter().rposition(|count| *count > 0);
+        let most = self.geometry.most_record_room();
+        let longest = class.map_or(0, |class| longest_of(class).min(most));
+        let largest = longest.max(record_bytes);
+        largest
+            + self.geometry.segment_payload_bytes() / GAIN_SHARE
+            + u64::from(self.lanes + 1) * BLOCK_BYTES as u64
+    }
+
+    /// Whether there is a free segment for the claim.
+    pub fn may_take(&self, claim: Claim) -> bool {
+        self.free.len() as u32 > self.floor(claim)
+    }
+
+    /// Free segments that the claim leaves alone.
+    fn floor(&self, claim: Claim) -> u32 {
+        match claim {
+            Claim::Put => self.reserve(),
+            Claim::Delete => self.kept_for_index() + CLEANING_RESERVE,
+            // It takes a few, and gives more back.
+            Claim::Cleaning => self.kept_for_image() + 1,
+            Claim::Journal => self.kept_for_image(),
+            Claim::Image => 0,
+        }
+    }
+
+    /// Whether there are two free segments for the claim, or more.
+    pub fn has_more_than_one(&self, claim: Claim) -> bool {
+        self.free.len() as u32 > self.floor(claim) + 1
+    }
+}

@@ -1,0 +1,234 @@
+//! The journal of index changes: segments come free without a checkpoint, records move as often as they must, and a
+//! restart finds everything, whatever of the journal is torn or rotten.
+#![allow(missing_docs)]
+
+mod support;
+
+use lode_engine::format::ChecksumSeed;
+use lode_engine::format::frame::{FrameHeader, Stream};
+use lode_engine::{Geometry, ReadError, ShardId, StoreKind};
+use support::ask::room;
+use support::{Sim, UUID};
+
+const BLOCK: usize = 4096;
+const SEGMENT: u32 = 1 << 20;
+
+fn sim(seed: u64, drive_mib: u64) -> Sim {
+    let geometry =
+        Geometry::plan(drive_mib << 20, 1, Some(SEGMENT), 64 << 10).expect("the drive is large enough");
+    let mut sim = Sim::format(seed, geometry, |config| config.cache_bytes = 0);
+    sim.create(1, StoreKind::Durable, &[1, 2]).expect("the drive is empty");
+    sim
+}
+
+/// All journal frames: where on the drive, and their headers, in the order of their numbers.
+fn journal_frames(sim: &Sim) -> Vec<(usize, FrameHeader)> {
+    let seed = ChecksumSeed::new(&UUID, ShardId(0));
+    let area = sim.config.geometry.area_at(ShardId(0)).0 as usize;
+    let end = area + sim.config.geometry.area_bytes() as usize;
+    let decode = |at: usize| {
+        let header = FrameHeader::decode_any(seed, (at - area) as u64, &sim.drive.now[at..at + BLOCK])?;
+        (header.stream == Stream::Journal).then_some((at, header))
+    };
+    let mut found: Vec<_> = (area..end).step_by(BLOCK).filter_map(decode).collect();
+    found.sort_by_key(|(_, header)| header.number);
+    found
+}
+
+fn value(key: u32, round: u32, len: usize) -> Vec<u8> {
+    let mut value = [key.to_le_bytes(), round.to_le_bytes()].concat();
+    value.resize(len, round as u8);
+    value
+}
+
+/// Overwrites random ones of so many keys; gives the round of each key's last value.
+fn churn(sim: &mut Sim, keys: u32, rounds: std::ops::Range<u32>, len: usize, last: &mut [u32]) {
+    for round in rounds {
+        let key = sim.random.below(u64::from(keys)) as u32;
+        last[key as usize] = round;
+        sim.put(1, &key.to_be_bytes(), &value(key, round, len)).expect("there is room");
+    }
+}
+
+fn assert_all(sim: &mut Sim, last: &[u32], len: usize) {
+    for (key, round) in last.iter().enumerate().filter(|(_, round)| **round > 0) {
+        let expected = value(key as u32, *round, len);
+        assert_eq!(sim.get(1, &(key as u32).to_be_bytes()), Ok(Some(expected)), "key {key}");
+    }
+}
+
+#[test]
+fn the_drive_is_written_many_times_over_without_a_checkpoint() {
+    let mut sim = sim(1, 32);
+    let (keys, len) = (300, 40 << 10);
+    let mut last = vec![0; keys as usize];
+    let mut round = 1;
+    for start in 0..4 {
+        churn(&mut sim, keys, round..round + 1000, len, &mut last);
+        round += 1000;
+        sim.settle();
+        let stats = sim.shard.stats();
+        assert!(stats.segments_cleaned > 10, "{stats:?}");
+        // Each start leaves a segment of the journal behind, hardly used, until there are too many.
+        let checkpoints = u64::from(start > 0);
+        assert!(stats.checkpoints <= checkpoints, "segments that were used anew were freed by the journal");
+        sim.crash();
+        sim.run_until_serving();
+        let stats = sim.shard.stats();
+        assert!(stats.recovered_journal_entries > 100, "{stats:?}");
+        let tail = stats.recovered_frames;
+        assert!(
+            tail <= 2 * u64::from(SEGMENT) / len as u64,
+            "{tail} frames of users, where the journal covers most"
+        );
+        assert_all(&mut sim, &last, len);
+    }
+}
+
+#[test]
+fn records_that_move_again_and_again_between_two_checkpoints_are_found() {
+    for seed in 0..20 {
+        let mut sim = sim(100 + seed, 32);
+        let (keys, len) = (600u32, 28 << 10);
+        let mut last = vec![0; keys as usize];
+        // Some never change: cleaning meets them again and again.
+        for key in 0..keys {
+            last[key as usize] = 1;
+            sim.put(1, &key.to_be_bytes(), &value(key, 1, len)).expect("there is room");
+        }
+        churn(&mut sim, keys / 2, 2..2500, len, &mut last);
+        let stats = sim.shard.stats();
+        let (moved, checkpoints) = (stats.relocated_bytes / len as u64, stats.checkpoints);
+        let enough = u64::from(keys) * (checkpoints + 1);
+        assert!(moved > enough, "{moved} moved, {checkpoints} checkpoints");
+        for _ in 0..sim.random.below(40) {
+            sim.step(&mut Vec::new());
+        }
+        sim.crash();
+        sim.run_until_serving();
+        assert_all(&mut sim, &last, len);
+        assert_eq!(sim.shard.stats().live_bytes, u64::from(keys) * room(30 + 4 + len as u64));
+        churn(&mut sim, keys, 2500..2600, len, &mut last);
+        sim.reopen();
+        assert_all(&mut sim, &last, len);
+    }
+}
+
+/// A drive with journal frames on which frees relied, and what it holds.
+fn journaled(seed: u64) -> (Sim, Vec<u32>) {
+    let mut sim = sim(seed, 32);
+    // That there are these partitions is in an image.
+    sim.checkpoint().expect("there is room");
+    let mut last = vec![0; 100];
+    churn(&mut sim, 100, 1..600, 40 << 10, &mut last);
+    sim.put(2, b"other", b"of another partition").expect("there is room");
+    sim.settle();
+    assert_eq!(sim.shard.stats().checkpoints, 1);
+    (sim, last)
+}
+
+/// No key lies: it has its last value, or an error. Gives how many have an error.
+fn errors(sim: &mut Sim, last: &[u32]) -> u32 {
+    let mut errors = 0;
+    for (key, round) in last.iter().enumerate().filter(|(_, round)| **round > 0) {
+        let expected = value(key as u32, *round, 40 << 10);
+        match sim.get(1, &(key as u32).to_be_bytes()) {
+            Ok(found) => assert_eq!(found, Some(expected), "key {key}"),
+            Err(ReadError::Corrupt { .. } | ReadError::Quarantined { .. }) => errors += 1,
+            Err(error) => panic!("key {key}: {error}"),
+        }
+    }
+    errors
+}
+
+#[test]
+fn a_torn_journal_frame_loses_nothing_and_stays_cut() {
+    for seed in 0..10 {
+        let (mut sim, mut last) = journaled(200 + seed);
+        // Nothing relies on the last frame yet, as far as it alone knows: that of a crash is always such a one.
+        let before = journal_frames(&sim).len();
+        for round in 600..2000 {
+            churn(&mut sim, 100, round..round + 1, 40 << 10, &mut last);
+            if journal_frames(&sim).len() > before {
+                break;
+            }
+        }
+        sim.crash();
+        let torn = journal_frames(&sim).last().copied().expect("there is a journal");
+        let was_free: Vec<u8> = sim.drive.now[torn.0..torn.0 + BLOCK].to_vec();
+        sim.run_until_serving();
+        assert_all(&mut sim, &last, 40 << 10);
+        churn(&mut sim, 100, 2000..2020, 40 << 10, &mut last);
+        sim.crash();
+        sim.drive.put(torn.0, &was_free);
+        sim.run_until_serving();
+        assert_all(&mut sim, &last, 40 << 10);
+        assert_eq!(sim.shard.stats().quarantined_frames, 0);
+    }
+}
+
+#[test]
+fn a_rotten_journal_frame_in_the_middle_is_told_and_no_key_lies() {
+    let (sim_before, last) = journaled(300);
+    let mut frames = journal_frames(&sim_before);
+    // What the image covers is not read.
+    frames.remove(0);
+    assert!(frames.len() > 4, "{} journal frames", frames.len());
+    let mut told = 0;
+    for (at, header) in &frames[..frames.len() - 1] {
+        for offset in [12, 70, 64 + header.payload_bytes as usize - 1] {
+            let (mut sim, _) = journaled(300);
+            sim.drive.flip(at + offset);
+            sim.reopen();
+            assert!(sim.shard.stats().quarantined_frames > 0, "frame {} byte {offset}", header.number);
+            told += errors(&mut sim, &last);
+            // What is written from here on is served, also behind the next starts.
+            sim.put(1, &7u32.to_be_bytes(), &value(7, 9999, 40 << 10)).expect("there is room");
+            sim.settle();
+            assert!(sim.shard.stats().checkpoints > 0, "the damage is put behind a checkpoint");
+            sim.drive.flip(at + offset);
+            sim.reopen();
+            assert_eq!(sim.shard.stats().quarantined_frames, 0, "no start meets it again");
+            assert_eq!(sim.get(1, &7u32.to_be_bytes()), Ok(Some(value(7, 9999, 40 << 10))));
+            errors(&mut sim, &[&last[..7], &[0], &last[8..]].concat());
+        }
+    }
+    assert!(told > 0, "some key was told to be lost");
+}
+
+#[test]
+fn the_journal_says_whom_its_damage_concerns() {
+    let mut sim = sim(400, 32);
+    sim.put(2, b"other", b"long ago").expect("there is room");
+    sim.checkpoint().expect("there is room");
+    let mut last = vec![0; 100];
+    churn(&mut sim, 100, 1..600, 40 << 10, &mut last);
+    sim.settle();
+    let frames = journal_frames(&sim);
+    let (at, _) = frames[frames.len() / 2];
+    sim.drive.flip(at + 80);
+    sim.reopen();
+    assert!(sim.shard.stats().quarantined_frames > 0);
+    assert_eq!(
+        sim.get(2, b"other"),
+        Ok(Some(b"long ago".to_vec())),
+        "the frame has nothing of its partition"
+    );
+    assert!(matches!(sim.get(1, b"absent"), Err(ReadError::Quarantined { .. })));
+}
+
+#[test]
+fn a_users_frame_that_the_journal_covers_costs_its_own_records_alone_when_it_rots() {
+    let (mut sim, last) = journaled(500);
+    sim.drive.settle();
+    let needle = |key: u32| value(key, last[key as usize], 40 << 10)[..64].to_vec();
+    let key = (0..100u32)
+        .filter(|key| last[*key as usize] > 0)
+        .min_by_key(|key| last[*key as usize])
+        .expect("some");
+    let found = sim.drive.now.windows(64).rposition(|bytes| bytes == needle(key)).expect("it was written");
+    sim.drive.flip(found + 100);
+    sim.reopen();
+    assert_eq!(sim.shard.stats().quarantined_frames, 0, "no start reads it");
+    assert!(errors(&mut sim, &last) <= 1);
+}
