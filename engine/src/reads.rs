@@ -376,8 +376,10 @@ impl Shard {
                 .filter(|record| record.room() == room.len())
                 .ok_or(ReadError::Corrupt { at }),
         };
-        if outcome.is_err() {
-            self.stats.corrupt_records += 1;
+        match outcome {
+            Ok(_) => {}
+            Err(ReadError::Device { .. }) => self.stats.failed_reads += 1,
+            Err(_) => self.stats.corrupt_records += 1,
         }
         // Without the padding behind it.
         let whole = outcome.as_ref().map_or(room, |record| &room[..record.len()]);
@@ -471,8 +473,11 @@ impl Shard {
                 let is_over = record.expires.is_some_and(|at| at <= now);
                 self.decide_with(write, Some(&record).filter(|_| !is_over), io);
             }
-            Err(ReadError::Corrupt { at } | ReadError::Device { at, .. }) if unchanged => {
+            Err(ReadError::Corrupt { at }) if unchanged => {
                 io.reply(write.id, ReplyBody::Write(Err(WriteError::Corrupt { at })));
+            }
+            Err(ReadError::Device { at, os_error }) if unchanged => {
+                io.reply(write.id, ReplyBody::Write(Err(WriteError::Device { at, os_error })));
             }
             Err(ReadError::Quarantined { upto }) if unchanged => {
                 io.reply(write.id, ReplyBody::Write(Err(WriteError::Quarantined { upto })));

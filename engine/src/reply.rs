@@ -339,6 +339,16 @@ pub enum WriteError {
         /// Where on the drive.
         at: u64,
     },
+    /// The condition could not be decided: the drive failed to read the present record.
+    #[error(
+        "the drive failed to read the present record at byte {at} (os error {os_error}); nothing was written, try again"
+    )]
+    Device {
+        /// Where on the drive.
+        at: u64,
+        /// The operating system's error number.
+        os_error: i32,
+    },
     /// A write or flush failed: the shard's log is closed, and whether this write survives is not known.
     #[error(
         "the drive failed a write: the shard's log is closed until the node restarts; this write may or may not survive"

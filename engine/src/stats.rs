@@ -63,6 +63,8 @@ pub struct ShardStats {
     pub checkpoints: u64,
     /// Records found damaged.
     pub corrupt_records: u64,
+    /// Reads of records that the drive failed, for another reason than damage.
+    pub failed_reads: u64,
     /// Damaged places found below the durable watermark at the last start.
     pub quarantined_frames: u64,
     /// Transactions begun.

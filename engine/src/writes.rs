@@ -199,7 +199,10 @@ impl Shard {
     pub(crate) fn refuse_write(&mut self, id: RequestId, error: WriteError, io: &mut Io<'_>) -> Outcome {
         match error {
             WriteError::Busy => self.stats.busy += 1,
-            WriteError::Corrupt { .. } | WriteError::Quarantined { .. } | WriteError::Poisoned => {}
+            WriteError::Corrupt { .. }
+            | WriteError::Device { .. }
+            | WriteError::Quarantined { .. }
+            | WriteError::Poisoned => {}
             _ => self.stats.refused += 1,
         }
         io.reply(id, ReplyBody::Write(Err(error)));

@@ -96,6 +96,25 @@ fn a_rotten_value_answers_corrupt_and_its_neighbours_are_served() {
     assert_eq!(sim.get(1, b"b"), Ok(Some(b"new".to_vec())), "an overwrite heals");
 }
 
+/// Found by the simulator (seed 1 of its first version): conditions told of damage where a read had timed out.
+#[test]
+fn a_read_that_fails_for_a_moment_is_told_as_that_and_not_as_damage() {
+    let mut sim = sim(1);
+    sim.put(1, b"a", &value("a")).unwrap();
+    let block = find(&sim, &value("a")) / BLOCK;
+    sim.drive.unreadable.insert(block);
+    sim.drive.unreadable_os_error = 110;
+    let failed = sim.get(1, b"a");
+    assert!(matches!(failed, Err(ReadError::Device { os_error: 110, .. })), "{failed:?}");
+    let refused = sim.put_if(1, b"a", b"new", Condition::IfAbsent);
+    assert!(matches!(refused, Err(WriteError::Device { os_error: 110, .. })), "{refused:?}");
+    let refused = sim.increment(1, b"a", 1);
+    assert!(matches!(refused, Err(WriteError::Device { os_error: 110, .. })), "{refused:?}");
+    sim.drive.unreadable.clear();
+    assert_eq!(sim.get(1, b"a"), Ok(Some(value("a"))));
+    assert_eq!((sim.shard.stats().corrupt_records, sim.shard.stats().failed_reads), (0, 3));
+}
+
 #[test]
 fn a_block_that_cannot_be_read_costs_its_own_records_and_nothing_more() {
     let mut sim = sim(2);

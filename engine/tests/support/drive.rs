@@ -36,6 +36,10 @@ pub struct SimDrive {
     pub fail_writes: Option<i32>,
     /// Blocks that cannot be read, by number.
     pub unreadable: BTreeSet<usize>,
+    /// The error that says so: 5, of the medium, unless a test has another.
+    pub unreadable_os_error: i32,
+    /// So many reads of them fail, if a test says so; then they can be read.
+    pub unreadable_times: Option<u32>,
     pub reads: u64,
     pub written_bytes: u64,
     pub flushes: u64,
@@ -52,6 +56,8 @@ impl SimDrive {
             pace_percent: 40,
             fail_writes: None,
             unreadable: BTreeSet::new(),
+            unreadable_os_error: 5,
+            unreadable_times: None,
             reads: 0,
             written_bytes: 0,
             flushes: 0,
@@ -114,8 +120,10 @@ impl SimDrive {
         match pending.what {
             What::Read { buffer, at, len } => {
                 let blocks = at / BLOCK_BYTES..(at + len) / BLOCK_BYTES;
-                if self.unreadable.range(blocks).next().is_some() {
-                    result = Err(DeviceError { os_error: 5 });
+                let left = self.unreadable_times.unwrap_or(1);
+                if left > 0 && self.unreadable.range(blocks).next().is_some() {
+                    self.unreadable_times = self.unreadable_times.map(|left| left - 1);
+                    result = Err(DeviceError { os_error: self.unreadable_os_error });
                 } else {
                     buffers.bytes_mut(buffer)[..len].copy_from_slice(&self.now[at..at + len]);
                 }

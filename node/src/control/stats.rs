@@ -201,6 +201,7 @@ fn engine_numbers(stats: &ShardStats) -> Vec<(&'static str, u64)> {
             relocated_bytes,
             checkpoints,
             corrupt_records,
+            failed_reads,
             quarantined_frames,
             transactions_begun,
             transactions_committed,

@@ -62,6 +62,12 @@ macro_rules! record_error {
                 /// Where on the drive.
                 at: u64,
             },
+            /// The drive failed a read. Nothing was written; asked again, it may not fail.
+            #[error("the drive failed a read (os error {os_error})")]
+            Device {
+                /// The operating system's error number.
+                os_error: i32,
+            },
             /// The partition is quarantined: writes up to a version may be lost to damage, and the answer would need them.
             #[error(
                 "the partition is quarantined: damage was found when the node started, and what was written up to \
@@ -111,6 +117,9 @@ macro_rules! record_error {
                     },
                     Failure::Status { status: Status::KeyLength, aux, .. } => $name::KeyLength { len: aux as usize },
                     Failure::Status { status: Status::Corrupt, aux, .. } => $name::Corrupt { at: aux },
+                    Failure::Status { status: Status::DeviceError, aux, .. } => {
+                        $name::Device { os_error: aux as i32 }
+                    }
                     Failure::Status { status: Status::Quarantined, seq, .. } => $name::Quarantined { upto: seq },
                     Failure::Status { status, message, .. } => {
                         $name::Refused { status, message: in_words(status, &message) }
@@ -125,15 +134,8 @@ record_error! {
     /// Why a get failed.
     GetError,
     {
-        /// The drive failed the read.
-        #[error("the drive failed a read (os error {os_error})")]
-        Device {
-            /// The operating system's error number.
-            os_error: i32,
-        },
     },
     |failure| {
-        Failure::Status { status: Status::DeviceError, aux, .. } => GetError::Device { os_error: aux as i32 },
     }
 }
 
@@ -141,12 +143,6 @@ record_error! {
     /// Why a scan, a min or a max failed. Records given before are good.
     ScanError,
     {
-        /// The drive failed the read.
-        #[error("the drive failed a read (os error {os_error})")]
-        Device {
-            /// The operating system's error number.
-            os_error: i32,
-        },
         /// The page's limits are out of range.
         #[error("a page has 1 to 4096 records and 1 byte to 4 MiB, not {page_records} and {page_bytes}")]
         PageLimits {
@@ -157,7 +153,6 @@ record_error! {
         },
     },
     |failure| {
-        Failure::Status { status: Status::DeviceError, aux, .. } => ScanError::Device { os_error: aux as i32 },
     }
 }
 
