@@ -15,8 +15,13 @@ struct Chunk {
     buffer: Option<BufferId>,
     at: u64,
     len: u32,
+    attempts: u32,
     result: Option<Result<(), DeviceError>>,
 }
+
+/// So often a chunk is read whose read fails for another reason than its medium: who reads here takes what cannot be
+/// read for lost.
+const MAX_ATTEMPTS: u32 = 16;
 
 /// A sequential reader over a list of extents of one shard's area.
 #[derive(Debug)]
@@ -89,7 +94,14 @@ impl SequentialReader {
             let Some((at, left)) = self.extents.front_mut() else { return };
             let len = (*left).min(u64::from(self.chunk_bytes)) as u32;
             let Some(buffer) = io.buffers.acquire(len as usize) else { return };
-            let chunk = Chunk { index: self.next_index, buffer: Some(buffer), at: *at, len, result: None };
+            let chunk = Chunk {
+                index: self.next_index,
+                buffer: Some(buffer),
+                at: *at,
+                len,
+                attempts: 1,
+                result: None,
+            };
             start(self.purpose, self.area_at, &chunk, buffer, io);
             self.next_index += 1;
             self.bytes_read += u64::from(len);
@@ -115,6 +127,13 @@ impl SequentialReader {
     pub fn take(&mut self, io: &mut Io<'_>) -> Option<ReadDone> {
         let front = self.chunks.front()?;
         let (result, buffer) = (front.result?, front.buffer?);
+        if result.is_err_and(|error| !error.is_of_the_medium()) && front.attempts < MAX_ATTEMPTS {
+            let front = self.chunks.front_mut()?;
+            front.attempts += 1;
+            front.result = None;
+            start(self.purpose, self.area_at, front, buffer, io);
+            return None;
+        }
         let chunk = self.chunks.pop_front()?;
         if result.is_err() && chunk.len as usize > BLOCK_BYTES {
             io.buffers.release(buffer);
@@ -131,7 +150,7 @@ impl SequentialReader {
             let at = chunk.at + u64::from(i * block);
             let index = self.next_index;
             self.next_index += 1;
-            self.chunks.push_front(Chunk { index, buffer: None, at, len: block, result: None });
+            self.chunks.push_front(Chunk { index, buffer: None, at, len: block, attempts: 1, result: None });
         }
     }
 }

@@ -90,6 +90,23 @@ fn a_request_waits_for_its_own_partition_and_no_other() {
     assert_eq!(stats.live_bytes, live, "as if it had never stopped");
 }
 
+/// Found by the simulator (seed 1067 of its first version): a partition was quarantined because a read had timed out.
+#[test]
+fn reads_that_fail_for_a_moment_are_tried_again() {
+    let mut sim = filled(9);
+    started(&mut sim);
+    let blocks = sim.config.geometry.drive_bytes as usize / BLOCK;
+    sim.drive.unreadable.extend(0..blocks);
+    sim.drive.unreadable_os_error = 110;
+    sim.drive.unreadable_times = Some(10);
+    sim.settle();
+    assert_eq!((sim.drive.unreadable_times, unloaded(&sim)), (Some(0), 0));
+    assert_eq!(sim.shard.stats().quarantined_frames, 0);
+    for partition in 1..=PARTITIONS {
+        assert_eq!(sim.get(partition, &key(7)), Ok(Some(b"image".to_vec())));
+    }
+}
+
 #[test]
 fn lists_and_stats_say_what_the_image_says_without_loading() {
     let mut sim = filled(2);
