@@ -210,10 +210,17 @@ impl IndexArena {
     /// Begins a chunk; what is left of the one before becomes a free block.
     fn new_current(&mut self) {
         if let Some(chunk) = self.chunks.get_mut(self.current) {
-            let (top, rest) = (chunk.top, CHUNK_GRANULES - chunk.top);
+            let (mut top, mut rest) = (chunk.top, CHUNK_GRANULES - chunk.top);
             chunk.top = CHUNK_GRANULES;
             if rest > 0 {
-                self.add_free(Handle((self.current * CHUNK_GRANULES + top) as u32), rest);
+                let first = self.current * CHUNK_GRANULES;
+                if top > 0 && self.chunks[self.current].is_border(top - 1) {
+                    // Free neighbours are one.
+                    let before = self.chunks[self.current].word(top * GRANULE_BYTES - 4) as usize;
+                    top -= before;
+                    rest += self.remove_free(Handle((first + top) as u32));
+                }
+                self.add_free(Handle((first + top) as u32), rest);
             }
         }
         self.current = self.vacant.pop().unwrap_or_else(|| {

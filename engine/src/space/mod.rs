@@ -295,8 +295,10 @@ impl Space {
         if !self.may_take(claim) {
             return None;
         }
-        // While partitions are loaded, records may still be counted that the log's tail has replaced.
-        let at = self.free.iter().rposition(|id| self.get(*id).live_bytes == 0)?;
+        // While partitions are loaded, records may still be counted that the log's tail has replaced; and what is
+        // still being read waits.
+        let may_be_written = |id: &SegmentId| (self.get(*id).live_bytes, self.get(*id).pins) == (0, 0);
+        let at = self.free.iter().rposition(may_be_written)?;
         let id = self.free.remove(at);
         self.highest_generation = Generation(self.highest_generation.0 + 1);
         let generation = self.highest_generation;
