@@ -12,8 +12,12 @@ lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
 
+# A whole node and its clients in one thread, from a seed: `just sim 7`, `just sim --seeds 1000`, `just sim --help`.
+sim *ARGS:
+    cargo run --release -q -p lode-tests --bin sim -- {{ARGS}}
+
 # The engine against a plain map, on N seeds from START; a failure prints its seed.
-sim SEEDS="1000" START="1":
+model SEEDS="1000" START="1":
     LODE_SEEDS={{SEEDS}} LODE_SEED_START={{START}} cargo test --release -p lode-engine --test model
 
 # SIGKILL under load, ROUNDS times, with a ledger of what was acknowledged.

@@ -1,7 +1,9 @@
 //! What the whole-system tests share: the rules of the house, and a real node to drive.
 
 pub mod node;
+pub mod sim;
 pub mod source;
+pub mod swarm;
 pub mod table;
 pub mod tidy;
 pub mod value;

@@ -161,6 +161,11 @@ impl<I: ReactorIo> Reactor<I> {
         }
     }
 
+    /// Its drive, sockets and memory.
+    pub fn io_mut(&mut self) -> &mut I {
+        &mut self.ring
+    }
+
     /// One turn.
     pub fn turn(&mut self, now: Now) {
         self.stats.turns += 1;

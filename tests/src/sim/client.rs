@@ -1,0 +1,438 @@
+//! A client: asks, keeps what it was told, and connects again when its connection is gone.
+
+use std::collections::BTreeMap;
+
+use lode_net::client::connection::{Connection, Event, OwnedReply};
+use lode_net::wire::{
+    BatchBuilder, BatchWrite, Condition, MapVersion, PartitionMap, RangeView, ReadView, ReplyView,
+    RequestView, ScanView, Seq, Status, Target, TransactionId, Ttl,
+};
+
+use super::history::History;
+use super::link::LinkId;
+use super::node::TABLE;
+use super::work::{Ask, End, FIRST_BALANCE, Keys, OpId, RegisterWrite, When, account_version, balance_of};
+use crate::value;
+
+/// Most bytes of a page.
+const PAGE_BYTES: u32 = 64 << 10;
+/// Most accounts.
+const AUDIT_RECORDS: u32 = 100;
+
+/// Which request of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// The only one.
+    Only,
+    Begin,
+    From,
+    To,
+    All,
+    Commit,
+    Rollback,
+}
+
+type Tag = (OpId, Part);
+
+/// What a transaction has read so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Open {
+    transaction: TransactionId,
+    from: Option<u64>,
+    to: Option<u64>,
+    is_committing: bool,
+}
+
+/// One client.
+pub struct SimClient {
+    /// Its connection, made or being made.
+    pub link: Option<LinkId>,
+    connection: Connection<Tag>,
+    map: Option<PartitionMap>,
+    open: BTreeMap<OpId, Open>,
+    /// The node takes no writes: it asks for nothing before it has connected again.
+    is_put_off: bool,
+    /// What it has last read of each register.
+    known: BTreeMap<Vec<u8>, (OpId, Seq)>,
+}
+
+impl SimClient {
+    /// One that has no connection.
+    pub fn new() -> SimClient {
+        SimClient {
+            link: None,
+            connection: new_connection(),
+            map: None,
+            open: BTreeMap::new(),
+            is_put_off: false,
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// Operations under way.
+    pub fn in_flight(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether it may ask.
+    pub fn is_ready(&self) -> bool {
+        self.link.is_some() && self.connection.is_open() && self.map.is_some() && !self.is_put_off
+    }
+
+    /// Begins a connection.
+    pub fn connect(&mut self, link: LinkId) {
+        self.link = Some(link);
+        self.connection = new_connection();
+    }
+
+    /// What it has read last of a register.
+    pub fn known(&self, key: &[u8]) -> Option<(OpId, Seq)> {
+        self.known.get(key).copied()
+    }
+
+    /// Bytes to be sent.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        let mut output = Vec::new();
+        self.connection.take_output(&mut output);
+        output
+    }
+
+    /// Asks.
+    pub fn ask(&mut self, id: OpId, history: &History) {
+        self.open.insert(id, Open::default());
+        match &history.op(id).ask {
+            Ask::Get { key } => self.submit(key, (id, Part::Only), |target| RequestView::Get { target, key }),
+            Ask::Put { write, when } => self.put(id, write, *when),
+            Ask::Deposit { key } => {
+                let value = &value::make(key, account_version(id, FIRST_BALANCE), 40);
+                let (condition, ttl) = (Condition::Always, Ttl::Table);
+                let request = |target| RequestView::Put { target, key, value, condition, ttl };
+                self.submit(key, (id, Part::Only), request);
+            }
+            Ask::Delete { key } => {
+                let condition = Condition::Always;
+                self.submit(key, (id, Part::Only), |target| RequestView::Delete { target, key, condition });
+            }
+            Ask::Batch { writes } => self.batch(id, writes),
+            Ask::Scan { first, beyond, limit, reverse } => {
+                let range = RangeView { start: first, end: Some(beyond) };
+                let (limit, reverse, byte_budget) = (*limit, *reverse, PAGE_BYTES);
+                let scan = ScanView { range, reverse, keys_only: false, ttls: false, limit, byte_budget };
+                self.submit(first, (id, Part::Only), |target| RequestView::Scan { target, scan });
+            }
+            Ask::Increment { key, by } => {
+                let by = *by as i64;
+                let request = |target| RequestView::Increment { target, key, by, initial: 0 };
+                self.submit(key, (id, Part::Only), request);
+            }
+            Ask::Transfer { from, .. } => self.begin(id, from, false),
+            Ask::Audit => self.begin(id, Keys::account_range().0, true),
+        }
+    }
+
+    fn submit<'a>(&mut self, key: &[u8], tag: Tag, request: impl FnOnce(Target) -> RequestView<'a>) {
+        let tables = self.map.as_ref().expect("a map came with the handshake").tables();
+        let table = tables.iter().find(|table| table.name == TABLE).expect("there is one table");
+        let target = table.route(key).expect("the partitions cover all keys").target;
+        let submitted = self.connection.submit(&request(target), tag);
+        submitted.expect("a simulated request is within the limits");
+    }
+
+    fn put(&mut self, id: OpId, write: &RegisterWrite, when: When) {
+        let key = &write.key;
+        let value = value::make(key, id.0, write.value_bytes.expect("a put has a value"));
+        let condition = match when {
+            When::Always => Condition::Always,
+            When::Absent => Condition::IfAbsent,
+            When::Over(_, seq) => Condition::IfSeq(seq),
+        };
+        let (value, ttl) = (&value, Ttl::Table);
+        self.submit(key, (id, Part::Only), |target| RequestView::Put { target, key, value, condition, ttl });
+    }
+
+    fn batch(&mut self, id: OpId, writes: &[RegisterWrite]) {
+        let mut batch = BatchBuilder::new();
+        for RegisterWrite { key, value_bytes } in writes {
+            match value_bytes {
+                Some(bytes) => {
+                    batch.push(BatchWrite::Put { key, value: &value::make(key, id.0, *bytes) });
+                }
+                None => batch.push(BatchWrite::Delete { key }),
+            }
+        }
+        let batch = batch.view();
+        self.submit(&writes[0].key, (id, Part::Only), |target| RequestView::Batch { target, batch });
+    }
+
+    fn begin(&mut self, id: OpId, key: &[u8], read_only: bool) {
+        let request = |target| RequestView::Begin { target, read_only, lifetime_ms: 0 };
+        self.submit(key, (id, Part::Begin), request);
+    }
+
+    /// Takes bytes that came. Says what is wrong with them, if they are none that a node sends.
+    pub fn receive(&mut self, bytes: &[u8], history: &mut History) -> Result<(), String> {
+        let mut input = bytes;
+        loop {
+            let event = match self.connection.next_event(&mut input) {
+                Ok(Some(Event::Opened(hello))) => {
+                    let map = hello.map.ok_or("the node gave no map")?;
+                    self.map = Some(PartitionMap::new(map).map_err(|error| error.to_string())?);
+                    continue;
+                }
+                Ok(Some(Event::Reply { tag, reply, .. })) => Some((tag, reply.into_owned())),
+                Ok(None) => None,
+                Err(error) => return Err(error.to_string()),
+            };
+            let Some((tag, reply)) = event else { return Ok(()) };
+            self.reply(tag, &reply, history);
+        }
+    }
+
+    /// The connection is gone: what was under way may have been done, if it was sent.
+    pub fn lost(&mut self, history: &mut History) {
+        self.link = None;
+        self.map = None;
+        self.is_put_off = false;
+        let unanswered: BTreeMap<OpId, (Part, bool)> = self
+            .connection
+            .drain(0)
+            .into_iter()
+            .map(|lost| (lost.tag.0, (lost.tag.1, lost.maybe_sent)))
+            .collect();
+        for id in std::mem::take(&mut self.open).into_keys() {
+            let (part, maybe_sent) = unanswered.get(&id).copied().unwrap_or((Part::Rollback, false));
+            let writes = match history.op(id).ask {
+                Ask::Get { .. } | Ask::Scan { .. } | Ask::Audit => false,
+                Ask::Transfer { .. } => part == Part::Commit,
+                _ => true,
+            };
+            let end = if writes && maybe_sent { End::Unknown } else { End::Refused(Status::NotReady) };
+            history.end(id, end);
+        }
+    }
+
+    fn reply(&mut self, (id, part): Tag, reply: &OwnedReply, history: &mut History) {
+        if !self.open.contains_key(&id) {
+            // A transaction that was given up, and rolled back.
+            return;
+        }
+        let status = reply.status();
+        self.is_put_off |= status == Status::Poisoned;
+        if let Some(end) = refusal(status, part) {
+            if matches!(part, Part::From | Part::To | Part::All) {
+                self.roll_back(id, history);
+            }
+            return self.end(id, end, history);
+        }
+        let view = reply.view();
+        let step = match part {
+            Part::Only => self.answer(id, status, view, history).map(Some),
+            _ => self.transaction(id, part, status, view, history),
+        };
+        match step {
+            Ok(Some(end)) => self.end(id, end, history),
+            Ok(None) => {}
+            Err(what) => {
+                history.violation(id, &what);
+                self.end(id, End::Refused(status), history);
+            }
+        }
+    }
+
+    fn end(&mut self, id: OpId, end: End, history: &mut History) {
+        self.open.remove(&id);
+        history.end(id, end);
+    }
+
+    /// How an operation of one request ended.
+    fn answer(
+        &mut self,
+        id: OpId,
+        status: Status,
+        view: ReplyView<'_>,
+        history: &mut History,
+    ) -> Result<End, String> {
+        let ask = history.op(id).ask.clone();
+        let (seq, aux) = (view.header.seq, view.header.aux);
+        match (&ask, status) {
+            (Ask::Get { .. }, Status::NotFound) => Ok(End::Found(None)),
+            (Ask::Get { key }, Status::Ok) => {
+                let writer = writer_of(key, view.body)?;
+                history.saw_version(writer, key, seq);
+                self.known.insert(key.clone(), (writer, seq));
+                Ok(End::Found(Some(writer)))
+            }
+            (Ask::Put { write, .. }, Status::Ok) => {
+                history.saw_version(id, &write.key, seq);
+                self.known.insert(write.key.clone(), (id, seq));
+                Ok(End::Written { seq, existed: aux == 1 })
+            }
+            (Ask::Put { when: When::Absent | When::Over(..), .. }, Status::ConditionFailed) => {
+                Ok(End::ConditionFailed)
+            }
+            (Ask::Delete { .. } | Ask::Batch { .. } | Ask::Deposit { .. }, Status::Ok) => {
+                Ok(End::Written { seq, existed: aux == 1 })
+            }
+            (Ask::Increment { .. }, Status::Ok) => Ok(End::Counted(aux)),
+            (Ask::Scan { first, beyond, limit, reverse }, Status::Ok) => {
+                let mut page = Vec::new();
+                for record in view.records() {
+                    let record = record.map_err(|error| error.to_string())?;
+                    let writer = writer_of(record.key, record.value)?;
+                    history.saw_version(writer, record.key, record.seq);
+                    page.push((record.key.to_vec(), writer));
+                }
+                check_page(&page, (first, beyond), *limit, *reverse)?;
+                Ok(End::Page(page, view.has_more()))
+            }
+            (_, status) => Err(format!("it was answered {status:?}: {}", view.message())),
+        }
+    }
+
+    /// One more answer of a transaction: goes on, or says how it ended.
+    fn transaction(
+        &mut self,
+        id: OpId,
+        part: Part,
+        status: Status,
+        view: ReplyView<'_>,
+        history: &mut History,
+    ) -> Result<Option<End>, String> {
+        let ask = history.op(id).ask.clone();
+        match (&ask, part, status) {
+            (Ask::Transfer { from, to, .. }, Part::Begin, Status::Ok) => {
+                let transaction = self.begun(id, view);
+                for (key, part) in [(from, Part::From), (to, Part::To)] {
+                    let read = ReadView::Get { key };
+                    self.submit(key, (id, part), |target| RequestView::Within { target, transaction, read });
+                }
+                Ok(None)
+            }
+            (Ask::Transfer { from, to, amount }, Part::From | Part::To, Status::Ok) => {
+                let key = if part == Part::From { from } else { to };
+                let version = value::version(key, view.body);
+                let version =
+                    version.ok_or_else(|| format!("the value of {} is damaged", key.escape_ascii()))?;
+                let open = self.open.get_mut(&id).expect("it was looked up");
+                *(if part == Part::From { &mut open.from } else { &mut open.to }) = Some(version);
+                if let (Some(from_version), Some(to_version), false) =
+                    (open.from, open.to, open.is_committing)
+                {
+                    open.is_committing = true;
+                    let transaction = open.transaction;
+                    let balances = (balance_of(from_version), balance_of(to_version));
+                    self.commit(id, transaction, (from, to), balances, *amount);
+                }
+                Ok(None)
+            }
+            (Ask::Transfer { .. }, Part::Commit, Status::Ok) => {
+                Ok(Some(End::Written { seq: view.header.seq, existed: true }))
+            }
+            (Ask::Audit, Part::Begin, Status::Ok) => {
+                let transaction = self.begun(id, view);
+                let (start, end) = Keys::account_range();
+                let range = RangeView { start, end: Some(end) };
+                let (limit, byte_budget) = (AUDIT_RECORDS, PAGE_BYTES);
+                let scan =
+                    ScanView { range, reverse: false, keys_only: false, ttls: false, limit, byte_budget };
+                let read = ReadView::Scan(scan);
+                self.submit(start, (id, Part::All), |target| RequestView::Within {
+                    target,
+                    transaction,
+                    read,
+                });
+                Ok(None)
+            }
+            (Ask::Audit, Part::All, Status::Ok) => {
+                let mut total = 0;
+                for record in view.records() {
+                    let record = record.map_err(|error| error.to_string())?;
+                    let version = value::version(record.key, record.value);
+                    total += balance_of(version.ok_or("the value of an account is damaged")?);
+                }
+                self.roll_back(id, history);
+                Ok(Some(End::Total(total)))
+            }
+            (_, part, status) => Err(format!("its {part:?} was answered {status:?}: {}", view.message())),
+        }
+    }
+
+    fn begun(&mut self, id: OpId, view: ReplyView<'_>) -> TransactionId {
+        let transaction = TransactionId(view.header.aux);
+        self.open.get_mut(&id).expect("it was looked up").transaction = transaction;
+        transaction
+    }
+
+    fn commit(
+        &mut self,
+        id: OpId,
+        transaction: TransactionId,
+        (from, to): (&[u8], &[u8]),
+        (has, gets): (u64, u64),
+        amount: u64,
+    ) {
+        let amount = amount.min(has);
+        let mut batch = BatchBuilder::new();
+        for (key, balance) in [(from, has - amount), (to, gets + amount)] {
+            let value = value::make(key, account_version(id, balance), 40);
+            batch.push(BatchWrite::Put { key, value: &value });
+        }
+        let batch = batch.view();
+        self.submit(from, (id, Part::Commit), |target| RequestView::Commit { target, transaction, batch });
+    }
+
+    fn roll_back(&mut self, id: OpId, history: &History) {
+        let transaction = self.open[&id].transaction;
+        let key = match &history.op(id).ask {
+            Ask::Transfer { from, .. } => from.clone(),
+            _ => Keys::account_range().0.to_vec(),
+        };
+        let request = |target| RequestView::Rollback { target, transaction };
+        self.submit(&key, (id, Part::Rollback), request);
+    }
+}
+
+fn new_connection() -> Connection<Tag> {
+    Connection::new("simulated", 0, MapVersion(0))
+}
+
+/// How an operation ended that the node refused, or might have done; nothing where it did not refuse.
+fn refusal(status: Status, part: Part) -> Option<End> {
+    let writes = matches!(part, Part::Only | Part::Commit);
+    match status {
+        Status::Poisoned if writes => Some(End::Unknown),
+        Status::Busy
+        | Status::Full
+        | Status::MemoryFull
+        | Status::NotReady
+        | Status::DeviceError
+        | Status::Poisoned
+        | Status::Conflict
+        | Status::TransactionEnded
+        | Status::ReadSetFull
+        | Status::TooManyTransactions => Some(End::Refused(status)),
+        _ => None,
+    }
+}
+
+/// The operation that wrote this value.
+fn writer_of(key: &[u8], value: &[u8]) -> Result<OpId, String> {
+    let version = value::version(key, value);
+    version
+        .map(OpId)
+        .ok_or_else(|| format!("the value of {} is damaged, or another key's", key.escape_ascii()))
+}
+
+fn check_page(
+    page: &[(Vec<u8>, OpId)],
+    (first, beyond): (&[u8], &[u8]),
+    limit: u32,
+    reverse: bool,
+) -> Result<(), String> {
+    let in_order = page.is_sorted_by(|a, b| if reverse { a.0 > b.0 } else { a.0 < b.0 });
+    let in_range = page.iter().all(|(key, _)| key.as_slice() >= first && key.as_slice() < beyond);
+    match in_order && in_range && page.len() <= limit as usize {
+        true => Ok(()),
+        false => Err(format!("a page out of order, out of range or too long: {page:?}")),
+    }
+}

@@ -1,0 +1,170 @@
+//! A drive with a volatile write cache: what a write has put there is read at once, and is lost with the power, sector
+//! by sector, unless it was flushed.
+
+use std::collections::BTreeMap;
+
+use crate::value::Dice;
+
+/// What a drive keeps or loses as one.
+pub const SECTOR_BYTES: usize = 512;
+
+/// What is to be done to the drive.
+#[derive(Clone, Debug)]
+pub enum DriveOp {
+    /// Read.
+    Read { at: usize, len: usize },
+    /// Write; with `durable`, through the cache.
+    Write { at: usize, bytes: Vec<u8>, durable: bool },
+    /// What is in the cache goes to where it stays.
+    Flush,
+    /// These bytes may be forgotten.
+    Discard { at: usize, len: usize },
+}
+
+/// One drive, of memory.
+pub struct SimDrive {
+    /// What reads see.
+    now: Vec<u8>,
+    /// What is left when the power goes.
+    stable: Vec<u8>,
+    /// Sectors in the cache, and the write that put them there.
+    volatile: BTreeMap<usize, u64>,
+    writes: u64,
+    lies: bool,
+    dice: Dice,
+}
+
+impl SimDrive {
+    /// Of zeros. One that `lies` keeps nothing out of its cache when it says so.
+    pub fn new(bytes: usize, seed: u64, lies: bool) -> SimDrive {
+        let zeros = vec![0; bytes];
+        SimDrive {
+            now: zeros.clone(),
+            stable: zeros,
+            volatile: BTreeMap::new(),
+            writes: 0,
+            lies,
+            dice: Dice::new(seed),
+        }
+    }
+
+    /// Bytes that were there before the node began.
+    pub fn put(&mut self, at: usize, bytes: &[u8]) {
+        self.now[at..at + bytes.len()].copy_from_slice(bytes);
+        self.stable[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Does it, whole. Gives what was read.
+    pub fn perform(&mut self, op: &DriveOp) -> Vec<u8> {
+        match op {
+            DriveOp::Read { at, len } => return self.now[*at..at + len].to_vec(),
+            DriveOp::Write { at, bytes, durable } => {
+                self.cache(*at, bytes, |_| true);
+                if *durable {
+                    self.harden(*at, bytes.len());
+                }
+            }
+            DriveOp::Flush => self.harden(0, self.now.len()),
+            DriveOp::Discard { at, len } => {
+                // What was discarded reads as anything: as it was, or as zeros.
+                for begin in (*at..at + len).step_by(SECTOR_BYTES) {
+                    if self.dice.below(3) > 0 {
+                        self.put(begin, &[0; SECTOR_BYTES]);
+                    }
+                }
+                self.harden(*at, *len);
+            }
+        }
+        Vec::new()
+    }
+
+    /// Fails: whether any of a write arrived, nobody knows.
+    pub fn fail(&mut self, op: &DriveOp) {
+        if let DriveOp::Write { at, bytes, .. } = op {
+            let mask = self.dice.roll();
+            self.cache(*at, bytes, |sector| mask >> (sector % 64) & 1 == 0);
+        }
+    }
+
+    /// The process ends with this under way: it arrives whole, in part, or not at all.
+    pub fn abandon(&mut self, op: &DriveOp) {
+        let DriveOp::Write { at, bytes, .. } = op else { return };
+        match self.dice.below(3) {
+            0 => {}
+            1 => self.cache(*at, bytes, |_| true),
+            _ => {
+                let mask = self.dice.roll();
+                self.cache(*at, bytes, |sector| mask >> (sector % 64) & 1 == 0);
+            }
+        }
+    }
+
+    /// The power goes: of what was in the cache some writes stay, some vanish, some stay in part.
+    pub fn lose_power(&mut self) {
+        let mut fates = BTreeMap::new();
+        for (sector, write) in std::mem::take(&mut self.volatile) {
+            let dice = &mut self.dice;
+            let fate = *fates.entry(write).or_insert_with(|| dice.below(3));
+            if fate == 0 || fate == 1 && dice.below(2) == 0 {
+                self.keep(sector);
+            }
+        }
+        self.now.copy_from_slice(&self.stable);
+    }
+
+    fn cache(&mut self, at: usize, bytes: &[u8], which: impl Fn(usize) -> bool) {
+        assert!(
+            at.is_multiple_of(SECTOR_BYTES) && bytes.len().is_multiple_of(SECTOR_BYTES),
+            "aligned writes"
+        );
+        self.writes += 1;
+        for (i, sector) in bytes.chunks(SECTOR_BYTES).enumerate().filter(|(i, _)| which(*i)) {
+            let begin = at + i * SECTOR_BYTES;
+            self.now[begin..begin + sector.len()].copy_from_slice(sector);
+            self.volatile.insert(begin / SECTOR_BYTES, self.writes);
+        }
+    }
+
+    fn harden(&mut self, at: usize, len: usize) {
+        if self.lies {
+            return;
+        }
+        let sectors = at / SECTOR_BYTES..(at + len).div_ceil(SECTOR_BYTES);
+        let cached: Vec<usize> = self.volatile.range(sectors).map(|(sector, _)| *sector).collect();
+        for sector in cached {
+            self.volatile.remove(&sector);
+            self.keep(sector);
+        }
+    }
+
+    fn keep(&mut self, sector: usize) {
+        let range = sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES;
+        self.stable[range.clone()].copy_from_slice(&self.now[range]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(at: usize, byte: u8, sectors: usize, durable: bool) -> DriveOp {
+        DriveOp::Write { at, bytes: vec![byte; sectors * SECTOR_BYTES], durable }
+    }
+
+    #[test]
+    fn what_is_durable_survives_the_power_and_what_is_not_may_not() {
+        let mut lost = 0;
+        for seed in 0..40 {
+            let mut drive = SimDrive::new(1 << 16, seed, false);
+            drive.perform(&write(0, 1, 8, true));
+            drive.perform(&write(8192, 2, 8, false));
+            drive.perform(&DriveOp::Flush);
+            drive.perform(&write(16384, 3, 8, false));
+            drive.lose_power();
+            let read = |drive: &mut SimDrive, at| drive.perform(&DriveOp::Read { at, len: 4096 });
+            assert_eq!((read(&mut drive, 0), read(&mut drive, 8192)), (vec![1; 4096], vec![2; 4096]));
+            lost += usize::from(read(&mut drive, 16384) != vec![3; 4096]);
+        }
+        assert!(lost > 10 && lost < 40, "{lost} of 40 lost");
+    }
+}

@@ -1,0 +1,122 @@
+//! Everything that clients asked and were told, and what must be true of it.
+
+use std::collections::BTreeMap;
+
+use lode_net::wire::{Seq, Status};
+
+use super::work::{Ask, End, Op, OpId};
+
+/// The operations of a run.
+#[derive(Default)]
+pub struct History {
+    ops: Vec<Op>,
+    /// Steps of the world: each call and each answer has one of its own.
+    step: u64,
+    /// Steps at which a life of the node ended.
+    crashes: Vec<u64>,
+    /// What version the node gave to what an operation wrote to a key.
+    versions: BTreeMap<(OpId, Vec<u8>), Seq>,
+    open: usize,
+    /// What no correct node answers.
+    pub violations: Vec<String>,
+}
+
+impl History {
+    /// Something is asked.
+    pub fn call(&mut self, ask: Ask, now_ns: u64) -> OpId {
+        self.step += 1;
+        // No operation is number 0, so that no version of a value is.
+        if self.ops.is_empty() {
+            self.ops.push(Op {
+                ask: Ask::Audit,
+                called: 0,
+                called_ns: 0,
+                returned: 1,
+                end: End::Refused(Status::Busy),
+            });
+        }
+        self.open += 1;
+        let called = self.step;
+        self.ops.push(Op { ask, called, called_ns: now_ns, returned: 0, end: End::Open });
+        OpId(self.ops.len() as u64 - 1)
+    }
+
+    /// It ended.
+    pub fn end(&mut self, id: OpId, end: End) {
+        self.step += 1;
+        self.open -= 1;
+        let step = self.step;
+        let op = &mut self.ops[id.0 as usize];
+        assert_eq!(op.end, End::Open, "an operation ends once");
+        op.returned = step;
+        op.end = end;
+    }
+
+    /// A life of the node is over.
+    pub fn crashed(&mut self) {
+        self.step += 1;
+        self.crashes.push(self.step);
+    }
+
+    /// The node says that what an operation wrote to a key has this version: always the same.
+    pub fn saw_version(&mut self, id: OpId, key: &[u8], seq: Seq) {
+        let known = *self.versions.entry((id, key.to_vec())).or_insert(seq);
+        if known != seq {
+            self.violation(
+                id,
+                &format!("its write of {} has version {known}, and now {seq}", key.escape_ascii()),
+            );
+        }
+    }
+
+    /// Something was answered that no correct node answers.
+    pub fn violation(&mut self, id: OpId, what: &str) {
+        self.violations.push(format!("operation {} ({:?}): {what}", id.0, self.op(id).ask));
+    }
+
+    /// An operation.
+    pub fn op(&self, id: OpId) -> &Op {
+        &self.ops[id.0 as usize]
+    }
+
+    /// All of them.
+    pub fn ops(&self) -> impl Iterator<Item = (OpId, &Op)> {
+        self.ops.iter().enumerate().map(|(i, op)| (OpId(i as u64), op))
+    }
+
+    /// How many have not ended.
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
+    /// The last step at which an operation of unknown end may have taken place.
+    pub fn latest(&self, op: &Op) -> u64 {
+        match op.end {
+            End::Unknown | End::Open => {
+                let crash = self.crashes.iter().find(|crash| **crash > op.called);
+                crash.copied().unwrap_or(u64::MAX)
+            }
+            _ => op.returned,
+        }
+    }
+
+    /// Operations that ended as they should, by the way they did.
+    pub fn tally(&self) -> BTreeMap<&'static str, u64> {
+        let mut tally = BTreeMap::new();
+        for op in &self.ops[1.min(self.ops.len())..] {
+            let end = match &op.end {
+                End::Open => "open",
+                End::Refused(_) => "refused",
+                End::Unknown => "unknown",
+                End::Written { .. } => "written",
+                End::ConditionFailed => "condition failed",
+                End::Found(_) => "read",
+                End::Page(..) => "scanned",
+                End::Counted(_) => "counted",
+                End::Total(_) => "audited",
+            };
+            *tally.entry(end).or_insert(0) += 1;
+        }
+        tally
+    }
+}

@@ -1,0 +1,23 @@
+//! The simulator: a whole node - engine, connections, dispatch, mailboxes between shards - and its clients in one
+//! thread, over a drive, a network and a clock of memory. Everything follows from one seed, so a run that fails is run
+//! again by its seed, step by step.
+//!
+//! What is real: `Reactor` with all that it calls, the engine, the wire on both sides. What is not: the ring, the
+//! kernel, the control thread (`node.rs` does what little of it is needed).
+
+mod account;
+mod client;
+mod drive;
+mod history;
+mod io;
+mod link;
+mod node;
+mod plan;
+mod register;
+mod trace;
+mod work;
+mod world;
+
+pub use plan::{Faults, Plan, Simpler};
+pub use trace::Verbosity;
+pub use world::{Failure, Outcome, run};

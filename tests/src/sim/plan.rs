@@ -1,0 +1,208 @@
+//! What a run is like: all of it follows from the seed.
+
+use crate::value::Dice;
+
+/// A millisecond, in nanoseconds.
+pub const MS: u64 = 1_000_000;
+
+/// How often what goes wrong. Rates are in a million; means of intervals in nanoseconds, 0 for never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Reads of the drive that fail.
+    pub read_errors_ppm: u64,
+    /// Writes, flushes too, that fail: the shard takes no more writes until the node starts again.
+    pub write_errors_ppm: u64,
+    /// Operations of the drive that take a hundred times as long.
+    pub slow_operations_ppm: u64,
+    /// Between two ends of the process.
+    pub crash_interval_ns: u64,
+    /// Of a hundred such ends, how many lose the drive's power too.
+    pub power_losses_percent: u64,
+    /// Between two resets of connections.
+    pub reset_interval_ns: u64,
+    /// Between two connections that go silent without a word.
+    pub silence_interval_ns: u64,
+    /// Between two jumps of the wall clock.
+    pub clock_jump_interval_ns: u64,
+    /// A node may end again while it recovers.
+    pub crash_in_recovery: bool,
+    /// The drive says that writes are durable, and leaves them in its cache. No seed has this: no node survives it, and
+    /// so it shows that the oracles see what is lost.
+    pub drive_lies: bool,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Where all chance comes from.
+    pub seed: u64,
+    /// Shards of the node.
+    pub shards: u16,
+    /// Bytes of the drive.
+    pub drive_bytes: u64,
+    /// Bytes of a segment.
+    pub segment_bytes: u32,
+    /// Longest value.
+    pub longest_value_bytes: u32,
+    /// Partitions, dealt to the shards in turn.
+    pub partitions: u32,
+    /// Keys of a partition that hold records.
+    pub keys: u64,
+    /// Accounts, between which transactions move money.
+    pub accounts: u64,
+    /// Keys that are counted up.
+    pub counters: u64,
+    /// Clients.
+    pub clients: u32,
+    /// Requests that a client has under way.
+    pub depth: usize,
+    /// How long clients ask, in virtual nanoseconds.
+    pub duration_ns: u64,
+    /// A client's mean pause between two requests.
+    pub think_ns: u64,
+    /// Of the read cache, a shard.
+    pub cache_bytes: u64,
+    /// Size at which a frame is closed.
+    pub frame_bytes: u32,
+    /// Most frames written at once.
+    pub frames_in_flight: usize,
+    /// How long a frame waits for company.
+    pub commit_window_ns: u64,
+    /// Bytes of frames between two checkpoints.
+    pub checkpoint_interval_bytes: u64,
+    /// Whether freed segments are discarded.
+    pub discard: bool,
+    /// Of the scrub, a shard.
+    pub scrub_bytes_per_s: u64,
+    /// What goes wrong.
+    pub faults: Faults,
+}
+
+/// A way to make a run simpler, to see what a failure needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Simpler {
+    /// The process does not end.
+    NoCrashes,
+    /// Where it ends, the drive's power stays.
+    NoPowerLoss,
+    /// It does not end while it recovers.
+    NoCrashInRecovery,
+    /// No read fails.
+    NoReadErrors,
+    /// No write fails.
+    NoWriteErrors,
+    /// No operation of the drive is slow.
+    NoSlowness,
+    /// No connection breaks.
+    NoResets,
+    /// No connection goes silent.
+    NoSilence,
+    /// The clock does not jump.
+    NoClockJumps,
+    /// Nothing is scrubbed.
+    NoScrub,
+    /// Nothing is discarded.
+    NoDiscard,
+    /// One shard.
+    OneShard,
+    /// One client.
+    OneClient,
+    /// One request at a time, of each client.
+    DepthOne,
+    /// Half as long; may be said several times.
+    HalfAsLong,
+}
+
+impl Plan {
+    /// The run of this seed.
+    pub fn from_seed(seed: u64) -> Plan {
+        let mut dice = Dice::new(seed ^ 0x7061_6c6e);
+        let mut pick = |choices: &[u64]| choices[dice.below(choices.len() as u64) as usize];
+        let shards = pick(&[1, 2, 3]) as u16;
+        let segment_bytes = pick(&[64 << 10, 128 << 10]) as u32;
+        let longest_value_bytes = pick(&[2 << 10, 12 << 10]) as u32;
+        let think_ns = pick(&[MS / 5, MS, 4 * MS, 50 * MS, 400 * MS]);
+        let duration_ns = think_ns * pick(&[300, 1_000, 3_000]);
+        // What goes wrong does so a few times in a run, however long it is.
+        let mut interval = |times: &[u64]| match pick(times) {
+            0 => 0,
+            times => duration_ns / times,
+        };
+        let faults = Faults {
+            crash_interval_ns: interval(&[0, 3, 12, 40]),
+            reset_interval_ns: interval(&[0, 0, 10, 60]),
+            silence_interval_ns: interval(&[0, 0, 6]),
+            clock_jump_interval_ns: interval(&[0, 0, 15]),
+            read_errors_ppm: pick(&[0, 0, 2_000]),
+            write_errors_ppm: pick(&[0, 0, 0, 300]),
+            slow_operations_ppm: pick(&[0, 1_000, 20_000]),
+            power_losses_percent: pick(&[0, 50, 100]),
+            crash_in_recovery: pick(&[0, 1]) == 1,
+            drive_lies: false,
+        };
+        Plan {
+            seed,
+            shards,
+            drive_bytes: u64::from(shards) * pick(&[24, 40, 96]) * u64::from(segment_bytes) + (64 << 10),
+            segment_bytes,
+            longest_value_bytes,
+            partitions: pick(&[3, 5, 9]) as u32,
+            keys: pick(&[16, 60, 200]),
+            accounts: pick(&[4, 8]),
+            counters: pick(&[2, 6]),
+            clients: pick(&[2, 4, 8]) as u32,
+            depth: pick(&[1, 2, 4]) as usize,
+            duration_ns,
+            think_ns,
+            cache_bytes: pick(&[0, 64 << 10, 4 << 20]),
+            frame_bytes: pick(&[8 << 10, 32 << 10]) as u32,
+            frames_in_flight: pick(&[1, 2, 4]) as usize,
+            commit_window_ns: pick(&[0, 50_000, 500_000]),
+            checkpoint_interval_bytes: pick(&[64 << 10, 256 << 10, 1 << 30]),
+            discard: pick(&[0, 1]) == 1,
+            scrub_bytes_per_s: pick(&[0, 0, 1 << 20, 64 << 20]),
+            faults,
+        }
+    }
+
+    /// The same, simpler.
+    pub fn simplified(mut self, how: Simpler) -> Plan {
+        match how {
+            Simpler::NoCrashes => self.faults.crash_interval_ns = 0,
+            Simpler::NoPowerLoss => self.faults.power_losses_percent = 0,
+            Simpler::NoCrashInRecovery => self.faults.crash_in_recovery = false,
+            Simpler::NoReadErrors => self.faults.read_errors_ppm = 0,
+            Simpler::NoWriteErrors => self.faults.write_errors_ppm = 0,
+            Simpler::NoSlowness => self.faults.slow_operations_ppm = 0,
+            Simpler::NoResets => self.faults.reset_interval_ns = 0,
+            Simpler::NoSilence => self.faults.silence_interval_ns = 0,
+            Simpler::NoClockJumps => self.faults.clock_jump_interval_ns = 0,
+            Simpler::NoScrub => self.scrub_bytes_per_s = 0,
+            Simpler::NoDiscard => self.discard = false,
+            Simpler::OneShard => {
+                self.drive_bytes = (self.drive_bytes - (64 << 10)) / u64::from(self.shards) + (64 << 10);
+                self.shards = 1;
+            }
+            Simpler::OneClient => self.clients = 1,
+            Simpler::DepthOne => self.depth = 1,
+            Simpler::HalfAsLong => self.duration_ns /= 2,
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn a_seed_is_always_the_same_run_and_every_simplification_simplifies_some() {
+        assert_eq!(Plan::from_seed(7), Plan::from_seed(7));
+        for how in Simpler::value_variants() {
+            let changes = |seed| Plan::from_seed(seed).simplified(*how) != Plan::from_seed(seed);
+            assert!((0..100).any(changes), "{how:?}");
+        }
+    }
+}

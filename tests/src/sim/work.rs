@@ -1,0 +1,240 @@
+//! What clients ask, and how each request ended.
+
+use lode_net::wire::{Seq, Status};
+
+use super::node::prefix_of;
+use super::plan::Plan;
+use crate::value::Dice;
+
+/// What every account begins with.
+pub const FIRST_BALANCE: u64 = 1_000;
+/// Bits of an account's version that hold its balance; above them is the operation that wrote it.
+const BALANCE_BITS: u32 = 24;
+
+/// Names an operation: its place in the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpId(pub u64);
+
+/// One write of a register: a value of this length, or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisterWrite {
+    /// Where.
+    pub key: Vec<u8>,
+    /// Its length; `None` deletes.
+    pub value_bytes: Option<usize>,
+}
+
+/// When a write of a register takes place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Always.
+    Always,
+    /// Only where there is nothing.
+    Absent,
+    /// Only over the value that this operation wrote.
+    Over(OpId, Seq),
+}
+
+/// An operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Read a register.
+    Get { key: Vec<u8> },
+    /// Write one.
+    Put { write: RegisterWrite, when: When },
+    /// Delete one.
+    Delete { key: Vec<u8> },
+    /// Write some of one partition at once.
+    Batch { writes: Vec<RegisterWrite> },
+    /// Read the registers of a range, `[first, beyond)`, up to so many.
+    Scan { first: Vec<u8>, beyond: Vec<u8>, limit: u32, reverse: bool },
+    /// Count one up.
+    Increment { key: Vec<u8>, by: u64 },
+    /// Put the first money into an account.
+    Deposit { key: Vec<u8> },
+    /// Move money.
+    Transfer { from: Vec<u8>, to: Vec<u8>, amount: u64 },
+    /// See what is in all accounts at one instant.
+    Audit,
+}
+
+/// How an operation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It has not.
+    Open,
+    /// It did nothing.
+    Refused(Status),
+    /// It may have been done, until the node's life in which it was asked was over.
+    Unknown,
+    /// A write was done.
+    Written {
+        /// Its version.
+        seq: Seq,
+        /// Whether there was a record before.
+        existed: bool,
+    },
+    /// A condition did not hold.
+    ConditionFailed,
+    /// A register held what this operation wrote, or nothing.
+    Found(Option<OpId>),
+    /// Registers that a scan found, in its order, and whether the range holds more.
+    Page(Vec<(Vec<u8>, OpId)>, bool),
+    /// What a counter was counted up to.
+    Counted(u64),
+    /// What all accounts held together.
+    Total(u64),
+}
+
+/// An operation, from when it was asked to when it was answered, in steps of the world.
+#[derive(Clone, Debug)]
+pub struct Op {
+    /// What.
+    pub ask: Ask,
+    /// Asked at this step and time.
+    pub called: u64,
+    /// The same, in nanoseconds.
+    pub called_ns: u64,
+    /// Ended at this step; 0 while it has not.
+    pub returned: u64,
+    /// How.
+    pub end: End,
+}
+
+/// What a client has last read of a register: who wrote it, and its version.
+pub type Known<'a> = &'a dyn Fn(&[u8]) -> Option<(OpId, Seq)>;
+
+/// Names of keys.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    partitions: u64,
+    keys: u64,
+    accounts: u64,
+    counters: u64,
+    longest_value_bytes: usize,
+}
+
+impl Keys {
+    /// As the plan has it.
+    pub fn new(plan: &Plan) -> Keys {
+        Keys {
+            partitions: u64::from(plan.partitions),
+            keys: plan.keys,
+            accounts: plan.accounts,
+            counters: plan.counters,
+            longest_value_bytes: plan.longest_value_bytes as usize,
+        }
+    }
+
+    fn register(&self, partition: u64, i: u64) -> Vec<u8> {
+        let mut key = prefix_of(partition as u32);
+        key.extend_from_slice(format!("k{i:04}").as_bytes());
+        key
+    }
+
+    /// All registers, in order.
+    pub fn registers(&self) -> Vec<Vec<u8>> {
+        let of = |partition| (0..self.keys).map(move |i| (partition, i));
+        (0..self.partitions).flat_map(of).map(|(partition, i)| self.register(partition, i)).collect()
+    }
+
+    /// All accounts, in order: in one partition.
+    pub fn accounts(&self) -> Vec<Vec<u8>> {
+        (0..self.accounts).map(|i| format!("p00/account{i:02}").into_bytes()).collect()
+    }
+
+    /// All counters.
+    pub fn counters(&self) -> Vec<Vec<u8>> {
+        let key = |i: u64| {
+            [prefix_of((i % self.partitions) as u32), format!("counter{i:02}").into_bytes()].concat()
+        };
+        (0..self.counters).map(key).collect()
+    }
+
+    /// First key of all accounts, and first beyond.
+    pub fn account_range() -> (&'static [u8], &'static [u8]) {
+        (b"p00/account", b"p00/accounu")
+    }
+
+    /// Something to ask.
+    pub fn draw(&self, dice: &mut Dice, known: Known<'_>) -> Ask {
+        let partition = dice.below(self.partitions);
+        // Some keys are asked for far more often than others.
+        let place = dice.below(self.keys).min(dice.below(self.keys));
+        let key = self.register(partition, place);
+        match dice.below(100) {
+            0..=29 => Ask::Put { write: self.write(key, dice), when: When::Always },
+            30..=39 => {
+                let when = match known(&key) {
+                    Some((id, seq)) if dice.below(4) > 0 => When::Over(id, seq),
+                    _ => When::Absent,
+                };
+                Ask::Put { write: self.write(key, dice), when }
+            }
+            40..=47 => Ask::Delete { key },
+            48..=72 => Ask::Get { key },
+            73..=78 => self.batch(partition, dice),
+            79..=84 => self.scan(partition, dice),
+            85..=90 => {
+                let counters = self.counters();
+                let key = counters[dice.below(self.counters) as usize].clone();
+                Ask::Increment { key, by: 1 + dice.below(3) }
+            }
+            91..=96 => {
+                let accounts = self.accounts();
+                let from = dice.below(self.accounts);
+                let to = (from + 1 + dice.below(self.accounts - 1)) % self.accounts;
+                let account = |i: u64| accounts[i as usize].clone();
+                Ask::Transfer { from: account(from), to: account(to), amount: 1 + dice.below(50) }
+            }
+            _ => Ask::Audit,
+        }
+    }
+
+    fn write(&self, key: Vec<u8>, dice: &mut Dice) -> RegisterWrite {
+        let longest = self.longest_value_bytes as u64;
+        // Lengths recur: what took the place of a record of the same length is hardest to tell from it.
+        let value_bytes = match dice.below(12) {
+            0 => dice.below(longest + 1),
+            1 => longest,
+            2 | 3 => longest / 3,
+            _ => 200,
+        };
+        RegisterWrite { key, value_bytes: Some(value_bytes.max(20) as usize) }
+    }
+
+    fn batch(&self, partition: u64, dice: &mut Dice) -> Ask {
+        let first = dice.below(self.keys);
+        let count = 1 + dice.below(4.min(self.keys));
+        let writes = (0..count).map(|i| {
+            let key = self.register(partition, (first + i) % self.keys);
+            match dice.below(4) {
+                0 => RegisterWrite { key, value_bytes: None },
+                _ => RegisterWrite { key, value_bytes: Some(100) },
+            }
+        });
+        Ask::Batch { writes: writes.collect() }
+    }
+
+    fn scan(&self, partition: u64, dice: &mut Dice) -> Ask {
+        let first = dice.below(self.keys);
+        let beyond = first + 1 + dice.below(self.keys);
+        Ask::Scan {
+            first: self.register(partition, first),
+            beyond: self.register(partition, beyond.min(9_999)),
+            limit: 1 + dice.below(20) as u32,
+            reverse: dice.below(2) == 0,
+        }
+    }
+}
+
+/// The version that a value of an account carries: who wrote it, and how much is in it.
+pub fn account_version(op: OpId, balance: u64) -> u64 {
+    assert!(balance < 1 << BALANCE_BITS, "a balance of {balance}");
+    op.0 << BALANCE_BITS | balance
+}
+
+/// How much is in an account of this version.
+pub fn balance_of(version: u64) -> u64 {
+    version & ((1 << BALANCE_BITS) - 1)
+}

@@ -1,0 +1,113 @@
+//! The network between clients and node: pieces, in order, each in its time.
+
+use super::super::link::{Arrival, Link, LinkId};
+use super::{CONNECTION_RESET, Happening, NETWORK_NS, World};
+
+impl World<'_> {
+    pub(super) fn link_of(&self, shard: u16, socket: lode_net::ring::SocketId) -> Option<LinkId> {
+        let run = self.node.as_ref()?.run;
+        let is_it = |link: &Link| link.run == run && link.shard == shard && link.socket == Some(socket);
+        self.links.iter().find(|(_, link)| is_it(link)).map(|(id, _)| *id)
+    }
+
+    pub(super) fn send_to_client(&mut self, shard: u16, socket: lode_net::ring::SocketId, arrival: Arrival) {
+        let Some(id) = self.link_of(shard, socket) else { return };
+        let at_ns = self.now_ns + self.dice.below(NETWORK_NS);
+        let at_ns = self.links.get_mut(&id).expect("it was found").send_to_client(at_ns, arrival);
+        self.at(at_ns, Happening::ToClient(id));
+    }
+
+    pub(super) fn arrive_at_server(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let (run, shard, socket) = (link.run, link.shard, link.socket);
+        let Some(arrival) = link.at_server(self.now_ns) else { return };
+        let delay_ns = self.dice.roll();
+        let node = self.node.as_mut().filter(|node| node.run == run && node.is_serving());
+        let Some(node) = node else {
+            return self.refuse(id);
+        };
+        let io = node.io(shard);
+        // The first bytes find the connection made.
+        let socket = match socket {
+            Some(socket) => socket,
+            None if matches!(arrival, Arrival::Bytes(_))
+                && self.clients[link.client as usize].link == Some(id) =>
+            {
+                let socket = io.accept();
+                link.socket = Some(socket);
+                socket
+            }
+            None => return,
+        };
+        match arrival {
+            Arrival::Bytes(bytes) => io.arrived(socket, &bytes),
+            Arrival::End => io.peer_ended(socket, None),
+            Arrival::Reset => io.peer_ended(socket, Some(CONNECTION_RESET)),
+        }
+        node.wake(shard, self.now_ns, delay_ns);
+    }
+
+    pub(super) fn refuse(&mut self, id: LinkId) {
+        let at_ns = self.now_ns + self.dice.below(NETWORK_NS);
+        let at_ns = self.links.get_mut(&id).expect("it was looked up").send_to_client(at_ns, Arrival::Reset);
+        self.at(at_ns, Happening::ToClient(id));
+    }
+
+    pub(super) fn take_sending(&mut self, id: LinkId) {
+        let most = match self.dice.below(4) {
+            0 => 1 + self.dice.below(3_000) as usize,
+            _ => usize::MAX,
+        };
+        let (arrive_ns, delay_ns) = (self.dice.below(NETWORK_NS), self.dice.roll());
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(socket) = link.socket else { return };
+        let Some((bytes, last)) = link.take_sending(most) else { return };
+        let (shard, run, count) = (link.shard, link.run, bytes.len());
+        let at_ns = link.send_to_client(self.now_ns + arrive_ns, Arrival::Bytes(bytes));
+        self.at(at_ns, Happening::ToClient(id));
+        if let Some(node) = self.node.as_mut().filter(|node| node.run == run) {
+            node.io(shard).sent(socket, count, last);
+            node.wake(shard, self.now_ns, delay_ns);
+        }
+        if !last {
+            self.at(self.now_ns + arrive_ns, Happening::Send(id));
+        }
+    }
+
+    pub(super) fn arrive_at_client(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(arrival) = link.at_client(self.now_ns) else { return };
+        let client = link.client;
+        let place = client as usize;
+        if self.clients[place].link != Some(id) {
+            return;
+        }
+        self.heard_ns[place] = self.now_ns;
+        match arrival {
+            Arrival::Bytes(bytes) => {
+                self.trace.note(self.now_ns, "answer", &[u64::from(client), bytes.len() as u64]);
+                if let Err(what) = self.clients[place].receive(&bytes, &mut self.history) {
+                    self.history.violations.push(format!("client {client}: {what}"));
+                    return self.give_up(client);
+                }
+                self.flush(client);
+            }
+            Arrival::End | Arrival::Reset => self.give_up(client),
+        }
+    }
+
+    /// What the client has to say goes out, in pieces.
+    pub(super) fn flush(&mut self, client: u32) {
+        let Some(id) = self.clients[client as usize].link else { return };
+        let mut output = self.clients[client as usize].take_output();
+        let mut at_ns = self.now_ns;
+        while !output.is_empty() {
+            let most = if self.dice.below(3) == 0 { 1 + self.dice.below(500) as usize } else { output.len() };
+            let rest = output.split_off(most.min(output.len()));
+            at_ns += self.dice.below(NETWORK_NS);
+            let piece = Arrival::Bytes(std::mem::replace(&mut output, rest));
+            at_ns = self.links.get_mut(&id).expect("links stay").send_to_server(at_ns, piece);
+            self.at(at_ns, Happening::ToServer(id));
+        }
+    }
+}

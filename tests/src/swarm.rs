@@ -1,0 +1,180 @@
+//! Many seeds, each in a process of its own: a run that panics or hangs ends none but itself.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+
+use crate::sim::Simpler;
+
+/// How long one run may take before it counts as failed.
+const RUN_PATIENCE: Duration = Duration::from_secs(300);
+/// How often running processes are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+/// Times that a failing run is halved at most.
+const MAX_HALVINGS: usize = 10;
+/// What is shown of a failure.
+const SHOWN_LINES: usize = 60;
+
+/// Which seeds, and how.
+pub struct Swarm {
+    /// The first.
+    pub start: u64,
+    /// How many.
+    pub count: u64,
+    /// How many at once.
+    pub jobs: usize,
+    /// After so many minutes none is begun.
+    pub minutes: Option<u64>,
+}
+
+/// One run in a process of its own.
+struct Run {
+    seed: u64,
+    child: Child,
+    begun: Instant,
+}
+
+impl Run {
+    fn begin(seed: u64, less: &[Simpler]) -> io::Result<Run> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(seed.to_string());
+        for how in less {
+            let name = how.to_possible_value().expect("no simplification is hidden");
+            command.args(["--less", name.get_name()]);
+        }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        Ok(Run { seed, child, begun: Instant::now() })
+    }
+
+    /// What it printed, if it has ended, and whether it ended well.
+    fn ended(&mut self) -> io::Result<Option<(bool, String)>> {
+        let status = match self.child.try_wait()? {
+            Some(status) => status,
+            None if self.begun.elapsed() < RUN_PATIENCE => return Ok(None),
+            None => {
+                self.child.kill()?;
+                self.child.wait()?;
+                let said = format!("seed {}: FAILED: it did not end in {RUN_PATIENCE:?}\n", self.seed);
+                return Ok(Some((false, said)));
+            }
+        };
+        let mut said = String::new();
+        if let Some(stdout) = &mut self.child.stdout {
+            stdout.read_to_string(&mut said)?;
+        }
+        if let Some(stderr) = &mut self.child.stderr {
+            stderr.read_to_string(&mut said)?;
+        }
+        Ok(Some((status.success(), said)))
+    }
+}
+
+/// Runs the swarm, and prints what became of it.
+pub fn swarm(swarm: &Swarm) -> ExitCode {
+    match run_all(swarm) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("the swarm cannot run itself: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run_all(swarm: &Swarm) -> io::Result<bool> {
+    let begun = Instant::now();
+    let is_over =
+        || swarm.minutes.is_some_and(|minutes| begun.elapsed() >= Duration::from_secs(60 * minutes));
+    let mut seeds = swarm.start..swarm.start.saturating_add(swarm.count);
+    let mut running: Vec<Run> = Vec::new();
+    let mut failed = Vec::new();
+    let (mut passed, mut totals) = (0u64, BTreeMap::new());
+    loop {
+        while running.len() < swarm.jobs
+            && !is_over()
+            && let Some(seed) = seeds.next()
+        {
+            running.push(Run::begin(seed, &[])?);
+        }
+        if running.is_empty() {
+            break;
+        }
+        let mut at = 0;
+        while at < running.len() {
+            let Some((is_well, said)) = running[at].ended()? else {
+                at += 1;
+                continue;
+            };
+            let seed = running.swap_remove(at).seed;
+            if is_well {
+                passed += 1;
+                add(&mut totals, &said);
+            } else {
+                println!("seed {seed} failed:");
+                said.lines().take(SHOWN_LINES).for_each(|line| println!("{line}"));
+                failed.push(seed);
+            }
+        }
+        std::thread::sleep(LOOK_INTERVAL);
+    }
+    for seed in &failed {
+        println!("seed {seed} needs no more than: sim {seed}{}", shrunk(*seed)?);
+    }
+    let totals: Vec<String> = totals.iter().map(|(what, count)| format!("{count:.2} {what}")).collect();
+    println!("{passed} seeds passed: {}", totals.join(", "));
+    println!("{} failed: {failed:?}; {:.0} s", failed.len(), begun.elapsed().as_secs_f64());
+    Ok(failed.is_empty())
+}
+
+/// Sums up the `number word` pairs behind the colon of a run's line.
+fn add(totals: &mut BTreeMap<String, f64>, said: &str) {
+    let Some((_, pairs)) = said.lines().next().and_then(|line| line.split_once(": ")) else { return };
+    for pair in pairs.split(", ") {
+        if let Some((number, what)) = pair.split_once(' ')
+            && let Ok(number) = number.parse::<f64>()
+        {
+            *totals.entry(what.to_owned()).or_insert(0.0) += number;
+        }
+    }
+}
+
+/// The simplifications with which a seed still fails, as they are given to `sim`: each is tried, and kept if it does.
+fn shrunk(seed: u64) -> io::Result<String> {
+    let mut less: Vec<Simpler> = Vec::new();
+    let halvings = std::iter::repeat_n(&Simpler::HalfAsLong, MAX_HALVINGS);
+    let others = Simpler::value_variants().iter().filter(|how| **how != Simpler::HalfAsLong);
+    for how in halvings.chain(others) {
+        less.push(*how);
+        let mut run = Run::begin(seed, &less)?;
+        let is_well = loop {
+            match run.ended()? {
+                Some((is_well, _)) => break is_well,
+                None => std::thread::sleep(LOOK_INTERVAL),
+            }
+        };
+        if is_well {
+            less.pop();
+        }
+    }
+    let names = less.iter().filter_map(|how| how.to_possible_value());
+    Ok(names.map(|name| format!(" --less {}", name.get_name())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runs_line_is_summed_up() {
+        let mut totals = BTreeMap::new();
+        for line in
+            ["seed 1: 12 operations, 0.25 virtual hours, digest 1f", "seed 2: 3 operations, 1 virtual hours"]
+        {
+            add(&mut totals, line);
+        }
+        assert_eq!(totals, BTreeMap::from([("operations".into(), 15.0), ("virtual hours".into(), 1.25)]));
+    }
+}
