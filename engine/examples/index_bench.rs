@@ -8,7 +8,7 @@ use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use lode_engine::Location;
-use lode_engine::index::{IndexArena, PartitionIndex, look_up as look_up_together};
+use lode_engine::index::{IndexArena, Lookup, PartitionIndex, look_up as look_up_together, touch_for_change};
 
 struct Rng(u64);
 
@@ -90,19 +90,11 @@ fn main() {
     let resident = resident_bytes();
     let mut indexes: Vec<PartitionIndex> = (0..partitions).map(|_| PartitionIndex::new()).collect();
     let mut arena = IndexArena::new();
-    let begin = Instant::now();
-    for n in 0..keys {
-        shape.key(n, &mut key);
-        indexes[(n % partitions) as usize].insert(
-            &mut arena,
-            &key,
-            Location::new(n * 4096 % (1 << 40), 1024),
-        );
-    }
-    report("insert", keys, begin.elapsed().saturating_sub(overhead));
+    let took = insert(&mut arena, &mut indexes, keys, shape);
+    report(&format!("insert, {INSERTED_AT_ONCE} at once"), keys, took.saturating_sub(overhead));
     let held = keys_in(&indexes);
     println!("{held} keys: {:.2} bytes of key", key_bytes as f64 / keys as f64);
-    report_memory(&arena, held, resident);
+    report_memory(&arena, &indexes, resident);
 
     look_up(&arena, &indexes, keys, shape, 1);
     look_up(&arena, &indexes, keys, shape, 16);
@@ -111,6 +103,32 @@ fn main() {
     walk(&arena, &indexes, held);
     load(&arena, &indexes, held);
     take_out(arena, indexes, keys, shape, overhead, resident);
+}
+
+/// Records of a frame whose places are touched together, as a shard does before it applies them.
+const INSERTED_AT_ONCE: usize = 32;
+
+fn insert(arena: &mut IndexArena, indexes: &mut [PartitionIndex], keys: u64, shape: Shape) -> Duration {
+    let mut frame: Vec<(usize, Vec<u8>)> = vec![(0, Vec::new()); INSERTED_AT_ONCE];
+    let begin = Instant::now();
+    for first in (0..keys).step_by(INSERTED_AT_ONCE) {
+        let numbers = first..keys.min(first + INSERTED_AT_ONCE as u64);
+        for ((partition, key), n) in frame.iter_mut().zip(numbers.clone()) {
+            *partition = (n % indexes.len() as u64) as usize;
+            shape.key(n, key);
+        }
+        let records = &frame[..(numbers.end - numbers.start) as usize];
+        let mut touched = [Lookup::NONE; INSERTED_AT_ONCE];
+        for (touched, (partition, key)) in touched.iter_mut().zip(records) {
+            *touched = indexes[*partition].lookup(key);
+        }
+        touch_for_change(arena, &mut touched[..records.len()]);
+        for ((partition, key), n) in records.iter().zip(numbers) {
+            let location = Location::new(n * 4096 % (1 << 40), 1024);
+            indexes[*partition].insert(arena, key, location);
+        }
+    }
+    begin.elapsed()
 }
 
 /// Lookups in an order of no meaning, the making of keys not counted; several prefetched together as a
@@ -201,7 +219,7 @@ fn take_out(
     let held = keys_in(&indexes);
     if held > 0 {
         println!("{held} keys left");
-        report_memory(&arena, held, resident);
+        report_memory(&arena, &indexes, resident);
     }
     let begin = Instant::now();
     for index in &mut indexes {
@@ -214,13 +232,40 @@ fn take_out(
     println!("{} bytes left, {} resident", arena.held_bytes(), resident_bytes().saturating_sub(resident));
 }
 
+/// Bytes that tell the keys of a leaf apart: what is behind the prefix that the leaf stores once.
+fn distinguishing_bytes(arena: &IndexArena, indexes: &[PartitionIndex]) -> u64 {
+    let mut bytes = 0;
+    for index in indexes {
+        let mut iter = index.iter(arena, Bound::Unbounded, Bound::Unbounded);
+        while let Some((key, _)) = iter.next() {
+            bytes += key.len() as u64;
+        }
+        let mut last_key = Vec::new();
+        while let Some(leaf) = index.leaf_after(arena, &last_key, usize::MAX) {
+            // A leaf begins with its number of keys and the length of its prefix (engine/FORMAT.md).
+            let prefix_len = u16::from_le_bytes([leaf.bytes[2], leaf.bytes[3]]);
+            bytes -= leaf.records * u64::from(prefix_len);
+            last_key = leaf.last_key;
+        }
+    }
+    bytes
+}
+
 /// Bytes a key: in nodes, in the arena with what is free between them, and resident in the process.
-fn report_memory(arena: &IndexArena, held: u64, resident: u64) {
+fn report_memory(arena: &IndexArena, indexes: &[PartitionIndex], resident: u64) {
+    let held = keys_in(indexes);
     let per_key = |bytes: u64| bytes as f64 / held as f64;
+    let resident_now = resident_bytes().saturating_sub(resident);
+    let own = distinguishing_bytes(arena, indexes);
     println!(
         "bytes of memory a key: {:.2} in nodes, {:.2} held, {:.2} resident",
         per_key(arena.used_bytes() as u64),
         per_key(arena.held_bytes() as u64),
-        per_key(resident_bytes().saturating_sub(resident)),
+        per_key(resident_now),
+    );
+    println!(
+        "of them distinguishing bytes of the key: {:.2}; beyond, of what is resident: {:.2}",
+        per_key(own),
+        per_key(resident_now.saturating_sub(own)),
     );
 }

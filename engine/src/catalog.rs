@@ -87,6 +87,9 @@ pub struct Catalog {
     pub image_bytes: u64,
 }
 
+/// Bytes of free blocks of the indexes that do not count against the limit of memory.
+const SPARE_INDEX_BYTES: usize = 8 << 20;
+
 impl Catalog {
     /// Empty.
     pub fn new() -> Catalog {
@@ -313,14 +316,19 @@ impl Catalog {
         self.partitions.values().filter(memory).map(Partition::records).sum()
     }
 
-    /// Bytes of memory of all indexes: of their nodes, for what is free between them is for the next ones.
+    /// Bytes of memory of all indexes, free blocks and bookkeeping too.
     pub fn index_bytes(&self) -> u64 {
-        self.arena.used_bytes() as u64
+        self.arena.held_bytes() as u64
     }
 
-    /// Bytes of memory that count against the limit.
+    /// Bytes of memory that count against the limit: all but some that are free for new nodes, or what is deleted in a
+    /// full shard would not make room at once.
     pub fn memory_bytes(&self) -> u64 {
-        self.index_bytes() + self.memory_table_bytes + self.expiry_bytes + self.unloaded.memory_bytes
+        let held = self.arena.held_bytes().saturating_sub(SPARE_INDEX_BYTES);
+        held.max(self.arena.used_bytes()) as u64
+            + self.memory_table_bytes
+            + self.expiry_bytes
+            + self.unloaded.memory_bytes
     }
 
     /// Whether a table can be made.

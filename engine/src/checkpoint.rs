@@ -169,8 +169,7 @@ impl Shard {
         let half = u64::from(self.place.geometry.segment_bytes) / 2;
         let journal_least = (self.place.geometry.area_bytes() / LEAST_INTERVAL_SHARE).max(half);
         let journal_most = self.config.checkpoint_interval_bytes;
-        let index =
-            self.catalog.index_bytes() + self.catalog.expiry_bytes + self.catalog.unloaded.memory_bytes;
+        let index = self.index_in_use_bytes() + self.catalog.unloaded.memory_bytes;
         let entry_bytes = match self.checkpointer.last_image {
             Some(last) if last.records >= LEAST_MEASURED_RECORDS => {
                 let grown = |now: u64, then: u64| now as f64 / then.max(1) as f64;
@@ -190,6 +189,11 @@ impl Shard {
             journal_most,
             frame_bytes: (image_payload_bytes(&self.place.geometry) + FRAME_HEADER_BYTES) as u64,
         }
+    }
+
+    /// Bytes of memory of what goes into an image of the loaded partitions; not what is merely held for more.
+    fn index_in_use_bytes(&self) -> u64 {
+        self.catalog.arena.used_bytes() as u64 + self.catalog.expiry_bytes
     }
 
     fn is_checkpoint_due(&self) -> bool {
@@ -346,8 +350,7 @@ impl Shard {
             self.checkpointer.image_segments = root.segments.iter().map(|(segment, _)| *segment).collect();
             self.checkpointer.image_frames = root.frames + 2;
             self.stats.checkpoints += 1;
-            let (records, index_bytes) = (self.catalog.records, self.catalog.index_bytes());
-            let index_bytes = index_bytes + self.catalog.expiry_bytes;
+            let (records, index_bytes) = (self.catalog.records, self.index_in_use_bytes());
             self.checkpointer.last_image = Some(LastImage { bytes, records, index_bytes });
             self.journal.began_anew(next.journal_from, next.user_from, &mut self.space);
         }

@@ -135,14 +135,23 @@ impl FrameBuilder {
     /// Calls `each` for every record, in order. The records were encoded by us a moment ago, so their
     /// checksums are not looked at.
     pub fn for_each_record(&self, buffers: &dyn Buffers, mut each: impl FnMut(Record<'_>, Location)) {
-        let bytes = buffers.bytes(self.buffer);
+        self.records_in(buffers).for_each(|(record, location)| each(record, location));
+    }
+
+    /// Its records, in order; their checksums are not looked at.
+    pub fn records_in<'b>(
+        &self,
+        buffers: &'b dyn Buffers,
+    ) -> impl Iterator<Item = (Record<'b>, Location)> + use<'b> {
+        let (bytes, at) = (&buffers.bytes(self.buffer)[..self.len], self.place.at);
         let mut offset = FRAME_HEADER_BYTES;
-        while offset < self.len {
-            let record = Record::decode_unchecked(&bytes[offset..self.len]);
+        std::iter::from_fn(move || {
+            let rest = bytes.get(offset..).filter(|rest| !rest.is_empty())?;
+            let record = Record::decode_unchecked(rest);
             let record = record.expect("a frame in memory holds the records that were encoded into it");
-            let location = Location::new(self.place.at + offset as u64, record.len());
-            each(record, location);
+            let location = Location::new(at + offset as u64, record.len());
             offset += location.room() as usize;
-        }
+            Some((record, location))
+        })
     }
 }

@@ -5,9 +5,13 @@
 //! the code that serves request after request it has one. (As in `index/lookup.rs`, safe code has no
 //! prefetch.)
 
+use crate::catalog::Catalog;
+use crate::ids::PartitionId;
+use crate::index::{Lookup, touch_for_change};
 use crate::io::Purpose;
 use crate::location::Location;
 use crate::lookups::Located;
+use crate::partition::Store;
 use crate::seam::{Buffers, Completion};
 use crate::shard::Shard;
 
@@ -15,6 +19,27 @@ use crate::shard::Shard;
 const LINE_BYTES: usize = 64;
 /// The processor fetches the rest of a long record ahead by itself.
 const MOST_TOUCHED_BYTES: usize = 2048;
+
+/// Changes of indexes whose places are read ahead together.
+pub const CHANGES_AT_ONCE: usize = 32;
+
+impl Catalog {
+    /// Reads ahead what changes of these keys' places in the indexes will need: of [`CHANGES_AT_ONCE`] at most.
+    pub fn touch_for_change<'k>(&self, keys: impl Iterator<Item = (PartitionId, &'k [u8])>) {
+        let mut lookups = [Lookup::NONE; CHANGES_AT_ONCE];
+        let mut count = 0;
+        for (partition, key) in keys {
+            if let Some(Store::Durable(index)) = self.get(partition).map(|partition| &partition.store) {
+                lookups[count] = index.lookup(key);
+                count += 1;
+            }
+        }
+        // One alone has nobody to wait with.
+        if count > 1 {
+            touch_for_change(&self.arena, &mut lookups[..count]);
+        }
+    }
+}
 
 impl Shard {
     /// Reads ahead what the completions of reads will need: the records, and the cache's doorkeeper.

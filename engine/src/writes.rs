@@ -20,6 +20,7 @@ use crate::reply::{CatalogError, ReplyBody, WriteError, Written};
 use crate::request::{BatchWrite, Condition, RequestBody, Target, Ttl};
 use crate::shard::Shard;
 use crate::space::Claim;
+use crate::touch::CHANGES_AT_ONCE;
 use crate::transactions::Commit;
 use crate::transactions::history::Write;
 
@@ -461,7 +462,12 @@ impl Shard {
         let now = self.clock.now();
         let Shard { catalog, space, cache, log, journal, transactions, .. } = self;
         let mut effects = Effects { catalog, space, cache, journal: Some(journal), now };
+        let mut ahead = frame.builder.records_in(&*io.buffers);
         frame.builder.for_each_record(&*io.buffers, |record, location| {
+            if existed.len().is_multiple_of(CHANGES_AT_ONCE) {
+                let next = ahead.by_ref().take(CHANGES_AT_ONCE).map(|(record, _)| record);
+                effects.catalog.touch_for_change(next.map(|record| (record.partition, record.key)));
+            }
             let place = (record.partition, record.key);
             let write = if record.kind == RecordKind::Put { Write::Put } else { Write::Delete };
             transactions.before_change(effects.catalog, effects.space, place, write);
@@ -477,6 +483,7 @@ impl Shard {
                 );
             }
         });
+        drop(ahead);
         let mut first = 0;
         for ack in &frame.acks {
             let existed = existed[first];

@@ -1,28 +1,45 @@
-//! The memory of all index nodes of a shard: blocks of whole granules in large chunks.
+//! The memory of all index nodes of a shard: dense slabs of equal blocks, and a table that says where each block is.
 //!
-//! A block has exactly as many granules as its node needs, grows in place where its neighbour is free,
-//! and gives back what it no longer needs; free neighbours are joined at once (boundary tags: D. E.
-//! Knuth, The Art of Computer Programming 1, 2.5, algorithm C). So there is no header, no size class
-//! and no pointer per node: a handle is four bytes, and a node begins on a cache line.
+//! A block has as many granules as its node needs and a little more for the number of its entry in the table
+//! of places. Blocks of one length are a stack: a new one goes to the end, and when one is given
+//! back, the last one takes its place. So there are no holes at all: what is held beyond the blocks in use is the end of
+//! one slab for each length, what is left over in a slab, and a few free slabs. Whoever names a block by its handle does not
+//! notice that it moves.
+//!
+//! (Segregated storage as in slab allocators: J. Bonwick, The slab allocator, 1994; a table of handles makes
+//! it compact itself, as heaps with master pointers do.)
 //!
 //! ```text
-//! free block: granules u32 | previous in list u32 | next in list u32 | ... | granules u32 (its last bytes)
+//! chunk: 16 slabs of 128 KiB.   slab: blocks of one length.   block: node | ... | handle u32 (its last bytes)
 //! ```
+
+mod chunks;
+#[cfg(test)]
+mod tests;
+
+use self::chunks::{Chunks, SLAB_GRANULES};
 
 /// Unit of allocation: a cache line.
 pub(super) const GRANULE_BYTES: usize = 64;
-/// One huge page, where the system gives such.
-const CHUNK_BYTES: usize = 2 << 20;
-const CHUNK_GRANULES: usize = CHUNK_BYTES / GRANULE_BYTES;
-/// Blocks shorter than this have a list for each length, the others one together.
-const BINS: usize = 128;
+/// Bytes at the end of a block that are its handle.
+const HANDLE_BYTES: usize = 4;
+/// Blocks of up to so many granules have slabs for each length; longer ones come in steps.
+const EXACT_GRANULES: usize = 128;
+/// Granules of a step.
+const STEP_GRANULES: usize = 16;
+/// Granules of the largest block.
+const MAX_GRANULES: usize = 1024;
+/// How many lengths of blocks there are.
+const CLASSES: usize = EXACT_GRANULES + (MAX_GRANULES - EXACT_GRANULES) / STEP_GRANULES;
+/// Entries of the table of places that are allocated at once.
+const PAGE_PLACES: usize = 4096;
 
-/// Largest block, in bytes.
-pub(super) const MAX_BLOCK_BYTES: usize = 64 * 1024;
+/// Largest node, in bytes.
+pub(super) const MAX_BLOCK_BYTES: usize = MAX_GRANULES * GRANULE_BYTES - HANDLE_BYTES;
 
-const _: () = assert!(MAX_BLOCK_BYTES < CHUNK_BYTES && BINS == u128::BITS as usize);
+const _: () = assert!(MAX_GRANULES <= SLAB_GRANULES && CLASSES < u8::MAX as usize);
 
-/// A block of an [`IndexArena`].
+/// A block of an [`IndexArena`]: its number in the table of places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Handle(u32);
 
@@ -39,77 +56,68 @@ impl Handle {
     pub fn from_raw(raw: u32) -> Handle {
         Handle(raw)
     }
+}
 
-    fn chunk(self) -> usize {
-        self.0 as usize / CHUNK_GRANULES
+/// Where a block lies: its first granule, counted over all chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place(u32);
+
+impl Place {
+    /// Nowhere.
+    pub const NONE: Place = Place(u32::MAX);
+}
+
+/// A length of blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Class(u8);
+
+impl Class {
+    /// Of the shortest blocks that hold a node of so many bytes.
+    fn of(bytes: usize) -> Class {
+        let granules = (bytes + HANDLE_BYTES).div_ceil(GRANULE_BYTES);
+        assert!(bytes > 0 && granules <= MAX_GRANULES, "a node of {bytes} bytes");
+        let steps = granules.saturating_sub(EXACT_GRANULES).div_ceil(STEP_GRANULES);
+        Class((granules.min(EXACT_GRANULES) - 1 + steps) as u8)
     }
 
-    fn granule(self) -> usize {
-        self.0 as usize % CHUNK_GRANULES
+    /// Granules of a block.
+    fn granules(self) -> usize {
+        let class = usize::from(self.0);
+        let steps = class.saturating_sub(EXACT_GRANULES - 1);
+        class.min(EXACT_GRANULES - 1) + 1 + steps * STEP_GRANULES
     }
 
-    fn after(self, granules: usize) -> Handle {
-        Handle(self.0 + granules as u32)
+    fn blocks_per_slab(self) -> usize {
+        SLAB_GRANULES / self.granules()
     }
 }
 
-#[derive(Default)]
-struct Chunk {
-    /// Empty, or the granules behind `skip` bytes that bring them to a cache line.
-    memory: Vec<u8>,
-    skip: usize,
-    /// A bit for the first and the last granule of every free block.
-    borders: Vec<u64>,
-    /// Granules from here on were never used.
-    top: usize,
-    used: usize,
+/// All blocks of one length.
+struct Stack {
+    slabs: Vec<u32>,
+    /// Blocks in the last slab; all others are full.
+    last: usize,
 }
 
-impl Chunk {
-    fn new() -> Chunk {
-        let memory = vec![0; CHUNK_BYTES + GRANULE_BYTES];
-        let skip = memory.as_ptr().align_offset(GRANULE_BYTES);
-        // No promise of align_offset says that it finds a way; without one, nodes are merely slower.
-        let skip = if skip < GRANULE_BYTES { skip } else { 0 };
-        Chunk { memory, skip, borders: vec![0; CHUNK_GRANULES / 64], top: 0, used: 0 }
-    }
+impl Stack {
+    const EMPTY: Stack = Stack { slabs: Vec::new(), last: 0 };
 
-    fn is_border(&self, granule: usize) -> bool {
-        self.borders[granule / 64] >> (granule % 64) & 1 == 1
-    }
-
-    fn set_borders(&mut self, first: usize, granules: usize, free: bool) {
-        for granule in [first, first + granules - 1] {
-            let bit = 1 << (granule % 64);
-            let word = &mut self.borders[granule / 64];
-            *word = if free { *word | bit } else { *word & !bit };
-        }
-    }
-
-    fn word(&self, at: usize) -> u32 {
-        let at = self.skip + at;
-        let mut raw = [0; 4];
-        raw.copy_from_slice(&self.memory[at..at + 4]);
-        u32::from_le_bytes(raw)
-    }
-
-    fn set_word(&mut self, at: usize, value: u32) {
-        let at = self.skip + at;
-        self.memory[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    /// The last block, if there is one.
+    fn top(&self, class: Class) -> Option<Place> {
+        let slab = *self.slabs.last()?;
+        Some(Place((slab as usize * SLAB_GRANULES + (self.last - 1) * class.granules()) as u32))
     }
 }
 
 /// The memory of all index nodes of a shard.
 pub struct IndexArena {
-    chunks: Vec<Chunk>,
-    /// Chunks that have given their memory back.
-    vacant: Vec<usize>,
-    /// Where new blocks are taken from when no free one fits.
-    current: usize,
-    /// The first free block of each length; the last list is of all longer ones.
-    bins: [Handle; BINS],
-    /// Which lists are not empty.
-    filled: u128,
+    chunks: Chunks,
+    stacks: [Stack; CLASSES],
+    /// Where each block is; of a free number, the next free one.
+    places: Vec<Box<[u32]>>,
+    /// Numbers ever given out.
+    numbers: u32,
+    free_number: u32,
     used_granules: usize,
     changes: u64,
 }
@@ -120,25 +128,20 @@ impl Default for IndexArena {
     }
 }
 
-/// Granules of a block that holds so many bytes.
-pub(super) fn granules_of(bytes: usize) -> usize {
-    bytes.div_ceil(GRANULE_BYTES)
-}
-
-fn bin_of(granules: usize) -> usize {
-    granules.min(BINS - 1)
+/// Bytes of memory that a node of so many bytes takes.
+pub(super) fn block_bytes(bytes: usize) -> usize {
+    Class::of(bytes).granules() * GRANULE_BYTES
 }
 
 impl IndexArena {
     /// No memory.
     pub const fn new() -> IndexArena {
-        let bins = [Handle::NONE; BINS];
         IndexArena {
-            chunks: Vec::new(),
-            vacant: Vec::new(),
-            current: 0,
-            bins,
-            filled: 0,
+            chunks: Chunks::new(),
+            stacks: [Stack::EMPTY; CLASSES],
+            places: Vec::new(),
+            numbers: 0,
+            free_number: Handle::NONE.0,
             used_granules: 0,
             changes: 0,
         }
@@ -149,17 +152,34 @@ impl IndexArena {
         self.used_granules * GRANULE_BYTES
     }
 
-    /// Bytes that the arena holds, free blocks and bookkeeping too. What was never used of a chunk is not
+    /// Bytes that the arena holds, what is free and bookkeeping too. What was never used of a chunk is not
     /// in it: it takes no memory yet.
     pub fn held_bytes(&self) -> usize {
-        let held = |chunk: &Chunk| chunk.top * GRANULE_BYTES + chunk.borders.len() * 8 + size_of::<Chunk>();
-        self.chunks.iter().map(held).sum()
+        self.chunks.held_bytes() + self.numbers as usize * size_of::<u32>()
+    }
+
+    /// Where a block lies, until something changes.
+    #[inline]
+    pub(super) fn place(&self, block: Handle) -> Place {
+        let number = block.0 as usize;
+        Place(self.places[number / PAGE_PLACES][number % PAGE_PLACES])
+    }
+
+    fn set_place(&mut self, block: Handle, place: u32) {
+        let number = block.0 as usize;
+        self.places[number / PAGE_PLACES][number % PAGE_PLACES] = place;
     }
 
     /// A block and what lies behind it.
+    #[inline]
     pub(super) fn bytes(&self, block: Handle) -> &[u8] {
-        let chunk = &self.chunks[block.chunk()];
-        &chunk.memory[chunk.skip + block.granule() * GRANULE_BYTES..]
+        self.chunks.bytes(self.place(block))
+    }
+
+    /// The block at a place and what lies behind it.
+    #[inline]
+    pub(super) fn bytes_at(&self, place: Place) -> &[u8] {
+        self.chunks.bytes(place)
     }
 
     /// Counts changes of nodes: where it is as before, what was looked up still holds.
@@ -170,318 +190,161 @@ impl IndexArena {
     /// A block and what lies behind it, to be changed within the block.
     pub(super) fn bytes_mut(&mut self, block: Handle) -> &mut [u8] {
         self.changes += 1;
-        let chunk = &mut self.chunks[block.chunk()];
-        &mut chunk.memory[chunk.skip + block.granule() * GRANULE_BYTES..]
+        let place = self.place(block);
+        self.chunks.bytes_mut(place)
     }
 
     /// A new block with these contents.
     pub(super) fn store(&mut self, contents: &[u8]) -> Handle {
-        let block = self.allocate(granules_of(contents.len()));
+        let block = self.new_number();
+        let place = self.push(Class::of(contents.len()), block);
+        self.set_place(block, place.0);
         self.bytes_mut(block)[..contents.len()].copy_from_slice(contents);
         block
     }
 
-    /// A block of so many granules, with any contents.
-    fn allocate(&mut self, granules: usize) -> Handle {
-        assert!((1..=MAX_BLOCK_BYTES / GRANULE_BYTES).contains(&granules), "a block of {granules} granules");
-        self.used_granules += granules;
-        let fitting = self.filled & (u128::MAX << bin_of(granules));
-        if fitting != 0 {
-            let mut free = self.bins[fitting.trailing_zeros() as usize];
-            while free != Handle::NONE && self.free_granules(free) < granules {
-                free = self.link(free, NEXT);
-            }
-            if free != Handle::NONE {
-                self.take_front(free, granules);
-                self.chunks[free.chunk()].used += granules;
-                return free;
-            }
-        }
-        if self.chunks.get(self.current).is_none_or(|chunk| chunk.top + granules > CHUNK_GRANULES) {
-            self.new_current();
-        }
-        let chunk = &mut self.chunks[self.current];
-        let block = Handle((self.current * CHUNK_GRANULES + chunk.top) as u32);
-        chunk.top += granules;
-        chunk.used += granules;
-        block
-    }
-
-    /// Begins a chunk; what is left of the one before becomes a free block.
-    fn new_current(&mut self) {
-        if let Some(chunk) = self.chunks.get_mut(self.current) {
-            let (mut top, mut rest) = (chunk.top, CHUNK_GRANULES - chunk.top);
-            chunk.top = CHUNK_GRANULES;
-            if rest > 0 {
-                let first = self.current * CHUNK_GRANULES;
-                if top > 0 && self.chunks[self.current].is_border(top - 1) {
-                    // Free neighbours are one.
-                    let before = self.chunks[self.current].word(top * GRANULE_BYTES - 4) as usize;
-                    top -= before;
-                    rest += self.remove_free(Handle((first + top) as u32));
-                }
-                self.add_free(Handle((first + top) as u32), rest);
-            }
-        }
-        self.current = self.vacant.pop().unwrap_or_else(|| {
-            self.chunks.push(Chunk::default());
-            self.chunks.len() - 1
-        });
-        assert!(self.current < (u32::MAX as usize) / CHUNK_GRANULES, "handles of 32 bits run out");
-        self.chunks[self.current] = Chunk::new();
-    }
-
     /// Makes a block of `old` bytes one of `new` bytes; its contents stay as far as they fit.
-    pub(super) fn resize(&mut self, block: Handle, old: usize, new: usize) -> Handle {
-        let (old, new) = (granules_of(old), granules_of(new));
-        if new <= old {
-            if new < old {
-                self.free_granules_at(block.after(new), old - new);
-            }
-            return block;
+    pub(super) fn resize(&mut self, block: Handle, old: usize, new: usize) {
+        if let Some((from, to)) = self.begin_move(block, old, new) {
+            self.chunks.copy(from, to, old.min(new));
+            self.end_move(old, from);
         }
-        if self.extend(block, old, new - old) {
-            return block;
-        }
-        let to = self.allocate(new);
-        self.copy(block, to, old * GRANULE_BYTES);
-        self.free_granules_at(block, old);
-        to
     }
 
-    /// Takes granules behind a block, if they are free.
-    fn extend(&mut self, block: Handle, old: usize, more: usize) -> bool {
-        let end = block.granule() + old;
-        let chunk = &mut self.chunks[block.chunk()];
-        if end == chunk.top {
-            if end + more > CHUNK_GRANULES {
-                return false;
-            }
-            chunk.top += more;
-        } else {
-            let behind = block.after(old);
-            if !chunk.is_border(end) || self.free_granules(behind) < more {
-                return false;
-            }
-            self.take_front(behind, more);
+    /// Replaces the contents of a block, which had `old` bytes.
+    pub(super) fn replace(&mut self, block: Handle, old: usize, contents: &[u8]) {
+        if let Some((from, _)) = self.begin_move(block, old, contents.len()) {
+            self.end_move(old, from);
         }
-        self.chunks[block.chunk()].used += more;
-        self.used_granules += more;
+        self.bytes_mut(block)[..contents.len()].copy_from_slice(contents);
+    }
+
+    /// Where a block of `old` bytes becomes one of `new` bytes: from where and to where it moves, if it does.
+    fn begin_move(&mut self, block: Handle, old: usize, new: usize) -> Option<(Place, Place)> {
+        let (before, after) = (Class::of(old), Class::of(new));
+        if before == after {
+            return None;
+        }
+        let from = self.place(block);
+        let to = self.push(after, block);
+        self.set_place(block, to.0);
+        self.changes += 1;
+        Some((from, to))
+    }
+
+    /// Makes a block of `old` bytes one of `new`. Where it moves, `copy` gets what it held and where it goes, and the
+    /// answer is yes; else nothing happens.
+    pub(super) fn copied(
+        &mut self,
+        block: Handle,
+        (old, new): (usize, usize),
+        copy: impl FnOnce(&[u8], &mut [u8]),
+    ) -> bool {
+        let Some((from, to)) = self.begin_move(block, old, new) else { return false };
+        let (before, after) = self.chunks.both(from, to);
+        copy(&before[..old], &mut after[..new]);
+        self.end_move(old, from);
         true
     }
 
-    fn copy(&mut self, from: Handle, to: Handle, bytes: usize) {
-        let (from_chunk, to_chunk) = (from.chunk(), to.chunk());
-        let place = |chunk: &Chunk, block: Handle| {
-            let at = chunk.skip + block.granule() * GRANULE_BYTES;
-            at..at + bytes
-        };
-        let source = place(&self.chunks[from_chunk], from);
-        let target = place(&self.chunks[to_chunk], to);
-        match self.chunks.get_disjoint_mut([from_chunk, to_chunk]) {
-            Ok([from, to]) => to.memory[target].copy_from_slice(&from.memory[source]),
-            Err(_) => self.chunks[from_chunk].memory.copy_within(source, target.start),
-        }
+    fn end_move(&mut self, old: usize, from: Place) {
+        self.pop(Class::of(old), from);
     }
 
     /// Gives a block of so many bytes back.
     pub(super) fn free(&mut self, block: Handle, bytes: usize) {
-        self.free_granules_at(block, granules_of(bytes));
-    }
-
-    fn free_granules_at(&mut self, mut block: Handle, mut granules: usize) {
-        let (at, first) = (block.chunk(), block.granule());
-        self.used_granules -= granules;
         self.changes += 1;
-        self.chunks[at].used -= granules;
-        if self.chunks[at].used == 0 {
-            return self.vacate(at, first, granules);
-        }
-        let end = first + granules;
-        if end < self.chunks[at].top && self.chunks[at].is_border(end) {
-            let behind = Handle((at * CHUNK_GRANULES + end) as u32);
-            granules += self.remove_free(behind);
-        }
-        if first > 0 && self.chunks[at].is_border(first - 1) {
-            let before = self.chunks[at].word(first * GRANULE_BYTES - 4);
-            block = Handle(block.0 - before);
-            granules += self.remove_free(block);
-        }
-        self.add_free(block, granules);
-    }
-
-    /// The last block of a chunk was freed: its memory goes back, but the current one's may be needed at once.
-    fn vacate(&mut self, at: usize, first: usize, granules: usize) {
-        // All that is free lies before and behind the last block.
-        if first > 0 {
-            self.remove_free(Handle((at * CHUNK_GRANULES) as u32));
-        }
-        let end = first + granules;
-        if end < self.chunks[at].top {
-            self.remove_free(Handle((at * CHUNK_GRANULES + end) as u32));
-        }
-        if at == self.current {
-            self.chunks[at].top = 0;
-        } else {
-            self.chunks[at] = Chunk::default();
-            self.vacant.push(at);
+        let place = self.place(block);
+        self.set_place(block, self.free_number);
+        self.free_number = block.0;
+        self.pop(Class::of(bytes), place);
+        if self.used_granules == 0 {
+            *self = IndexArena { changes: self.changes, ..IndexArena::new() };
         }
     }
 
-    fn free_granules(&self, free: Handle) -> usize {
-        self.chunks[free.chunk()].word(free.granule() * GRANULE_BYTES) as usize
-    }
-
-    fn link(&self, free: Handle, which: usize) -> Handle {
-        Handle(self.chunks[free.chunk()].word(free.granule() * GRANULE_BYTES + which))
-    }
-
-    fn set_link(&mut self, free: Handle, which: usize, to: Handle) {
-        self.chunks[free.chunk()].set_word(free.granule() * GRANULE_BYTES + which, to.0);
-    }
-
-    fn add_free(&mut self, free: Handle, granules: usize) {
-        let bin = bin_of(granules);
-        let next = self.bins[bin];
-        let (at, first) = (free.chunk(), free.granule());
-        let chunk = &mut self.chunks[at];
-        chunk.set_borders(first, granules, true);
-        chunk.set_word((first + granules) * GRANULE_BYTES - 4, granules as u32);
-        chunk.set_word(first * GRANULE_BYTES, granules as u32);
-        self.set_link(free, PREVIOUS, Handle::NONE);
-        self.set_link(free, NEXT, next);
-        if next != Handle::NONE {
-            self.set_link(next, PREVIOUS, free);
+    fn new_number(&mut self) -> Handle {
+        let free = Handle(self.free_number);
+        if free != Handle::NONE {
+            self.free_number = self.place(free).0;
+            return free;
         }
-        self.bins[bin] = free;
-        self.filled |= 1 << bin;
+        let number = self.numbers;
+        assert!(number < Handle::NONE.0, "an arena has less than 2^32 blocks");
+        if (number as usize).is_multiple_of(PAGE_PLACES) {
+            self.places.push(vec![0; PAGE_PLACES].into());
+        }
+        self.numbers += 1;
+        Handle(number)
     }
 
-    /// Takes a free block out of its list, and says how long it is.
-    fn remove_free(&mut self, free: Handle) -> usize {
-        let granules = self.free_granules(free);
-        let bin = bin_of(granules);
-        let (previous, next) = (self.link(free, PREVIOUS), self.link(free, NEXT));
-        if previous == Handle::NONE {
-            assert_eq!(self.bins[bin], free, "a free block without a previous one heads its list");
-            self.bins[bin] = next;
-            if next == Handle::NONE {
-                self.filled &= !(1 << bin);
-            }
-        } else {
-            self.set_link(previous, NEXT, next);
+    /// A place for a block behind all others of its length.
+    fn push(&mut self, class: Class, block: Handle) -> Place {
+        let granules = class.granules();
+        self.used_granules += granules;
+        let stack = &mut self.stacks[usize::from(class.0)];
+        if stack.slabs.is_empty() || stack.last == class.blocks_per_slab() {
+            let slab = self.chunks.take_slab(class.0, stack.slabs.len() as u32);
+            stack.slabs.push(slab);
+            stack.last = 0;
         }
-        if next != Handle::NONE {
-            self.set_link(next, PREVIOUS, previous);
-        }
-        self.chunks[free.chunk()].set_borders(free.granule(), granules, false);
-        granules
+        stack.last += 1;
+        let place = stack.top(class).expect("there is one now");
+        self.chunks.touch(place, granules);
+        self.set_owner(place, granules, block);
+        place
     }
 
-    /// Takes the first granules of a free block; the rest stays free.
-    fn take_front(&mut self, free: Handle, granules: usize) {
-        let whole = self.remove_free(free);
-        assert!(whole >= granules, "{granules} granules out of {whole}");
-        if whole > granules {
-            self.add_free(free.after(granules), whole - granules);
+    /// A block's place is no longer needed: the last block of its length takes it.
+    fn pop(&mut self, class: Class, place: Place) {
+        let granules = class.granules();
+        self.used_granules -= granules;
+        let stack = &mut self.stacks[usize::from(class.0)];
+        let last = stack.top(class).expect("a block is given back");
+        stack.last -= 1;
+        if last != place {
+            self.chunks.copy(last, place, granules * GRANULE_BYTES);
+            let moved = self.owner(place, granules);
+            assert_eq!(self.place(moved), last, "a block knows whose it is");
+            self.set_place(moved, place.0);
         }
-    }
-}
-
-/// Where the links of a free block lie.
-const PREVIOUS: usize = 4;
-const NEXT: usize = 8;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn xorshift(state: &mut u64) -> usize {
-        *state ^= *state << 13;
-        *state ^= *state >> 7;
-        *state ^= *state << 17;
-        (*state >> 20) as usize
-    }
-
-    /// Every granule is in one block, in use or free; free neighbours are one; lists and counts agree.
-    fn verify(arena: &IndexArena, blocks: &[(Handle, usize, u8)]) {
-        let mut owners: Vec<Vec<u8>> = arena.chunks.iter().map(|chunk| vec![0; chunk.top]).collect();
-        for (block, bytes, _) in blocks {
-            let at = block.granule();
-            for owner in &mut owners[block.chunk()][at..at + granules_of(*bytes)] {
-                assert_eq!(std::mem::replace(owner, 1), 0, "blocks overlap");
-            }
-        }
-        for (bin, first) in arena.bins.iter().enumerate() {
-            assert_eq!(arena.filled >> bin & 1 == 1, *first != Handle::NONE, "mark of list {bin}");
-            let mut free = *first;
-            while free != Handle::NONE {
-                let granules = arena.free_granules(free);
-                assert_eq!(bin_of(granules), bin);
-                let owners = &mut owners[free.chunk()];
-                let range = free.granule()..free.granule() + granules;
-                assert!(owners.get(range.end) != Some(&2), "free neighbours");
-                assert!(range.start == 0 || owners[range.start - 1] != 2, "free neighbours");
-                for owner in &mut owners[range] {
-                    assert_eq!(std::mem::replace(owner, 2), 0, "a free block overlaps");
-                }
-                free = arena.link(free, NEXT);
-            }
-        }
-        assert!(owners.iter().flatten().all(|owner| *owner != 0), "a granule is nobody's");
-        let used: usize = blocks.iter().map(|(_, bytes, _)| granules_of(*bytes)).sum();
-        assert_eq!(arena.used_granules, used);
-        assert_eq!(arena.chunks.iter().map(|chunk| chunk.used).sum::<usize>(), used);
-    }
-
-    #[test]
-    fn blocks_keep_their_contents_and_never_overlap() {
-        for seed in 1..=4u64 {
-            let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let mut arena = IndexArena::new();
-            let mut blocks: Vec<(Handle, usize, u8)> = Vec::new();
-            let intact = |arena: &IndexArena, (block, bytes, fill): (Handle, usize, u8), upto: usize| {
-                assert!(arena.bytes(block)[..bytes.min(upto)].iter().all(|byte| *byte == fill));
-            };
-            for (most, removals) in [(9_000, 20), (3_000, 50), (20_000, 60), (3_000, 95)] {
-                for step in 0..3_000 {
-                    let (bytes, fill) = (1 + xorshift(&mut state) % most, step as u8);
-                    let at = xorshift(&mut state) % blocks.len().max(1);
-                    if !blocks.is_empty() && xorshift(&mut state) % 100 < removals {
-                        let block = blocks.swap_remove(at);
-                        intact(&arena, block, usize::MAX);
-                        arena.free(block.0, block.1);
-                    } else if !blocks.is_empty() && xorshift(&mut state).is_multiple_of(2) {
-                        let (block, old, fill) = blocks[at];
-                        let block = arena.resize(block, old, bytes);
-                        intact(&arena, (block, old, fill), bytes);
-                        arena.bytes_mut(block)[..bytes].fill(fill);
-                        blocks[at] = (block, bytes, fill);
-                    } else {
-                        blocks.push((arena.store(&vec![fill; bytes]), bytes, fill));
-                    }
-                    if step % 500 == 0 {
-                        verify(&arena, &blocks);
-                    }
-                }
-                verify(&arena, &blocks);
-            }
-            for block in blocks.drain(..) {
-                intact(&arena, block, usize::MAX);
-                arena.free(block.0, block.1);
-            }
-            verify(&arena, &blocks);
-            assert_eq!(arena.used_bytes(), 0);
-            assert!(arena.held_bytes() < 16 * 1024, "{} bytes held for nothing", arena.held_bytes());
+        let stack = &mut self.stacks[usize::from(class.0)];
+        if stack.last == 0 {
+            let slab = stack.slabs.pop().expect("the last block lay in it");
+            stack.last = if stack.slabs.is_empty() { 0 } else { class.blocks_per_slab() };
+            self.chunks.free_slab(slab);
+            self.move_a_slab();
         }
     }
 
-    #[test]
-    fn a_block_begins_on_a_cache_line() {
-        let mut arena = IndexArena::new();
-        for n in 1..100 {
-            let block = arena.store(&vec![1; n * 7]);
-            assert_eq!(arena.bytes(block).as_ptr().align_offset(GRANULE_BYTES), 0);
+    /// Where much is free, moves a slab out of the chunk that holds least: one at a time, so that no change takes long.
+    fn move_a_slab(&mut self) {
+        let Some(moved) = self.chunks.slab_to_move() else { return };
+        let class = Class(moved.class);
+        let stack = &mut self.stacks[usize::from(moved.class)];
+        let is_last = moved.at as usize + 1 == stack.slabs.len();
+        let blocks = if is_last { stack.last } else { class.blocks_per_slab() };
+        let to = self.chunks.move_slab(moved.slab, blocks * class.granules());
+        stack.slabs[moved.at as usize] = to;
+        for i in 0..blocks {
+            let offset = (i * class.granules()) as u32;
+            let place = Place(to * SLAB_GRANULES as u32 + offset);
+            let block = self.owner(place, class.granules());
+            let was = Place(moved.slab * SLAB_GRANULES as u32 + offset);
+            assert_eq!(self.place(block), was, "a block knows whose it is");
+            self.set_place(block, place.0);
         }
+    }
+
+    fn owner(&self, place: Place, granules: usize) -> Handle {
+        let end = granules * GRANULE_BYTES;
+        let mut raw = [0; HANDLE_BYTES];
+        raw.copy_from_slice(&self.chunks.bytes(place)[end - HANDLE_BYTES..end]);
+        Handle(u32::from_le_bytes(raw))
+    }
+
+    fn set_owner(&mut self, place: Place, granules: usize, block: Handle) {
+        let end = granules * GRANULE_BYTES;
+        self.chunks.bytes_mut(place)[end - HANDLE_BYTES..end].copy_from_slice(&block.0.to_le_bytes());
     }
 }

@@ -48,9 +48,13 @@ impl<'a, const VALUE: usize> Run<'a, VALUE> {
         let chopped = Chopped::new(suffix);
         let start = run.tail_start(at);
         let grown = used + shape.entry_bytes() + chopped.tail.len();
-        self.block = self.arena.resize(self.block, used, grown);
+        let gaps = Gaps::new(shape, (at, start), chopped.tail.len());
+        let has_moved = self.arena.copied(self.block, (used, grown), |old, new| gaps.copy(old, new));
         let bytes = &mut self.arena.bytes_mut(self.block)[..grown];
-        insert_suffix(bytes, shape, used, (at, start), &chopped, value);
+        if !has_moved {
+            gaps.open(bytes, used);
+        }
+        fill_gaps(bytes, shape, (at, start), &chopped, value);
     }
 
     /// Takes key `at` out; there must be another.
@@ -60,7 +64,7 @@ impl<'a, const VALUE: usize> Run<'a, VALUE> {
         let (shape, used, start) = (run.shape(), run.used_bytes(), run.tail_start(at));
         let tail = run.chopped(at).tail.len();
         remove_suffix(&mut self.arena.bytes_mut(self.block)[..used], shape, at, start..start + tail);
-        self.block = self.arena.resize(self.block, used, used - shape.entry_bytes() - tail);
+        self.arena.resize(self.block, used, used - shape.entry_bytes() - tail);
     }
 
     /// Replaces key `at` with another that leaves the order as it is.
@@ -84,8 +88,7 @@ impl<'a, const VALUE: usize> Run<'a, VALUE> {
     /// Takes the place of this run.
     pub fn replace(&mut self, builder: Builder<VALUE>) {
         let used = self.read().used_bytes();
-        self.arena.free(self.block, used);
-        self.block = builder.store(self.arena);
+        self.arena.replace(self.block, used, &builder.into_bytes());
     }
 
     /// Gives the block back.
@@ -119,26 +122,50 @@ fn set_entry<const VALUE: usize>(
     bytes[at..at + VALUE].copy_from_slice(&value);
 }
 
-/// Opens gaps at key `at`, whose tail begins at `start`, in a run of `used` bytes.
-fn insert_suffix<const VALUE: usize>(
+/// Where a key's head, length, value and tail go: the bytes before which room is made, and how many.
+struct Gaps([(usize, usize); 4]);
+
+impl Gaps {
+    /// For key `at`, whose tail begins at `start` and has `tail_len` bytes.
+    fn new<const VALUE: usize>(shape: Shape<VALUE>, (at, start): (usize, usize), tail_len: usize) -> Gaps {
+        let lengths = shape.length_bytes();
+        Gaps([
+            (shape.heads_at() + at * HEAD_BYTES, HEAD_BYTES),
+            (shape.lengths_at() + at * lengths, lengths),
+            (shape.values_at() + at * VALUE, VALUE),
+            (shape.tails_at() + start, tail_len),
+        ])
+    }
+
+    /// Opens them in a run of `used` bytes.
+    fn open(&self, bytes: &mut [u8], used: usize) {
+        let (mut end, mut moved) = (used, self.0.iter().map(|(_, len)| len).sum::<usize>());
+        // From the back, so that nothing is overwritten before it has moved.
+        for (at, len) in self.0.into_iter().rev() {
+            bytes.copy_within(at..end, at + moved);
+            (end, moved) = (at, moved - len);
+        }
+    }
+
+    /// Copies a run so that they are open in the copy.
+    fn copy(&self, old: &[u8], new: &mut [u8]) {
+        let (mut begin, mut moved) = (0, 0);
+        for (at, len) in self.0 {
+            new[begin + moved..at + moved].copy_from_slice(&old[begin..at]);
+            (begin, moved) = (at, moved + len);
+        }
+        new[begin + moved..].copy_from_slice(&old[begin..]);
+    }
+}
+
+/// Puts a key into gaps that are open for it.
+fn fill_gaps<const VALUE: usize>(
     bytes: &mut [u8],
     shape: Shape<VALUE>,
-    used: usize,
     (at, start): (usize, usize),
     chopped: &Chopped<'_>,
     value: [u8; VALUE],
 ) {
-    let (entry, lengths) = (shape.entry_bytes(), shape.length_bytes());
-    let head_gap = shape.heads_at() + at * HEAD_BYTES;
-    let length_gap = shape.lengths_at() + at * lengths;
-    let value_gap = shape.values_at() + at * VALUE;
-    let tail_gap = shape.tails_at() + start;
-    // From the back, so that nothing is overwritten before it has moved.
-    bytes.copy_within(tail_gap..used, tail_gap + entry + chopped.tail.len());
-    bytes.copy_within(value_gap..tail_gap, value_gap + entry);
-    bytes.copy_within(length_gap..value_gap, length_gap + HEAD_BYTES + lengths);
-    bytes.copy_within(head_gap..length_gap, head_gap + HEAD_BYTES);
-
     let shape = Shape { len: shape.len + 1, ..shape };
     set_u16(bytes, 0, shape.len);
     set_u16(bytes, 4, bytes.len());

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use super::PartitionIndex;
-use super::arena::{GRANULE_BYTES, Handle, IndexArena};
+use super::arena::{Handle, IndexArena, block_bytes};
 pub use super::check_leaf::Malformed;
 use super::check_leaf::checked;
 use super::edit::Builder;
@@ -36,7 +36,7 @@ pub struct LeafImage<'a> {
 impl LeafImage<'_> {
     /// Bytes of memory that it takes as a node.
     pub fn node_bytes(&self) -> u64 {
-        self.bytes.len().next_multiple_of(GRANULE_BYTES) as u64
+        block_bytes(self.bytes.len()) as u64
     }
 }
 

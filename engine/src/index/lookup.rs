@@ -6,12 +6,14 @@
 //! Safe code has no prefetch, so this reads instead, in loops that do nothing else: the processor runs
 //! ahead of loads that have not come.)
 
-use super::arena::{GRANULE_BYTES, Handle, IndexArena};
-use super::leaf::leaf;
-use super::tree::inner;
+use super::arena::{GRANULE_BYTES, Handle, IndexArena, Place};
+use super::leaf::Leaf;
+use super::tree::Inner;
 use crate::Location;
 
 const LINE: usize = GRANULE_BYTES;
+/// Lines of a node that hold heads and lengths, nearly always: of up to 125 keys.
+const LINES: usize = 6;
 
 /// A lookup on its way down, or done.
 #[derive(Clone, Copy)]
@@ -19,16 +21,16 @@ pub struct Lookup<'k> {
     key: &'k [u8],
     block: Handle,
     levels: u8,
-    /// The next child's number, or where in the leaf the value will be.
-    place: u32,
-    /// Where in the leaf the tail will be.
-    tail: u32,
+    /// Where the node is.
+    place: Place,
+    /// The first key of the leaf that it may be, and where its tail begins.
+    first: Option<(u32, u32)>,
     found: Option<Location>,
 }
 
 impl<'k> Lookup<'k> {
     pub(super) const fn new(key: &'k [u8], block: Handle, levels: u8) -> Lookup<'k> {
-        Lookup { key, block, levels, place: 0, tail: 0, found: None }
+        Lookup { key, block, levels, place: Place::NONE, first: None, found: None }
     }
 
     /// The lookup of no key in an empty index.
@@ -43,30 +45,63 @@ impl<'k> Lookup<'k> {
 /// Does all these lookups. A few tens at once are best: what they have touched must still be in the
 /// processor's cache when it is used.
 pub fn look_up(arena: &IndexArena, lookups: &mut [Lookup<'_>]) {
+    find_leaves(arena, lookups);
+    for lookup in lookups.iter_mut().filter(there) {
+        lookup.first = leaf_at(arena, lookup.place).first_with_head_of(lookup.key);
+    }
+    touch_all(arena, lookups.iter_mut().filter(|lookup| lookup.first.is_some()), |lookup, bytes| {
+        leaf_in(bytes).value_and_tail_at(lookup.first.unwrap_or_default())
+    });
+    for lookup in lookups {
+        let Some(first) = lookup.first else { continue };
+        let leaf = leaf_at(arena, lookup.place);
+        lookup.found = leaf.search_from(first, lookup.key).map(|at| leaf.location(at));
+    }
+}
+
+/// Brings all of the leaves that changes of these keys will rewrite along, and what leads to them.
+pub fn touch_for_change(arena: &IndexArena, lookups: &mut [Lookup<'_>]) {
+    find_leaves(arena, lookups);
+    let mut sum = 0;
+    for lookup in lookups.iter_mut().filter(there) {
+        let leaf = leaf_at(arena, lookup.place).bytes();
+        sum ^= leaf.iter().skip(LINES * LINE).step_by(LINE).fold(0, |sum, byte| sum ^ byte);
+    }
+    std::hint::black_box(sum);
+}
+
+fn there(lookup: &&mut Lookup<'_>) -> bool {
+    lookup.block != Handle::NONE
+}
+
+/// Walks down to the leaves, and touches their first lines.
+fn find_leaves(arena: &IndexArena, lookups: &mut [Lookup<'_>]) {
     let highest = lookups.iter().map(|lookup| lookup.levels).max().unwrap_or(0);
-    for level in (1..=highest).rev() {
-        let at_level = |lookup: &&mut Lookup<'_>| lookup.levels == level;
-        touch_all(arena, lookups.iter_mut().filter(at_level), |_| [0, 1, 2, 3, 4, 5].map(|n| n * LINE));
+    for level in (0..=highest).rev() {
+        let at_level = |lookup: &&mut Lookup<'_>| lookup.levels == level && lookup.block != Handle::NONE;
         for lookup in lookups.iter_mut().filter(at_level) {
-            lookup.place = inner(arena, lookup.block).child_of(lookup.key) as u32;
+            lookup.place = arena.place(lookup.block);
+        }
+        touch_all(arena, lookups.iter_mut().filter(at_level), |_, _| {
+            std::array::from_fn::<_, LINES, _>(|n| n * LINE)
+        });
+        if level == 0 {
+            return;
         }
         for lookup in lookups.iter_mut().filter(at_level) {
-            lookup.block = inner(arena, lookup.block).child(lookup.place as usize).block;
+            let node = Inner::new(arena.bytes_at(lookup.place));
+            lookup.block = node.child(node.child_of(lookup.key)).block;
             lookup.levels -= 1;
         }
     }
-    let there = |lookup: &&mut Lookup<'_>| lookup.block != Handle::NONE;
-    touch_all(arena, lookups.iter_mut().filter(there), |_| [0, 1, 2, 3, 4, 5].map(|n| n * LINE));
-    for lookup in lookups.iter_mut().filter(there) {
-        (lookup.place, lookup.tail) = leaf(arena, lookup.block).first_with_head_of(lookup.key);
-    }
-    touch_all(arena, lookups.iter_mut().filter(there), |lookup| {
-        [lookup.place as usize, lookup.tail as usize, lookup.tail as usize + LINE]
-    });
-    for lookup in lookups.iter_mut().filter(there) {
-        let leaf = leaf(arena, lookup.block);
-        lookup.found = leaf.search(lookup.key).ok().map(|at| leaf.location(at));
-    }
+}
+
+fn leaf_at(arena: &IndexArena, place: Place) -> Leaf<'_> {
+    leaf_in(arena.bytes_at(place))
+}
+
+fn leaf_in(bytes: &[u8]) -> Leaf<'_> {
+    Leaf::new(bytes)
 }
 
 /// Reads a byte of some cache lines of each node, and does nothing else.
@@ -74,12 +109,12 @@ pub fn look_up(arena: &IndexArena, lookups: &mut [Lookup<'_>]) {
 fn touch_all<'l, 'k: 'l, const N: usize>(
     arena: &IndexArena,
     lookups: impl Iterator<Item = &'l mut Lookup<'k>>,
-    lines: impl Fn(&Lookup<'_>) -> [usize; N],
+    lines: impl Fn(&Lookup<'_>, &[u8]) -> [usize; N],
 ) {
     let mut sum = 0;
     for lookup in lookups {
-        let bytes = arena.bytes(lookup.block);
-        for at in lines(lookup) {
+        let bytes = arena.bytes_at(lookup.place);
+        for at in lines(lookup, bytes) {
             sum ^= bytes[at.min(bytes.len() - 1)];
         }
     }

@@ -19,7 +19,7 @@ use std::ops::Bound;
 pub use arena::IndexArena;
 pub use image::{IndexLoad, LeafImage, Malformed};
 pub use iter::{Iter, IterRev};
-pub use lookup::{Lookup, look_up};
+pub use lookup::{Lookup, look_up, touch_for_change};
 
 use crate::Location;
 use crate::limits::MAX_KEY_BYTES;

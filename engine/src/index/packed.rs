@@ -21,6 +21,8 @@ pub(super) const HEADER_BYTES: usize = 8;
 const PAIR_LANES: u64 = 0x00ff_00ff_00ff_00ff;
 /// Heads in a cache line.
 const LINE_HEADS: usize = 32;
+/// So many keys of the same head are looked at one by one.
+const FEW_EQUAL_HEADS: usize = 8;
 /// Longest suffix of a run whose lengths take one byte.
 pub(super) const NARROW_SUFFIX_BYTES: usize = u8::MAX as usize;
 
@@ -172,12 +174,35 @@ impl<'a, const VALUE: usize> Packed<'a, VALUE> {
         }
     }
 
-    /// Where value and tail of the first key lie that has the prefix and not a smaller head than `key`.
-    pub fn first_with_head_of(self, key: &[u8]) -> (u32, u32) {
-        let Some(suffix) = key.strip_prefix(self.prefix()) else { return (0, 0) };
-        let i = self.heads_below(Chopped::new(suffix).head);
-        let (value, tail) = (self.shape.values_at() + i * VALUE, self.shape.tails_at() + self.tail_start(i));
-        (value as u32, tail as u32)
+    /// The first key that has the head of `key`, and where its tail begins; `None` where there is none.
+    pub fn first_with_head_of(self, key: &[u8]) -> Option<(u32, u32)> {
+        let head = Chopped::new(key.strip_prefix(self.prefix())?).head;
+        let i = self.heads_below(head);
+        let is_there = i < self.len() && self.head(i) == head;
+        is_there.then(|| (i as u32, self.tail_start(i) as u32))
+    }
+
+    /// Where the value of key `i` lies, and the ends of its tail, which begins at `tail_start` of the tails.
+    pub fn value_and_tail_at(self, (i, tail_start): (u32, u32)) -> [usize; 3] {
+        let tail = self.shape.tails_at() + tail_start as usize;
+        [self.shape.values_at() + i as usize * VALUE, tail, tail + self.tail_len(i as usize)]
+    }
+
+    /// The place of `key`, given the first key that has its head.
+    #[inline]
+    pub fn search_from(self, (first, mut tail_start): (u32, u32), key: &[u8]) -> Option<usize> {
+        let wanted = Chopped::new(&key[self.shape.prefix_len..]);
+        for i in (first as usize..self.len()).take(FEW_EQUAL_HEADS) {
+            let suffix = self.chopped_at(i, tail_start as usize);
+            if suffix.head != wanted.head {
+                return None;
+            }
+            if suffix.len == wanted.len && suffix.tail == wanted.tail {
+                return Some(i);
+            }
+            tail_start += suffix.tail.len() as u32;
+        }
+        self.search(key).ok()
     }
 
     fn heads(self) -> &'a [[u8; HEAD_BYTES]] {

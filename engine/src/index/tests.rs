@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::arena::GRANULE_BYTES;
+use super::arena::block_bytes;
 use super::*;
 
 /// Deterministic xorshift64*.
@@ -123,12 +123,12 @@ fn recount(
         }
         found.leaves += 1;
         found.records += leaf.len() as u64;
-        found.bytes += leaf.used_bytes().next_multiple_of(GRANULE_BYTES);
+        found.bytes += block_bytes(leaf.used_bytes());
         return;
     }
     let node = inner(arena, block);
     found.inner += 1;
-    found.bytes += node.used_bytes().next_multiple_of(GRANULE_BYTES);
+    found.bytes += block_bytes(node.used_bytes());
     assert!(node.len() > 0, "an empty inner node");
     for i in 0..node.len() {
         // The first separator separates nothing.
