@@ -72,7 +72,8 @@ fn deletes_and_drops_work_on_a_full_drive_and_then_writes_again() {
                 assert!(sim.delete(1, &i.to_be_bytes()).expect("a delete").existed, "key {i}");
             }
             let again = fill(&mut sim, 2, len);
-            assert!(again + 2 >= taken / 2, "round {round}: {again} after {taken}");
+            // The nodes of two indexes take a few cache lines more of an image than those of one.
+            assert!(again + 4 >= taken / 2, "round {round}: {again} after {taken}");
             for i in 0..again {
                 sim.delete(2, &i.to_be_bytes()).expect("a delete");
             }
