@@ -69,4 +69,5 @@ pub use request::*;
 pub use scrub::{DamagedRecord, ScrubStats};
 pub use seam::*;
 pub use shard::{OpenError, Phase, Shard};
+pub use space::Census;
 pub use stats::ShardStats;

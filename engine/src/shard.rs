@@ -33,7 +33,7 @@ use crate::request::{Request, RequestBody, ScanWish, TransactionRead};
 use crate::scrub::Scrubber;
 use crate::seam::{Buffers, Completion, DeviceError, Inbox, Now, Op, Outbox};
 use crate::sequencer::Sequencer;
-use crate::space::Space;
+use crate::space::{Census, Space};
 use crate::stats::ShardStats;
 use crate::transactions::Transactions;
 
@@ -388,6 +388,11 @@ impl Shard {
         let known = self.space.live_bytes() + self.catalog.unloaded.record_bytes;
         // Of a partition that was dropped while it was loaded, there is no more to count twice.
         known.saturating_sub(self.loader.assembled_bytes())
+    }
+
+    /// What the segments are there for; work in proportion to their number.
+    pub fn census(&self) -> Census {
+        self.space.census()
     }
 
     /// The shard's counters and gauges.

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use lode_engine::{
-    Condition, DriveIdentity, Geometry, Inbox, NodeId, Now, Outbox, Phase, ReplyBody, Request, RequestBody,
-    RequestId, Shard, ShardConfig, ShardId, StoreKind, Ttl, format_drive,
+    Census, Condition, DriveIdentity, Geometry, Inbox, NodeId, Now, Outbox, Phase, ReplyBody, Request,
+    RequestBody, RequestId, Shard, ShardConfig, ShardId, StoreKind, Ttl, format_drive,
 };
 
 use crate::drive::{MemoryDrive, Speed};
@@ -21,6 +21,8 @@ const REQUEST_NS: u64 = 1_000;
 /// Random bytes from which values are cut.
 const VALUE_POOL_BYTES: usize = 1 << 20;
 const BUFFER_BYTES: usize = 64 << 20;
+/// Between two looks at what the segments are there for.
+const PUTS_PER_CENSUS: u64 = 1_000;
 /// Bytes of a key.
 pub const KEY_BYTES: usize = 16;
 
@@ -37,6 +39,8 @@ pub struct Load {
     pub shard: Shard,
     config: ShardConfig,
     pub drive: MemoryDrive,
+    /// What the segments were there for, every so many PUTs.
+    pub censuses: Vec<Census>,
     /// Nanoseconds that each PUT took from the moment it should have been sent.
     pub latencies_ns: Vec<u64>,
     buffers: PoolBuffers,
@@ -65,6 +69,7 @@ impl Load {
             shard: Shard::new(config.clone()),
             config,
             drive,
+            censuses: Vec::new(),
             latencies_ns: Vec::new(),
             buffers: PoolBuffers::new(BUFFER_BYTES),
             now_ns: 1,
@@ -124,6 +129,9 @@ impl Load {
                     due_ns += gap_ns;
                 }
                 self.next_id += 1;
+                if self.next_id.is_multiple_of(PUTS_PER_CENSUS) {
+                    self.censuses.push(self.shard.census());
+                }
                 self.sent_ns.insert(RequestId(self.next_id), sent_ns);
                 let from = self.random.below(VALUE_POOL_BYTES as u64) as usize;
                 batch.push((key(record), 1 + record % PARTITIONS, from));

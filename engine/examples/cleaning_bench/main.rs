@@ -27,7 +27,7 @@ mod trace;
 
 use std::collections::BTreeMap;
 
-use lode_engine::{Geometry, ShardStats};
+use lode_engine::{Census, Geometry, ShardStats};
 
 use drive::Speed;
 use load::{Arrival, KEY_BYTES, Load};
@@ -113,10 +113,12 @@ fn main() {
     load.settle();
     let (before, before_bytes) = (load.shard.stats(), load.drive.written_bytes);
     load.latencies_ns.clear();
+    load.censuses.clear();
     load.put(arrival, (0..measured).map(|_| trace.draw()));
     load.settle();
     let (after, bytes) = (load.shard.stats(), load.drive.written_bytes - before_bytes);
     report(&before, &after, bytes, segment_bytes - BLOCK_BYTES);
+    census(&load.censuses, &load.shard.census(), segment_bytes - BLOCK_BYTES);
     latencies(&mut load.latencies_ns);
     let read_bytes = load.restart();
     let found = load.shard.stats();
@@ -162,12 +164,40 @@ fn report(before: &ShardStats, after: &ShardStats, drive_bytes: u64, payload_byt
     println!("  {:<32}{:6.3}", "all", drive_bytes as f64 / user);
     let (cleaned, moved) = (grown(|stats| stats.segments_cleaned), grown(|stats| stats.relocated_bytes));
     println!(
-        "{cleaned} segments cleaned, {:.1} % live on average; {} checkpoints; {} of {} segments free at the end",
+        "{cleaned} segments cleaned, {:.1} % live on average, {:.3} bytes written for a byte moved; {} checkpoints; \
+         {} of {} segments free at the end",
         100.0 * moved as f64 / (cleaned.max(1) * payload_bytes) as f64,
+        grown(|stats| stats.cleaning_frame_bytes) as f64 / moved.max(1) as f64,
         grown(|stats| stats.checkpoints),
         after.segments_free,
         after.segments,
     );
+}
+
+/// What the segments are there for: under the load on average, and at rest.
+fn census(under_load: &[Census], at_rest: &Census, payload_bytes: u64) {
+    println!("segments, on average under the load, and at rest:");
+    type Part = (&'static str, fn(&Census) -> f64);
+    let parts: [Part; 7] = [
+        ("with live records, sealed", |census| f64::from(census.records)),
+        ("empty, waiting for the journal", |census| f64::from(census.emptied)),
+        ("free", |census| f64::from(census.free)),
+        ("open for users", |census| f64::from(census.user_open)),
+        ("open for cleaning", |census| f64::from(census.cleaning_open)),
+        ("journal", |census| f64::from(census.journal)),
+        ("images", |census| f64::from(census.image)),
+    ];
+    let mean =
+        |of: &dyn Fn(&Census) -> f64| under_load.iter().map(of).sum::<f64>() / under_load.len().max(1) as f64;
+    for (name, of) in parts {
+        println!("  {name:<32}{:8.1}{:8.0}", mean(&of), of(at_rest));
+    }
+    let unfilled = |census: &Census| census.unfilled_bytes as f64 / payload_bytes as f64;
+    println!("  {:<32}{:8.1}{:8.1}", "unfilled ends of those, as many", mean(&unfilled), unfilled(at_rest));
+    let fill = |census: &Census| {
+        100.0 * census.live_bytes as f64 / (f64::from(census.records) * payload_bytes as f64)
+    };
+    println!("  {:<32}{:8.1}{:8.1}", "live in those, percent", mean(&fill), fill(at_rest));
 }
 
 fn latencies(of_ns: &mut [u64]) {

@@ -1,10 +1,12 @@
 //! The segments of a shard: who is free, who holds what, and what may be taken by whom.
 
+mod census;
 mod reserve;
 #[cfg(test)]
 mod tests;
 mod victim;
 
+pub use self::census::Census;
 pub use self::reserve::IndexNeed;
 
 use crate::format::frame::Stream;
