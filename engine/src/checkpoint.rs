@@ -20,8 +20,8 @@ use crate::io::{Io, Purpose};
 use crate::limits::{BLOCK_BYTES, MAX_KEY_BYTES};
 use crate::reply::{CheckpointError, ReplyBody};
 use crate::seam::{DeviceError, Op};
-use crate::shard::Shard;
-use crate::space::{Claim, IndexNeed, Space};
+use crate::shard::{Phase, Shard};
+use crate::space::{Claim, ImageProgress, IndexNeed, Space};
 
 /// Most bytes of one image frame: the work of one step.
 const MOST_FRAME_BYTES: usize = 64 << 10;
@@ -95,6 +95,8 @@ pub struct Checkpointer {
     pub wanted: bool,
     /// The last one found no room, and nothing has changed since.
     pub found_no_room: bool,
+    /// One is due, and cleaning makes room for it.
+    waits_for_room: bool,
 }
 
 impl Checkpointer {
@@ -141,7 +143,7 @@ impl Shard {
         let most_bytes = image_payload_bytes(&self.place.geometry);
         let writer = ImageWriter::new(&self.catalog, self.catalog_payloads(), most_bytes);
         self.checkpointer.wanted = false;
-        self.expect_image();
+        self.checkpointer.waits_for_room = false;
         self.checkpointer.waiting.append(&mut self.checkpointer.waiting_next);
         self.checkpointer.job = Some(Box::new(Job {
             stage: Stage::Writing,
@@ -154,12 +156,19 @@ impl Shard {
             bytes: 0,
             super_buffer: None,
         }));
+        self.expect_image();
     }
 
     /// Keeps back the segments that the next image and the journal will take, before users' writes fill them.
     pub(crate) fn expect_image(&mut self) {
-        let taken = self.checkpointer.job.as_ref().map_or(0, |job| job.writer.root.segments.len());
-        self.space.expect_index(self.index_need(), taken as u32);
+        let need = self.index_need();
+        let journal_bytes = self.journal.bytes_since_checkpoint;
+        let progress = match self.checkpointer.job.as_ref() {
+            Some(job) => ImageProgress::Writing { taken: job.writer.root.segments.len() as u32 },
+            None if self.is_checkpoint_due(&need) => ImageProgress::Due,
+            None => ImageProgress::Idle { journal_bytes },
+        };
+        self.space.expect_index(need, progress);
     }
 
     /// What the next image may take: as the last one has turned out, for the records and the index of now; before that,
@@ -196,8 +205,8 @@ impl Shard {
         self.catalog.arena.used_bytes() as u64 + self.catalog.expiry_bytes
     }
 
-    fn is_checkpoint_due(&self) -> bool {
-        let journal_is_long = self.journal.bytes_since_checkpoint >= self.index_need().interval_bytes();
+    fn is_checkpoint_due(&self, need: &IndexNeed) -> bool {
+        let journal_is_long = self.journal.bytes_since_checkpoint >= need.interval_bytes();
         self.checkpointer.wanted
             || !self.checkpointer.waiting_next.is_empty()
             || journal_is_long
@@ -221,8 +230,16 @@ impl Shard {
 
     pub(crate) fn pump_checkpoint(&mut self, io: &mut Io<'_>) {
         let may_begin = self.checkpointer.job.is_none() && self.journal.may_begin_checkpoint();
-        if may_begin && !self.is_loading() && self.is_checkpoint_due() {
-            self.begin_checkpoint();
+        if may_begin && !self.is_loading() && self.is_checkpoint_due(&self.index_need()) {
+            self.expect_image();
+            // Cleaning makes room first, where it can.
+            let gains_room = self.phase == Phase::Serving && self.may_clean() && !self.journal.is_broken();
+            if self.space.has_room_for_image() || !gains_room {
+                self.begin_checkpoint();
+            } else if !std::mem::replace(&mut self.checkpointer.waits_for_room, true) {
+                // It does not know yet that it is to.
+                self.has_more = true;
+            }
         }
         let Some(mut job) = self.checkpointer.job.take() else { return };
         let mut went_on = true;

@@ -31,7 +31,7 @@ const LEAST_FRAME_BYTES: usize = 256 << 10;
 /// Checkpoints that may be begun in a row to make room for writes that wait: they give the journal's segments back.
 const MOST_STARVED_ROUNDS: u32 = 2;
 /// Cleaning begins when fewer than one segment in so many is free (beyond the reserve), within bounds.
-const FREE_SHARE: u32 = 256;
+const FREE_SHARE: u32 = 1024;
 const FREE_GOAL: std::ops::RangeInclusive<u32> = 2..=16;
 
 /// A segment being cleaned.
@@ -233,6 +233,11 @@ impl Shard {
         if starved && !more_to_come {
             self.fail_starved(io);
         }
+    }
+
+    /// Whether cleaning can go on, as far as is known.
+    pub(crate) fn may_clean(&self) -> bool {
+        !self.cleaner.exhausted && self.space.may_take(Claim::Cleaning)
     }
 
     /// Segments that are free, or will be as soon as the journal says that they are empty.

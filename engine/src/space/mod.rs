@@ -7,7 +7,7 @@ mod tests;
 mod victim;
 
 pub use self::census::Census;
-pub use self::reserve::IndexNeed;
+pub use self::reserve::{ImageProgress, IndexNeed};
 
 use crate::format::frame::Stream;
 use crate::geometry::Geometry;
@@ -116,9 +116,11 @@ pub struct Space {
     /// Live records by length.
     lengths: Box<[u64; LENGTHS]>,
     highest_generation: Generation,
-    image_segments_wanted: u32,
-    /// Of those, the ones that an image under way has taken already.
-    image_segments_taken: u32,
+    /// Free segments that are kept for the next image, or for the rest of one that is being written.
+    kept_for_image: u32,
+    image_is_written: bool,
+    /// Free segments that are kept for users' deletes.
+    kept_for_deletes: u32,
     journal_segments_wanted: u32,
     need: IndexNeed,
     /// Segments that the journal has.
@@ -165,8 +167,9 @@ impl Space {
             live_bytes: 0,
             lengths: Box::new([0; LENGTHS]),
             highest_generation: Generation(0),
-            image_segments_wanted: 1,
-            image_segments_taken: 0,
+            kept_for_image: 1,
+            image_is_written: false,
+            kept_for_deletes: 0,
             journal_segments_wanted: 1,
             need: IndexNeed::default(),
             journal_segments: 0,

@@ -8,8 +8,16 @@ use crate::limits::BLOCK_BYTES;
 const CLEANING_RESERVE: u32 = 2;
 /// A segment that is free for the journal alone: it grows slowly, and what it takes is made up for.
 const JOURNAL_RESERVE: u32 = 1;
-/// Segments that users' deletes may take when puts may not.
+/// Segments that users' deletes may take when puts may not, where live records are near their limit: below, cleaning makes
+/// room for both.
 const DELETE_RESERVE: u32 = 2;
+/// What is kept back for the next image and for deletes is free at the latest when live records are so near to their
+/// limit (a 32nd of it below), and not yet when they are less near than this (a 16th).
+const FULL_FROM: f64 = 1.0 - 1.0 / 16.0;
+/// See there.
+const FULL_AT: f64 = 1.0 - 1.0 / 32.0;
+/// And what is kept back for the next image, bit by bit while the journal grows from this part of its interval to the end.
+const IMAGE_FROM: f64 = 0.5;
 /// Most of the usable payload that live records may fill, in percent: the rest is what cleaning needs
 /// to find segments worth cleaning.
 const LIVE_PERCENT: u64 = 97;
@@ -41,6 +49,23 @@ pub struct IndexNeed {
     pub frame_bytes: u64,
 }
 
+/// How far it is to the next image.
+#[derive(Debug, Clone, Copy)]
+pub enum ImageProgress {
+    /// So many bytes of journal were written since the last.
+    Idle {
+        /// See there.
+        journal_bytes: u64,
+    },
+    /// It begins as soon as there is room.
+    Due,
+    /// It is being written.
+    Writing {
+        /// Segments that it has taken.
+        taken: u32,
+    },
+}
+
 impl IndexNeed {
     /// Of the next image.
     pub fn image_bytes(&self) -> u64 {
@@ -59,14 +84,33 @@ impl IndexNeed {
 }
 
 impl Space {
-    /// What image and journal will take: it is kept back. An image under way has taken so many segments already.
-    pub fn expect_index(&mut self, need: IndexNeed, taken: u32) {
+    /// What image and journal will take: it is kept back as far as it is needed by now.
+    pub fn expect_index(&mut self, need: IndexNeed, progress: ImageProgress) {
         let payload = self.geometry.segment_payload_bytes() - need.frame_bytes;
         let segments = |bytes: u64| bytes.div_ceil(payload).max(1) as u32;
-        self.image_segments_wanted = segments(need.image_bytes());
-        self.image_segments_taken = taken;
+        let image_segments = segments(need.image_bytes());
         self.journal_segments_wanted = 1 + segments(need.journal_bytes());
         self.need = need;
+        let part = |from: f64, to: f64, at: f64| ((at - from) / (to - from)).clamp(0.0, 1.0);
+        let limit = self.live_limit_bytes(0).max(1) as f64;
+        let by_fill = part(FULL_FROM, FULL_AT, need.record_bytes as f64 / limit);
+        let (by_progress, taken) = match progress {
+            ImageProgress::Idle { journal_bytes } => {
+                let at = journal_bytes as f64 / need.interval_bytes().max(1) as f64;
+                (part(IMAGE_FROM, 1.0, at), 0)
+            }
+            ImageProgress::Due => (1.0, 0),
+            ImageProgress::Writing { taken } => (1.0, taken),
+        };
+        let kept = (f64::from(image_segments) * by_fill.max(by_progress)).ceil() as u32;
+        self.image_is_written = matches!(progress, ImageProgress::Writing { .. });
+        self.kept_for_image = kept.saturating_sub(taken);
+        self.kept_for_deletes = (f64::from(DELETE_RESERVE) * by_fill).ceil() as u32;
+    }
+
+    /// Whether an image that is due finds the segments that it will take, and cleaning one more.
+    pub fn has_room_for_image(&self) -> bool {
+        self.free.len() as u32 > self.kept_for_image
     }
 
     /// Whether the journal has more segments than were expected: a restart, or several, left some hardly used.
@@ -76,16 +120,17 @@ impl Space {
 
     /// Free segments that are kept for the image and for the journal.
     fn kept_for_index(&self) -> u32 {
-        self.kept_for_image() + JOURNAL_RESERVE
+        self.kept_for_image + JOURNAL_RESERVE
     }
 
-    fn kept_for_image(&self) -> u32 {
-        self.image_segments_wanted.saturating_sub(self.image_segments_taken)
+    /// Free segments that cleaning and the journal leave to the image that is being written.
+    fn kept_from_cleaning(&self) -> u32 {
+        if self.image_is_written { self.kept_for_image } else { 0 }
     }
 
     /// Free segments that puts leave alone.
     pub fn reserve(&self) -> u32 {
-        self.kept_for_index() + CLEANING_RESERVE + DELETE_RESERVE
+        self.kept_for_index() + CLEANING_RESERVE + self.kept_for_deletes
     }
 
     /// The most bytes of live records that are taken, records of `record_bytes` among them: where records, image in use,
@@ -139,9 +184,9 @@ impl Space {
         match claim {
             Claim::Put => self.reserve(),
             Claim::Delete => self.kept_for_index() + CLEANING_RESERVE,
-            // It takes a few, and gives more back.
-            Claim::Cleaning => self.kept_for_image() + 1,
-            Claim::Journal => self.kept_for_image(),
+            // It takes a few, and gives more back: for an image that is to come, too.
+            Claim::Cleaning => self.kept_from_cleaning() + 1,
+            Claim::Journal => self.kept_from_cleaning(),
             Claim::Image => 0,
         }
     }
