@@ -165,12 +165,13 @@ fn report(before: &ShardStats, after: &ShardStats, drive_bytes: u64, payload_byt
     let (cleaned, moved) = (grown(|stats| stats.segments_cleaned), grown(|stats| stats.relocated_bytes));
     println!(
         "{cleaned} segments cleaned, {:.1} % live on average, {:.3} bytes written for a byte moved; {} checkpoints; \
-         {} of {} segments free at the end",
+         {} of {} segments free at the end; live records fill {:.1} % of their limit",
         100.0 * moved as f64 / (cleaned.max(1) * payload_bytes) as f64,
         grown(|stats| stats.cleaning_frame_bytes) as f64 / moved.max(1) as f64,
         grown(|stats| stats.checkpoints),
         after.segments_free,
         after.segments,
+        100.0 * after.live_bytes as f64 / after.live_limit_bytes as f64,
     );
 }
 

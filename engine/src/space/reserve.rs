@@ -12,10 +12,10 @@ const JOURNAL_RESERVE: u32 = 1;
 /// room for both.
 const DELETE_RESERVE: u32 = 2;
 /// What is kept back for the next image and for deletes is free at the latest when live records are so near to their
-/// limit (a 32nd of it below), and not yet when they are less near than this (a 16th).
-const FULL_FROM: f64 = 1.0 - 1.0 / 16.0;
+/// limit (a 128th of it below), and not yet when they are less near than this (a 32nd).
+const FULL_FROM: f64 = 1.0 - 1.0 / 32.0;
 /// See there.
-const FULL_AT: f64 = 1.0 - 1.0 / 32.0;
+const FULL_AT: f64 = 1.0 - 1.0 / 128.0;
 /// And what is kept back for the next image, bit by bit while the journal grows from this part of its interval to the end.
 const IMAGE_FROM: f64 = 0.5;
 /// Most of the usable payload that live records may fill, in percent: the rest is what cleaning needs
