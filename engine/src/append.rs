@@ -120,6 +120,20 @@ impl AppendHead {
         })
     }
 
+    /// Leaves room behind in the open segment, so that a frame of `len` bytes ends where that does. Gives its place.
+    pub fn skip_to_end(&mut self, len: u64) -> FramePlace {
+        let current = self.current.as_mut().expect("there is room for the frame in an open segment");
+        let at = u64::from(self.place.geometry.segment_bytes) - len;
+        assert!(current.offset <= at, "the last {len} bytes of segment {} are taken", current.segment);
+        current.offset = at;
+        FramePlace {
+            segment: current.segment,
+            generation: current.generation,
+            at: self.place.geometry.segment_at(current.segment) + at,
+            room: len,
+        }
+    }
+
     /// A frame waits for which the present segment has no room.
     pub fn want_next(&mut self) {
         self.is_wanted = true;

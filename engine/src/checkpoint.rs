@@ -7,7 +7,7 @@
 //! Writing (image frames) -> Flushing -> SuperHead -> SuperMirror -> idle. A crash before SuperHead is
 //! durable leaves the checkpoint before; its segments are freed only after SuperMirror.
 
-use crate::append::AppendHead;
+use crate::append::{AppendHead, FramePlace};
 use crate::format::align_down;
 use crate::format::frame::{FRAME_HEADER_BYTES, PartitionSet, Stream, frame_len};
 use crate::format::image::{CatalogPayload, ImageExtent, ImagePosition, ImageRoot};
@@ -61,6 +61,8 @@ struct Job {
     next: Superblock,
     head: AppendHead,
     writer: ImageWriter,
+    /// The room that is left for the root in front of all else.
+    root_place: Option<FramePlace>,
     /// Where the copies of the root were placed.
     roots: Vec<RootLocation>,
     in_flight: Vec<FrameBuilder>,
@@ -151,6 +153,7 @@ impl Shard {
             next,
             head: AppendHead::new(Stream::Image, self.place),
             writer,
+            root_place: None,
             roots: Vec::new(),
             in_flight: Vec::new(),
             bytes: 0,
@@ -265,19 +268,45 @@ impl Shard {
         self.checkpointer.job = Some(job);
     }
 
+    /// Where the next frame of an image goes, which is `len` bytes long. Its root lies as far apart from its copy as can
+    /// be, so that no one damaged stretch takes both: in front of all else, and at the very end of the last segment.
+    fn image_place(&mut self, job: &mut Job, len: u64, io: &mut Io<'_>) -> Option<FramePlace> {
+        let root_len = root_room(&self.place.geometry);
+        if job.root_place.is_none() {
+            job.root_place = Some(self.next_image_place(job, root_len, io)?);
+            job.head.advance(root_len);
+        }
+        match (job.writer.is_root_next(), job.roots.len()) {
+            (true, 0) => job.root_place,
+            (true, _) => {
+                self.next_image_place(job, len, io)?;
+                Some(job.head.skip_to_end(len))
+            }
+            (false, _) => self.next_image_place(job, len, io),
+        }
+    }
+
+    fn next_image_place(&mut self, job: &mut Job, len: u64, io: &mut Io<'_>) -> Option<FramePlace> {
+        if let Some(segment) = job.head.open_for(len, Claim::Image, &mut self.space, io) {
+            self.space.set_in_use(segment, true);
+            let generation = self.space.get(segment).generation;
+            job.writer.root.segments.push((segment, generation));
+        }
+        job.head.place_for(len, &mut self.space)
+    }
+
     fn write_image_frame(&mut self, job: &mut Job, io: &mut Io<'_>) -> bool {
         let Some(payload_bytes) = job.writer.front().map(<[u8]>::len) else {
             // A directory of nothing has no frames; the root comes next.
             return !job.writer.is_done();
         };
         let len = frame_len(payload_bytes);
-        if let Some(segment) = job.head.open_for(len as u64, Claim::Image, &mut self.space, io) {
-            self.space.set_in_use(segment, true);
-            let generation = self.space.get(segment).generation;
-            job.writer.root.segments.push((segment, generation));
-        }
-        let Some(place) = job.head.place_for(len as u64, &mut self.space) else { return false };
         let Some(buffer) = io.buffers.acquire(len) else { return false };
+        let Some(place) = self.image_place(job, len as u64, io) else {
+            io.buffers.release(buffer);
+            return false;
+        };
+        let is_behind_others = !job.writer.is_root_next() || !job.roots.is_empty();
         let number = FrameNumber(job.writer.root.frames + job.roots.len() as u64 + 1);
         let mut builder = FrameBuilder::new(Stream::Image, number, place, buffer, len);
         let payload = job.writer.front().expect("it was there a moment ago");
@@ -285,7 +314,9 @@ impl Shard {
         let header = builder.header(FrameNumber(job.next.checkpoint), crc32c::crc32c(payload));
         let token = Purpose::ImageFrame.token(number.0);
         let bytes = builder.write(&self.place, io, token, false, &header);
-        job.head.advance(bytes as u64);
+        if is_behind_others {
+            job.head.advance(bytes as u64);
+        }
         self.stats.image_bytes += bytes as u64;
         job.bytes += bytes as u64;
         let offset = (place.at - self.place.geometry.segment_at(place.segment)) as u32;
@@ -411,6 +442,7 @@ impl Shard {
             next,
             head: AppendHead::new(Stream::Image, self.place),
             writer: ImageWriter::none(),
+            root_place: None,
             roots: Vec::new(),
             in_flight: Vec::new(),
             bytes: 0,
@@ -418,6 +450,11 @@ impl Shard {
         }));
         io.start(Op::Flush { token: Purpose::Superblock.token(0) });
     }
+}
+
+/// Bytes at the front of an image that are left for its root.
+pub fn root_room(geometry: &Geometry) -> u64 {
+    frame_len(ImageRoot::most_bytes(geometry.segments_per_shard) as usize) as u64
 }
 
 /// Payload of one image frame: several frames share a segment, however small it is.

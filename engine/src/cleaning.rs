@@ -276,19 +276,12 @@ impl Shard {
         }
         victim.bytes.clear();
         let Some(chunk) = victim.reader.take(io) else { return false };
-        let unreadable;
-        let bytes = match chunk.result {
-            Ok(()) => &io.buffers.bytes(chunk.buffer)[..chunk.len as usize],
-            Err(_) => {
-                unreadable = vec![0u8; chunk.len as usize];
-                &unreadable
-            }
-        };
+        let bytes = chunk.bytes(io);
         let (catalog, space, seed) = (&self.catalog, &self.space, self.place.seed);
         let (out, records, scanned) = (&mut victim.bytes, &mut victim.records, &mut victim.scanned);
         let hints = &space.get(victim.segment).hints;
         let (now, live, lanes) = (space.clock.now(), space.live_bytes(), self.cleaner.lanes.count());
-        victim.scanner.feed(bytes, |frame| {
+        victim.scanner.feed(&bytes, |frame| {
             for_each_record(seed, &frame.header, frame.at, frame.bytes, |record, from| {
                 let hint = hints.get(*scanned).copied().unwrap_or(0);
                 *scanned += 1;

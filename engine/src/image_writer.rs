@@ -109,6 +109,11 @@ impl ImageWriter {
         self.ready.front().map(|payload| payload.bytes.as_slice())
     }
 
+    /// Whether that is the root.
+    pub fn is_root_next(&self) -> bool {
+        self.ready.front().is_some_and(|payload| matches!(payload.kind, Kind::Root))
+    }
+
     /// Makes the next payload, where there is none.
     pub fn make(&mut self, catalog: &Catalog, space: &Space) {
         if !self.ready.is_empty() {
@@ -126,8 +131,7 @@ impl ImageWriter {
                 self.stage = Stage::Root;
             }
             Stage::Root => {
-                // The root lies in the image's last segment, or in one more that recovery finds by itself; twice,
-                // for all else hangs on it.
+                // Twice, for all else hangs on it.
                 self.root.in_use = space.in_use();
                 self.root.highest_generation = space.highest_generation();
                 let bytes = self.root.encode();

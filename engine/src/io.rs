@@ -1,5 +1,7 @@
 //! What a step hands to its parts: where operations and replies go, the buffers, the time.
 
+use std::borrow::Cow;
+
 use crate::ids::{BufferId, RequestId, Token};
 use crate::reply::{Reply, ReplyBody};
 use crate::seam::{Buffers, DeviceError, Now, Op, Outbox};
@@ -99,4 +101,15 @@ pub struct ReadDone {
     pub len: u32,
     /// Whether the drive gave them.
     pub result: Result<(), DeviceError>,
+}
+
+impl ReadDone {
+    /// The bytes; zeros, which check out as nothing of ours, where the drive refused them: unreadable is as good as
+    /// damaged.
+    pub fn bytes<'a>(&self, io: &'a Io<'_>) -> Cow<'a, [u8]> {
+        match self.result {
+            Ok(()) => Cow::Borrowed(&io.buffers.bytes(self.buffer)[..self.len as usize]),
+            Err(_) => Cow::Owned(vec![0; self.len as usize]),
+        }
+    }
 }

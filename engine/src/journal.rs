@@ -19,6 +19,7 @@ use crate::geometry::Geometry;
 use crate::ids::{FrameNumber, Generation, SegmentId, Seq};
 use crate::io::{Io, Purpose};
 use crate::limits::{BLOCK_BYTES, MAX_KEY_BYTES};
+use crate::recovery::FrameBytes;
 use crate::seam::DeviceError;
 use crate::shard::Shard;
 use crate::space::{Claim, Settled, Space};
@@ -34,9 +35,10 @@ const FRAMES_IN_FLIGHT: usize = 2;
 const MOST_READY: usize = 8;
 /// As many after a start, of what the users' frames did that were replayed: they are all there is to be kept.
 const MOST_READY_AT_START: usize = 64;
-/// A frame is written, full or not, when users' frames of so large a part of the area are not covered, of so many
-/// bytes, or of a segment: a restart reads them.
+/// A frame is written, full or not, when users' frames of so large a part of the area are not covered, or of so many
+/// bytes: a restart reads them.
 const UNCOVERED_SHARE: u64 = 256;
+const LEAST_UNCOVERED_BYTES: u32 = 1 << 20;
 const MOST_UNCOVERED_BYTES: u64 = 16 << 20;
 
 /// A frame's payload, made and not yet written.
@@ -135,6 +137,12 @@ impl Journal {
             uncovered_bytes: 0,
             bytes_since_checkpoint: 0,
         }
+    }
+
+    /// What its frames may take.
+    pub fn frame_bytes(geometry: &Geometry) -> FrameBytes {
+        let longest = frame_len(payload_bytes(geometry)) as u64;
+        FrameBytes { longest, in_flight: FRAMES_IN_FLIGHT as u64 * longest }
     }
 
     /// Recovery has found this segment of the journal, which an image does not make superfluous.
@@ -299,7 +307,8 @@ impl Journal {
     /// Writes what is ready. Gives the bytes that were written, and whether a segment is lacking.
     fn write(&mut self, space: &mut Space, io: &mut Io<'_>) -> (u64, bool) {
         let share = (self.place.geometry.area_bytes() / UNCOVERED_SHARE).min(MOST_UNCOVERED_BYTES);
-        let is_due = self.uncovered_bytes >= share.max(u64::from(self.place.geometry.segment_bytes));
+        let least = self.place.geometry.segment_bytes.min(LEAST_UNCOVERED_BYTES);
+        let is_due = self.uncovered_bytes >= share.max(u64::from(least));
         let is_idle = self.ready.is_empty() && self.in_flight.is_empty();
         if self.state == State::Whole && is_idle && (self.wanted || is_due) {
             self.close();

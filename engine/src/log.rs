@@ -5,10 +5,13 @@ use std::collections::{HashMap, VecDeque};
 use crate::append::{AppendHead, Place};
 use crate::config::ShardConfig;
 use crate::format::frame::{Stream, frame_len};
-use crate::format::record::Record;
+use crate::format::record::{Record, record_room};
 use crate::frame_builder::FrameBuilder;
 use crate::ids::{FrameNumber, PartitionId, RequestId, Seq, WallMs};
 use crate::io::{Io, Purpose};
+use crate::limits::{MAX_BATCH_BYTES, MAX_BATCH_WRITES};
+use crate::location::RECORD_ALIGN_BYTES;
+use crate::recovery::FrameBytes;
 use crate::seam::DeviceError;
 use crate::space::{Claim, Space};
 use crate::stats::ShardStats;
@@ -115,6 +118,15 @@ impl Log {
             lacks_segment: false,
             poisoned: false,
         }
+    }
+
+    /// What its frames may take: one holds at least a whole batch.
+    pub fn frame_bytes(config: &ShardConfig) -> FrameBytes {
+        let batch = MAX_BATCH_BYTES
+            + MAX_BATCH_BYTES / 64
+            + MAX_BATCH_WRITES * record_room(0, RECORD_ALIGN_BYTES, true);
+        let longest = frame_len(batch).max(config.frame_bytes as usize) as u64;
+        FrameBytes { longest, in_flight: config.frames_in_flight as u64 * longest }
     }
 
     /// Whether a frame is being written, or waits to be applied.

@@ -76,6 +76,11 @@ impl SequentialReader {
         self.chunks.iter().any(|chunk| chunk.buffer.is_some() && chunk.result.is_none())
     }
 
+    /// Whether blocks of a chunk that failed are still to be read one by one.
+    pub fn is_splitting(&self) -> bool {
+        self.chunks.iter().any(|chunk| chunk.buffer.is_none())
+    }
+
     /// Reads nothing more: what is under way is still to be taken.
     pub fn stop(&mut self) {
         self.extents.clear();

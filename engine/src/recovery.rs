@@ -4,8 +4,12 @@
 //! catalog and directory are read here: see `loading`. Of the users' stream only the frames are read that the journal
 //! does not cover; of cleaning, none.
 
+mod stretch;
 mod tail;
 
+pub use self::stretch::FrameBytes;
+
+use self::stretch::Stretch;
 use crate::config::ShardConfig;
 use crate::format::catalog::CatalogChange;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, PartitionSet, Stream};
@@ -18,7 +22,7 @@ use crate::io::{Io, Purpose};
 use crate::limits::BLOCK_BYTES;
 use crate::reader::SequentialReader;
 use crate::replay::FrameReplay;
-use crate::scanner::{FoundFrame, SegmentScanner};
+use crate::scanner::FoundFrame;
 use crate::seam::DeviceError;
 use crate::shard::{OpenError, Phase, Shard};
 
@@ -53,9 +57,8 @@ pub struct Recovery {
     superblocks: Vec<Option<Superblock>>,
     /// Both copies of the present superblock are whole.
     mirrored: bool,
-    /// Segments of the stage, in order, each with its scanner; the first is being read.
-    walk: std::collections::VecDeque<SegmentScanner>,
-    segment_end: std::collections::VecDeque<u64>,
+    /// What the stage reads of segments, in order; the first is being read.
+    walk: std::collections::VecDeque<Stretch>,
     image: ImageLoad,
     /// The tail that is being read: the journal's, then the users'.
     replay: FrameReplay,
@@ -95,7 +98,6 @@ impl Recovery {
             superblocks: Vec::new(),
             mirrored: false,
             walk: Default::default(),
-            segment_end: Default::default(),
             image: ImageLoad::default(),
             replay: FrameReplay::default(),
             covered: JournalHead::default(),
@@ -105,6 +107,22 @@ impl Recovery {
             unbounded: Vec::new(),
             met_damage: false,
         }
+    }
+}
+
+impl Recovery {
+    /// What was to be read of a segment has been: begins the next stretch of the stage, if there is one.
+    fn begin_stretch(&mut self) -> bool {
+        if self.walk.front().is_some_and(|stretch| stretch.is_begun)
+            && let Some(next) = self.walk.pop_front().and_then(Stretch::next)
+        {
+            self.walk.push_front(next);
+        }
+        let Some(next) = self.walk.front_mut() else { return false };
+        next.is_begun = true;
+        let (from, len) = next.extent();
+        self.reader.push(from, len);
+        true
     }
 }
 
@@ -123,22 +141,16 @@ impl Shard {
         loop {
             recovery.reader.pump(io);
             while let Some(chunk) = recovery.reader.take(io) {
-                let bytes: Vec<u8>;
-                let bytes = match chunk.result {
-                    Ok(()) => &io.buffers.bytes(chunk.buffer)[..chunk.len as usize],
-                    Err(_) => {
-                        // Unreadable is as good as damaged: nothing in it will check out.
-                        recovery.hidden_blocks += 1;
-                        bytes = vec![0; chunk.len as usize];
-                        &bytes
-                    }
-                };
-                self.recovery_chunk(&mut recovery, chunk.at, bytes);
+                recovery.hidden_blocks += u64::from(chunk.result.is_err());
+                self.recovery_chunk(&mut recovery, chunk.at, &chunk.bytes(io), chunk.result.is_ok());
                 io.buffers.release(chunk.buffer);
                 recovery.reader.pump(io);
             }
             if !recovery.reader.is_done() {
                 break;
+            }
+            if recovery.begin_stretch() {
+                continue;
             }
             self.stats.recovery_read_bytes += recovery.reader.bytes_read;
             match self.next_stage(&mut recovery, io) {
@@ -156,20 +168,20 @@ impl Shard {
         }
     }
 
-    fn recovery_chunk(&mut self, recovery: &mut Recovery, at: u64, bytes: &[u8]) {
+    fn recovery_chunk(&mut self, recovery: &mut Recovery, at: u64, bytes: &[u8], is_readable: bool) {
         match recovery.stage {
             Stage::Superblocks => {
                 recovery.superblocks.push(Superblock::decode(self.place.seed, at, bytes));
             }
             Stage::Headers => self.found_segment(at, bytes),
             Stage::Root | Stage::Directory | Stage::Journal | Stage::User => {
-                let Some(mut scanner) = recovery.walk.pop_front() else { return };
-                scanner.feed(bytes, |frame| self.recovered_frame(recovery, &frame));
-                if recovery.segment_end.front() == Some(&(at + bytes.len() as u64)) {
-                    recovery.segment_end.pop_front();
-                } else {
-                    recovery.walk.push_front(scanner);
+                let Some(mut stretch) = recovery.walk.pop_front() else { return };
+                stretch.feed(at, bytes, is_readable, |frame| self.recovered_frame(recovery, &frame));
+                if stretch.may_stop() && !recovery.reader.is_splitting() {
+                    recovery.reader.stop();
+                    stretch.stop();
                 }
+                recovery.walk.push_front(stretch);
             }
             Stage::Settling => {}
         }
@@ -255,9 +267,7 @@ impl Shard {
     }
 
     fn walk(&self, recovery: &mut Recovery, id: SegmentId, generation: Generation, from: u64, to: u64) {
-        recovery.walk.push_back(SegmentScanner::new(self.place.seed, id, generation, from, to));
-        recovery.segment_end.push_back(to);
-        recovery.reader.push(from, to - from);
+        recovery.walk.push_back(Stretch::whole(self.place.seed, id, generation, from, to));
     }
 
     fn recovered_frame(&mut self, recovery: &mut Recovery, frame: &FoundFrame<'_>) {

@@ -45,6 +45,11 @@ impl SegmentScanner {
         SegmentScanner { seed, segment, generation, pending: Vec::new(), at, end }
     }
 
+    /// Everything before this byte of the area is dealt with.
+    pub fn examined(&self) -> u64 {
+        self.at
+    }
+
     /// The next bytes. Calls `each` for every frame that they complete.
     pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(FoundFrame<'_>)) {
         self.pending.extend_from_slice(bytes);

@@ -427,3 +427,19 @@ fn no_single_rotten_block_makes_a_key_lie() {
     assert_eq!(failed, 0, "no single block is all that stands between a shard and its records");
     assert!(errors > 0, "some block was in use");
 }
+
+#[test]
+fn the_root_and_its_copy_lie_far_apart() {
+    for keys in [1u32, 300, 700, 1500, 2500] {
+        let mut sim = sim(u64::from(keys));
+        for key in 0..keys {
+            sim.put(1, &key.to_be_bytes().repeat(4), b"").unwrap();
+        }
+        sim.checkpoint().unwrap();
+        let copies = image_frames(&sim, 3);
+        let apart = copies[0].abs_diff(copies[1]);
+        assert!(apart >= SEGMENT as usize / 2, "{apart} bytes apart, with {keys} keys");
+        sim.reopen();
+        assert_eq!(sim.count(1), Ok(u64::from(keys)));
+    }
+}

@@ -232,3 +232,21 @@ fn a_users_frame_that_the_journal_covers_costs_its_own_records_alone_when_it_rot
     assert_eq!(sim.shard.stats().quarantined_frames, 0, "no start reads it");
     assert!(errors(&mut sim, &last) <= 1);
 }
+
+#[test]
+fn a_start_reads_as_far_as_there_are_frames_and_not_to_the_ends_of_segments() {
+    let segment = 16u32 << 20;
+    let geometry = Geometry::plan(257 << 20, 1, Some(segment), 64 << 10).expect("the drive is large enough");
+    let mut sim = Sim::format(8, geometry, |config| config.cache_bytes = 0);
+    sim.create(1, StoreKind::Durable, &[1, 2]).expect("the drive is empty");
+    let (keys, len) = (40, 20 << 10);
+    let mut last = vec![0; keys as usize];
+    churn(&mut sim, keys, 1..100, len, &mut last);
+    sim.kill();
+    sim.run_until_serving();
+    // Of 32 MiB of segments that were begun. Four frames of users of a mebibyte and a quarter could follow the last, and
+    // three of them are read in places behind; as much is read ahead as there are chunks under way.
+    let read_bytes = sim.shard.stats().recovery_read_bytes;
+    assert!(read_bytes < 14 << 20, "{read_bytes} bytes were read");
+    assert_all(&mut sim, &last, len);
+}

@@ -317,7 +317,7 @@ fn a_put_that_finds_no_segment_while_partitions_are_loaded_is_told_to_come_back(
     }
     sim.settle();
     started(&mut sim);
-    let keys: Vec<_> = (0..1500).map(|i| [&b"fill"[..], &key(i)[..]].concat()).collect();
+    let keys: Vec<_> = (0..2200).map(|i| [&b"fill"[..], &key(i)[..]].concat()).collect();
     let (target, condition, ttl) = (target(1), lode_engine::Condition::Always, lode_engine::Ttl::Never);
     let put = |key| RequestBody::Put { target, key, value: &value, condition, ttl };
     let answers = ask_all(&mut sim, keys.iter().map(|key| put(key)).collect());

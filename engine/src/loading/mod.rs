@@ -299,16 +299,7 @@ impl Shard {
             }
             self.load_ahead(why, io);
             let Some(chunk) = self.loader.lane(why).reader.take(io) else { return };
-            let unreadable;
-            let bytes = match chunk.result {
-                Ok(()) => &io.buffers.bytes(chunk.buffer)[..chunk.len as usize],
-                Err(_) => {
-                    // Nothing in it will check out.
-                    unreadable = vec![0; chunk.len as usize];
-                    &unreadable
-                }
-            };
-            self.take_chunk(why, &chunk, bytes);
+            self.take_chunk(why, &chunk, &chunk.bytes(io));
             io.buffers.release(chunk.buffer);
             self.stats.recovery_read_bytes += u64::from(chunk.len);
             self.end_empty_jobs(why);

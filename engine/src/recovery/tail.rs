@@ -3,6 +3,7 @@
 //! Which frames count is judged alike for both (`replay.rs`). Entries of the journal are done as they stand, in order.
 //! What user frames do that it does not cover is noted in it anew.
 
+use super::stretch::Stretch;
 use super::{CHUNK_BYTES, CHUNKS_AHEAD, Recovery, Stage};
 use crate::apply::Effects;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, PartitionSet, Stream};
@@ -69,13 +70,18 @@ impl Shard {
 
     fn walk_tail(&mut self, recovery: &mut Recovery, stream: Stream, from: LogPosition) {
         recovery.reader = self.recovery_reader(CHUNK_BYTES, CHUNKS_AHEAD);
+        let frames = match stream {
+            Stream::Journal => Journal::frame_bytes(&self.place.geometry),
+            _ => Log::frame_bytes(&self.config),
+        };
         for (generation, id) in self.tail_segments(stream, from.generation) {
             let begin = self.place.geometry.segment_at(id);
             let end = begin + u64::from(self.place.geometry.segment_bytes);
             let offset = if generation == from.generation { u64::from(from.offset) } else { 0 };
             let first = begin + offset.max(BLOCK_BYTES as u64);
             if first < end {
-                self.walk(recovery, id, generation, first, end);
+                let whole = Stretch::whole(self.place.seed, id, generation, first, end);
+                recovery.walk.push_back(whole.until_quiet(frames));
             }
         }
     }

@@ -156,16 +156,7 @@ impl Shard {
             return;
         }
         while let Some(chunk) = self.scrubber.reader.take(io) {
-            let unreadable;
-            let bytes = match chunk.result {
-                Ok(()) => &io.buffers.bytes(chunk.buffer)[..chunk.len as usize],
-                Err(_) => {
-                    // Zeros check out as nothing of ours.
-                    unreadable = vec![0; chunk.len as usize];
-                    &unreadable
-                }
-            };
-            self.scrub_chunk(chunk.at, bytes, chunk.result.is_ok());
+            self.scrub_chunk(chunk.at, &chunk.bytes(io), chunk.result.is_ok());
             io.buffers.release(chunk.buffer);
         }
         let restart = is_asked && !self.scrubber.round.is_at_full_rate();

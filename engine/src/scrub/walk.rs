@@ -1,10 +1,13 @@
 //! One segment, frame by frame: which of its bytes are what they should be.
 
 use crate::catalog::Catalog;
+use crate::checkpoint::root_room;
 use crate::format::frame::{FRAME_HEADER_BYTES, Stream};
 use crate::format::record::{RECORD_HEADER_BYTES, RecordKind};
 use crate::format::segment::SegmentHeader;
-use crate::ids::{FrameNumber, Generation, SegmentId};
+use crate::format::superblock::{RootLocation, Superblock};
+use crate::geometry::Geometry;
+use crate::ids::{Generation, SegmentId};
 use crate::limits::{BLOCK_BYTES, MAX_DAMAGED_PLACES};
 use crate::scanner::{FoundFrame, SegmentScanner, for_each_record};
 use crate::shard::Shard;
@@ -95,7 +98,7 @@ impl Walk {
         let mut scanner = std::mem::replace(&mut self.scanner, empty);
         scanner.feed(frames, |frame| match frame.header.stream {
             stream if stream != self.stream => {}
-            Stream::Image => self.image_frame(&frame, FrameNumber(superblock.checkpoint)),
+            Stream::Image => self.image_frame(&frame, superblock, &place.geometry),
             Stream::Journal => self.raw_frame(&frame),
             Stream::User | Stream::Cleaning => {
                 let live_bytes = self.records(&frame, catalog, place.seed);
@@ -112,9 +115,24 @@ impl Walk {
         self.expected_at = frame.at + frame.bytes.len() as u64;
     }
 
-    fn image_frame(&mut self, frame: &FoundFrame<'_>, checkpoint: FrameNumber) {
+    fn image_frame(&mut self, frame: &FoundFrame<'_>, superblock: &Superblock, geometry: &Geometry) {
+        let begin = geometry.segment_at(self.segment);
+        let is_there = |root: &RootLocation| {
+            (root.segment, root.generation) == (self.segment, self.generation)
+                && begin + u64::from(root.offset) == frame.at
+        };
+        let [is_first, is_copy] =
+            superblock.roots.map_or([false; 2], |[root, copy]| [is_there(&root), is_there(&copy)]);
+        if is_copy {
+            // The room before it was left empty; frames that were there are missing among those that are counted.
+            self.expected_at = frame.at;
+        }
         self.raw_frame(frame);
-        self.image_frames += u64::from(frame.whole && frame.header.durable == checkpoint);
+        if is_first {
+            // It was given as much room as it could need.
+            self.expected_at = frame.at + root_room(geometry);
+        }
+        self.image_frames += u64::from(frame.whole && frame.header.durable.0 == superblock.checkpoint);
     }
 
     /// A frame that holds no records.
