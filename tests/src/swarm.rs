@@ -28,6 +28,8 @@ pub struct Swarm {
     pub jobs: usize,
     /// After so many minutes none is begun.
     pub minutes: Option<u64>,
+    /// After one has failed none is begun, and what it needs is not looked for.
+    pub until_failure: bool,
 }
 
 /// One run in a process of its own.
@@ -95,6 +97,7 @@ fn run_all(swarm: &Swarm) -> io::Result<bool> {
     loop {
         while running.len() < swarm.jobs
             && !is_over()
+            && !(swarm.until_failure && !failed.is_empty())
             && let Some(seed) = seeds.next()
         {
             running.push(Run::begin(seed, &[])?);
@@ -120,7 +123,7 @@ fn run_all(swarm: &Swarm) -> io::Result<bool> {
         }
         std::thread::sleep(LOOK_INTERVAL);
     }
-    for seed in &failed {
+    for seed in failed.iter().filter(|_| !swarm.until_failure) {
         println!("seed {seed} needs no more than: sim {seed}{}", shrunk(*seed)?);
     }
     let totals: Vec<String> = totals.iter().map(|(what, count)| format!("{count:.2} {what}")).collect();

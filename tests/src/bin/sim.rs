@@ -37,6 +37,9 @@ struct Args {
     /// Runs at once; one per core by default.
     #[arg(long, conflicts_with = "seed")]
     jobs: Option<usize>,
+    /// A swarm ends with the first failure, and does not look for what that needs.
+    #[arg(long, conflicts_with = "seed")]
+    until_failure: bool,
 }
 
 fn main() -> ExitCode {
@@ -44,7 +47,8 @@ fn main() -> ExitCode {
     let (Some(seed), None) = (args.seed, args.seeds) else {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (count, jobs) = (args.seeds.unwrap_or(1), args.jobs.unwrap_or(cores).max(1));
-        return swarm(&Swarm { start: args.start, count, jobs, minutes: args.minutes });
+        let Args { start, minutes, until_failure, .. } = args;
+        return swarm(&Swarm { start, count, jobs, minutes, until_failure });
     };
     let plan = args.less.into_iter().fold(Plan::from_seed(seed), Plan::simplified);
     let verbosity = if args.trace { Verbosity::Print } else { Verbosity::Digest };
