@@ -406,6 +406,8 @@ fn refusal(status: Status, part: Part) -> Option<End> {
         | Status::MemoryFull
         | Status::NotReady
         | Status::DeviceError
+        | Status::Corrupt
+        | Status::Quarantined
         | Status::Poisoned
         | Status::Conflict
         | Status::TransactionEnded

@@ -7,6 +7,8 @@ use crate::value::Dice;
 
 /// What a drive keeps or loses as one.
 pub const SECTOR_BYTES: usize = 512;
+/// What goes wrong as one where it is the drive's doing.
+pub const BLOCK_BYTES: usize = 4096;
 
 /// What is to be done to the drive.
 #[derive(Clone, Debug)]
@@ -32,7 +34,25 @@ pub struct SimDrive {
     writes: u64,
     lies: bool,
     dice: Dice,
+    /// What each block held before what it holds, where that is kept.
+    before: Option<Vec<u8>>,
 }
+
+/// How a block is not what was written to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harm {
+    /// A bit has flipped.
+    Bit,
+    /// A sector is all zeros.
+    Zeros,
+    /// What was written last was lost, though the drive said that it was there: it holds what it held before.
+    Stale,
+    /// It holds what was meant for another place.
+    Misdirected,
+}
+
+/// The kinds of harm.
+pub const HARMS: [Harm; 4] = [Harm::Bit, Harm::Zeros, Harm::Stale, Harm::Misdirected];
 
 impl SimDrive {
     /// Of zeros. One that `lies` keeps nothing out of its cache when it says so.
@@ -45,6 +65,50 @@ impl SimDrive {
             writes: 0,
             lies,
             dice: Dice::new(seed),
+            before: None,
+        }
+    }
+
+    /// Keeps from now on what blocks held before.
+    pub fn remember(&mut self) {
+        self.before = Some(self.now.clone());
+    }
+
+    /// What is left when the power goes.
+    pub fn stable(&self) -> &[u8] {
+        &self.stable
+    }
+
+    /// Does harm to a block for good.
+    pub fn harm(&mut self, at: usize, harm: Harm) {
+        let mut block = self.now[at..at + BLOCK_BYTES].to_vec();
+        self.distort(at, &mut block, harm);
+        for sector in at / SECTOR_BYTES..(at + BLOCK_BYTES) / SECTOR_BYTES {
+            self.volatile.remove(&sector);
+        }
+        self.put(at, &block);
+    }
+
+    /// Does harm to a block's bytes, which were read.
+    pub fn distort(&mut self, at: usize, block: &mut [u8], harm: Harm) {
+        match harm {
+            Harm::Bit => {
+                let bit = self.dice.below(8 * BLOCK_BYTES as u64) as usize;
+                block[bit / 8] ^= 1 << (bit % 8);
+            }
+            Harm::Zeros => {
+                let begin = self.dice.below((BLOCK_BYTES / SECTOR_BYTES) as u64) as usize * SECTOR_BYTES;
+                block[begin..begin + SECTOR_BYTES].fill(0);
+            }
+            Harm::Stale => {
+                if let Some(before) = &self.before {
+                    block.copy_from_slice(&before[at..at + BLOCK_BYTES]);
+                }
+            }
+            Harm::Misdirected => {
+                let other = self.dice.below((self.now.len() / BLOCK_BYTES) as u64) as usize * BLOCK_BYTES;
+                block.copy_from_slice(&self.now[other..other + BLOCK_BYTES]);
+            }
         }
     }
 
@@ -118,6 +182,9 @@ impl SimDrive {
             "aligned writes"
         );
         self.writes += 1;
+        if let Some(before) = &mut self.before {
+            before[at..at + bytes.len()].copy_from_slice(&self.now[at..at + bytes.len()]);
+        }
         for (i, sector) in bytes.chunks(SECTOR_BYTES).enumerate().filter(|(i, _)| which(*i)) {
             let begin = at + i * SECTOR_BYTES;
             self.now[begin..begin + sector.len()].copy_from_slice(sector);

@@ -17,6 +17,8 @@ pub struct History {
     /// What version the node gave to what an operation wrote to a key.
     versions: BTreeMap<(OpId, Vec<u8>), Seq>,
     open: usize,
+    /// Shards of which something was damaged, and since which step.
+    damaged: BTreeMap<u16, u64>,
     /// What no correct node answers.
     pub violations: Vec<String>,
 }
@@ -56,6 +58,22 @@ impl History {
     pub fn crashed(&mut self) {
         self.step += 1;
         self.crashes.push(self.step);
+    }
+
+    /// Something of a shard's part of the drive is damaged, or was misread.
+    pub fn damaged(&mut self, shard: u16) {
+        self.step += 1;
+        self.damaged.entry(shard).or_insert(self.step);
+    }
+
+    /// Whether something of a shard's was damaged by a step.
+    pub fn is_damaged(&self, shard: u16, by: u64) -> bool {
+        self.damaged.get(&shard).is_some_and(|since| *since <= by)
+    }
+
+    /// Whether anything was damaged when an operation ended.
+    pub fn was_damaged(&self, op: &Op) -> bool {
+        self.damaged.values().any(|since| *since <= op.returned)
     }
 
     /// The node says that what an operation wrote to a key has this version: always the same.
@@ -106,6 +124,9 @@ impl History {
         for op in &self.ops[1.min(self.ops.len())..] {
             let end = match &op.end {
                 End::Open => "open",
+                End::Refused(Status::Corrupt) => "corrupt",
+                End::Refused(Status::Quarantined) => "quarantined",
+                End::Refused(Status::Full | Status::MemoryFull) => "full",
                 End::Refused(_) => "refused",
                 End::Unknown => "unknown",
                 End::Written { .. } => "written",

@@ -11,6 +11,7 @@ mod drive;
 mod history;
 mod io;
 mod link;
+mod loss;
 mod node;
 mod plan;
 mod register;

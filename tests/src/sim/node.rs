@@ -39,6 +39,12 @@ pub fn prefix_of(partition: u32) -> Vec<u8> {
     format!("p{partition:02}/").into_bytes()
 }
 
+/// The partition that a key is of.
+pub fn partition_of(key: &[u8]) -> u32 {
+    let digits = key.get(1..3).and_then(|digits| std::str::from_utf8(digits).ok());
+    digits.and_then(|digits| digits.parse().ok()).expect("keys begin with their partition")
+}
+
 /// Where a node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -50,6 +56,8 @@ enum Stage {
     Serving,
     /// A shard could not be opened.
     Failed,
+    /// A shard could not be opened for damage.
+    Damaged,
 }
 
 /// One life of the node, from its start to its crash.
@@ -61,6 +69,7 @@ pub struct SimNode {
     control: Receiver<ControlEvent>,
     stage: Stage,
     is_new: bool,
+    may_be_damaged: bool,
     partitions: u32,
 }
 
@@ -95,12 +104,18 @@ impl SimNode {
         });
         let shards = shards.collect::<Vec<_>>();
         let stage = Stage::Recovering(shards.len());
-        SimNode { run, shards, mailboxes, control, stage, is_new, partitions: plan.partitions }
+        let (may_be_damaged, partitions) = (plan.has_damage(), plan.partitions);
+        SimNode { run, shards, mailboxes, control, stage, is_new, may_be_damaged, partitions }
     }
 
     /// Whether connections are taken.
     pub fn is_serving(&self) -> bool {
         self.stage == Stage::Serving
+    }
+
+    /// Whether a shard says that its part of the drive is too damaged to be opened.
+    pub fn is_damaged(&self) -> bool {
+        self.stage == Stage::Damaged
     }
 
     /// The drive and the sockets of a shard.
@@ -147,6 +162,12 @@ impl SimNode {
                         Ok(()) => self.one_done(now_ns),
                         // Of a write that the drive has failed: whoever runs the node starts it again.
                         Err(OpenError::Device { .. }) => self.stage = Stage::Failed,
+                        Err(
+                            OpenError::RootDamaged
+                            | OpenError::CatalogDamaged
+                            | OpenError::DirectoryDamaged
+                            | OpenError::NoSuperblock,
+                        ) if self.may_be_damaged => self.stage = Stage::Damaged,
                         Err(error) => panic!("shard {shard} cannot be opened: {error}"),
                     }
                 }
@@ -172,6 +193,7 @@ impl SimNode {
                 Stage::Serving
             }
             Stage::Failed => Stage::Failed,
+            Stage::Damaged => Stage::Damaged,
             Stage::Serving => unreachable!("everything was done before"),
         };
         for shard in &mut self.shards {

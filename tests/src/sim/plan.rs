@@ -26,6 +26,10 @@ pub struct Faults {
     pub clock_jump_interval_ns: u64,
     /// A node may end again while it recovers.
     pub crash_in_recovery: bool,
+    /// Between two damages of what lies on the drive.
+    pub damage_interval_ns: u64,
+    /// Reads that give other bytes than lie there, or none.
+    pub misreads_ppm: u64,
     /// The drive says that writes are durable, and leaves them in its cache. No seed has this: no node survives it, and
     /// so it shows that the oracles see what is lost.
     pub drive_lies: bool,
@@ -99,6 +103,10 @@ pub enum Simpler {
     NoSilence,
     /// The clock does not jump.
     NoClockJumps,
+    /// Nothing is damaged.
+    NoDamage,
+    /// What is read is what lies there.
+    NoMisreads,
     /// Nothing is scrubbed.
     NoScrub,
     /// Nothing is discarded.
@@ -138,9 +146,11 @@ impl Plan {
             slow_operations_ppm: pick(&[0, 1_000, 20_000]),
             power_losses_percent: pick(&[0, 50, 100]),
             crash_in_recovery: pick(&[0, 1]) == 1,
+            damage_interval_ns: 0,
+            misreads_ppm: 0,
             drive_lies: false,
         };
-        Plan {
+        let mut plan = Plan {
             seed,
             shards,
             drive_bytes: u64::from(shards) * pick(&[24, 40, 96]) * u64::from(segment_bytes) + (64 << 10),
@@ -162,7 +172,18 @@ impl Plan {
             discard: pick(&[0, 1]) == 1,
             scrub_bytes_per_s: pick(&[0, 0, 1 << 20, 64 << 20]),
             faults,
-        }
+        };
+        plan.faults.damage_interval_ns = match pick(&[0, 0, 2, 10, 50]) {
+            0 => 0,
+            times => duration_ns / times,
+        };
+        plan.faults.misreads_ppm = pick(&[0, 0, 300, 3_000]);
+        plan
+    }
+
+    /// Whether bytes may come back from the drive otherwise than they were written.
+    pub fn has_damage(&self) -> bool {
+        self.faults.damage_interval_ns > 0 || self.faults.misreads_ppm > 0
     }
 
     /// The same, simpler.
@@ -177,6 +198,8 @@ impl Plan {
             Simpler::NoResets => self.faults.reset_interval_ns = 0,
             Simpler::NoSilence => self.faults.silence_interval_ns = 0,
             Simpler::NoClockJumps => self.faults.clock_jump_interval_ns = 0,
+            Simpler::NoDamage => self.faults.damage_interval_ns = 0,
+            Simpler::NoMisreads => self.faults.misreads_ppm = 0,
             Simpler::NoScrub => self.scrub_bytes_per_s = 0,
             Simpler::NoDiscard => self.discard = false,
             Simpler::OneShard => {

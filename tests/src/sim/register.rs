@@ -27,6 +27,16 @@ enum Deed {
     WriteOver { expected: Option<OpId>, value: OpId, done: Option<bool> },
 }
 
+impl Deed {
+    /// What an index knows of a record whose place is lost to damage is nothing.
+    fn without_existed(self) -> Deed {
+        match self {
+            Deed::Write { value, .. } => Deed::Write { value, existed: None },
+            other => other,
+        }
+    }
+}
+
 struct Register;
 
 impl Specification for Register {
@@ -66,6 +76,7 @@ pub fn check(history: &History, keys: &[Vec<u8>]) -> Vec<String> {
     let mut spans: BTreeMap<&[u8], Vec<Span>> = keys.iter().map(|key| (key.as_slice(), Vec::new())).collect();
     for (id, op) in history.ops() {
         for (key, deed) in deeds(id, &op.ask, &op.end, keys) {
+            let deed = if history.was_damaged(op) { deed.without_existed() } else { deed };
             let certain = !matches!(op.end, End::Unknown | End::Open);
             let span = Span { op: id, deed, from: op.called, to: history.latest(op), certain };
             if let Some(spans) = spans.get_mut(key) {

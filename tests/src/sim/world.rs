@@ -1,5 +1,6 @@
 //! The world of a run: one queue of what happens when, and everything that it happens to.
 
+mod damage;
 mod faults;
 mod network;
 
@@ -18,7 +19,7 @@ use super::node::{SimNode, UUID};
 use super::plan::{MS, Plan};
 use super::trace::{Trace, Verbosity};
 use super::work::{Ask, End, Keys, OpId};
-use super::{account, register};
+use super::{account, loss, register};
 use crate::value::Dice;
 
 /// Linux: the way to the device took too long; the write failed; the peer broke the connection.
@@ -49,6 +50,10 @@ pub struct Outcome {
     pub tally: BTreeMap<&'static str, u64>,
     /// Lives of the node.
     pub lives: u64,
+    /// Blocks that were damaged or misread.
+    pub damages: u64,
+    /// Whether it ended early, for the node said that its drive is too damaged to be opened.
+    pub is_lost: bool,
 }
 
 impl fmt::Display for Outcome {
@@ -56,6 +61,7 @@ impl fmt::Display for Outcome {
         let operations: u64 = self.tally.values().sum();
         let hours = self.virtual_ns as f64 / 3_600e9;
         write!(f, "{operations} operations, {hours:.5} virtual hours, {} lives", self.lives)?;
+        write!(f, ", {} damages, {} lost drives", self.damages, u64::from(self.is_lost))?;
         for (end, count) in &self.tally {
             write!(f, ", {count} {end}")?;
         }
@@ -97,6 +103,8 @@ enum Happening {
     Silence,
     /// The wall clock jumps.
     ClockJump,
+    /// Something on the drive is damaged.
+    Damage,
 }
 
 /// What the world does now.
@@ -144,6 +152,7 @@ struct World<'p> {
     season: Season,
     /// What is still to be asked before the next season.
     to_do: Vec<Ask>,
+    damage: damage::Damage,
 }
 
 /// Runs a plan to its end.
@@ -153,12 +162,15 @@ pub fn run(plan: &Plan, verbosity: Verbosity) -> Result<Outcome, Failure> {
     wrong.append(&mut world.history.violations);
     wrong.extend(register::check(&world.history, &world.keys.registers()));
     wrong.extend(account::check(&world.history, plan.accounts as usize));
+    wrong.extend(loss::check(&world.history, plan));
     let outcome = Outcome {
         digest: world.trace.digest(),
         notes: world.trace.len(),
         virtual_ns: world.now_ns,
         tally: world.history.tally(),
         lives: world.lives,
+        damages: world.damage.count,
+        is_lost: world.damage.is_told,
     };
     if wrong.is_empty() { Ok(outcome) } else { Err(Failure { wrong, outcome }) }
 }
@@ -172,6 +184,9 @@ impl<'p> World<'p> {
             SimDrive::new(geometry.drive_bytes as usize, plan.seed ^ 0xd71e, plan.faults.drive_lies);
         for (at, block) in format_drive(&geometry, DriveIdentity { uuid: UUID, created_wall_ns: 1 }) {
             drive.put(at.0 as usize, &block);
+        }
+        if plan.has_damage() {
+            drive.remember();
         }
         let keys = Keys::new(plan);
         World {
@@ -196,6 +211,7 @@ impl<'p> World<'p> {
             to_do: keys.accounts().into_iter().map(|key| Ask::Deposit { key }).collect(),
             keys,
             season: Season::Setup,
+            damage: damage::Damage::default(),
         }
     }
 
@@ -213,7 +229,7 @@ impl<'p> World<'p> {
             self.season(Season::Audit, REST_NS)
         });
         let mut wrong: Vec<String> = wrong.err().into_iter().collect();
-        if wrong.is_empty() {
+        if wrong.is_empty() && !self.damage.is_told {
             wrong.extend(self.leaks());
         }
         wrong
@@ -231,7 +247,7 @@ impl<'p> World<'p> {
         self.trace.note(self.now_ns, "season", &[season as u64]);
         let end_ns = self.now_ns + within_ns;
         loop {
-            if season != Season::Work && self.is_at_rest() {
+            if season != Season::Work && self.is_at_rest() || self.damage.is_told {
                 return Ok(());
             }
             if self.now_ns >= end_ns || self.trace.len() > MAX_HAPPENINGS {
@@ -299,11 +315,19 @@ impl<'p> World<'p> {
     fn turn(&mut self, shard: u16) {
         let (now, delay_ns) = (self.now(), self.dice.roll());
         let Some(node) = &mut self.node else { return };
+        let was_serving = node.is_serving();
         node.turn(shard, now, delay_ns);
+        let (is_serving, is_damaged) = (node.is_serving(), node.is_damaged());
         let asked = node.io(shard).take_asked();
         self.trace.note(self.now_ns, "turn", &[u64::from(shard), asked.len() as u64]);
         for asked in asked {
             self.asked(shard, asked);
+        }
+        if is_serving && !was_serving {
+            self.serves();
+        }
+        if is_damaged {
+            self.cannot_open();
         }
     }
 
@@ -365,15 +389,27 @@ impl<'p> World<'p> {
             Happening::Reset if self.season == Season::Work => self.reset(),
             Happening::Silence if self.season == Season::Work => self.silence(),
             Happening::ClockJump if self.season == Season::Work => self.jump(),
-            Happening::Crash | Happening::Reset | Happening::Silence | Happening::ClockJump => {}
+            Happening::Damage if self.season == Season::Work => self.damage(),
+            Happening::Crash
+            | Happening::Reset
+            | Happening::Silence
+            | Happening::ClockJump
+            | Happening::Damage => {}
         }
     }
 
     fn end_drive(&mut self, id: u64) {
         // Of an earlier life: what becomes of it was decided when that ended.
         let Some(UnderWay { shard, token, op, error }) = self.under_way.remove(&id) else { return };
+        let misread = match (&op, error) {
+            (DriveOp::Read { at, len }, None) => self.misread(shard, *at, *len),
+            _ => None,
+        };
         let result = match error {
-            None => Ok(self.drive.perform(&op)),
+            None => misread.unwrap_or_else(|| {
+                self.is_written(&op);
+                Ok(self.drive.perform(&op))
+            }),
             Some(error) => {
                 self.drive.fail(&op);
                 if !matches!(op, DriveOp::Read { .. }) {
@@ -393,6 +429,7 @@ impl<'p> World<'p> {
     fn start(&mut self) {
         self.lives += 1;
         self.trace.note(self.now_ns, "start", &[self.lives]);
+        self.begins();
         let is_new = self.lives == 1;
         self.node = Some(SimNode::start(self.plan, self.geometry, self.lives, is_new, self.now_ns));
     }

@@ -12,6 +12,7 @@ impl World<'_> {
             (faults.reset_interval_ns, Happening::Reset),
             (faults.silence_interval_ns, Happening::Silence),
             (faults.clock_jump_interval_ns, Happening::ClockJump),
+            (faults.damage_interval_ns, Happening::Damage),
         ];
         for (interval_ns, happening) in all {
             self.after_interval(interval_ns, happening);

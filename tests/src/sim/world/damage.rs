@@ -1,0 +1,147 @@
+//! What the drive does to bytes that it has taken: they rot, were lost, or went to another place; or a read gives others.
+//!
+//! The last frames of a log are left alone as long as no later frame calls them durable: damage there is a torn tail,
+//! for all that anybody can tell (DESIGN, section 4). So are the copies of a superblock while one of them is damaged.
+//! Everything else may be damaged, and then the node says so, or is none the wiser; it never gives a wrong answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use lode_engine::ShardId;
+use lode_engine::format::ChecksumSeed;
+use lode_engine::format::frame::{FrameHeader, Stream};
+
+use super::super::drive::{BLOCK_BYTES, DriveOp, HARMS};
+use super::super::node::{SimNode, UUID};
+use super::{Happening, IO_ERROR, World};
+
+/// How often a place is drawn that may be damaged.
+const DRAWS: u64 = 40;
+/// Of a hundred damages, how many are of superblocks: they are few blocks among many.
+const SUPERBLOCK_PERCENT: u64 = 10;
+/// Starts in a row that may fail for damage.
+const MOST_FAILED_STARTS: u32 = 4;
+
+/// What was damaged so far.
+#[derive(Debug, Default)]
+pub(super) struct Damage {
+    /// Superblocks of which a copy is damaged.
+    superblocks: BTreeSet<usize>,
+    /// Shards of which a superblock was misread in this life.
+    misread: BTreeSet<u16>,
+    /// How many damages and misreads there were.
+    pub(super) count: u64,
+    /// Starts that failed, one after the other.
+    failed_starts: u32,
+    /// A shard cannot be opened for damage, and says so: that is the end.
+    pub(super) is_told: bool,
+}
+
+impl World<'_> {
+    pub(super) fn damage(&mut self) {
+        self.after_interval(self.plan.faults.damage_interval_ns, Happening::Damage);
+        let shard = ShardId(self.dice.below(u64::from(self.plan.shards)) as u16);
+        let slots = self.geometry.superblock_slots(shard).map(|slot| slot.0 as usize);
+        let (area, bytes) = (self.geometry.area_at(shard).0 as usize, self.geometry.area_bytes() as usize);
+        let undecided = self.undecided(shard);
+        for _ in 0..DRAWS {
+            let at = match self.dice.below(100) < SUPERBLOCK_PERCENT {
+                true => slots[self.dice.below(4) as usize],
+                false => area + self.dice.below((bytes / BLOCK_BYTES) as u64) as usize * BLOCK_BYTES,
+            };
+            let is_slot = slots.contains(&at);
+            let is_used = self.drive.stable()[at..at + BLOCK_BYTES].iter().any(|byte| *byte != 0);
+            let is_left_alone = match is_slot {
+                true => slots.iter().any(|slot| self.damage.superblocks.contains(slot)),
+                false => undecided.iter().any(|frame| frame.contains(&at)),
+            };
+            if !is_used || is_left_alone {
+                continue;
+            }
+            if is_slot {
+                self.damage.superblocks.insert(at);
+            }
+            let harm = HARMS[self.dice.below(HARMS.len() as u64) as usize];
+            self.trace.note(self.now_ns, "damage", &[at as u64, harm as u64]);
+            self.drive.harm(at, harm);
+            self.damage.count += 1;
+            return self.history.damaged(shard.0);
+        }
+    }
+
+    /// A write makes a damaged superblock whole.
+    pub(super) fn is_written(&mut self, op: &DriveOp) {
+        if let DriveOp::Write { at, .. } = op {
+            self.damage.superblocks.remove(at);
+        }
+    }
+
+    /// What a read gives, where it does not give what lies there; nothing where it does.
+    pub(super) fn misread(&mut self, shard: u16, at: usize, len: usize) -> Option<Result<Vec<u8>, i32>> {
+        if !self.happens(self.plan.faults.misreads_ppm) {
+            return None;
+        }
+        let id = ShardId(shard);
+        let slots = self.geometry.superblock_slots(id).map(|slot| slot.0 as usize);
+        let of_superblock = slots.contains(&at);
+        let block = at + self.dice.below((len / BLOCK_BYTES) as u64) as usize * BLOCK_BYTES;
+        let is_unreadable = self.dice.below(5) == 0;
+        if of_superblock {
+            let is_damaged = slots.iter().any(|slot| self.damage.superblocks.contains(slot));
+            if is_damaged || !self.damage.misread.insert(shard) {
+                return None;
+            }
+        } else if !self.node.as_ref().is_some_and(SimNode::is_serving) {
+            let lost = if is_unreadable { at..at + len } else { block..block + BLOCK_BYTES };
+            let overlaps = |frame: &Range<usize>| frame.start < lost.end && lost.start < frame.end;
+            if self.undecided(id).iter().any(overlaps) {
+                return None;
+            }
+        }
+        self.history.damaged(shard);
+        self.damage.count += 1;
+        if is_unreadable {
+            return Some(Err(IO_ERROR));
+        }
+        let harm = HARMS[self.dice.below(HARMS.len() as u64) as usize];
+        let mut bytes = self.drive.perform(&DriveOp::Read { at, len });
+        self.drive.distort(block, &mut bytes[block - at..block - at + BLOCK_BYTES], harm);
+        Some(Ok(bytes))
+    }
+
+    /// Where the frames of logs lie that no later frame on the drive calls durable.
+    fn undecided(&self, shard: ShardId) -> Vec<Range<usize>> {
+        let seed = ChecksumSeed::new(&UUID, shard);
+        let area = self.geometry.area_at(shard).0 as usize;
+        let stable = &self.drive.stable()[area..area + self.geometry.area_bytes() as usize];
+        let mut durable: BTreeMap<u8, u64> = BTreeMap::new();
+        let mut frames = Vec::new();
+        for at in (0..stable.len()).step_by(BLOCK_BYTES) {
+            let Some(header) = FrameHeader::decode_any(seed, at as u64, &stable[at..]) else { continue };
+            if matches!(header.stream, Stream::User | Stream::Journal) {
+                let durable = durable.entry(header.stream as u8).or_default();
+                *durable = (*durable).max(header.durable.0);
+                frames.push((header, area + at..area + at + header.frame_len()));
+            }
+        }
+        let is_undecided = |header: &FrameHeader| header.number.0 > durable[&(header.stream as u8)];
+        frames.into_iter().filter(|(header, _)| is_undecided(header)).map(|(_, range)| range).collect()
+    }
+
+    /// A shard could not be opened, and said that it is for damage: it is tried again, for it may have been misread.
+    pub(super) fn cannot_open(&mut self) {
+        self.damage.failed_starts += 1;
+        self.damage.is_told = self.damage.failed_starts >= MOST_FAILED_STARTS;
+        self.crash();
+    }
+
+    /// A life begins.
+    pub(super) fn begins(&mut self) {
+        self.damage.misread.clear();
+    }
+
+    /// It serves.
+    pub(super) fn serves(&mut self) {
+        self.damage.failed_starts = 0;
+    }
+}
