@@ -193,16 +193,17 @@ impl Shard {
         let seed = self.place.seed;
         let begin = self.place.geometry.segment_at(segment);
         let header = if at == begin { SegmentHeader::decode(seed, at, bytes) } else { None };
-        if let Some(header) = header.filter(|header| header.segment == segment) {
-            return self.space.found(segment, header.generation, header.stream);
-        }
-        // Where the header is damaged, the first frame still tells. (Where one of the two blocks cannot
-        // be read, they come one by one.)
+        let header = header.filter(|header| header.segment == segment);
+        let header = header.map(|header| (header.generation, header.stream));
+        // Where the header is damaged, or the drive has lost it and gives that of an earlier life, the first frame
+        // still tells. (Where one of the two blocks cannot be read, they come one by one.)
         let first_at = begin + BLOCK_BYTES as u64;
         let first = bytes.get((first_at - at) as usize..).unwrap_or_default();
         let first = FrameHeader::decode_any(seed, first_at, first).filter(|frame| frame.segment == segment);
-        if let Some(frame) = first.filter(|_| !self.space.is_known(segment)) {
-            self.space.found(segment, frame.generation, frame.stream);
+        let first = first.map(|frame| (frame.generation, frame.stream));
+        let newest = header.into_iter().chain(first).max_by_key(|(generation, _)| *generation);
+        if let Some((generation, stream)) = newest.filter(|_| !self.space.is_known(segment)) {
+            self.space.found(segment, generation, stream);
         }
     }
 

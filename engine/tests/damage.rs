@@ -6,9 +6,10 @@ mod support;
 
 use lode_engine::format::ChecksumSeed;
 use lode_engine::format::frame::{FrameHeader, Stream};
+use lode_engine::format::segment::SegmentHeader;
 use lode_engine::format::superblock::{RootLocation, Superblock};
 use lode_engine::{
-    Condition, Geometry, OpenError, Phase, ReadError, SegmentId, ShardId, StoreKind, WriteError,
+    Condition, Generation, Geometry, OpenError, Phase, ReadError, SegmentId, ShardId, StoreKind, WriteError,
 };
 use support::{Sim, UUID};
 
@@ -261,6 +262,36 @@ fn a_segment_without_its_header_is_known_by_its_first_frame_or_by_the_image() {
         assert_eq!(sim.get(1, &i.to_be_bytes()), Ok(Some(value(&format!("{i}")))), "key {i}");
     }
     assert_eq!(sim.shard.stats().quarantined_frames, 0);
+}
+
+#[test]
+fn a_lost_header_of_a_segment_is_not_taken_for_its_earlier_life() {
+    let mut sim = sim(8);
+    for i in 0..40u32 {
+        sim.put(1, &i.to_be_bytes(), &value(&format!("{i}"))).unwrap();
+    }
+    sim.checkpoint().unwrap();
+    for i in 0..40u32 {
+        sim.put(1, &i.to_be_bytes(), &value(&format!("new {i}"))).unwrap();
+    }
+    // The drive has said that the last headers are there, and gives what was there before.
+    for stream in [Stream::User, Stream::Journal] {
+        let Some((_, frame)) = frames(&sim, stream).pop() else { continue };
+        let at = u64::from(frame.segment.0) * u64::from(SEGMENT);
+        let earlier = SegmentHeader {
+            segment: frame.segment,
+            generation: Generation(frame.generation.0 - 1),
+            stream: Stream::User,
+        };
+        let mut block = [0; BLOCK];
+        earlier.encode(seed(), at, &mut block);
+        let at = area_at(&sim) + at as usize;
+        sim.drive.put(at, &block);
+    }
+    sim.reopen();
+    for i in 0..40u32 {
+        assert_eq!(sim.get(1, &i.to_be_bytes()), Ok(Some(value(&format!("new {i}")))), "key {i}");
+    }
 }
 
 #[test]

@@ -172,6 +172,11 @@ pub fn run(plan: &Plan, verbosity: Verbosity) -> Result<Outcome, Failure> {
         damages: world.damage.count,
         is_lost: world.damage.is_told,
     };
+    if verbosity == Verbosity::Print {
+        for (id, op) in world.history.ops() {
+            println!("{:>14} ns  operation {} {:?} -> {:?}", op.called_ns, id.0, op.ask, op.end);
+        }
+    }
     if wrong.is_empty() { Ok(outcome) } else { Err(Failure { wrong, outcome }) }
 }
 
