@@ -282,5 +282,7 @@ mod tests {
         assert_eq!((done, end.void, end.next_number), (vec![1, 4, 5], None, FrameNumber(6)));
         let (done, end) = run(&[(1, 0, true), (3, 1, true)], vec![range(2, 4)]);
         assert_eq!((done, end.void, end.next_number), (vec![1], None, FrameNumber(4)));
+        let (done, end) = run(&[(3, 1, true), (4, 3, true)], vec![range(2, 4)]);
+        assert_eq!((done, end.void), (vec![0, 4], None), "though 1, before it, is lost to damage");
     }
 }

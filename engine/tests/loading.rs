@@ -398,6 +398,39 @@ fn a_forged_image_never_breaks_a_shard() {
     assert!(damaged > 150, "{damaged} partitions were found damaged");
 }
 
+/// Where an image puts a record at another's place, the record that lies there is not given for it.
+#[test]
+fn a_forged_place_never_gives_another_keys_value() {
+    let geometry = Geometry::plan(4 << 20, 1, Some(64 << 10), 8 << 10).expect("the drive is large enough");
+    let mut sim = Sim::format(46, geometry, |config| config.cache_bytes = 0);
+    sim.create(1, StoreKind::Durable, &[1]).expect("the drive is empty");
+    let value = |i: u32| format!("the value of {i:02}").into_bytes();
+    for i in 0..40 {
+        sim.put(1, &key(i), &value(i)).expect("there is room");
+    }
+    sim.checkpoint().expect("there is room");
+    sim.drive.settle();
+    let (before, frames) = (sim.drive.now.clone(), index_frames(&sim));
+    let (at, header) = *frames.last().expect("an image has frames");
+    let mut refused = 0;
+    for round in 0..600 {
+        sim.drive.put(0, &before);
+        let byte = round % header.payload_bytes as usize;
+        let value_of_byte = sim.random.next() as u8;
+        forge(&mut sim, at, header, byte, value_of_byte);
+        started(&mut sim);
+        for i in 0..40 {
+            match sim.get(1, &key(i)) {
+                Ok(Some(found)) => assert_eq!(found, value(i), "key {i} in round {round}"),
+                Ok(None) | Err(ReadError::Quarantined { .. }) => {}
+                Err(ReadError::Corrupt { .. }) => refused += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(refused > 20, "{refused} records were found to be others");
+}
+
 #[test]
 fn a_damaged_frame_condemns_its_partitions_alone() {
     let mut sim = filled(44);

@@ -4,10 +4,11 @@
 mod support;
 
 use lode_engine::{
-    BatchWrite, Condition, Epoch, Geometry, KeyRange, PartitionId, PartitionSpec, Placement, Quota,
-    ReplyBody, Request, RequestBody, StoreKind, TableId, TableSpec, Target, Ttl, WriteError,
+    BatchWrite, Change, Condition, Epoch, Geometry, KeyRange, PartitionId, PartitionSpec, Placement, Quota,
+    ReadError, ReplyBody, Request, RequestBody, StoreKind, TableId, TableSpec, Target, Ttl, WriteError,
 };
 use support::Sim;
+use support::ask::table_spec;
 
 const TARGET: Target = Target { partition: PartitionId(1), epoch: Epoch(1) };
 
@@ -97,6 +98,52 @@ fn gets_that_arrive_together_find_what_each_would_find() {
             other => assert_eq!(n, 101, "{other:?}"),
         }
     }
+}
+
+/// A partition is asked by its epoch, and for keys of its range: anything else is for another owner.
+#[test]
+fn another_epoch_and_keys_of_others_are_refused() {
+    let mut sim = Sim::format(9, small(), |_| {});
+    let range = (b"b".to_vec(), Some(b"m".to_vec()));
+    let spec = PartitionSpec {
+        id: PartitionId(1),
+        table: TableId(1),
+        epoch: Epoch(3),
+        start: range.0,
+        end: range.1,
+    };
+    let body = RequestBody::CreateTable { table: table_spec(1, StoreKind::Durable), partitions: vec![spec] };
+    assert!(matches!(sim.ask(body), ReplyBody::Catalog(Ok(()))));
+    let (condition, ttl, value) = (Condition::Always, Ttl::Table, &b"v"[..]);
+    let mut all = |epoch: u32, key: &[u8]| {
+        let target = Target { partition: PartitionId(1), epoch: Epoch(epoch) };
+        let bodies = [
+            RequestBody::Put { target, key, value, condition, ttl },
+            RequestBody::Delete { target, key, condition },
+            RequestBody::Batch { target, writes: vec![BatchWrite::Put { key, value }] },
+            RequestBody::Modify { target, key, change: Change::Increment { by: 1, initial: 0 } },
+            RequestBody::Get { target, key },
+        ];
+        bodies.map(|body| sim.ask(body))
+    };
+    for epoch in [2, 4] {
+        let [put, delete, batch, increment, get] = all(epoch, b"k");
+        for write in [put, delete, batch, increment] {
+            let ReplyBody::Write(result) = write else { panic!("{write:?}") };
+            assert_eq!(result, Err(WriteError::StaleEpoch { current: Epoch(3) }), "epoch {epoch}");
+        }
+        assert!(matches!(get, ReplyBody::Get(Err(ReadError::StaleEpoch { current: Epoch(3) }))));
+    }
+    for key in [&b"a"[..], b"m", b"z"] {
+        let [put, delete, batch, increment, get] = all(3, key);
+        for write in [put, delete, batch, increment] {
+            let ReplyBody::Write(result) = write else { panic!("{write:?}") };
+            assert_eq!(result, Err(WriteError::OutOfRange), "{key:?}");
+        }
+        assert!(matches!(get, ReplyBody::Get(Err(ReadError::OutOfRange))));
+    }
+    let [put, .., get] = all(3, b"k");
+    assert!(matches!((put, get), (ReplyBody::Write(Ok(_)), ReplyBody::Get(Ok(Some(_))))));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use lode_tests::sim::{Plan, Simpler, Verbosity, run};
+use lode_tests::sim::{Cut, Kept, Plan, Simpler, Verbosity, run};
 use lode_tests::swarm::{Swarm, swarm};
 
 /// What is shown of a failure.
@@ -25,6 +25,9 @@ struct Args {
     /// Print everything that happens.
     #[arg(long)]
     trace: bool,
+    /// Cut the power at every moment of a small run of this seed, with every part of what is not durable lost.
+    #[arg(long, conflicts_with_all = ["less", "trace", "seeds"])]
+    cuts: bool,
     /// How many seeds a swarm runs.
     #[arg(long, conflicts_with_all = ["seed", "less", "trace"])]
     seeds: Option<u64>,
@@ -50,6 +53,9 @@ fn main() -> ExitCode {
         let Args { start, minutes, until_failure, .. } = args;
         return swarm(&Swarm { start, count, jobs, minutes, until_failure });
     };
+    if args.cuts {
+        return cuts(seed);
+    }
     let plan = args.less.into_iter().fold(Plan::from_seed(seed), Plan::simplified);
     let verbosity = if args.trace { Verbosity::Print } else { Verbosity::Digest };
     match run(&plan, verbosity) {
@@ -65,4 +71,34 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs a small plan of a seed once whole, then once for every moment and every part that may be lost.
+fn cuts(seed: u64) -> ExitCode {
+    let whole = match run(&Plan::small(seed), Verbosity::Digest) {
+        Ok(whole) => whole,
+        Err(failure) => {
+            println!("seed {seed}: FAILED without a cut: {:?}", failure.wrong);
+            return ExitCode::FAILURE;
+        }
+    };
+    let (mut runs, mut failed) = (0, 0);
+    for at in 1..=whole.drive_events {
+        for kept in Kept::ALL {
+            let cut = Cut { at, kept };
+            runs += 1;
+            if let Err(failure) = run(&Plan { cut: Some(cut), ..Plan::small(seed) }, Verbosity::Digest) {
+                failed += 1;
+                println!("seed {seed}, {cut:?}: FAILED");
+                failure
+                    .wrong
+                    .iter()
+                    .flat_map(|wrong| wrong.lines())
+                    .take(SHOWN_LINES)
+                    .for_each(|line| println!("{line}"));
+            }
+        }
+    }
+    println!("seed {seed}: {} moments, {runs} cuts, {failed} failed", whole.drive_events);
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -408,6 +408,7 @@ fn refusal(status: Status, part: Part) -> Option<End> {
         | Status::DeviceError
         | Status::Corrupt
         | Status::Quarantined
+        | Status::StaleMap
         | Status::Poisoned
         | Status::Conflict
         | Status::TransactionEnded

@@ -1,8 +1,9 @@
 //! A drive with a volatile write cache: what a write has put there is read at once, and is lost with the power, sector
 //! by sector, unless it was flushed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::plan::Kept;
 use crate::value::Dice;
 
 /// What a drive keeps or loses as one.
@@ -163,6 +164,40 @@ impl SimDrive {
         }
     }
 
+    /// The power goes with these under way, in the order in which they began: what is not durable is kept as the cut
+    /// has it.
+    pub fn cut(&mut self, under_way: &[DriveOp], kept: Kept) {
+        for op in under_way {
+            if let DriveOp::Write { at, bytes, .. } = op {
+                self.cache(*at, bytes, |_| true);
+            }
+        }
+        let volatile = std::mem::take(&mut self.volatile);
+        let writes: BTreeSet<u64> = volatile.values().copied().collect();
+        let (first, last) = (writes.first().copied(), writes.last().copied());
+        for (sector, write) in volatile {
+            let place = writes.range(..write).count();
+            let is_kept = match kept {
+                Kept::None => false,
+                Kept::All => true,
+                Kept::First => Some(write) == first,
+                Kept::AllButFirst => Some(write) != first,
+                Kept::Last => Some(write) == last,
+                Kept::EverySecond => place.is_multiple_of(2),
+                Kept::Torn => sector.is_multiple_of(2),
+            };
+            if is_kept {
+                self.keep(sector);
+            }
+        }
+        self.now.copy_from_slice(&self.stable);
+    }
+
+    /// What reads see.
+    pub fn bytes(&self) -> &[u8] {
+        &self.now
+    }
+
     /// The power goes: of what was in the cache some writes stay, some vanish, some stay in part.
     pub fn lose_power(&mut self) {
         let mut fates = BTreeMap::new();
@@ -216,6 +251,29 @@ mod tests {
 
     fn write(at: usize, byte: u8, sectors: usize, durable: bool) -> DriveOp {
         DriveOp::Write { at, bytes: vec![byte; sectors * SECTOR_BYTES], durable }
+    }
+
+    #[test]
+    fn a_cut_keeps_what_is_durable_and_of_the_rest_what_it_says() {
+        for kept in Kept::ALL {
+            let mut drive = SimDrive::new(1 << 16, 1, false);
+            drive.perform(&write(0, 1, 8, true));
+            drive.perform(&write(4096, 2, 8, false));
+            drive.perform(&write(8192, 3, 8, false));
+            drive.cut(&[write(12288, 4, 8, true)], kept);
+            let block = |i: usize| drive.bytes()[4096 * i..4096 * (i + 1)].iter().any(|byte| *byte != 0);
+            let blocks = [block(0), block(1), block(2), block(3)];
+            let expected = match kept {
+                Kept::None => [true, false, false, false],
+                Kept::All | Kept::Torn => [true; 4],
+                Kept::First => [true, true, false, false],
+                Kept::AllButFirst => [true, false, true, true],
+                Kept::Last => [true, false, false, true],
+                Kept::EverySecond => [true, true, false, true],
+            };
+            assert_eq!(blocks, expected, "{kept:?}");
+            assert_eq!(drive.bytes()[4096 + 512] == 0, kept != Kept::All && !blocks[1] || kept == Kept::Torn);
+        }
     }
 
     #[test]

@@ -126,6 +126,7 @@ impl History {
                 End::Open => "open",
                 End::Refused(Status::Corrupt) => "corrupt",
                 End::Refused(Status::Quarantined) => "quarantined",
+                End::Refused(Status::StaleMap) => "without partition",
                 End::Refused(Status::Full | Status::MemoryFull) => "full",
                 End::Refused(_) => "refused",
                 End::Unknown => "unknown",

@@ -19,6 +19,7 @@ mod trace;
 mod work;
 mod world;
 
-pub use plan::{Faults, Plan, Simpler};
+pub use drive::DriveOp;
+pub use plan::{Cut, Faults, Kept, Plan, Simpler};
 pub use trace::Verbosity;
-pub use world::{Failure, Outcome, run};
+pub use world::{Failure, Outcome, Record, record, run};

@@ -35,6 +35,40 @@ pub struct Faults {
     pub drive_lies: bool,
 }
 
+/// What is left of the writes that no flush has made durable when the power goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// None.
+    None,
+    /// All, those too that were under way.
+    All,
+    /// The first.
+    First,
+    /// All but the first.
+    AllButFirst,
+    /// The last.
+    Last,
+    /// Every second.
+    EverySecond,
+    /// Of each, every second sector.
+    Torn,
+}
+
+impl Kept {
+    /// All ways.
+    pub const ALL: [Kept; 7] =
+        [Kept::None, Kept::All, Kept::First, Kept::AllButFirst, Kept::Last, Kept::EverySecond, Kept::Torn];
+}
+
+/// The power goes once, at a chosen moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// After so many beginnings and ends of drive operations, counted while clients work.
+    pub at: u64,
+    /// What is left of what was not durable.
+    pub kept: Kept,
+}
+
 /// One run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -80,6 +114,8 @@ pub struct Plan {
     pub scrub_bytes_per_s: u64,
     /// What goes wrong.
     pub faults: Faults,
+    /// When the power goes for good; then everything is read.
+    pub cut: Option<Cut>,
 }
 
 /// A way to make a run simpler, to see what a failure needs.
@@ -172,6 +208,7 @@ impl Plan {
             discard: pick(&[0, 1]) == 1,
             scrub_bytes_per_s: pick(&[0, 0, 1 << 20, 64 << 20]),
             faults,
+            cut: None,
         };
         plan.faults.damage_interval_ns = match pick(&[0, 0, 2, 10, 50]) {
             0 => 0,
@@ -179,6 +216,27 @@ impl Plan {
         };
         plan.faults.misreads_ppm = pick(&[0, 0, 300, 3_000]);
         plan
+    }
+
+    /// The same shape with nothing that goes wrong, so short that the power can be cut at every moment of it.
+    pub fn small(seed: u64) -> Plan {
+        let plan = Plan::from_seed(seed);
+        Plan {
+            drive_bytes: u64::from(plan.shards) * 24 * (64 << 10) + (64 << 10),
+            segment_bytes: 64 << 10,
+            longest_value_bytes: 4 << 10,
+            partitions: 3,
+            keys: 6,
+            clients: 3,
+            depth: 4,
+            think_ns: MS / 5,
+            duration_ns: 10 * MS,
+            checkpoint_interval_bytes: 64 << 10,
+            discard: false,
+            scrub_bytes_per_s: 0,
+            faults: Faults::default(),
+            ..plan
+        }
     }
 
     /// Whether bytes may come back from the drive otherwise than they were written.

@@ -50,6 +50,8 @@ pub struct Outcome {
     pub tally: BTreeMap<&'static str, u64>,
     /// Lives of the node.
     pub lives: u64,
+    /// Beginnings and ends of drive operations while clients worked.
+    pub drive_events: u64,
     /// Blocks that were damaged or misread.
     pub damages: u64,
     /// Whether it ended early, for the node said that its drive is too damaged to be opened.
@@ -153,6 +155,30 @@ struct World<'p> {
     /// What is still to be asked before the next season.
     to_do: Vec<Ask>,
     damage: damage::Damage,
+    drive_events: u64,
+    is_cut: bool,
+    /// What was done to the drive, in order, and what it gave, where that is asked for.
+    record: Option<Vec<(DriveOp, Vec<u8>)>>,
+}
+
+/// All that was done to a drive.
+pub struct Record {
+    /// The drive before.
+    pub before: Vec<u8>,
+    /// What was done, in order, and what was read.
+    pub operations: Vec<(DriveOp, Vec<u8>)>,
+    /// The drive after.
+    pub after: Vec<u8>,
+}
+
+/// Runs a plan to its end, and gives all that was done to the drive.
+pub fn record(plan: &Plan) -> Record {
+    let mut world = World::new(plan, Verbosity::Digest);
+    let before = world.drive.bytes().to_vec();
+    world.record = Some(Vec::new());
+    let wrong = world.live();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    Record { before, operations: world.record.unwrap_or_default(), after: world.drive.bytes().to_vec() }
 }
 
 /// Runs a plan to its end.
@@ -169,6 +195,7 @@ pub fn run(plan: &Plan, verbosity: Verbosity) -> Result<Outcome, Failure> {
         virtual_ns: world.now_ns,
         tally: world.history.tally(),
         lives: world.lives,
+        drive_events: world.drive_events,
         damages: world.damage.count,
         is_lost: world.damage.is_told,
     };
@@ -217,6 +244,9 @@ impl<'p> World<'p> {
             keys,
             season: Season::Setup,
             damage: damage::Damage::default(),
+            drive_events: 0,
+            is_cut: false,
+            record: None,
         }
     }
 
@@ -252,7 +282,8 @@ impl<'p> World<'p> {
         self.trace.note(self.now_ns, "season", &[season as u64]);
         let end_ns = self.now_ns + within_ns;
         loop {
-            if season != Season::Work && self.is_at_rest() || self.damage.is_told {
+            let is_over = if season == Season::Work { self.is_cut } else { self.is_at_rest() };
+            if is_over || self.damage.is_told {
                 return Ok(());
             }
             if self.now_ns >= end_ns || self.trace.len() > MAX_HAPPENINGS {
@@ -326,7 +357,10 @@ impl<'p> World<'p> {
         let asked = node.io(shard).take_asked();
         self.trace.note(self.now_ns, "turn", &[u64::from(shard), asked.len() as u64]);
         for asked in asked {
-            self.asked(shard, asked);
+            // The power may be cut between two operations.
+            if self.node.is_some() {
+                self.asked(shard, asked);
+            }
         }
         if is_serving && !was_serving {
             self.serves();
@@ -373,6 +407,7 @@ impl<'p> World<'p> {
         self.next_under_way += 1;
         self.under_way.insert(id, UnderWay { shard, token, op, error });
         self.at(self.now_ns + pause_ns, Happening::Drive(id));
+        self.drive_event();
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -413,7 +448,11 @@ impl<'p> World<'p> {
         let result = match error {
             None => misread.unwrap_or_else(|| {
                 self.is_written(&op);
-                Ok(self.drive.perform(&op))
+                let read = self.drive.perform(&op);
+                if let Some(record) = &mut self.record {
+                    record.push((op.clone(), read.clone()));
+                }
+                Ok(read)
             }),
             Some(error) => {
                 self.drive.fail(&op);
@@ -429,6 +468,7 @@ impl<'p> World<'p> {
         let node = self.node.as_mut().expect("operations end with their node");
         node.io(shard).drive_done(token, result);
         node.wake(shard, self.now_ns, delay_ns);
+        self.drive_event();
     }
 
     fn start(&mut self) {

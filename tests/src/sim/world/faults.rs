@@ -1,5 +1,6 @@
 //! What goes wrong, and when.
 
+use super::super::drive::DriveOp;
 use super::super::link::{Arrival, LinkId};
 use super::super::plan::MS;
 use super::{Happening, NETWORK_NS, Season, World};
@@ -56,6 +57,20 @@ impl World<'_> {
         }
         let pause_ns = self.dice.below(20 * MS);
         self.at(self.now_ns + pause_ns, Happening::Start);
+    }
+
+    /// A drive operation has begun, or ended: the moment at which a plan may cut the power.
+    pub(super) fn drive_event(&mut self) {
+        if self.season != Season::Work || self.node.is_none() {
+            return;
+        }
+        self.drive_events += 1;
+        let Some(cut) = self.plan.cut.filter(|cut| cut.at == self.drive_events) else { return };
+        self.is_cut = true;
+        let under_way: Vec<DriveOp> =
+            std::mem::take(&mut self.under_way).into_values().map(|u| u.op).collect();
+        self.drive.cut(&under_way, cut.kept);
+        self.crash();
     }
 
     pub(super) fn jump(&mut self) {
