@@ -301,10 +301,12 @@ impl Shard {
             return self.write_if(write, io);
         }
         if let (AckKind::Delete, [BatchWrite::Delete { key }]) = (write.kind, write.writes) {
-            let partition = write.target.partition;
-            let absent = self.catalog.locate(partition, key).is_none()
-                || self.catalog.is_expired(partition, key, self.clock.now());
-            if absent && self.log.pending_frame(write.target.partition, key).is_none() {
+            // A record whose time is over may come to life again, where the clock is set back before a restart; and what
+            // is not there in quarantine may be found by another start. Their deletes are written.
+            let id = write.target.partition;
+            let is_known = self.catalog.quarantine_of(id).is_none();
+            let absent = is_known && self.catalog.locate(id, key).is_none();
+            if absent && self.log.pending_frame(id, key).is_none() {
                 let nothing = Written { seq: Seq::default(), existed: false, number: None };
                 self.stats.deletes += 1;
                 io.reply(write.id, ReplyBody::Write(Ok(nothing)));

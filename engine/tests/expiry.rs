@@ -281,3 +281,19 @@ fn cleaning_frees_what_expired_and_copies_none_of_it() {
     assert_eq!(stats.relocated_bytes, 0, "no expired record was copied");
     assert_eq!((stats.records, stats.live_bytes), (0, 0));
 }
+
+/// The shard's time does not go back with the clock, but a new process begins with what the clock shows.
+#[test]
+fn a_delete_of_what_has_expired_holds_though_the_clock_is_set_back() {
+    for seed in 20..40 {
+        let mut sim = sim(seed);
+        sim.put_ttl(1, b"k", b"short", 1_000).unwrap();
+        pass(&mut sim, 2_000);
+        let deleted = sim.delete(1, b"k").unwrap();
+        assert!(!deleted.existed, "its time was over");
+        sim.wall_ns -= 1_900 * NS_PER_MS;
+        sim.crash();
+        sim.run_until_serving();
+        assert_eq!(sim.get(1, b"k"), Ok(None), "seed {seed}");
+    }
+}

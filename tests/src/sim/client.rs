@@ -10,7 +10,7 @@ use lode_net::wire::{
 
 use super::history::History;
 use super::link::LinkId;
-use super::node::TABLE;
+use super::node::table_of;
 use super::work::{Ask, End, FIRST_BALANCE, Keys, OpId, RegisterWrite, When, account_version, balance_of};
 use crate::value;
 
@@ -132,7 +132,8 @@ impl SimClient {
 
     fn submit<'a>(&mut self, key: &[u8], tag: Tag, request: impl FnOnce(Target) -> RequestView<'a>) {
         let tables = self.map.as_ref().expect("a map came with the handshake").tables();
-        let table = tables.iter().find(|table| table.name == TABLE).expect("there is one table");
+        let table =
+            tables.iter().find(|table| table.name == table_of(key)).expect("the tables are all there");
         let target = table.route(key).expect("the partitions cover all keys").target;
         let submitted = self.connection.submit(&request(target), tag);
         submitted.expect("a simulated request is within the limits");
@@ -140,19 +141,20 @@ impl SimClient {
 
     fn put(&mut self, id: OpId, write: &RegisterWrite, when: When) {
         let key = &write.key;
+        let ttl = write.ttl_ms.map_or(Ttl::Table, |ttl_ms| Ttl::After { ttl_ms });
         let value = value::make(key, id.0, write.value_bytes.expect("a put has a value"));
         let condition = match when {
             When::Always => Condition::Always,
             When::Absent => Condition::IfAbsent,
             When::Over(_, seq) => Condition::IfSeq(seq),
         };
-        let (value, ttl) = (&value, Ttl::Table);
+        let value = &value;
         self.submit(key, (id, Part::Only), |target| RequestView::Put { target, key, value, condition, ttl });
     }
 
     fn batch(&mut self, id: OpId, writes: &[RegisterWrite]) {
         let mut batch = BatchBuilder::new();
-        for RegisterWrite { key, value_bytes } in writes {
+        for RegisterWrite { key, value_bytes, .. } in writes {
             match value_bytes {
                 Some(bytes) => {
                     batch.push(BatchWrite::Put { key, value: &value::make(key, id.0, *bytes) });
@@ -413,7 +415,8 @@ fn refusal(status: Status, part: Part) -> Option<End> {
         | Status::Conflict
         | Status::TransactionEnded
         | Status::ReadSetFull
-        | Status::TooManyTransactions => Some(End::Refused(status)),
+        | Status::TooManyTransactions
+        | Status::Throttled => Some(End::Refused(status)),
         _ => None,
     }
 }

@@ -15,13 +15,30 @@ pub const BLOCK_BYTES: usize = 4096;
 #[derive(Clone, Debug)]
 pub enum DriveOp {
     /// Read.
-    Read { at: usize, len: usize },
+    Read {
+        /// From this byte on.
+        at: usize,
+        /// So many bytes.
+        len: usize,
+    },
     /// Write; with `durable`, through the cache.
-    Write { at: usize, bytes: Vec<u8>, durable: bool },
+    Write {
+        /// From this byte on.
+        at: usize,
+        /// These.
+        bytes: Vec<u8>,
+        /// Whether it ends only when they would survive the power's end.
+        durable: bool,
+    },
     /// What is in the cache goes to where it stays.
     Flush,
     /// These bytes may be forgotten.
-    Discard { at: usize, len: usize },
+    Discard {
+        /// From this byte on.
+        at: usize,
+        /// So many bytes.
+        len: usize,
+    },
 }
 
 /// One drive, of memory.

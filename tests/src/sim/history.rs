@@ -17,6 +17,11 @@ pub struct History {
     /// What version the node gave to what an operation wrote to a key.
     versions: BTreeMap<(OpId, Vec<u8>), Seq>,
     open: usize,
+    /// What the wall clock shows, and the latest that it ever showed.
+    wall_ms: u64,
+    highest_ms: u64,
+    /// What it showed after each time that it was set back, and the step of that.
+    set_back: Vec<(u64, u64)>,
     /// Shards of which something was damaged, and since which step.
     damaged: BTreeMap<u16, u64>,
     /// What no correct node answers.
@@ -24,6 +29,16 @@ pub struct History {
 }
 
 impl History {
+    /// The wall clock shows this now.
+    pub fn wall(&mut self, wall_ms: u64) {
+        if wall_ms < self.wall_ms {
+            self.step += 1;
+            self.set_back.push((self.step, wall_ms));
+        }
+        self.wall_ms = wall_ms;
+        self.highest_ms = self.highest_ms.max(wall_ms);
+    }
+
     /// Something is asked.
     pub fn call(&mut self, ask: Ask, now_ns: u64) -> OpId {
         self.step += 1;
@@ -33,13 +48,16 @@ impl History {
                 ask: Ask::Audit,
                 called: 0,
                 called_ns: 0,
+                earliest_ms: 0,
+                latest_ms: 0,
                 returned: 1,
                 end: End::Refused(Status::Busy),
             });
         }
         self.open += 1;
-        let called = self.step;
-        self.ops.push(Op { ask, called, called_ns: now_ns, returned: 0, end: End::Open });
+        let (called, earliest_ms) = (self.step, self.wall_ms);
+        let (latest_ms, returned, end) = (u64::MAX, 0, End::Open);
+        self.ops.push(Op { ask, called, called_ns: now_ns, earliest_ms, latest_ms, returned, end });
         OpId(self.ops.len() as u64 - 1)
     }
 
@@ -50,6 +68,11 @@ impl History {
         let step = self.step;
         let op = &mut self.ops[id.0 as usize];
         assert_eq!(op.end, End::Open, "an operation ends once");
+        let since = self.set_back.iter().rev().take_while(|(at, _)| *at > op.called);
+        op.earliest_ms = since.map(|(_, ms)| *ms).fold(op.earliest_ms, u64::min);
+        if end != End::Unknown {
+            op.latest_ms = self.highest_ms;
+        }
         op.returned = step;
         op.end = end;
     }
@@ -102,6 +125,11 @@ impl History {
         self.ops.iter().enumerate().map(|(i, op)| (OpId(i as u64), op))
     }
 
+    /// Steps at which a life of the node ended.
+    pub fn crashes(&self) -> &[u64] {
+        &self.crashes
+    }
+
     /// How many have not ended.
     pub fn open(&self) -> usize {
         self.open
@@ -112,7 +140,7 @@ impl History {
         match op.end {
             End::Unknown | End::Open => {
                 let crash = self.crashes.iter().find(|crash| **crash > op.called);
-                crash.copied().unwrap_or(u64::MAX)
+                crash.map_or(u64::MAX, |crash| crash - 1)
             }
             _ => op.returned,
         }
@@ -127,6 +155,7 @@ impl History {
                 End::Refused(Status::Corrupt) => "corrupt",
                 End::Refused(Status::Quarantined) => "quarantined",
                 End::Refused(Status::StaleMap) => "without partition",
+                End::Refused(Status::Throttled) => "throttled",
                 End::Refused(Status::Full | Status::MemoryFull) => "full",
                 End::Refused(_) => "refused",
                 End::Unknown => "unknown",

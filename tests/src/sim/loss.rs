@@ -15,7 +15,8 @@ pub fn check(history: &History, plan: &Plan) -> Vec<String> {
         let End::Refused(status @ (Status::Corrupt | Status::Quarantined | Status::StaleMap)) = op.end else {
             continue;
         };
-        let shard = (partition_of(key_of(&op.ask)) % u32::from(plan.shards)) as u16;
+        let partition = partition_of(key_of(&op.ask), plan.partitions);
+        let shard = (partition % u32::from(plan.shards)) as u16;
         if !history.is_damaged(shard, op.returned) {
             let ask = &op.ask;
             wrong.push(format!(
@@ -45,7 +46,7 @@ mod tests {
 
     #[test]
     fn whoever_is_told_of_damage_asked_where_there_is_some() {
-        let plan = Plan { shards: 2, ..Plan::from_seed(1) };
+        let plan = Plan { shards: 2, partitions: 5, ..Plan::from_seed(1) };
         let told = |shard: u16| {
             let mut history = History::default();
             history.damaged(shard);

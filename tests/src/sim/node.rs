@@ -1,6 +1,7 @@
 //! A simulated node: the reactors of its shards, the mailboxes between them, and as much of the control thread as brings
-//! the node up.
+//! the node up: it sends what that would send, and makes no tables once the node serves.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, channel};
@@ -23,9 +24,18 @@ use super::plan::Plan;
 
 /// The drive's identity, in every run.
 pub const UUID: [u8; 16] = [0x4c; 16];
-/// The one table.
-pub const TABLE: &str = "kv";
-const TABLE_ID: u32 = 1;
+/// The tables, by the first letter of their keys.
+const TABLES: [SimTable; 3] = [
+    SimTable { letter: b'p', name: "kept", store: StoreKind::Durable, expires: false },
+    SimTable { letter: b't', name: "brief", store: StoreKind::Durable, expires: true },
+    SimTable { letter: b'm', name: "memory", store: StoreKind::Memory, expires: false },
+];
+/// Partitions of the second table and of the third.
+pub const FEW_PARTITIONS: u32 = 2;
+/// The partition that has a quota.
+pub const QUOTA_PARTITION: u32 = 1;
+/// How much of its quota may be taken at once.
+pub const BURST_MS: u32 = 500;
 /// Memory of a shard.
 const MEMORY_BYTES: u64 = 32 << 20;
 const PARTIAL_BYTES: usize = 4 << 20;
@@ -34,15 +44,50 @@ const MAX_CONNECTIONS: usize = 64;
 /// How long a shard takes at most from news to its turn, and from one turn to the next.
 const TURN_NS: u64 = 20_000;
 
-/// The first bytes of the keys of a partition; its range goes on to the next one's.
-pub fn prefix_of(partition: u32) -> Vec<u8> {
-    format!("p{partition:02}/").into_bytes()
+/// One table.
+struct SimTable {
+    /// The first letter of its keys.
+    letter: u8,
+    name: &'static str,
+    store: StoreKind,
+    /// Whether its records expire.
+    expires: bool,
+}
+
+/// The first bytes of the keys of a partition of a node that has so many of the first table; its range goes on to the
+/// next one's.
+pub fn prefix_of(partition: u32, of_first: u32) -> Vec<u8> {
+    let (table, place) = match partition.checked_sub(of_first) {
+        None => (0, partition),
+        Some(beyond) => (1 + beyond / FEW_PARTITIONS, beyond % FEW_PARTITIONS),
+    };
+    format!("{}{place:02}/", char::from(TABLES[table as usize].letter)).into_bytes()
 }
 
 /// The partition that a key is of.
-pub fn partition_of(key: &[u8]) -> u32 {
+pub fn partition_of(key: &[u8], of_first: u32) -> u32 {
     let digits = key.get(1..3).and_then(|digits| std::str::from_utf8(digits).ok());
-    digits.and_then(|digits| digits.parse().ok()).expect("keys begin with their partition")
+    let place: u32 = digits.and_then(|digits| digits.parse().ok()).expect("keys begin with their partition");
+    match TABLES.iter().position(|table| table.letter == key[0]).expect("keys begin with their table") as u32
+    {
+        0 => place,
+        table => of_first + (table - 1) * FEW_PARTITIONS + place,
+    }
+}
+
+/// The name of the table that a key is of.
+pub fn table_of(key: &[u8]) -> &'static str {
+    TABLES.iter().find(|table| table.letter == key[0]).expect("keys begin with their table").name
+}
+
+/// Whether the records of a key's table are gone when the node ends.
+pub fn is_in_memory(key: &[u8]) -> bool {
+    TABLES.iter().any(|table| table.letter == key[0] && table.store == StoreKind::Memory)
+}
+
+/// Whether the records of a key's table expire.
+pub fn does_expire(key: &[u8]) -> bool {
+    TABLES.iter().any(|table| table.letter == key[0] && table.expires)
 }
 
 /// Where a node is in its life.
@@ -70,7 +115,12 @@ pub struct SimNode {
     stage: Stage,
     is_new: bool,
     may_be_damaged: bool,
+    /// Of the first table.
     partitions: u32,
+    ttl_ms: u64,
+    quota_per_s: u64,
+    /// Answers of shards that have still to come before the next table is made.
+    next_table: usize,
 }
 
 struct ShardThread {
@@ -104,8 +154,19 @@ impl SimNode {
         });
         let shards = shards.collect::<Vec<_>>();
         let stage = Stage::Recovering(shards.len());
-        let (may_be_damaged, partitions) = (plan.has_damage(), plan.partitions);
-        SimNode { run, shards, mailboxes, control, stage, is_new, may_be_damaged, partitions }
+        SimNode {
+            run,
+            shards,
+            mailboxes,
+            control,
+            stage,
+            is_new,
+            may_be_damaged: plan.has_damage(),
+            partitions: plan.partitions,
+            ttl_ms: plan.ttl_ms,
+            quota_per_s: plan.quota_per_s,
+            next_table: 0,
+        }
     }
 
     /// Whether connections are taken.
@@ -184,8 +245,9 @@ impl SimNode {
         self.stage = match self.stage {
             Stage::Recovering(left @ 2..) => Stage::Recovering(left - 1),
             Stage::Creating(left @ 2..) => Stage::Creating(left - 1),
-            Stage::Recovering(_) if self.is_new => {
-                self.create();
+            Stage::Recovering(_) | Stage::Creating(_) if self.is_new && self.next_table < TABLES.len() => {
+                self.create(self.next_table);
+                self.next_table += 1;
                 Stage::Creating(self.shards.len())
             }
             Stage::Recovering(_) | Stage::Creating(_) => {
@@ -206,17 +268,22 @@ impl SimNode {
         posted.unwrap_or_else(|_| panic!("the mailbox of shard {shard} is full before it serves"));
     }
 
-    fn create(&self) {
+    fn create(&self, table: usize) {
         for shard in 0..self.shards.len() as u16 {
-            let of_shard = (0..self.partitions).filter(|p| self.shard_of(*p) == shard);
-            let partitions = of_shard.map(|partition| self.partition_spec(partition)).collect();
-            let body = RequestBody::CreateTable { table: table_spec(), partitions };
+            let of_shard = self.partitions_of(table).filter(|p| self.shard_of(*p) == shard);
+            let partitions = of_shard.map(|partition| self.partition_spec(table, partition)).collect();
+            let body = RequestBody::CreateTable { table: self.table_spec(table), partitions };
             self.post(shard, Mail::Command { job: JobId(1), body });
         }
     }
 
     fn publish(&self) {
-        let map = Arc::new(NodeMap::new(NodeMap::publish(self.map_body()), |_| Quota::default()));
+        let requests_per_s = self.quota_per_s;
+        let limited = Quota { requests_per_s, burst_ms: BURST_MS, ..Quota::default() };
+        let quota_of = |partition: lode_net::wire::PartitionId| {
+            if partition.0 == QUOTA_PARTITION + 1 { limited } else { Quota::default() }
+        };
+        let map = Arc::new(NodeMap::new(NodeMap::publish(self.map_body()), quota_of));
         let shards = 0..self.shards.len() as u16;
         let node = Arc::new(NodeInfo {
             name: "simulated".into(),
@@ -234,17 +301,25 @@ impl SimNode {
         (partition % self.shards.len() as u32) as u16
     }
 
-    /// First key, and first key beyond; the first and the last partition go on to the end.
-    fn range(&self, partition: u32) -> (Vec<u8>, Option<Vec<u8>>) {
-        let start = if partition == 0 { Vec::new() } else { prefix_of(partition) };
-        (start, (partition + 1 < self.partitions).then(|| prefix_of(partition + 1)))
+    /// The partitions of a table.
+    fn partitions_of(&self, table: usize) -> Range<u32> {
+        let few = |table: usize| self.partitions + table as u32 * FEW_PARTITIONS;
+        if table == 0 { 0..self.partitions } else { few(table - 1)..few(table) }
     }
 
-    fn partition_spec(&self, partition: u32) -> PartitionSpec {
-        let (start, end) = self.range(partition);
+    /// First key, and first key beyond; the first and the last partition go on to the end.
+    fn range(&self, table: usize, partition: u32) -> (Vec<u8>, Option<Vec<u8>>) {
+        let all = self.partitions_of(table);
+        let prefix = |partition| prefix_of(partition, self.partitions);
+        let start = if partition == all.start { Vec::new() } else { prefix(partition) };
+        (start, (partition + 1 < all.end).then(|| prefix(partition + 1)))
+    }
+
+    fn partition_spec(&self, table: usize, partition: u32) -> PartitionSpec {
+        let (start, end) = self.range(table, partition);
         PartitionSpec {
             id: PartitionId(partition + 1),
-            table: TableId(TABLE_ID),
+            table: TableId(table as u32 + 1),
             epoch: Epoch(1),
             start,
             end,
@@ -252,29 +327,31 @@ impl SimNode {
     }
 
     fn map_body(&self) -> MapBody {
-        let table = MapTable {
-            id: TABLE_ID,
-            name: TABLE.into(),
-            store: Store::Durable,
-            placement: PlacementKind::Range,
-        };
-        let partitions = (0..self.partitions).map(|partition| {
-            let (start, end) = self.range(partition);
-            let (id, shard) = (partition + 1, self.shard_of(partition));
-            MapPartition { id, table: TABLE_ID, epoch: 1, shard, start, end }
-        });
-        MapBody { version: 1, tables: vec![table], partitions: partitions.collect() }
+        let mut body = MapBody { version: 1, ..MapBody::default() };
+        for (place, SimTable { name, store, .. }) in TABLES.iter().enumerate() {
+            let table = place as u32 + 1;
+            let store = if *store == StoreKind::Memory { Store::Memory } else { Store::Durable };
+            let placement = PlacementKind::Range;
+            body.tables.push(MapTable { id: table, name: (*name).into(), store, placement });
+            body.partitions.extend(self.partitions_of(place).map(|partition| {
+                let (start, end) = self.range(place, partition);
+                let (id, shard) = (partition + 1, self.shard_of(partition));
+                MapPartition { id, table, epoch: 1, shard, start, end }
+            }));
+        }
+        body
     }
-}
 
-fn table_spec() -> TableSpec {
-    TableSpec {
-        id: TableId(TABLE_ID),
-        name: TABLE.into(),
-        store: StoreKind::Durable,
-        placement: Placement::Range,
-        ttl_ms: None,
-        quota: Quota::default(),
+    fn table_spec(&self, table: usize) -> TableSpec {
+        let SimTable { name, store, expires, .. } = TABLES[table];
+        TableSpec {
+            id: TableId(table as u32 + 1),
+            name: name.into(),
+            store,
+            placement: Placement::Range,
+            ttl_ms: expires.then_some(self.ttl_ms),
+            quota: Quota::default(),
+        }
     }
 }
 

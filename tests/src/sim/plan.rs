@@ -24,6 +24,8 @@ pub struct Faults {
     pub silence_interval_ns: u64,
     /// Between two jumps of the wall clock.
     pub clock_jump_interval_ns: u64,
+    /// How far it jumps at most, forth or back.
+    pub clock_jump_ns: u64,
     /// A node may end again while it recovers.
     pub crash_in_recovery: bool,
     /// Between two damages of what lies on the drive.
@@ -84,6 +86,10 @@ pub struct Plan {
     pub longest_value_bytes: u32,
     /// Partitions, dealt to the shards in turn.
     pub partitions: u32,
+    /// How long the records of the table live whose records expire, in milliseconds.
+    pub ttl_ms: u64,
+    /// Requests a second that the second partition may take; 0 for any number.
+    pub quota_per_s: u64,
     /// Keys of a partition that hold records.
     pub keys: u64,
     /// Accounts, between which transactions move money.
@@ -182,6 +188,7 @@ impl Plan {
             slow_operations_ppm: pick(&[0, 1_000, 20_000]),
             power_losses_percent: pick(&[0, 50, 100]),
             crash_in_recovery: pick(&[0, 1]) == 1,
+            clock_jump_ns: 1_000 * MS,
             damage_interval_ns: 0,
             misreads_ppm: 0,
             drive_lies: false,
@@ -207,6 +214,8 @@ impl Plan {
             checkpoint_interval_bytes: pick(&[64 << 10, 256 << 10, 1 << 30]),
             discard: pick(&[0, 1]) == 1,
             scrub_bytes_per_s: pick(&[0, 0, 1 << 20, 64 << 20]),
+            ttl_ms: 0,
+            quota_per_s: 0,
             faults,
             cut: None,
         };
@@ -215,6 +224,10 @@ impl Plan {
             times => duration_ns / times,
         };
         plan.faults.misreads_ppm = pick(&[0, 0, 300, 3_000]);
+        plan.ttl_ms = (duration_ns / MS / pick(&[3, 20])).max(1);
+        plan.faults.clock_jump_ns = pick(&[1_000 * MS, plan.ttl_ms * MS, 3_600_000 * MS]);
+        // A few in every second that the clients think, or many.
+        plan.quota_per_s = pick(&[0, 0, 1, 20]) * 1_000 * MS / think_ns / 10;
         plan
     }
 

@@ -2,7 +2,7 @@
 
 use lode_net::wire::{Seq, Status};
 
-use super::node::prefix_of;
+use super::node::{FEW_PARTITIONS, does_expire, prefix_of};
 use super::plan::Plan;
 use crate::value::Dice;
 
@@ -22,6 +22,8 @@ pub struct RegisterWrite {
     pub key: Vec<u8>,
     /// Its length; `None` deletes.
     pub value_bytes: Option<usize>,
+    /// How long it lives, in milliseconds; `None` is what its table says.
+    pub ttl_ms: Option<u64>,
 }
 
 /// When a write of a register takes place.
@@ -95,6 +97,10 @@ pub struct Op {
     pub called: u64,
     /// The same, in nanoseconds.
     pub called_ns: u64,
+    /// The earliest time, in milliseconds, that the wall clock showed while it was under way.
+    pub earliest_ms: u64,
+    /// The latest that it had ever shown when it ended.
+    pub latest_ms: u64,
     /// Ended at this step; 0 while it has not.
     pub returned: u64,
     /// How.
@@ -107,7 +113,9 @@ pub type Known<'a> = &'a dyn Fn(&[u8]) -> Option<(OpId, Seq)>;
 /// Names of keys.
 #[derive(Clone, Debug)]
 pub struct Keys {
+    /// Of the first table.
     partitions: u64,
+    ttl_ms: u64,
     keys: u64,
     accounts: u64,
     counters: u64,
@@ -119,6 +127,7 @@ impl Keys {
     pub fn new(plan: &Plan) -> Keys {
         Keys {
             partitions: u64::from(plan.partitions),
+            ttl_ms: plan.ttl_ms,
             keys: plan.keys,
             accounts: plan.accounts,
             counters: plan.counters,
@@ -127,15 +136,29 @@ impl Keys {
     }
 
     fn register(&self, partition: u64, i: u64) -> Vec<u8> {
-        let mut key = prefix_of(partition as u32);
+        let mut key = self.prefix(partition);
         key.extend_from_slice(format!("k{i:04}").as_bytes());
         key
     }
 
-    /// All registers, in order.
+    fn prefix(&self, partition: u64) -> Vec<u8> {
+        prefix_of(partition as u32, self.partitions as u32)
+    }
+
+    /// Partitions of all tables.
+    fn all_partitions(&self) -> u64 {
+        self.partitions + 2 * u64::from(FEW_PARTITIONS)
+    }
+
+    /// How long what is put there lives, in milliseconds, where the request says nothing.
+    pub fn table_ttl_ms(&self, key: &[u8]) -> Option<u64> {
+        does_expire(key).then_some(self.ttl_ms)
+    }
+
+    /// All registers, in order of the partitions.
     pub fn registers(&self) -> Vec<Vec<u8>> {
         let of = |partition| (0..self.keys).map(move |i| (partition, i));
-        (0..self.partitions).flat_map(of).map(|(partition, i)| self.register(partition, i)).collect()
+        (0..self.all_partitions()).flat_map(of).map(|(partition, i)| self.register(partition, i)).collect()
     }
 
     /// All accounts, in order: in one partition.
@@ -145,9 +168,7 @@ impl Keys {
 
     /// All counters.
     pub fn counters(&self) -> Vec<Vec<u8>> {
-        let key = |i: u64| {
-            [prefix_of((i % self.partitions) as u32), format!("counter{i:02}").into_bytes()].concat()
-        };
+        let key = |i: u64| [self.prefix(i % self.partitions), format!("counter{i:02}").into_bytes()].concat();
         (0..self.counters).map(key).collect()
     }
 
@@ -158,7 +179,7 @@ impl Keys {
 
     /// Something to ask.
     pub fn draw(&self, dice: &mut Dice, known: Known<'_>) -> Ask {
-        let partition = dice.below(self.partitions);
+        let partition = dice.below(self.all_partitions());
         // Some keys are asked for far more often than others.
         let place = dice.below(self.keys).min(dice.below(self.keys));
         let key = self.register(partition, place);
@@ -200,7 +221,8 @@ impl Keys {
             2 | 3 => longest / 3,
             _ => 200,
         };
-        RegisterWrite { key, value_bytes: Some(value_bytes.max(20) as usize) }
+        let ttl_ms = (dice.below(12) == 0).then(|| 1 + dice.below(2 * self.ttl_ms));
+        RegisterWrite { key, value_bytes: Some(value_bytes.max(20) as usize), ttl_ms }
     }
 
     fn batch(&self, partition: u64, dice: &mut Dice) -> Ask {
@@ -209,8 +231,8 @@ impl Keys {
         let writes = (0..count).map(|i| {
             let key = self.register(partition, (first + i) % self.keys);
             match dice.below(4) {
-                0 => RegisterWrite { key, value_bytes: None },
-                _ => RegisterWrite { key, value_bytes: Some(100) },
+                0 => RegisterWrite { key, value_bytes: None, ttl_ms: None },
+                _ => RegisterWrite { key, value_bytes: Some(100), ttl_ms: None },
             }
         });
         Ask::Batch { writes: writes.collect() }

@@ -186,7 +186,7 @@ pub fn run(plan: &Plan, verbosity: Verbosity) -> Result<Outcome, Failure> {
     let mut world = World::new(plan, verbosity);
     let mut wrong = world.live();
     wrong.append(&mut world.history.violations);
-    wrong.extend(register::check(&world.history, &world.keys.registers()));
+    wrong.extend(register::check(&world.history, &world.keys));
     wrong.extend(account::check(&world.history, plan.accounts as usize));
     wrong.extend(loss::check(&world.history, plan));
     let outcome = Outcome {
@@ -227,7 +227,8 @@ impl<'p> World<'p> {
             dice: Dice::new(plan.seed),
             trace: Trace::new(verbosity),
             now_ns: 1,
-            wall_offset_ns: 1_000_000_000 * MS as i64 / 1_000,
+            // Not so early that the clock could be set back to before all time.
+            wall_offset_ns: 1_000_000_000 * MS as i64,
             queue: BinaryHeap::new(),
             queued: 0,
             drive,
@@ -332,6 +333,7 @@ impl<'p> World<'p> {
         let turn = self.node.as_ref().map(SimNode::next_turn).filter(|(turn_ns, _)| *turn_ns <= next_ns);
         if let Some((turn_ns, shard)) = turn {
             self.now_ns = self.now_ns.max(turn_ns);
+            self.history.wall(self.now().wall_ns / MS);
             return self.turn(shard);
         }
         let Some(Reverse((at_ns, _, happening))) = self.queue.pop() else {
@@ -340,6 +342,7 @@ impl<'p> World<'p> {
             return;
         };
         self.now_ns = self.now_ns.max(at_ns);
+        self.history.wall(self.now().wall_ns / MS);
         self.happen(happening);
     }
 

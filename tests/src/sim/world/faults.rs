@@ -75,7 +75,8 @@ impl World<'_> {
 
     pub(super) fn jump(&mut self) {
         self.after_interval(self.plan.faults.clock_jump_interval_ns, Happening::ClockJump);
-        let jump_ns = self.dice.below(2_000 * MS) as i64 - 1_000 * MS as i64;
+        let most_ns = self.plan.faults.clock_jump_ns;
+        let jump_ns = self.dice.below(2 * most_ns) as i64 - most_ns as i64;
         self.trace.note(self.now_ns, "clock jump", &[jump_ns as u64]);
         self.wall_offset_ns += jump_ns;
     }
