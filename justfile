@@ -20,6 +20,10 @@ sim *ARGS:
 model SEEDS="1000" START="1":
     LODE_SEEDS={{SEEDS}} LODE_SEED_START={{START}} cargo test --release -p lode-engine --test model
 
+# Each deliberate fault of `tests/mutations`, made in a copy, and the test that must find it: `just mutations`, `just mutations journal`.
+mutations *ARGS:
+    cargo run -q -p lode-tests --bin mutations -- {{ARGS}}
+
 # SIGKILL under load, ROUNDS times, with a ledger of what was acknowledged.
 kill9 ROUNDS="100":
     LODE_KILL_ROUNDS={{ROUNDS}} cargo test --release -p lode-tests --test kill9_ledger -- --nocapture

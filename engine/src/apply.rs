@@ -188,7 +188,11 @@ impl Effects<'_> {
     pub fn expired(&mut self, partition: PartitionId, key: &[u8]) {
         assert!(self.catalog.is_expired(partition, key, self.now), "only what is due is taken out");
         self.catalog.remove_from_memory(partition, key);
-        self.remove(partition, key);
+        if self.remove(partition, key)
+            && let Some(journal) = &mut self.journal
+        {
+            journal.note_expired();
+        }
     }
 
     /// Applies a record that cleaning copied: only if the index still points to where it came from.

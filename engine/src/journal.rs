@@ -95,6 +95,8 @@ pub struct Journal {
     covered_user: FrameNumber,
     /// The frame that the last entry belongs to.
     last_entry: FrameNumber,
+    /// The frame that says of the last record whose time was over that it was taken out.
+    expired_entry: FrameNumber,
     /// Segments in use, in order, and the highest number of a frame in each.
     segments: VecDeque<(SegmentId, FrameNumber)>,
     /// Somebody waits for the entries so far.
@@ -132,6 +134,7 @@ impl Journal {
             from: next_number,
             covered_user: user_upto,
             last_entry: before,
+            expired_entry: before,
             segments: VecDeque::new(),
             wanted: false,
             uncovered_bytes: 0,
@@ -186,6 +189,17 @@ impl Journal {
     /// The frame to which the last entry belongs: when it is settled, so is all that was applied so far.
     pub fn position(&self) -> FrameNumber {
         self.last_entry
+    }
+
+    /// The last entry is of a record whose time was over.
+    pub fn note_expired(&mut self) {
+        self.expired_entry = self.last_entry;
+    }
+
+    /// Whether a restart would find every record gone whose time was over and that was taken out, whatever the clock shows
+    /// then.
+    pub fn expiries_are_settled(&self) -> bool {
+        self.expired_entry <= self.settled().0
     }
 
     /// Everything up to here will be found by a restart, though what it is about were gone.

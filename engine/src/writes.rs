@@ -304,7 +304,7 @@ impl Shard {
             // A record whose time is over may come to life again, where the clock is set back before a restart; and what
             // is not there in quarantine may be found by another start. Their deletes are written.
             let id = write.target.partition;
-            let is_known = self.catalog.quarantine_of(id).is_none();
+            let is_known = self.catalog.quarantine_of(id).is_none() && self.journal.expiries_are_settled();
             let absent = is_known && self.catalog.locate(id, key).is_none();
             if absent && self.log.pending_frame(id, key).is_none() {
                 let nothing = Written { seq: Seq::default(), existed: false, number: None };
