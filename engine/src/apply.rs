@@ -167,7 +167,9 @@ impl Effects<'_> {
         // Whether there is anything to remove is not known of a partition that is not loaded.
         let is_kept = self.catalog.keep(partition, Change::Delete { key });
         let old = if is_kept { None } else { self.take_out(partition, key) };
-        if is_kept || old.is_some() {
+        // What is missing in quarantine may be found by another start: it is to be removed then.
+        let may_come_back = self.catalog.quarantine_of(partition).is_some();
+        if is_kept || old.is_some() || may_come_back {
             self.note(&JournalEntry::Remove { partition, key });
         }
         self.died(old)

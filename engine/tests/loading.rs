@@ -448,6 +448,35 @@ fn a_damaged_frame_condemns_its_partitions_alone() {
     assert_eq!(sim.get(quarantined[0], b"new"), Ok(Some(b"tail".to_vec())), "written since the image");
 }
 
+/// A piece of an image is misread by one start and read by the next: what was deleted in between stays so.
+#[test]
+fn a_delete_of_what_an_image_lost_for_a_while_holds() {
+    let mut sim = filled(47);
+    sim.drive.settle();
+    let frames = index_frames(&sim);
+    let (at, _) = frames[frames.len() / 2];
+    sim.drive.flip(at + 700);
+    started(&mut sim);
+    let partition = (1..=PARTITIONS).find(|p| sim.count(*p).is_err()).expect("one is quarantined");
+    let mut lost = Vec::new();
+    for i in (100..RECORDS).step_by(20) {
+        let deleted = sim.delete(partition, &key(i)).expect("a delete");
+        lost.extend((!deleted.existed).then_some(i));
+    }
+    assert!(!lost.is_empty() && lost.len() < 500, "{} records were not there", lost.len());
+    // The journal covers the frame that it is in.
+    for i in 0..80u32 {
+        sim.put(PARTITIONS, &i.to_be_bytes(), &[7; 8_000]).expect("there is room");
+    }
+    sim.settle();
+    sim.drive.flip(at + 700);
+    sim.crash();
+    sim.run_until_serving();
+    for i in lost {
+        assert_eq!(sim.get(partition, &key(i)), Ok(None), "key {i}");
+    }
+}
+
 #[test]
 fn a_table_cannot_be_made_twice_and_can_be_made_while_others_are_loaded() {
     let mut sim = filled(45);
