@@ -97,7 +97,7 @@ fn run_all(swarm: &Swarm) -> io::Result<bool> {
     loop {
         while running.len() < swarm.jobs
             && !is_over()
-            && !(swarm.until_failure && !failed.is_empty())
+            && (!swarm.until_failure || failed.is_empty())
             && let Some(seed) = seeds.next()
         {
             running.push(Run::begin(seed, &[])?);
