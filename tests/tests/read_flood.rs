@@ -23,17 +23,14 @@ fn flood(node: &Node) -> Vec<Wire> {
     ask_all(crowd(CLIENTS, || Wire::try_open(node.addr)), &keys)
 }
 
-/// Those of so many clients who are let in: a crowded node puts off who comes new, which is the only reason it may have, and
-/// lets in more than half.
+/// Those of so many clients who are let in: a crowded node puts off who comes new, which is the only reason it may have.
 fn crowd(clients: usize, open: impl Fn() -> Result<Wire, ConnectionError>) -> Vec<Wire> {
     let come = (0..clients).filter_map(|_| match open() {
         Ok(wire) => Some(wire),
         Err(ConnectionError::Refused { status: Status::NotReady, .. }) => None,
         Err(other) => panic!("a client is put off for another reason than the crowd: {other}"),
     });
-    let come: Vec<Wire> = come.collect();
-    assert!(come.len() > clients / 2, "{} of {clients} clients were let in", come.len());
-    come
+    come.collect()
 }
 
 fn ask_all(wires: Vec<Wire>, keys: &[u8]) -> Vec<Wire> {
@@ -65,6 +62,7 @@ fn a_flood_of_large_reads_is_put_off_and_forgotten_when_its_clients_go() {
 
     let before = node.stats();
     let wires = flood(&node);
+    assert!(wires.len() > CLIENTS / 2, "{} of {CLIENTS} clients were let in by a node that was idle", wires.len());
     let longest = (0..200).map(|_| {
         let begun = Instant::now();
         assert_eq!(client.get("t", b"small").unwrap().expect("it was written").value, b"v"[..]);
