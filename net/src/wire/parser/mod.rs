@@ -122,11 +122,13 @@ impl FrameParser {
             let (head, rest) = input.split_at(take);
             self.keep(head);
             *input = rest;
+            // A length beyond the limit is refused with its last byte, not with the byte after it.
+            let frame_len = self.frame_len(&self.partial)?;
             if self.partial.len() < goal {
                 return Ok(Parsed::NeedMore { bytes: goal - self.partial.len() });
             }
             // With the header complete the frame's length is known; go round once more for the body.
-            if known.is_some() || self.frame_len(&self.partial)? == Some(self.partial.len()) {
+            if known.is_some() || frame_len == Some(self.partial.len()) {
                 break;
             }
         }

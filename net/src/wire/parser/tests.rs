@@ -106,6 +106,19 @@ fn an_oversize_length_is_refused_before_anything_is_kept() {
     assert_eq!(outcome, refused);
 }
 
+/// Found by the fuzzer: the length's last byte came, and the frame was refused only when another byte did.
+#[test]
+fn an_oversize_length_is_refused_with_its_last_byte_wherever_it_is_cut() {
+    let header = RequestHeader { body_len: LIMIT as u32 + 1, ..RequestHeader::default() }.to_bytes();
+    for cut in 1..4 {
+        let mut parser = parser();
+        let asked = parser.next(&mut &header[..cut]);
+        assert_eq!(asked, Ok(Parsed::NeedMore { bytes: header.len() - cut }));
+        let refused = Err(Violation::FrameTooLarge { len: LIMIT + 1, limit: LIMIT });
+        assert_eq!(parser.next(&mut &header[cut..4]), refused, "cut at {cut}");
+    }
+}
+
 #[test]
 fn a_flipped_bit_is_a_violation_or_waits_for_more() {
     let frame = ping(1, 20);
