@@ -24,6 +24,15 @@ model SEEDS="1000" START="1":
 mutations *ARGS:
     cargo run -q -p lode-tests --bin mutations -- {{ARGS}}
 
+# Look for bytes that break TARGET (fuzz/fuzz_targets), for so many seconds; stable Rust will do. `cargo install cargo-fuzz` first.
+fuzz TARGET SECONDS="60":
+    cargo fuzz run -s none {{TARGET}} -- -max_total_time={{SECONDS}} -max_len=4096
+
+# The rooms with unsafe code, where no kernel is needed, under Miri. Needs nightly with `miri`.
+miri:
+    RUSTFLAGS="--cfg rustix_use_libc" cargo +nightly miri test --target-dir target/miri -p lode-net --lib -- \
+        ring::slab ring::chunks ring::outgoing
+
 # SIGKILL under load, ROUNDS times, with a ledger of what was acknowledged.
 kill9 ROUNDS="100":
     LODE_KILL_ROUNDS={{ROUNDS}} cargo test --release -p lode-tests --test kill9_ledger -- --nocapture

@@ -73,7 +73,20 @@ id!(
     BufferId(u32)
 );
 
+impl Generation {
+    /// The highest. Segments of 4 MiB have it after a shard has written 16 PB: what says more is damaged.
+    pub const MAX: Generation = Generation(0xf000_0000);
+}
+
 impl FrameNumber {
+    /// The highest: a stream with a million frames a second has it after 142 years, so what says more is damaged.
+    pub const MAX: FrameNumber = FrameNumber(1 << 52);
+
+    /// Whether a frame may have it.
+    pub fn is_possible(self) -> bool {
+        (FrameNumber(1)..=FrameNumber::MAX).contains(&self)
+    }
+
     /// The frame after this one.
     pub fn next(self) -> FrameNumber {
         FrameNumber(self.0 + 1)

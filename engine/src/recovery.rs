@@ -230,7 +230,7 @@ impl Shard {
                 recovery.stage = Stage::Root;
                 for root in self.superblock.roots.into_iter().flatten() {
                     let end = u64::from(root.offset) + u64::from(root.len);
-                    let is_placed = root.offset.is_multiple_of(BLOCK_BYTES as u32)
+                    let is_placed = (root.offset | root.len).is_multiple_of(BLOCK_BYTES as u32)
                         && root.segment.0 < geometry.segments_per_shard
                         && end <= u64::from(geometry.segment_bytes);
                     if !is_placed {

@@ -4,6 +4,8 @@ pub mod buffers;
 pub mod control;
 pub mod dispatch;
 pub mod drive;
+pub mod escape;
+pub mod input;
 pub mod mailbox;
 pub mod reactor;
 pub mod serve;

@@ -2,7 +2,6 @@
 
 mod cli;
 mod config;
-mod input;
 mod quickstart;
 
 fn main() -> std::process::ExitCode {

@@ -1,5 +1,6 @@
 //! What the whole-system tests share: the rules of the house, and a real node to drive.
 
+pub mod fuzz;
 pub mod mutations;
 pub mod node;
 pub mod sim;

@@ -62,7 +62,11 @@ fn a_flood_of_large_reads_is_put_off_and_forgotten_when_its_clients_go() {
 
     let before = node.stats();
     let wires = flood(&node);
-    assert!(wires.len() > CLIENTS / 2, "{} of {CLIENTS} clients were let in by a node that was idle", wires.len());
+    assert!(
+        wires.len() > CLIENTS / 2,
+        "{} of {CLIENTS} clients were let in by a node that was idle",
+        wires.len()
+    );
     let longest = (0..200).map(|_| {
         let begun = Instant::now();
         assert_eq!(client.get("t", b"small").unwrap().expect("it was written").value, b"v"[..]);

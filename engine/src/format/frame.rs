@@ -160,7 +160,10 @@ impl FrameHeader {
                 PartitionSet(reader.u64()?)
             },
         };
-        (seed.at(at, header.generation.0, &bytes[BODY_AT..]) == crc).then_some(header)
+        let is_possible = header.number.is_possible()
+            && header.durable <= FrameNumber::MAX
+            && header.generation <= Generation::MAX;
+        (is_possible && seed.at(at, header.generation.0, &bytes[BODY_AT..]) == crc).then_some(header)
     }
 }
 

@@ -4,6 +4,7 @@ use crate::format::frame::PartitionSet;
 use crate::format::record::EXPIRY_BYTES;
 use crate::format::{ByteReader, ByteWriter};
 use crate::ids::{FrameNumber, Generation, PartitionId, SegmentId, Seq, WallMs};
+use crate::limits::BLOCK_BYTES;
 use crate::location::Location;
 
 /// Bytes of a payload's head.
@@ -31,6 +32,13 @@ pub struct LogPosition {
     pub generation: Generation,
     /// Byte of the segment.
     pub offset: u32,
+}
+
+impl LogPosition {
+    /// Whether a frame may begin there.
+    pub fn is_possible(self) -> bool {
+        self.offset.is_multiple_of(BLOCK_BYTES as u32)
+    }
 }
 
 /// How far a journal frame and those before it go.
@@ -170,7 +178,8 @@ pub fn decode_head(payload: &[u8]) -> Option<(JournalHead, &[u8])> {
         seq_before: Seq::from_bytes(reader.array()?),
         seq_upto: Seq::from_bytes(reader.array()?),
     };
-    Some((head, reader.take(reader.remaining())?))
+    let is_possible = head.user_upto <= FrameNumber::MAX && head.user_from.is_possible();
+    is_possible.then_some((head, reader.take(reader.remaining())?))
 }
 
 /// Calls `each` for every packed entry, in order; `None` where they end in the middle of one or make no sense.

@@ -47,7 +47,9 @@ impl SegmentHeader {
             generation: Generation(reader.u32()?),
             stream: Stream::from_code(reader.u8()?)?,
         };
-        (seed.at(at, header.generation.0, &bytes[8..SEGMENT_HEADER_BYTES]) == crc).then_some(header)
+        let is_possible = header.generation <= Generation::MAX;
+        (is_possible && seed.at(at, header.generation.0, &bytes[8..SEGMENT_HEADER_BYTES]) == crc)
+            .then_some(header)
     }
 }
 

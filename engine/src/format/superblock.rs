@@ -12,6 +12,8 @@ use crate::limits::BLOCK_BYTES;
 pub const SUPERBLOCK_MAGIC: u32 = u32::from_le_bytes(*b"LSUP");
 /// Most void ranges of a stream that a superblock holds; a checkpoint clears them.
 pub const MAX_VOID_RANGES: usize = 64;
+/// The highest version, and the highest number of a checkpoint: nobody writes so many.
+const MAX_VERSION: u64 = 1 << 52;
 /// Bytes of a void range.
 const VOID_RANGE_BYTES: usize = 16;
 
@@ -116,7 +118,11 @@ impl Superblock {
         let highest_seq = Seq::from_bytes(reader.array()?);
         let void = void_ranges(&mut reader, void_count)?;
         let journal_void = void_ranges(&mut reader, journal_void_count)?;
-        Some(Superblock {
+        let is_possible = version.max(checkpoint) <= MAX_VERSION
+            && highest_generation <= Generation::MAX
+            && [user_from, journal_from].into_iter().all(FrameNumber::is_possible)
+            && [user_from_position, journal_from_position].into_iter().all(LogPosition::is_possible);
+        is_possible.then_some(Superblock {
             version,
             checkpoint,
             roots: (roots[0].segment.0 != u32::MAX).then_some(roots),
@@ -198,5 +204,30 @@ mod tests {
         assert_eq!(Superblock::decode(seed, 65536, &block), None, "damage in the padding");
         let older = Superblock { version: 0, ..superblock.clone() };
         assert_eq!(Superblock::newest([Some(older), None, Some(superblock.clone())]), Some(superblock));
+    }
+
+    /// Found by the fuzzer: each of them ended the process later, by an assertion.
+    #[test]
+    fn numbers_and_places_that_cannot_be_are_no_superblock() {
+        let seed = ChecksumSeed::new(&[4; 16], ShardId(2));
+        let reads_back = |change: &dyn Fn(&mut Superblock)| {
+            let mut superblock = Superblock::fresh(NodeId(7));
+            change(&mut superblock);
+            let mut block = vec![0; BLOCK_BYTES];
+            superblock.encode(seed, 65536, &mut block);
+            Superblock::decode(seed, 65536, &block).is_some()
+        };
+        let (most, beyond) = (FrameNumber::MAX, FrameNumber::MAX.next());
+        assert!(reads_back(&|s| (s.user_from, s.journal_from) = (most, most)));
+        assert!(!reads_back(&|s| s.user_from = beyond));
+        assert!(!reads_back(&|s| s.journal_from = beyond));
+        assert!(!reads_back(&|s| s.user_from = FrameNumber(0)));
+        assert!(reads_back(&|s| s.user_from_position.offset = 4096));
+        assert!(!reads_back(&|s| s.user_from_position.offset = 4097));
+        assert!(!reads_back(&|s| s.journal_from_position.offset = 4095));
+        assert!(reads_back(&|s| s.highest_generation = Generation::MAX));
+        assert!(!reads_back(&|s| s.highest_generation.0 = Generation::MAX.0 + 1));
+        assert!(reads_back(&|s| (s.version, s.checkpoint) = (MAX_VERSION, MAX_VERSION)));
+        assert!(!reads_back(&|s| s.version = MAX_VERSION + 1));
     }
 }

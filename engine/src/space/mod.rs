@@ -306,6 +306,7 @@ impl Space {
         let at = self.free.iter().rposition(may_be_written)?;
         let id = self.free.remove(at);
         self.highest_generation = Generation(self.highest_generation.0 + 1);
+        assert!(self.highest_generation <= Generation::MAX, "the drive is far beyond any drive's life");
         let generation = self.highest_generation;
         let segment = &mut self.segments[id.0 as usize];
         assert_eq!((segment.state, segment.pins), (SegmentState::Free, 0), "segment {id}");

@@ -64,6 +64,12 @@ impl SimDrive {
         }
     }
 
+    /// All that is on it becomes this, and its length this one's.
+    pub fn hold(&mut self, bytes: Vec<u8>) {
+        self.stable.clone_from(&bytes);
+        self.now = bytes;
+    }
+
     /// Writes at once and for good.
     pub fn put(&mut self, at: usize, bytes: &[u8]) {
         self.now[at..at + bytes.len()].copy_from_slice(bytes);

@@ -47,8 +47,15 @@ impl Sim {
         }
         let mut config = ShardConfig::new(geometry, UUID, ShardId(0), NodeId(1));
         tune(&mut config);
+        let mut sim = Sim::over(seed, drive, config);
+        sim.run_until_serving();
+        sim
+    }
+
+    /// A process that has not yet looked at its drive.
+    pub fn over(seed: u64, drive: SimDrive, config: ShardConfig) -> Sim {
         let shard = Shard::new(config.clone());
-        let mut sim = Sim {
+        Sim {
             shard,
             drive,
             buffers: PoolBuffers::new(POOL_BYTES),
@@ -62,9 +69,7 @@ impl Sim {
             replies: Vec::new(),
             unwanted: Vec::new(),
             poked: true,
-        };
-        sim.run_until_serving();
-        sim
+        }
     }
 
     /// Power is lost at this instant; a new process starts from what the drive kept.

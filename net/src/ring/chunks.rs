@@ -158,3 +158,26 @@ impl Chunks {
         [self.data, self.entries]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_arrived_is_kept_until_its_chunk_is_recycled() {
+        let mut chunks = Chunks::unregistered(4, 64).expect("memory");
+        let first = chunks.fill(b"first").expect("all are free");
+        let second = chunks.fill(&[9; 100]).expect("three are free");
+        assert_eq!((chunks.bytes(&first), chunks.bytes(&second)), (&b"first"[..], &[9; 64][..]));
+        for round in 0..20u8 {
+            let chunk = chunks.fill(&[round; 64]).expect("two are free");
+            assert_eq!(chunks.bytes(&chunk), [round; 64]);
+            assert_eq!(chunks.bytes(&first), b"first", "somebody else's bytes");
+            chunks.recycle(chunk);
+        }
+        let others: Vec<Chunk> = std::iter::from_fn(|| chunks.fill(b"more")).collect();
+        assert_eq!(others.len(), 2, "a chunk is given out twice, or not at all");
+        others.into_iter().chain([first, second]).for_each(|chunk| chunks.recycle(chunk));
+        assert!(chunks.fill(b"again").is_some());
+    }
+}

@@ -18,6 +18,11 @@ mod inflight;
 mod memory;
 mod outgoing;
 mod slab;
+mod sleep;
+/// What the sleep flag is made of; a test puts loom's in their place.
+mod atomic {
+    pub use std::sync::atomic::{AtomicBool, Ordering, fence};
+}
 mod sockets;
 #[cfg(test)]
 mod tests;

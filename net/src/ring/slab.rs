@@ -205,6 +205,22 @@ mod tests {
     }
 
     #[test]
+    fn lent_buffers_are_read_and_filled_in_the_kernels_place() {
+        let mut slab = Slab::new(1 << 20, 0).expect("memory");
+        let (written, read) = (slab.acquire(8192).expect("room"), slab.acquire(4096).expect("room"));
+        slab.bytes_mut(written).fill(3);
+        slab.lend(written, 4096, 4096);
+        slab.lend(read, 0, 4096);
+        let bytes = slab.lent_bytes(written, 4096).to_vec();
+        slab.fill_lent(read, &bytes);
+        slab.reclaim(written);
+        slab.reclaim(read);
+        assert_eq!(slab.bytes(read), [3; 4096]);
+        slab.bytes_mut(written)[..4].copy_from_slice(b"mine");
+        assert_eq!(&slab.bytes(written)[..5], b"mine\x03");
+    }
+
+    #[test]
     #[should_panic(expected = "is the kernel's")]
     fn lent_bytes_cannot_be_had() {
         let mut slab = Slab::new(1 << 20, 0).expect("memory");

@@ -11,7 +11,7 @@ use lode_net::wire::limits::{MAX_QUOTA_PER_S, MAX_WEIGHT};
 use super::exit::EXIT_CODES_HELP;
 use super::size::{Size, Span};
 use crate::config::{MAX_TABLE_PARTITIONS, ServeOptions};
-use crate::input::InputKind;
+use lode_node::input::InputKind;
 
 /// Where a node listens unless told otherwise.
 pub const DEFAULT_NODE: &str = "127.0.0.1:7411";

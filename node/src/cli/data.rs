@@ -11,13 +11,13 @@ use lode_net::wire::BatchWrite;
 use serde_json::Value;
 
 use super::args::{BatchArgs, DataCommand, DelArgs, IncrArgs, KeyArgs, PutArgs, RangeArgs, ScanArgs};
-use super::escape::unescape;
 use super::exit::{Exit, Failure};
 use super::output::{Output, Row, Style};
 use super::scrub;
 use super::session::Session;
 use super::shell::parse::words;
 use super::table;
+use lode_node::escape::unescape;
 
 /// A place for values: standard input belongs to the command, except in the shell.
 #[derive(Debug, Clone, Copy)]

@@ -11,12 +11,12 @@ use lode_node::drive::{self, FormatOptions, lock_patiently};
 use serde_json::{Map, Value, json};
 
 use super::args::{CheckArgs, FormatArgs};
-use super::escape::{escape, insert_bytes};
 use super::exit::{Exit, Failure};
 use super::output::{Output, Style};
 use super::progress::Progress;
 use super::size::Size;
 use crate::quickstart::place;
+use lode_node::escape::{escape, insert_bytes};
 
 /// Damaged records that are printed; JSON has all that the engine names.
 const SHOWN_DAMAGED: usize = 20;

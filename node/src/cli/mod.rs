@@ -3,7 +3,6 @@
 pub mod args;
 mod data;
 pub mod drive;
-pub mod escape;
 pub mod exit;
 pub mod load;
 pub mod output;

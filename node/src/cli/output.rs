@@ -7,8 +7,8 @@ use lode_net::client::TimeLeft;
 use lode_net::wire::Seq;
 use serde_json::{Map, Value, json};
 
-use super::escape::{escape, insert_bytes, quoted};
 use super::exit::{Exit, Failure};
+use lode_node::escape::{escape, insert_bytes, quoted};
 
 /// Bytes of a value that the shell shows in a list; `get` shows all of it.
 const SHELL_ROW_VALUE_BYTES: usize = 1024;

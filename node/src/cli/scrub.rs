@@ -79,7 +79,7 @@ fn tell(stats: &Value, out: &mut Output) -> Result<(), Failure> {
 /// One line for a damaged record of the statistics.
 pub fn record_in_words(record: &Value) -> String {
     let key = match record["key"].as_str() {
-        Some(key) => super::escape::escape(key.as_bytes(), None),
+        Some(key) => lode_node::escape::escape(key.as_bytes(), None),
         None => format!("0x{}", record["key_hex"].as_str().unwrap_or_default()),
     };
     format!(

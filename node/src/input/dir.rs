@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use lode_engine::limits::MAX_VALUE_BYTES;
 
 use super::{BadRecord, InputError, InputRecord, Position, Reader, checked, shown};
-use crate::cli::escape::{escape, unescape};
+use crate::escape::{escape, unescape};
 
 /// Walks a directory in order.
 pub struct DirReader {

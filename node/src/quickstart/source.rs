@@ -7,7 +7,7 @@ use crate::cli::args::QuickstartArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::load::chunks::Cap;
 use crate::cli::size::Size;
-use crate::input::{self, InputKind, InputOptions, Position};
+use lode_node::input::{self, InputKind, InputOptions, Position};
 
 /// Most that is taken where nobody has said what to load, so that quickstart ends in about a minute.
 const DEFAULT_CAP: Cap = Cap { records: 120_000, bytes: 512 << 20 };

@@ -4,13 +4,14 @@ use super::Broken;
 use crate::source::{Source, line_of, words};
 
 /// Each room, and the rooms of ours that it may import. Tests import all; nobody imports tests.
-pub const CARGO_FLOORS: [(&str, &[&str]); 6] = [
+pub const CARGO_FLOORS: [(&str, &[&str]); 7] = [
     ("engine", &[]),
     ("net", &[]),
     ("node", &["lode-engine", "lode-net"]),
     ("bench", &["lode-net"]),
     ("hw-tuning", &[]),
     ("tests", &["lode-engine", "lode-net", "lode-node"]),
+    ("fuzz", &["lode-tests"]),
 ];
 /// What the engine may import from outside: nothing that touches the world.
 const ENGINE_IMPORTS: [&str; 6] = ["ahash", "bytes", "crc32c", "quick_cache", "smallvec", "thiserror"];

@@ -4,7 +4,7 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
-use crate::input::{self, InputError, InputOptions, InputRecord, Position};
+use lode_node::input::{self, InputError, InputOptions, InputRecord, Position};
 
 /// Most records of a chunk: a chunk of tiny rows must not take long either.
 const MAX_CHUNK_RECORDS: usize = 16_384;

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::input::InputRecord;
+use lode_node::input::InputRecord;
 
 /// Parts that keys fall into: so many that a few changed records cast doubt on few others. 512 KiB in all.
 const PARTS: usize = 1 << 16;

@@ -13,9 +13,9 @@ use tokio::task::JoinSet;
 
 use super::chunks::Chunk;
 use super::fingerprint::Fingerprint;
-use crate::cli::escape::escape;
 use crate::cli::exit::{Exit, Failure};
-use crate::input::{InputError, InputRecord, Position};
+use lode_node::escape::escape;
+use lode_node::input::{InputError, InputRecord, Position};
 
 /// Requests in flight at most.
 const LANES: usize = 128;

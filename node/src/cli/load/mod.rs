@@ -15,14 +15,14 @@ use self::chunks::{Cap, ChunkOptions};
 use self::lanes::{Done, LaneOptions, Work};
 use self::state::{LoadIdentity, LoadState};
 use super::args::{Global, LoadArgs};
-use super::escape::escape;
 use super::exit::{Exit, Failure};
 use super::output::{Output, Style, say};
 use super::progress::{Progress, rate_per_s};
 use super::session::Session;
 use super::size::Size;
 use super::table;
-use crate::input::{self, InputOptions, Position};
+use lode_node::escape::escape;
+use lode_node::input::{self, InputOptions, Position};
 
 /// Messages about left-out records and differing keys that are printed in full.
 pub const TOLD_IN_FULL: usize = 10;

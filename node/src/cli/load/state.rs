@@ -9,7 +9,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::input::{InputOptions, Position, shown};
+use lode_node::input::{InputOptions, Position, shown};
 
 /// Appended to the input's name.
 const SUFFIX: &str = ".lode-load";

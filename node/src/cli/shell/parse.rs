@@ -3,7 +3,7 @@
 
 use thiserror::Error;
 
-use crate::cli::escape::{EscapeError, unescape_one};
+use lode_node::escape::{EscapeError, unescape_one};
 
 /// Why a line is not a list of words.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
