@@ -20,7 +20,7 @@ const MANTISSA_BITS: u32 = 7;
 const EXACT_DOUBLINGS: u32 = 3;
 
 /// Position and room of a record in its shard's area, packed in 48 bits: 37 bits of offset in units of 8
-/// bytes (1 TiB a shard) and 11 bits for how much of its frame the record takes.
+/// bytes (1 TiB a shard) and, as the highest, 11 bits for how much of its frame the record takes.
 ///
 /// That is the length of header, key and value rounded up to 8 bytes; of more than 8 KiB, by at most one
 /// part in 128.
@@ -74,18 +74,18 @@ impl Location {
         assert!(offset.is_multiple_of(RECORD_ALIGN_BYTES as u64), "record at {offset}");
         assert!(len > 0 && len <= MAX_RECORD_BYTES, "record length {len}");
         let code = code_of(len.div_ceil(RECORD_ALIGN_BYTES) as u32);
-        Location(offset >> UNIT_BITS << LEN_BITS | u64::from(code))
+        Location(u64::from(code) << OFFSET_BITS | offset >> UNIT_BITS)
     }
 
     /// Its offset in units of 8 bytes, and the code of its length.
     pub fn to_parts(self) -> (u64, u64) {
-        (self.0 >> LEN_BITS, self.0 & ((1 << LEN_BITS) - 1))
+        (self.0 & ((1 << OFFSET_BITS) - 1), self.0 >> OFFSET_BITS)
     }
 
     /// From its parts in storage; `None` for what no record has.
     pub fn from_parts(units: u64, code: u64) -> Option<Location> {
         let fits = units < 1 << OFFSET_BITS && code < 1 << LEN_BITS;
-        Location::from_raw(if fits { units << LEN_BITS | code } else { 0 })
+        Location::from_raw(if fits { code << OFFSET_BITS | units } else { 0 })
     }
 
     /// Where its room ends, in units of 8 bytes.
@@ -95,12 +95,12 @@ impl Location {
 
     /// Byte offset in the shard's area.
     pub fn offset(self) -> u64 {
-        self.0 >> LEN_BITS << UNIT_BITS
+        (self.0 & ((1 << OFFSET_BITS) - 1)) << UNIT_BITS
     }
 
     /// Bytes of its frame that the record takes, padding behind it counted: [`room_of`] its length.
     pub fn room(self) -> u32 {
-        longest_of((self.0 & ((1 << LEN_BITS) - 1)) as u32) << UNIT_BITS
+        longest_of((self.0 >> OFFSET_BITS) as u32) << UNIT_BITS
     }
 
     /// As stored, in the low 48 bits.
@@ -110,8 +110,8 @@ impl Location {
 
     /// From storage; `None` for what no record has: no room, or more than 48 bits.
     pub fn from_raw(raw: u64) -> Option<Location> {
-        let location = Location(raw);
-        (location.room() > 0 && raw >> (8 * Self::BYTES) == 0).then_some(location)
+        let is_within = raw >> (8 * Self::BYTES) == 0;
+        (is_within && raw >> OFFSET_BITS > 0).then_some(Location(raw))
     }
 
     /// As the index and images hold it.
@@ -165,7 +165,7 @@ mod tests {
                 assert_eq!(Location::from_parts(units | 1 << OFFSET_BITS, code), None);
             }
         }
-        assert_eq!(Location::from_bytes([0, 0xf8, 1, 1, 1, 1]), None, "no room");
+        assert_eq!(Location::from_bytes([1, 1, 1, 1, 0x1f, 0]), None, "no room");
         assert_eq!(Location::from_raw(1 << 48 | 1), None, "seven bytes");
     }
 

@@ -3,8 +3,8 @@
 
 use std::cmp::Ordering;
 
-use super::leaf::{LOCATION_BYTES, Leaf, MAX_BODY_BYTES_EVER, MAX_KEYS};
-use super::packed::{Chopped, HEAD_BYTES, HEADER_BYTES, Packed, Shape};
+use super::leaf::{Leaf, MAX_BODY_BYTES_EVER, MAX_KEYS};
+use super::packed::{BASED, Chopped, HEAD_BYTES, HEADER_BYTES, MAX_BASE, WIDE};
 use crate::Location;
 use crate::limits::MAX_KEY_BYTES;
 
@@ -20,21 +20,22 @@ pub(super) fn checked<'a>(
     let header = bytes.get(..HEADER_BYTES).ok_or(Malformed)?;
     let field = |at: usize| usize::from(u16::from_le_bytes([header[at], header[at + 1]]));
     let (len, prefix_len, used) = (field(0), field(2), field(4));
-    let shape = Shape::<LOCATION_BYTES> { len, prefix_len, wide: header[6] != 0 };
+    let leaf = Leaf::new(bytes);
+    let shape = leaf.shape();
     let fits = (1..=MAX_KEYS).contains(&len)
         && prefix_len <= MAX_KEY_BYTES
-        && header[6] <= 1
+        && header[6] & !(WIDE | BASED) == 0
         && header[7] <= 1
+        && if shape.base.is_some() { field(8) <= usize::from(MAX_BASE) } else { field(8) == 0 }
         && used == bytes.len()
         && shape.tails_at() <= used
         && used - shape.heads_at() <= MAX_BODY_BYTES_EVER;
     if !fits {
         return Err(Malformed);
     }
-    let leaf = Packed::new(bytes);
     let mut start = 0;
     let mut before: Option<Chopped<'_>> = None;
-    for (i, raw) in leaf.values().iter().enumerate() {
+    for i in 0..len {
         let (suffix_len, tail_len) = (leaf.suffix_len(i), leaf.tail_len(i));
         let is_long_enough = suffix_len >= HEAD_BYTES || leaf.has_short();
         let key_len = prefix_len + suffix_len;
@@ -49,7 +50,7 @@ pub(super) fn checked<'a>(
             _ => true,
         };
         let is_above = before.is_none_or(|before| before.cmp(&chopped) == Ordering::Less);
-        let location = Location::from_bytes(*raw).ok_or(Malformed)?;
+        let location = Location::from_bytes(leaf.value(i)).ok_or(Malformed)?;
         if !is_padded || !is_above || !each(location, key_len) {
             return Err(Malformed);
         }

@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use super::arena::{Handle, IndexArena};
-use super::packed::{Chopped, HEAD_BYTES, HEADER_BYTES, NARROW_SUFFIX_BYTES, Packed, Shape, common_prefix};
+use super::packed::{
+    BASED, Chopped, HEAD_BYTES, HEADER_BYTES, NARROW_SUFFIX_BYTES, Packed, Shape, Sizes, WIDE, common_prefix,
+};
 
 /// A run in an arena, to be changed. Its block may move.
 pub(super) struct Run<'a, const VALUE: usize> {
@@ -25,10 +27,19 @@ impl<'a, const VALUE: usize> Run<'a, VALUE> {
 
     /// Replaces the value of key `i`.
     pub fn set_value(&mut self, i: usize, value: [u8; VALUE]) {
-        let shape = self.read().shape();
+        let mut shape = self.read().shape();
         assert!(i < shape.len, "value {i} of {}", shape.len);
-        let at = shape.values_at() + i * VALUE;
-        self.arena.bytes_mut(self.block)[at..at + VALUE].copy_from_slice(&value);
+        if !shape.takes(value) {
+            let run = self.read();
+            let sizes = run.under_prefix(0..run.len(), shape.prefix_len).and(Sizes::NONE.with(0, value));
+            let mut builder = Builder::new(run.prefix(), run.len(), sizes);
+            builder.extend(run, 0..run.len());
+            self.replace(builder);
+            shape = self.read().shape();
+        }
+        let (at, stored) = (shape.values_at() + i * shape.value_bytes(), shape.stored(value));
+        let bytes = self.arena.bytes_mut(self.block);
+        bytes[at..at + shape.value_bytes()].copy_from_slice(&stored[..shape.value_bytes()]);
     }
 
     /// Puts `key` in place `at`, which must be where [`Packed::search`] said it would go.
@@ -38,8 +49,9 @@ impl<'a, const VALUE: usize> Run<'a, VALUE> {
         let (shape, used) = (run.shape(), run.used_bytes());
         let shared = common_prefix(run.prefix(), key);
         let suffix = &key[shared..];
-        if shared < shape.prefix_len || (suffix.len() > NARROW_SUFFIX_BYTES && !shape.wide) {
-            let mut builder = Builder::for_keys(&run, shared, suffix.len());
+        let is_too_long = suffix.len() > NARROW_SUFFIX_BYTES && !shape.wide;
+        if shared < shape.prefix_len || is_too_long || !shape.takes(value) {
+            let mut builder = Builder::for_keys(&run, shared, suffix.len(), value);
             builder.extend(run, 0..at);
             builder.push(Chopped::new(suffix), value);
             builder.extend(run, at..run.len());
@@ -118,8 +130,8 @@ fn set_entry<const VALUE: usize>(
     } else {
         bytes[shape.lengths_at() + i] = u8::try_from(len).expect("a narrow run has short suffixes");
     }
-    let at = shape.values_at() + i * VALUE;
-    bytes[at..at + VALUE].copy_from_slice(&value);
+    let (width, at) = (shape.value_bytes(), shape.values_at() + i * shape.value_bytes());
+    bytes[at..at + width].copy_from_slice(&shape.stored(value)[..width]);
 }
 
 /// Where a key's head, length, value and tail go: the bytes before which room is made, and how many.
@@ -132,7 +144,7 @@ impl Gaps {
         Gaps([
             (shape.heads_at() + at * HEAD_BYTES, HEAD_BYTES),
             (shape.lengths_at() + at * lengths, lengths),
-            (shape.values_at() + at * VALUE, VALUE),
+            (shape.values_at() + at * shape.value_bytes(), shape.value_bytes()),
             (shape.tails_at() + start, tail_len),
         ])
     }
@@ -179,11 +191,11 @@ fn remove_suffix<const VALUE: usize>(bytes: &mut [u8], shape: Shape<VALUE>, at: 
     let (entry, lengths) = (shape.entry_bytes(), shape.length_bytes());
     let head_gap = shape.heads_at() + at * HEAD_BYTES;
     let length_gap = shape.lengths_at() + at * lengths;
-    let value_gap = shape.values_at() + at * VALUE;
+    let value_gap = shape.values_at() + at * shape.value_bytes();
     let tail_gap = shape.tails_at() + tail.start;
     bytes.copy_within(head_gap + HEAD_BYTES..length_gap, head_gap);
     bytes.copy_within(length_gap + lengths..value_gap, length_gap - HEAD_BYTES);
-    bytes.copy_within(value_gap + VALUE..tail_gap, value_gap - HEAD_BYTES - lengths);
+    bytes.copy_within(value_gap + shape.value_bytes()..tail_gap, value_gap - HEAD_BYTES - lengths);
     bytes.copy_within(tail_gap + tail.len().., tail_gap - entry);
     set_u16(bytes, 0, shape.len - 1);
     set_u16(bytes, 4, bytes.len() - entry - tail.len());
@@ -199,21 +211,22 @@ pub(super) struct Builder<const VALUE: usize> {
 }
 
 impl<const VALUE: usize> Builder<VALUE> {
-    fn new(prefix: &[u8], len: usize, (tails, longest): (usize, usize)) -> Self {
-        let shape = Shape { len, prefix_len: prefix.len(), wide: longest > NARROW_SUFFIX_BYTES };
-        let mut bytes = vec![0; shape.tails_at() + tails];
+    fn new(prefix: &[u8], len: usize, sizes: Sizes) -> Self {
+        let shape: Shape<VALUE> = sizes.shape(len, prefix.len());
+        let mut bytes = vec![0; shape.tails_at() + sizes.tails];
         let used = bytes.len();
         set_u16(&mut bytes, 0, len);
         set_u16(&mut bytes, 2, prefix.len());
         set_u16(&mut bytes, 4, used);
-        bytes[6] = u8::from(shape.wide);
+        bytes[6] = u8::from(shape.wide) * WIDE | u8::from(shape.base.is_some()) * BASED;
+        set_u16(&mut bytes, 8, usize::from(shape.base.unwrap_or(0)));
         bytes[HEADER_BYTES..HEADER_BYTES + prefix.len()].copy_from_slice(prefix);
         Builder { bytes, shape, next: 0, end: shape.tails_at(), key: Vec::new() }
     }
 
     /// A run of one key.
     pub fn one(key: &[u8], value: [u8; VALUE]) -> Self {
-        let mut builder = Builder::new(key, 1, (0, 0));
+        let mut builder = Builder::new(key, 1, Sizes::NONE.with(0, value));
         builder.push(Chopped::new(&[]), value);
         builder
     }
@@ -222,10 +235,9 @@ impl<const VALUE: usize> Builder<VALUE> {
     pub fn of_all(entries: &[(Vec<u8>, [u8; VALUE])]) -> Self {
         let (first, last) = (&entries[0].0, &entries[entries.len() - 1].0);
         let prefix = &first[..common_prefix(first, last)];
-        let suffixes = entries.iter().map(|(key, _)| key.len() - prefix.len());
-        let sizes = suffixes.fold((0, 0), |(tails, longest), suffix| {
-            (tails + suffix.saturating_sub(HEAD_BYTES), longest.max(suffix))
-        });
+        let sizes = entries
+            .iter()
+            .fold(Sizes::NONE, |sizes, (key, value)| sizes.with(key.len() - prefix.len(), *value));
         let mut builder = Builder::new(prefix, entries.len(), sizes);
         for (key, value) in entries {
             builder.push(Chopped::new(&key[prefix.len()..]), *value);
@@ -233,10 +245,9 @@ impl<const VALUE: usize> Builder<VALUE> {
         builder
     }
 
-    /// For the keys of `run` and one more, whose suffix has `suffix_len` bytes, under a shorter prefix.
-    fn for_keys(run: &Packed<'_, VALUE>, prefix_len: usize, suffix_len: usize) -> Self {
-        let (tails, longest) = run.under_prefix(0..run.len(), prefix_len);
-        let sizes = (tails + suffix_len.saturating_sub(HEAD_BYTES), longest.max(suffix_len));
+    /// For the keys of `run` and one more, whose suffix has `suffix_len` bytes, under a prefix that is no longer.
+    fn for_keys(run: &Packed<'_, VALUE>, prefix_len: usize, suffix_len: usize, value: [u8; VALUE]) -> Self {
+        let sizes = run.under_prefix(0..run.len(), prefix_len).with(suffix_len, value);
         Builder::new(&run.prefix()[..prefix_len], run.len() + 1, sizes)
     }
 
@@ -254,9 +265,7 @@ impl<const VALUE: usize> Builder<VALUE> {
     pub fn merged(left: Packed<'_, VALUE>, right: Packed<'_, VALUE>) -> Self {
         let mut prefix = left.key(0);
         prefix.truncate(shared_by(left, right));
-        let (left_tails, left_longest) = left.under_prefix(0..left.len(), prefix.len());
-        let (right_tails, right_longest) = right.under_prefix(0..right.len(), prefix.len());
-        let sizes = (left_tails + right_tails, left_longest.max(right_longest));
+        let sizes = merged_sizes(left, right, prefix.len());
         let mut builder = Builder::new(&prefix, left.len() + right.len(), sizes);
         builder.extend(left, 0..left.len());
         builder.extend(right, 0..right.len());
@@ -272,15 +281,16 @@ impl<const VALUE: usize> Builder<VALUE> {
     }
 
     fn extend(&mut self, from: Packed<'_, VALUE>, range: Range<usize>) {
-        if from.shape().prefix_len == self.shape.prefix_len && from.shape().wide == self.shape.wide {
+        let (own, other) = (self.shape, from.shape());
+        if (other.prefix_len, other.wide, other.base) == (own.prefix_len, own.wide, own.base) {
             return self.extend_alike(from, range);
         }
         let mut key = std::mem::take(&mut self.key);
-        for (suffix, value) in from.suffixes(range.clone()).zip(&from.values()[range]) {
+        for (suffix, i) in from.suffixes(range.clone()).zip(range) {
             key.clear();
             key.extend_from_slice(from.prefix());
             suffix.append_to(&mut key);
-            self.push(Chopped::new(&key[self.shape.prefix_len..]), *value);
+            self.push(Chopped::new(&key[self.shape.prefix_len..]), from.value(i));
         }
         self.key = key;
     }
@@ -292,7 +302,7 @@ impl<const VALUE: usize> Builder<VALUE> {
         let columns = [
             (own.heads_at(), other.heads_at(), HEAD_BYTES),
             (own.lengths_at(), other.lengths_at(), own.length_bytes()),
-            (own.values_at(), other.values_at(), VALUE),
+            (own.values_at(), other.values_at(), own.value_bytes()),
         ];
         for (to, at, width) in columns {
             let (to, column) = (to + self.next * width, from.column(at, width, &range));
@@ -322,14 +332,20 @@ pub(super) fn shared_by<const VALUE: usize>(left: Packed<'_, VALUE>, right: Pack
     common_prefix(&left.key(0), &right.key(right.len() - 1))
 }
 
+fn merged_sizes<const VALUE: usize>(
+    left: Packed<'_, VALUE>,
+    right: Packed<'_, VALUE>,
+    prefix_len: usize,
+) -> Sizes {
+    left.under_prefix(0..left.len(), prefix_len).and(right.under_prefix(0..right.len(), prefix_len))
+}
+
 /// Bytes of the body of [`Builder::merged`].
 pub(super) fn merged_body_bytes<const VALUE: usize>(
     left: Packed<'_, VALUE>,
     right: Packed<'_, VALUE>,
 ) -> usize {
     let shared = shared_by(left, right);
-    let (left_tails, a) = left.under_prefix(0..left.len(), shared);
-    let (right_tails, b) = right.under_prefix(0..right.len(), shared);
-    let shape = Shape::<VALUE> { len: 0, prefix_len: shared, wide: a.max(b) > NARROW_SUFFIX_BYTES };
-    (left.len() + right.len()) * shape.entry_bytes() + left_tails + right_tails
+    let (len, sizes) = (left.len() + right.len(), merged_sizes(left, right, shared));
+    len * sizes.shape::<VALUE>(len, shared).entry_bytes() + sizes.tails
 }

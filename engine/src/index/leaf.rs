@@ -62,7 +62,7 @@ impl Leaf<'_> {
         if shared == self.prefix().len() {
             return false;
         }
-        let (tails, _) = self.under_prefix(0..self.len(), shared);
+        let tails = self.under_prefix(0..self.len(), shared).tails;
         (self.len() + 1) * (entry + 1) + tails + key.len() - shared > MAX_BODY_BYTES
     }
 

@@ -4,6 +4,10 @@
 //! header | prefix | heads, 2 bytes each | lengths, 1 or 2 bytes each | values | tails
 //! ```
 //!
+//! Values are little-endian numbers. Where the highest two bytes of all of a node's are within 256 of each other, each is
+//! stored less what the header has as their base, and takes a byte less: locations of records of about one length, counts
+//! of keys.
+//!
 //! The prefix that all keys share is stored once. What follows it, a key's suffix, is cut into a
 //! head (its first two bytes, padded with zeros) and a tail. Header, prefix, heads and lengths are the
 //! first few cache lines: a search counts the smaller heads in a few vector instructions, and then knows
@@ -15,8 +19,16 @@ use std::ops::Range;
 
 /// Bytes of a suffix that its head holds.
 pub(super) const HEAD_BYTES: usize = 2;
-/// len u16 | prefix_len u16 | used u16 | wide u8 | short u8: some suffix may be shorter than a head
-pub(super) const HEADER_BYTES: usize = 8;
+/// len u16 | prefix_len u16 | used u16 | flags u8 | short u8: some suffix may be shorter than a head | base u16
+pub(super) const HEADER_BYTES: usize = 10;
+/// In the flags: lengths take two bytes each.
+pub(super) const WIDE: u8 = 1;
+/// In the flags: values take a byte less, and are stored less their base.
+pub(super) const BASED: u8 = 2;
+/// Largest base: what is stored never carries beyond a value's bytes.
+pub(super) const MAX_BASE: u16 = u16::MAX - SPAN;
+/// The highest two bytes of values are so much above the base at most.
+const SPAN: u16 = u8::MAX as u16;
 /// Every other byte.
 const PAIR_LANES: u64 = 0x00ff_00ff_00ff_00ff;
 /// Heads in a cache line.
@@ -35,16 +47,95 @@ pub(super) struct Shape<const VALUE: usize> {
     pub prefix_len: usize,
     /// Lengths take two bytes each.
     pub wide: bool,
+    /// What values are stored less, of their highest two bytes, if they take a byte less.
+    pub base: Option<u16>,
+}
+
+/// What keys and values take: what a [`Shape`] follows from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// Bytes of all tails.
+    pub tails: usize,
+    longest: usize,
+    /// Of the highest two bytes of values.
+    lowest: u16,
+    highest: u16,
+}
+
+/// The highest two bytes of a value.
+fn top<const VALUE: usize>(value: [u8; VALUE]) -> u16 {
+    u16::from_le_bytes([value[VALUE - 2], value[VALUE - 1]])
+}
+
+impl Sizes {
+    /// Of no keys.
+    pub const NONE: Sizes = Sizes { tails: 0, longest: 0, lowest: u16::MAX, highest: 0 };
+
+    /// With one more key, whose suffix has so many bytes.
+    pub fn with<const VALUE: usize>(self, suffix_len: usize, value: [u8; VALUE]) -> Sizes {
+        let (top, tail) = (top(value), suffix_len.saturating_sub(HEAD_BYTES));
+        self.and(Sizes { tails: tail, longest: suffix_len, lowest: top, highest: top })
+    }
+
+    /// Of both.
+    pub fn and(self, other: Sizes) -> Sizes {
+        Sizes {
+            tails: self.tails + other.tails,
+            longest: self.longest.max(other.longest),
+            lowest: self.lowest.min(other.lowest),
+            highest: self.highest.max(other.highest),
+        }
+    }
+
+    /// Of a run of so many such keys.
+    pub fn shape<const VALUE: usize>(self, len: usize, prefix_len: usize) -> Shape<VALUE> {
+        let span = self.highest.saturating_sub(self.lowest);
+        // Others may come on either side.
+        let base = self.lowest.saturating_sub(SPAN.saturating_sub(span) / 2).min(MAX_BASE);
+        let wide = self.longest > NARROW_SUFFIX_BYTES;
+        Shape { len, prefix_len, wide, base: (span <= SPAN).then_some(base) }
+    }
 }
 
 impl<const VALUE: usize> Shape<VALUE> {
+    pub fn value_bytes(self) -> usize {
+        VALUE - usize::from(self.base.is_some())
+    }
+
+    /// Whether a value can be stored.
+    pub fn takes(self, value: [u8; VALUE]) -> bool {
+        self.base.is_none_or(|base| top(value).checked_sub(base).is_some_and(|above| above <= SPAN))
+    }
+
+    /// A value as it is stored, in the first [`value_bytes`](Self::value_bytes).
+    pub fn stored(self, mut value: [u8; VALUE]) -> [u8; VALUE] {
+        assert!(self.takes(value), "a value that is too far from the others");
+        if let Some(base) = self.base {
+            let above = top(value) - base;
+            value[VALUE - 2..].copy_from_slice(&above.to_le_bytes());
+        }
+        value
+    }
+
+    /// A value that is stored in these bytes.
+    #[inline]
+    fn restored(self, stored: &[u8]) -> [u8; VALUE] {
+        let mut value = [0; VALUE];
+        value[..stored.len()].copy_from_slice(stored);
+        if let Some(base) = self.base {
+            let top = u16::from(value[VALUE - 2]) + base;
+            value[VALUE - 2..].copy_from_slice(&top.to_le_bytes());
+        }
+        value
+    }
+
     pub fn length_bytes(self) -> usize {
         1 + usize::from(self.wide)
     }
 
     /// What a key takes beside its tail.
     pub fn entry_bytes(self) -> usize {
-        HEAD_BYTES + self.length_bytes() + VALUE
+        HEAD_BYTES + self.length_bytes() + self.value_bytes()
     }
 
     pub fn heads_at(self) -> usize {
@@ -60,7 +151,7 @@ impl<const VALUE: usize> Shape<VALUE> {
     }
 
     pub fn tails_at(self) -> usize {
-        self.values_at() + self.len * VALUE
+        self.values_at() + self.len * self.value_bytes()
     }
 }
 
@@ -111,8 +202,9 @@ fn u16_at(bytes: &[u8], at: usize) -> usize {
 impl<'a, const VALUE: usize> Packed<'a, VALUE> {
     /// The run that `bytes` begin with.
     pub fn new(bytes: &'a [u8]) -> Self {
-        let shape = Shape { len: u16_at(bytes, 0), prefix_len: u16_at(bytes, 2), wide: bytes[6] != 0 };
-        Packed { bytes, shape }
+        let (len, prefix_len, flags) = (u16_at(bytes, 0), u16_at(bytes, 2), bytes[6]);
+        let base = (flags & BASED != 0).then(|| u16_at(bytes, 8) as u16);
+        Packed { bytes, shape: Shape { len, prefix_len, wide: flags & WIDE != 0, base } }
     }
 
     /// Number of keys.
@@ -185,7 +277,11 @@ impl<'a, const VALUE: usize> Packed<'a, VALUE> {
     /// Where the value of key `i` lies, and the ends of its tail, which begins at `tail_start` of the tails.
     pub fn value_and_tail_at(self, (i, tail_start): (u32, u32)) -> [usize; 3] {
         let tail = self.shape.tails_at() + tail_start as usize;
-        [self.shape.values_at() + i as usize * VALUE, tail, tail + self.tail_len(i as usize)]
+        [
+            self.shape.values_at() + i as usize * self.shape.value_bytes(),
+            tail,
+            tail + self.tail_len(i as usize),
+        ]
     }
 
     /// The place of `key`, given the first key that has its head.
@@ -232,15 +328,9 @@ impl<'a, const VALUE: usize> Packed<'a, VALUE> {
     #[inline]
     pub fn value(self, i: usize) -> [u8; VALUE] {
         assert!(i < self.len(), "value {i} of {}", self.len());
-        let at = self.shape.values_at() + i * VALUE;
-        let mut value = [0; VALUE];
-        value.copy_from_slice(&self.bytes[at..at + VALUE]);
-        value
-    }
-
-    /// All values, one behind the other.
-    pub fn values(self) -> &'a [[u8; VALUE]] {
-        self.bytes[self.shape.values_at()..self.shape.tails_at()].as_chunks().0
+        let width = self.shape.value_bytes();
+        let at = self.shape.values_at() + i * width;
+        self.shape.restored(&self.bytes[at..at + width])
     }
 
     /// Bytes of the suffix of key `i`.
@@ -342,14 +432,10 @@ impl<'a, const VALUE: usize> Packed<'a, VALUE> {
         self.shape.entry_bytes() + self.tail_len(i)
     }
 
-    /// Bytes that the tails of all keys would take, and the longest suffix, under a prefix of
-    /// `prefix_len` bytes, which is not longer than what they share.
-    pub fn under_prefix(self, range: Range<usize>, prefix_len: usize) -> (usize, usize) {
+    /// What these keys would take under a prefix of `prefix_len` bytes, which is not longer than what they share.
+    pub fn under_prefix(self, range: Range<usize>, prefix_len: usize) -> Sizes {
         let own = self.shape.prefix_len;
-        range.fold((0, 0), |(tails, longest), i| {
-            let suffix = own + self.suffix_len(i) - prefix_len;
-            (tails + suffix.saturating_sub(HEAD_BYTES), longest.max(suffix))
-        })
+        range.fold(Sizes::NONE, |sizes, i| sizes.with(own + self.suffix_len(i) - prefix_len, self.value(i)))
     }
 }
 

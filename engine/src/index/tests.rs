@@ -68,7 +68,9 @@ pub(super) const FAMILIES: [(&str, Keys); 7] = [
 ];
 
 pub(super) fn location(n: u64) -> Location {
-    Location::new(n % (Location::MAX_AREA_BYTES / 8) * 8, 31)
+    // Of about one length in most leaves, and not in others.
+    let len = if n.is_multiple_of(301) { 5000 } else { 31 + (n % 5) as usize * 8 };
+    Location::new(n % (Location::MAX_AREA_BYTES / 8) * 8, len)
 }
 
 /// An index and the arena that it alone lives in.

@@ -63,7 +63,7 @@ impl Inner<'_> {
 
     /// Keys below the first `children` children.
     pub fn records_before(self, children: usize) -> u64 {
-        self.values()[..children].iter().map(|raw| u64::from(Child::decode(*raw).records)).sum()
+        (0..children).map(|i| u64::from(self.child(i).records)).sum()
     }
 }
 
