@@ -49,6 +49,15 @@ impl Shape {
     }
 }
 
+/// The same of groups of so many, each of which was timed: also the median and the fastest tenth, for others may use the
+/// machine too.
+fn report_groups(what: &str, of: u64, mut took: Vec<Duration>) {
+    took.sort_unstable();
+    report(what, of * took.len() as u64, took.iter().sum());
+    let each = |share: usize| took[took.len() * share / 100].as_nanos() as f64 / of as f64;
+    println!("{:28} median {:7.0} ns each, fastest tenth {:7.0}", "", each(50), each(10));
+}
+
 fn report(what: &str, count: u64, took: Duration) {
     let rate = count as f64 / took.as_secs_f64() / 1e6;
     println!("{what:<28} {rate:7.2} M/s  {:7.0} ns each", took.as_nanos() as f64 / count as f64);
@@ -91,7 +100,7 @@ fn main() {
     let mut indexes: Vec<PartitionIndex> = (0..partitions).map(|_| PartitionIndex::new()).collect();
     let mut arena = IndexArena::new();
     let took = insert(&mut arena, &mut indexes, keys, shape);
-    report(&format!("insert, {INSERTED_AT_ONCE} at once"), keys, took.saturating_sub(overhead));
+    report_groups(&format!("insert, {INSERTED_AT_ONCE} at once"), INSERTED_AT_ONCE as u64, took);
     let held = keys_in(&indexes);
     println!("{held} keys: {:.2} bytes of key", key_bytes as f64 / keys as f64);
     report_memory(&arena, &indexes, resident);
@@ -108,9 +117,10 @@ fn main() {
 /// Records of a frame whose places are touched together, as a shard does before it applies them.
 const INSERTED_AT_ONCE: usize = 32;
 
-fn insert(arena: &mut IndexArena, indexes: &mut [PartitionIndex], keys: u64, shape: Shape) -> Duration {
+/// How long each frame took, the making of its keys not counted.
+fn insert(arena: &mut IndexArena, indexes: &mut [PartitionIndex], keys: u64, shape: Shape) -> Vec<Duration> {
     let mut frame: Vec<(usize, Vec<u8>)> = vec![(0, Vec::new()); INSERTED_AT_ONCE];
-    let begin = Instant::now();
+    let mut took = Vec::new();
     for first in (0..keys).step_by(INSERTED_AT_ONCE) {
         let numbers = first..keys.min(first + INSERTED_AT_ONCE as u64);
         for ((partition, key), n) in frame.iter_mut().zip(numbers.clone()) {
@@ -118,6 +128,7 @@ fn insert(arena: &mut IndexArena, indexes: &mut [PartitionIndex], keys: u64, sha
             shape.key(n, key);
         }
         let records = &frame[..(numbers.end - numbers.start) as usize];
+        let begin = Instant::now();
         let mut touched = [Lookup::NONE; INSERTED_AT_ONCE];
         for (touched, (partition, key)) in touched.iter_mut().zip(records) {
             *touched = indexes[*partition].lookup(key);
@@ -127,15 +138,16 @@ fn insert(arena: &mut IndexArena, indexes: &mut [PartitionIndex], keys: u64, sha
             let location = Location::new(n * 4096 % (1 << 40), 1024);
             indexes[*partition].insert(arena, key, location);
         }
+        took.push(begin.elapsed());
     }
-    begin.elapsed()
+    took
 }
 
 /// Lookups in an order of no meaning, the making of keys not counted; several prefetched together as a
 /// shard's step does with those that it finds in its inbox.
 fn look_up(arena: &IndexArena, indexes: &[PartitionIndex], keys: u64, shape: Shape, at_once: usize) {
     let mut rng = Rng(42);
-    let mut took = Duration::ZERO;
+    let mut took = Vec::new();
     let mut batch: Vec<(usize, Vec<u8>)> = vec![(0, Vec::new()); 1_000];
     let rounds = (keys / 1_000).clamp(1, 5_000);
     for _ in 0..rounds {
@@ -156,10 +168,10 @@ fn look_up(arena: &IndexArena, indexes: &[PartitionIndex], keys: u64, shape: Sha
                 found += usize::from(indexes[group[0].0].get(arena, &group[0].1).is_some());
             }
         }
-        took += begin.elapsed();
+        took.push(begin.elapsed());
         assert_eq!(found, batch.len(), "every key is there");
     }
-    report(&format!("lookup, {at_once} at once"), rounds * 1_000, took);
+    report_groups(&format!("lookup, {at_once} at once"), 1_000, took);
 }
 
 fn walk(arena: &IndexArena, indexes: &[PartitionIndex], held: u64) {

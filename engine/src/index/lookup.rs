@@ -21,6 +21,8 @@ pub struct Lookup<'k> {
     key: &'k [u8],
     block: Handle,
     levels: u8,
+    /// Which child of an inner node is next.
+    child: u16,
     /// Where the node is.
     place: Place,
     /// The first key of the leaf that it may be, and where its tail begins.
@@ -30,7 +32,7 @@ pub struct Lookup<'k> {
 
 impl<'k> Lookup<'k> {
     pub(super) const fn new(key: &'k [u8], block: Handle, levels: u8) -> Lookup<'k> {
-        Lookup { key, block, levels, place: Place::NONE, first: None, found: None }
+        Lookup { key, block, levels, child: 0, place: Place::NONE, first: None, found: None }
     }
 
     /// The lookup of no key in an empty index.
@@ -74,7 +76,8 @@ fn there(lookup: &&mut Lookup<'_>) -> bool {
     lookup.block != Handle::NONE
 }
 
-/// Walks down to the leaves, and touches their first lines.
+/// Walks down to the leaves, and touches their first lines. An inner node is waited for like a leaf: for its heads, and then
+/// for the child that they lead to.
 fn find_leaves(arena: &IndexArena, lookups: &mut [Lookup<'_>]) {
     let highest = lookups.iter().map(|lookup| lookup.levels).max().unwrap_or(0);
     for level in (0..=highest).rev() {
@@ -89,11 +92,20 @@ fn find_leaves(arena: &IndexArena, lookups: &mut [Lookup<'_>]) {
             return;
         }
         for lookup in lookups.iter_mut().filter(at_level) {
-            let node = Inner::new(arena.bytes_at(lookup.place));
-            lookup.block = node.child(node.child_of(lookup.key)).block;
+            lookup.child = inner_at(arena, lookup.place).child_of(lookup.key) as u16;
+        }
+        touch_all(arena, lookups.iter_mut().filter(at_level), |lookup, bytes| {
+            [Inner::new(bytes).value_at(usize::from(lookup.child))]
+        });
+        for lookup in lookups.iter_mut().filter(at_level) {
+            lookup.block = inner_at(arena, lookup.place).child(usize::from(lookup.child)).block;
             lookup.levels -= 1;
         }
     }
+}
+
+fn inner_at(arena: &IndexArena, place: Place) -> Inner<'_> {
+    Inner::new(arena.bytes_at(place))
 }
 
 fn leaf_at(arena: &IndexArena, place: Place) -> Leaf<'_> {

@@ -274,14 +274,15 @@ impl<'a, const VALUE: usize> Packed<'a, VALUE> {
         is_there.then(|| (i as u32, self.tail_start(i) as u32))
     }
 
+    /// Where the value of key `i` lies.
+    pub fn value_at(self, i: usize) -> usize {
+        self.shape.values_at() + i * self.shape.value_bytes()
+    }
+
     /// Where the value of key `i` lies, and the ends of its tail, which begins at `tail_start` of the tails.
     pub fn value_and_tail_at(self, (i, tail_start): (u32, u32)) -> [usize; 3] {
         let tail = self.shape.tails_at() + tail_start as usize;
-        [
-            self.shape.values_at() + i as usize * self.shape.value_bytes(),
-            tail,
-            tail + self.tail_len(i as usize),
-        ]
+        [self.value_at(i as usize), tail, tail + self.tail_len(i as usize)]
     }
 
     /// The place of `key`, given the first key that has its head.
@@ -328,9 +329,8 @@ impl<'a, const VALUE: usize> Packed<'a, VALUE> {
     #[inline]
     pub fn value(self, i: usize) -> [u8; VALUE] {
         assert!(i < self.len(), "value {i} of {}", self.len());
-        let width = self.shape.value_bytes();
-        let at = self.shape.values_at() + i * width;
-        self.shape.restored(&self.bytes[at..at + width])
+        let at = self.value_at(i);
+        self.shape.restored(&self.bytes[at..at + self.shape.value_bytes()])
     }
 
     /// Bytes of the suffix of key `i`.
