@@ -528,16 +528,19 @@ fn directories_and_roots() {
 
 /// The leaf of the keys `user` and `user/7x`.
 fn leaf() -> Vec<u8> {
-    let values = [Location::new(104, 34), Location::new(200, 37)].map(Location::to_bytes);
+    // Of both, the highest two bytes are 160: 127 more than the base.
+    let values = [Location::new(104, 34), Location::new(200, 37)].map(Location::to_raw);
+    let values = values.map(|raw| (raw - (33 << 32)).to_le_bytes());
     let heads_and_lengths = b"\0\0\x37/\0\x03";
-    let header = b"\x02\0\x04\0\x1f\0\0\x01";
-    [&header[..], b"user", heads_and_lengths, &values[0], &values[1], b"x"].concat()
+    let header = b"\x02\0\x04\0\x1f\0\x02\x01\x21\0";
+    [&header[..], b"user", heads_and_lengths, &values[0][..5], &values[1][..5], b"x"].concat()
 }
 
 #[test]
 fn leaves() {
     let leaf = leaf();
-    let values = [("keys", 2), ("prefix_len", 4), ("used", leaf.len() as u64), ("wide", 0), ("short", 1)];
+    let (used, base) = (("used", leaf.len() as u64), ("base", 33));
+    let values = [("keys", 2), ("prefix_len", 4), used, ("flags", 2), ("short", 1), base];
     let len = hold("Image: leaf", &leaf, &values);
     assert_eq!(&leaf[len..len + 4], b"user");
     // What the page says of a leaf is what the index reads and writes.

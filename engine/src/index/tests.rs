@@ -310,6 +310,28 @@ fn keys_in_descending_order_are_found() {
 }
 
 #[test]
+fn locations_of_about_one_length_take_a_byte_less_until_another_comes() {
+    let mut index = Owner::default();
+    let key = |i: u32| i.wrapping_mul(0x9E37_79B9).to_be_bytes();
+    let used = |index: &Owner| {
+        let leaf = index.index.leaf_after(&index.arena, b"", usize::MAX).expect("there are keys");
+        assert_eq!(leaf.records, 100, "one leaf");
+        leaf.bytes.len()
+    };
+    let at = |i: u32, len: usize| Location::new(u64::from(i) * 4096, len);
+    (0..100).for_each(|i| assert_eq!(index.insert(&key(i), at(i, 1000 + 24 * (i as usize % 2))), None));
+    let narrow = used(&index);
+    assert_eq!(index.insert(&key(50), at(200, 1024)), Some(at(50, 1000)), "as long as others");
+    assert_eq!(used(&index), narrow);
+    assert_eq!(index.insert(&key(50), at(300, 3000)), Some(at(200, 1024)), "much longer");
+    assert_eq!(used(&index), narrow + 100);
+    for i in 0..100 {
+        let expected = if i == 50 { at(300, 3000) } else { at(i, 1000 + 24 * (i as usize % 2)) };
+        assert_eq!(index.get(&key(i)), Some(expected), "key {i}");
+    }
+}
+
+#[test]
 fn an_empty_index_takes_nothing() {
     let mut index = Owner::default();
     assert!(size_of::<PartitionIndex>() < 200);
