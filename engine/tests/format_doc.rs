@@ -306,8 +306,8 @@ fn record_seq_and_location() {
     }
     // 678 bytes take 85 units of 8 bytes; 20,000 bytes, 157 of 128 bytes.
     let location = Location::new(12_344, 678);
-    assert_eq!((location.to_raw(), location.to_bytes()), (1543 << 11 | 85, [0x55, 0x38, 0x30, 0, 0, 0]));
-    assert_eq!(Location::new(12_344, 20_000).to_raw(), (1543 << 11) + 1024 + 128 + (157 - 128));
+    assert_eq!((location.to_raw(), location.to_bytes()), ((85 << 37) + 1543, [7, 6, 0, 0, 0xa0, 0xa]));
+    assert_eq!(Location::new(12_344, 20_000).to_raw(), ((1024 + 128 + (157 - 128)) << 37) + 1543);
 }
 
 #[test]

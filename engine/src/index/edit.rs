@@ -218,7 +218,7 @@ impl<const VALUE: usize> Builder<VALUE> {
         set_u16(&mut bytes, 0, len);
         set_u16(&mut bytes, 2, prefix.len());
         set_u16(&mut bytes, 4, used);
-        bytes[6] = u8::from(shape.wide) * WIDE | u8::from(shape.base.is_some()) * BASED;
+        bytes[6] = (u8::from(shape.wide) * WIDE) | (u8::from(shape.base.is_some()) * BASED);
         set_u16(&mut bytes, 8, usize::from(shape.base.unwrap_or(0)));
         bytes[HEADER_BYTES..HEADER_BYTES + prefix.len()].copy_from_slice(prefix);
         Builder { bytes, shape, next: 0, end: shape.tails_at(), key: Vec::new() }
