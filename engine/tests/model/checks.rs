@@ -77,9 +77,14 @@ impl Model {
             });
             let allows = |state: &State| state.allows(value.as_deref(), since, now);
             let fits = |state: &State| left.is_none_or(|left| state.fits(left, since, now));
-            let found = [key.last()].into_iter().chain(pending).find(|state| allows(state) && fits(state));
+            let may_be: Vec<State> = [key.last()].into_iter().chain(pending).collect();
+            let found = may_be.iter().find(|state| allows(state) && fits(state)).cloned();
             let name_text = String::from_utf8_lossy(&name);
-            assert!(found.is_some(), "{name_text} of partition {partition} after a crash");
+            assert!(
+                found.is_some(),
+                "{name_text} of partition {partition} after a crash: {value:?} with {left:?} left, and not one of {may_be:?}; since \
+                 {since:?}, now {now:?}"
+            );
             let state = found.filter(|_| value.is_some()).unwrap_or_default();
             let kept = Key { acknowledged: vec![state], ..Key::default() };
             self.keys.insert((partition, name), kept);
