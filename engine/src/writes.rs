@@ -498,7 +498,9 @@ impl Shard {
                     self.end_transactions_of_dropped();
                     io.reply(ack.id, ReplyBody::Catalog(Ok(())));
                 }
-                _ => {
+                kind => {
+                    // Another expiry is written only where the record is there: should it be due by now, it was not then.
+                    let existed = existed || kind == AckKind::Expire;
                     let written = Written { seq: ack.seq, existed, number: ack.number };
                     io.reply(ack.id, ReplyBody::Write(Ok(written)));
                 }

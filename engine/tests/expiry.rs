@@ -5,8 +5,8 @@ mod support;
 
 use lode_engine::limits::MAX_TTL_MS;
 use lode_engine::{
-    BatchWrite, CatalogError, Change, Condition, Geometry, KeyRange, ReplyBody, RequestBody, StoreKind,
-    TimeLeft, Ttl, WriteError,
+    BatchWrite, CatalogError, Change, Condition, Geometry, KeyRange, ReplyBody, Request, RequestBody,
+    StoreKind, TimeLeft, Ttl, WriteError,
 };
 use support::Sim;
 use support::ask::{partition_spec, table_spec, target};
@@ -296,4 +296,26 @@ fn a_delete_of_what_has_expired_holds_though_the_clock_is_set_back() {
         sim.run_until_serving();
         assert_eq!(sim.get(1, b"k"), Ok(None), "seed {seed}");
     }
+}
+
+/// Found by the model test: it was told that there is no such record, and its record lived for ever.
+#[test]
+fn who_keeps_a_record_that_is_due_before_it_is_kept_is_told_that_it_was_there() {
+    let mut sim = sim(9);
+    sim.put_ttl(1, b"k", b"v", 1_000).unwrap();
+    sim.get(1, b"k").expect("what is kept in memory needs no read");
+    let id = sim.next_id();
+    let body =
+        RequestBody::Modify { target: target(1), key: b"k", change: Change::Expire { ttl: Ttl::Never } };
+    sim.drive.pace_percent = 0;
+    sim.step(&mut vec![Request { id, body }]);
+    // The write is on its way when the record it is about is due.
+    pass(&mut sim, 2_000);
+    sim.drive.pace_percent = 40;
+    let ReplyBody::Write(Ok(written)) = sim.reply_to(id) else { panic!("the drive takes writes") };
+    assert!(written.existed, "it was there when it was kept");
+    assert_eq!(sim.get(1, b"k"), Ok(Some(b"v".to_vec())));
+    assert_eq!(sim.time_left(1, b"k"), Ok(Some(TimeLeft::Forever)));
+    sim.reopen();
+    assert_eq!(sim.get(1, b"k"), Ok(Some(b"v".to_vec())));
 }
