@@ -121,6 +121,12 @@ impl Effects<'_> {
         }
     }
 
+    /// A partition's writes may have been lost up to below this version: so it stays at later starts, though they may read what
+    /// could not be read now. What cleaning moves meanwhile may be what was replaced.
+    pub fn quarantine_one(&mut self, partition: PartitionId, below: Seq) {
+        self.change_catalog(&CatalogChange::Quarantine(partition, below).encode());
+    }
+
     fn change_catalog(&mut self, change: &[u8]) {
         if let Some(decoded) = CatalogChange::decode(change) {
             self.catalog.apply(decoded);

@@ -21,7 +21,6 @@ pub use self::lane::is_possible;
 use self::lane::{Assembly, Job, Lane};
 use self::waiting::{Waiting, target_of};
 use crate::apply::Effects;
-use crate::format::catalog::CatalogChange;
 use crate::format::frame::FRAME_HEADER_BYTES;
 use crate::format::image::{
     DirectoryEntry, Group, ImageExtent, ImagePayload, ImagePosition, decode, for_each_group,
@@ -417,7 +416,9 @@ impl Shard {
     fn quarantine_image(&mut self, id: PartitionId) {
         let mut below = self.superblock.highest_seq;
         below.wall_ns += 1;
-        self.catalog.apply(CatalogChange::Quarantine(id, below));
+        let (now, journal) = (self.clock.now(), Some(&mut self.journal));
+        let Shard { catalog, space, cache, .. } = self;
+        Effects { catalog, space, cache, journal, now }.quarantine_one(id, below);
     }
 }
 

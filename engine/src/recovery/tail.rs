@@ -53,6 +53,14 @@ impl Shard {
             self.space.set_in_use(segment, true);
             self.journal.keep(segment);
         }
+        if recovery.met_damage {
+            // There was no journal to note it in when it was met.
+            for id in self.catalog.partition_ids() {
+                if let Some(below) = self.catalog.quarantine_of(id) {
+                    self.tail_effects(true).quarantine_one(id, below);
+                }
+            }
+        }
         recovery.replay = FrameReplay::new(user_upto.next(), self.superblock.void.clone());
         self.walk_tail(recovery, Stream::User, user_from);
     }
