@@ -173,6 +173,13 @@ impl Journal {
         self.seq_upto = self.seq_upto.max(seq);
     }
 
+    /// A journal that a start has read goes on: nothing that it says is of a higher version. Should a frame of it turn out damaged
+    /// later, the next one tells up to where writes may be lost.
+    pub fn goes_on_after(&mut self, seq: Seq) {
+        self.seq_before = seq;
+        self.saw(seq);
+    }
+
     /// All of a user frame was applied; the next ones lie from here on.
     pub fn cover_user(&mut self, number: FrameNumber, next_from: LogPosition, bytes: u64) {
         assert!(self.user_upto < number, "user frames are applied in order");

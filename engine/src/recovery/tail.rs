@@ -45,7 +45,7 @@ impl Shard {
         recovery.hidden_blocks = 0;
         let JournalHead { user_upto, user_from, seq_upto, .. } = recovery.covered;
         self.journal = Journal::new(self.place, end.next_number, user_upto, user_from);
-        self.journal.saw(seq_upto);
+        self.journal.goes_on_after(seq_upto);
         self.journal.bytes_since_checkpoint = recovery.journal_bytes;
         for (_, segment) in
             self.tail_segments(Stream::Journal, self.superblock.journal_from_position.generation)
