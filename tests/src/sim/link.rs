@@ -22,6 +22,17 @@ pub enum Arrival {
     Reset,
 }
 
+/// What the node knows of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeEnd {
+    /// Nothing yet: the first bytes find it made.
+    Unaccepted,
+    /// Its name for it.
+    Open(SocketId),
+    /// It has closed it, or is gone. What still arrives opens it no second time.
+    Closed,
+}
+
 /// One connection.
 pub struct Link {
     /// Whose.
@@ -30,8 +41,8 @@ pub struct Link {
     pub shard: u16,
     /// The node's life that it is part of.
     pub run: u64,
-    /// The node's name for it, once it has accepted.
-    pub socket: Option<SocketId>,
+    /// The node's end of it.
+    pub node_end: NodeEnd,
     /// Nothing arrives any more, and nobody is told.
     pub silent: bool,
     /// What is on its way, and when it arrives.
@@ -50,7 +61,7 @@ impl Link {
             client,
             shard,
             run,
-            socket: None,
+            node_end: NodeEnd::Unaccepted,
             silent: false,
             to_server: VecDeque::new(),
             to_client: VecDeque::new(),

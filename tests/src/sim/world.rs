@@ -14,7 +14,7 @@ use super::client::SimClient;
 use super::drive::{DriveOp, SimDrive};
 use super::history::History;
 use super::io::Asked;
-use super::link::{Arrival, Link, LinkId};
+use super::link::{Arrival, Link, LinkId, NodeEnd};
 use super::node::{SimNode, UUID};
 use super::plan::{MS, Plan};
 use super::trace::{Trace, Verbosity};
@@ -387,7 +387,7 @@ impl<'p> World<'p> {
             Asked::Close(socket) => {
                 self.send_to_client(shard, socket, Arrival::Reset);
                 if let Some(link) = self.link_of(shard, socket) {
-                    self.links.get_mut(&link).expect("it was found").socket = None;
+                    self.links.get_mut(&link).expect("it was found").node_end = NodeEnd::Closed;
                 }
             }
         }

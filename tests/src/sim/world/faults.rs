@@ -1,7 +1,7 @@
 //! What goes wrong, and when.
 
 use super::super::drive::DriveOp;
-use super::super::link::{Arrival, LinkId};
+use super::super::link::{Arrival, LinkId, NodeEnd};
 use super::super::plan::MS;
 use super::{Happening, NETWORK_NS, Season, World};
 
@@ -51,7 +51,7 @@ impl World<'_> {
         for id in links {
             let at_ns = self.now_ns + self.dice.below(NETWORK_NS);
             let link = self.links.get_mut(&id).expect("it was listed");
-            link.socket = None;
+            link.node_end = NodeEnd::Closed;
             let at_ns = link.send_to_client(at_ns, Arrival::Reset);
             self.at(at_ns, Happening::ToClient(id));
         }

@@ -1,12 +1,13 @@
 //! The network between clients and node: pieces, in order, each in its time.
 
-use super::super::link::{Arrival, Link, LinkId};
+use super::super::link::{Arrival, Link, LinkId, NodeEnd};
 use super::{CONNECTION_RESET, Happening, NETWORK_NS, World};
 
 impl World<'_> {
     pub(super) fn link_of(&self, shard: u16, socket: lode_net::ring::SocketId) -> Option<LinkId> {
         let run = self.node.as_ref()?.run;
-        let is_it = |link: &Link| link.run == run && link.shard == shard && link.socket == Some(socket);
+        let is_it =
+            |link: &Link| link.run == run && link.shard == shard && link.node_end == NodeEnd::Open(socket);
         self.links.iter().find(|(_, link)| is_it(link)).map(|(id, _)| *id)
     }
 
@@ -19,7 +20,7 @@ impl World<'_> {
 
     pub(super) fn arrive_at_server(&mut self, id: LinkId) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        let (run, shard, socket) = (link.run, link.shard, link.socket);
+        let (run, shard, node_end) = (link.run, link.shard, link.node_end);
         let Some(arrival) = link.at_server(self.now_ns) else { return };
         let delay_ns = self.dice.roll();
         let node = self.node.as_mut().filter(|node| node.run == run && node.is_serving());
@@ -28,16 +29,21 @@ impl World<'_> {
         };
         let io = node.io(shard);
         // The first bytes find the connection made.
-        let socket = match socket {
-            Some(socket) => socket,
-            None if matches!(arrival, Arrival::Bytes(_))
-                && self.clients[link.client as usize].link == Some(id) =>
+        let socket = match node_end {
+            NodeEnd::Open(socket) => socket,
+            NodeEnd::Unaccepted
+                if matches!(arrival, Arrival::Bytes(_))
+                    && self.clients[link.client as usize].link == Some(id) =>
             {
                 let socket = io.accept();
-                link.socket = Some(socket);
+                link.node_end = NodeEnd::Open(socket);
                 socket
             }
-            None => return,
+            // Broken before it was made; or closed, and bytes that were on their way make no connection.
+            NodeEnd::Unaccepted | NodeEnd::Closed => {
+                link.node_end = NodeEnd::Closed;
+                return;
+            }
         };
         match arrival {
             Arrival::Bytes(bytes) => io.arrived(socket, &bytes),
@@ -60,7 +66,7 @@ impl World<'_> {
         };
         let (arrive_ns, delay_ns) = (self.dice.below(NETWORK_NS), self.dice.roll());
         let Some(link) = self.links.get_mut(&id) else { return };
-        let Some(socket) = link.socket else { return };
+        let NodeEnd::Open(socket) = link.node_end else { return };
         let Some((bytes, last)) = link.take_sending(most) else { return };
         let (shard, run, count) = (link.shard, link.run, bytes.len());
         let at_ns = link.send_to_client(self.now_ns + arrive_ns, Arrival::Bytes(bytes));
