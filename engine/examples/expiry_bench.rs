@@ -107,6 +107,7 @@ impl Bench {
             placement: Placement::Range,
             ttl_ms: None,
             quota: Quota::default(),
+            index: lode_engine::IndexKind::Full,
         };
         let (id, table, epoch) = (PartitionId(table), TableId(table), Epoch(1));
         let partitions = vec![PartitionSpec { id, table, epoch, start: Vec::new(), end: None }];

@@ -1,6 +1,8 @@
 //! What the index of a node costs, in memory and in time.
 //!
-//! `cargo run --release -p lode-engine --example index_bench -- [KEYS] [PARTITIONS] [random|numbers|paths]`
+//! `cargo run --release -p lode-engine --example index_bench -- [KEYS] [PARTITIONS] [random|numbers|paths] [compact]`
+//!
+//! With `compact`, keys are known as far as tells them apart, and reads of records are counted in the place of done.
 //!
 //! Loads KEYS keys (10,000,000) into PARTITIONS partitions (1,000), looks them up, removes half and drains the rest.
 
@@ -8,7 +10,9 @@ use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use lode_engine::Location;
-use lode_engine::index::{IndexArena, Lookup, PartitionIndex, look_up as look_up_together, touch_for_change};
+use lode_engine::index::{
+    IndexArena, KeyOf, Keys, Lookup, Need, PartitionIndex, Set, look_up as look_up_together, touch_for_change,
+};
 
 struct Rng(u64);
 
@@ -58,6 +62,64 @@ fn report_groups(what: &str, of: u64, mut took: Vec<Duration>) {
     println!("{:28} median {:7.0} ns each, fastest tenth {:7.0}", "", each(50), each(10));
 }
 
+/// The keys of records: each lies where its number says.
+struct Records {
+    shape: Shape,
+    /// Those that were read for the change at hand.
+    read: Vec<(Location, Vec<u8>)>,
+    reads: u64,
+}
+
+impl Keys for Records {
+    fn key_of(&self, location: Location) -> KeyOf<'_> {
+        let read = self.read.iter().find(|(at, _)| *at == location);
+        read.map_or(KeyOf::Unknown, |(_, key)| KeyOf::Key(key))
+    }
+}
+
+impl Records {
+    fn new(shape: Shape) -> Records {
+        Records { shape, read: Vec::new(), reads: 0 }
+    }
+
+    /// Reads what is needed until `act` has it.
+    fn with_reads<T>(&mut self, mut act: impl FnMut(&Records) -> Result<T, Need>) -> T {
+        self.read.clear();
+        loop {
+            match act(self) {
+                Ok(done) => return done,
+                Err(Need(locations)) => {
+                    for location in locations {
+                        let mut key = Vec::new();
+                        self.shape.key(location.offset() / RECORD_BYTES, &mut key);
+                        self.reads += 1;
+                        self.read.push((location, key));
+                    }
+                }
+            }
+        }
+    }
+
+    fn set(&mut self, index: &mut PartitionIndex, arena: &mut IndexArena, key: &[u8], at: Location) {
+        let Set { is_crowded, .. } = self.with_reads(|records| index.set(arena, key, at, records));
+        if is_crowded {
+            self.with_reads(|records| index.refine(arena, key, records));
+        }
+    }
+
+    fn report(&mut self, what: &str, count: u64) {
+        println!("{what:<28} {:.4} reads each", self.reads as f64 / count as f64);
+        self.reads = 0;
+    }
+}
+
+/// Record `n` lies at so many bytes times `n`.
+const RECORD_BYTES: u64 = 1024;
+
+fn location(n: u64) -> Location {
+    Location::new(n * RECORD_BYTES, 1024)
+}
+
 fn report(what: &str, count: u64, took: Duration) {
     let rate = count as f64 / took.as_secs_f64() / 1e6;
     println!("{what:<28} {rate:7.2} M/s  {:7.0} ns each", took.as_nanos() as f64 / count as f64);
@@ -86,6 +148,7 @@ fn main() {
         Some("paths") => Shape::Paths,
         Some(other) => panic!("unknown shape of keys: {other}"),
     };
+    let is_compact = args.next().is_some_and(|arg| arg == "compact");
     let mut key = Vec::new();
     let mut key_bytes = 0;
     let begin = Instant::now();
@@ -97,19 +160,29 @@ fn main() {
     report("(making a key)", keys, overhead);
 
     let resident = resident_bytes();
-    let mut indexes: Vec<PartitionIndex> = (0..partitions).map(|_| PartitionIndex::new()).collect();
-    let mut arena = IndexArena::new();
-    let took = insert(&mut arena, &mut indexes, keys, shape);
+    let mut indexes: Vec<PartitionIndex> = {
+        let new = if is_compact { PartitionIndex::compact } else { PartitionIndex::new };
+        (0..partitions).map(|_| new()).collect()
+    };
+    let (mut arena, mut records) = (IndexArena::new(), Records::new(shape));
+    let took = insert(&mut arena, &mut indexes, keys, &mut records);
     report_groups(&format!("insert, {INSERTED_AT_ONCE} at once"), INSERTED_AT_ONCE as u64, took);
     let held = keys_in(&indexes);
     println!("{held} keys: {:.2} bytes of key", key_bytes as f64 / keys as f64);
     report_memory(&arena, &indexes, resident);
+    if is_compact {
+        records.report("reads for an insert", keys);
+        overwrite(&mut arena, &mut indexes, keys, &mut records);
+    }
 
     look_up(&arena, &indexes, keys, shape, 1);
     look_up(&arena, &indexes, keys, shape, 16);
     look_up(&arena, &indexes, keys, shape, 32);
     look_up(&arena, &indexes, keys, shape, 64);
     walk(&arena, &indexes, held);
+    if is_compact {
+        return;
+    }
     load(&arena, &indexes, held);
     take_out(arena, indexes, keys, shape, overhead, resident);
 }
@@ -118,7 +191,13 @@ fn main() {
 const INSERTED_AT_ONCE: usize = 32;
 
 /// How long each frame took, the making of its keys not counted.
-fn insert(arena: &mut IndexArena, indexes: &mut [PartitionIndex], keys: u64, shape: Shape) -> Vec<Duration> {
+fn insert(
+    arena: &mut IndexArena,
+    indexes: &mut [PartitionIndex],
+    keys: u64,
+    records: &mut Records,
+) -> Vec<Duration> {
+    let shape = records.shape;
     let mut frame: Vec<(usize, Vec<u8>)> = vec![(0, Vec::new()); INSERTED_AT_ONCE];
     let mut took = Vec::new();
     for first in (0..keys).step_by(INSERTED_AT_ONCE) {
@@ -127,16 +206,20 @@ fn insert(arena: &mut IndexArena, indexes: &mut [PartitionIndex], keys: u64, sha
             *partition = (n % indexes.len() as u64) as usize;
             shape.key(n, key);
         }
-        let records = &frame[..(numbers.end - numbers.start) as usize];
+        let of_frame = &frame[..(numbers.end - numbers.start) as usize];
         let begin = Instant::now();
         let mut touched = [Lookup::NONE; INSERTED_AT_ONCE];
-        for (touched, (partition, key)) in touched.iter_mut().zip(records) {
+        for (touched, (partition, key)) in touched.iter_mut().zip(of_frame) {
             *touched = indexes[*partition].lookup(key);
         }
-        touch_for_change(arena, &mut touched[..records.len()]);
-        for ((partition, key), n) in records.iter().zip(numbers) {
-            let location = Location::new(n * 4096 % (1 << 40), 1024);
-            indexes[*partition].insert(arena, key, location);
+        touch_for_change(arena, &mut touched[..of_frame.len()]);
+        for ((partition, key), n) in of_frame.iter().zip(numbers) {
+            let index = &mut indexes[*partition];
+            if index.is_compact() {
+                records.set(index, arena, key, location(n));
+            } else {
+                index.insert(arena, key, location(n));
+            }
         }
         took.push(begin.elapsed());
     }
@@ -165,13 +248,46 @@ fn look_up(arena: &IndexArena, indexes: &[PartitionIndex], keys: u64, shape: Sha
                 look_up_together(arena, &mut lookups);
                 found += lookups.iter().filter(|lookup| lookup.found().is_some()).count();
             } else {
-                found += usize::from(indexes[group[0].0].get(arena, &group[0].1).is_some());
+                found += usize::from(is_found(&indexes[group[0].0], arena, &group[0].1));
             }
         }
         took.push(begin.elapsed());
         assert_eq!(found, batch.len(), "every key is there");
     }
     report_groups(&format!("lookup, {at_once} at once"), 1_000, took);
+}
+
+fn is_found(index: &PartitionIndex, arena: &IndexArena, key: &[u8]) -> bool {
+    if index.is_compact() {
+        return !index.candidates(arena, key).locations.is_empty();
+    }
+    index.get(arena, key).is_some()
+}
+
+/// Overwrites some of the keys, and counts what a lookup of a key that is there reads, and of one that is not.
+fn overwrite(arena: &mut IndexArena, indexes: &mut [PartitionIndex], keys: u64, records: &mut Records) {
+    let (mut key, count) = (Vec::new(), (keys / 10).max(1));
+    let begin = Instant::now();
+    for n in (0..count).map(|n| n * 7 % keys) {
+        records.shape.key(n, &mut key);
+        let index = &mut indexes[(n % indexes.len() as u64) as usize];
+        records.set(index, arena, &key, location(n));
+    }
+    report("overwrite", count, begin.elapsed());
+    // The location is the same: what an overwrite elsewhere reads are its candidates.
+    let (mut there, mut not_there) = (0, 0);
+    for n in 0..count {
+        records.shape.key(n, &mut key);
+        let index = &indexes[(n % indexes.len() as u64) as usize];
+        let found = index.candidates(arena, &key);
+        let place = found.locations.iter().position(|at| *at == location(n)).expect("every key is there");
+        there += if found.is_certain { 1 } else { place as u64 + 1 };
+        records.shape.key(keys + n, &mut key);
+        let found = index.candidates(arena, &key);
+        not_there += if found.is_certain { 0 } else { found.locations.len() as u64 };
+    }
+    println!("{:<28} {:.4} reads each", "lookup, there", there as f64 / count as f64);
+    println!("{:<28} {:.4} reads each", "lookup or insert, not there", not_there as f64 / count as f64);
 }
 
 fn walk(arena: &IndexArena, indexes: &[PartitionIndex], held: u64) {
@@ -268,13 +384,16 @@ fn report_memory(arena: &IndexArena, indexes: &[PartitionIndex], resident: u64) 
     let held = keys_in(indexes);
     let per_key = |bytes: u64| bytes as f64 / held as f64;
     let resident_now = resident_bytes().saturating_sub(resident);
-    let own = distinguishing_bytes(arena, indexes);
     println!(
         "bytes of memory a key: {:.2} in nodes, {:.2} held, {:.2} resident",
         per_key(arena.used_bytes() as u64),
         per_key(arena.held_bytes() as u64),
         per_key(resident_now),
     );
+    if indexes.iter().any(PartitionIndex::is_compact) {
+        return;
+    }
+    let own = distinguishing_bytes(arena, indexes);
     println!(
         "of them distinguishing bytes of the key: {:.2}; beyond, of what is resident: {:.2}",
         per_key(own),

@@ -133,6 +133,7 @@ impl Bench {
             placement: Placement::Range,
             ttl_ms: None,
             quota: Quota::default(),
+            index: lode_engine::IndexKind::Full,
         };
         let partitions = vec![PartitionSpec { id, table, epoch, start: Vec::new(), end: None }];
         let made = self.ask_one(RequestBody::CreateTable { table: spec, partitions });

@@ -1,9 +1,12 @@
 //! The tables and partitions of a shard.
 
+mod keys;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use self::keys::IndexChange;
 use crate::expiry::{Expiries, is_ttl};
 use crate::format::catalog::CatalogChange;
 use crate::format::image::DirectoryEntry;
@@ -19,24 +22,6 @@ use crate::partition_table::PartitionTable;
 use crate::quota::Quota;
 use crate::reply::{CatalogError, PartitionInfo};
 use crate::request::{PartitionSpec, TableSpec};
-
-/// A partition's index and the arena of its nodes, to be changed.
-pub struct IndexChange<'a> {
-    index: &'a mut PartitionIndex,
-    arena: &'a mut IndexArena,
-}
-
-impl IndexChange<'_> {
-    /// Sets the location of `key`, and returns the one that it had.
-    pub fn insert(&mut self, key: &[u8], location: Location) -> Option<Location> {
-        self.index.insert(self.arena, key, location)
-    }
-
-    /// Takes `key` out, and returns the location that it had.
-    pub fn remove(&mut self, key: &[u8]) -> Option<Location> {
-        self.index.remove(self.arena, key)
-    }
-}
 
 /// What partitions hold that are not loaded, as their image says.
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,6 +42,13 @@ pub struct Catalog {
     partitions: PartitionTable,
     /// How many of them are quarantined.
     quarantined: usize,
+    /// How many have a compact index.
+    compact: usize,
+    /// Keys in leaves of theirs in which too many are tied.
+    pub crowded: Vec<(PartitionId, Box<[u8]>)>,
+    /// The log is being replayed: partitions with a compact index that are in no image count as not loaded, for what is
+    /// changed in them may need reads.
+    pub is_replaying: bool,
     /// Partitions whose table's change has not come yet.
     waiting: BTreeMap<TableId, Vec<PartitionSpec>>,
     /// Indexes of dropped partitions, freed bit by bit.
@@ -97,6 +89,9 @@ impl Catalog {
             tables: BTreeMap::new(),
             partitions: PartitionTable::default(),
             quarantined: 0,
+            compact: 0,
+            crowded: Vec::new(),
+            is_replaying: true,
             waiting: BTreeMap::new(),
             dropping: Vec::new(),
             dropping_expiries: Vec::new(),
@@ -158,14 +153,16 @@ impl Catalog {
             *said = (*said).min(Location::MAX_AREA_BYTES);
         }
         let Some(partition) = self.partitions.get_mut(entry.partition) else { return false };
-        if !matches!(partition.store, Store::Durable(_)) || partition.image.is_some() {
+        let is_known = partition.image.as_ref().is_some_and(|image| !image.is_of_nothing());
+        if !matches!(partition.store, Store::Durable(_)) || is_known {
             return false;
         }
+        let was_unloaded = partition.image.is_some();
         partition.image = Some(Box::new(PartitionImage::new(entry)));
         partition.bytes = entry.record_bytes;
         partition.set_hotness(entry.hotness / 2);
         self.records += entry.records;
-        self.unloaded.partitions += 1;
+        self.unloaded.partitions += u64::from(!was_unloaded);
         self.unloaded.record_bytes += entry.record_bytes;
         self.unloaded.memory_bytes += entry.memory_bytes;
         self.unloaded.expiring += entry.expiring;
@@ -277,14 +274,6 @@ impl Catalog {
     /// What a table is called.
     pub fn table_name(&self, id: TableId) -> Option<&str> {
         self.tables.get(&id).map(|table| table.name.as_str())
-    }
-
-    /// Where a durable record lies.
-    pub fn locate(&self, id: PartitionId, key: &[u8]) -> Option<Location> {
-        match &self.partitions.get(id)?.store {
-            Store::Durable(index) => index.get(&self.arena, key),
-            Store::Memory(_) => None,
-        }
     }
 
     /// The ids of all partitions, ascending.
@@ -403,7 +392,14 @@ impl Catalog {
                     Some(table) => {
                         if !self.partitions.contains(spec.id) {
                             self.image_bytes += partition_image_bytes(&spec);
-                            self.partitions.insert(Partition::new(spec, table));
+                            let mut partition = Partition::new(spec, table);
+                            self.compact += usize::from(partition.is_compact());
+                            if partition.is_compact() && self.is_replaying {
+                                partition.image =
+                                    Some(Box::new(PartitionImage::of_nothing(partition.spec.id)));
+                                self.unloaded.partitions += 1;
+                            }
+                            self.partitions.insert(partition);
                         }
                     }
                     None => {
@@ -461,6 +457,7 @@ impl Catalog {
         self.image_bytes -= partition_image_bytes(&partition.spec);
         self.image_bytes -= quota_image_bytes(partition.quota.is_some());
         self.quarantined -= usize::from(partition.quarantine.is_some());
+        self.compact -= usize::from(partition.is_compact());
         if let Some(image) = &partition.image {
             self.dropped_unloaded.push(id);
             if image.is_outside() {

@@ -234,7 +234,7 @@ fn verify_records(shard: &Shard, read: &mut ReadDrive<'_>, report: &mut ShardRep
 fn is_whole(shard: &Shard, location: Location, bytes: &[u8]) -> bool {
     let generation = shard.space.of(location).1.generation;
     let record = Record::decode(shard.place.seed, location.offset(), generation.0, bytes);
-    record.is_ok_and(|record| shard.catalog.locate(record.partition, record.key) == Some(location))
+    record.is_ok_and(|record| shard.catalog.holds(record.partition, record.key, location))
 }
 
 fn for_each_entry(shard: &Shard, mut each: impl FnMut(PartitionId, &[u8], Location)) {

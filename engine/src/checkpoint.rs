@@ -16,6 +16,7 @@ use crate::frame_builder::FrameBuilder;
 use crate::geometry::Geometry;
 use crate::ids::{FrameNumber, Generation, RequestId, SegmentId};
 use crate::image_writer::{ImageWriter, directory_bytes};
+use crate::index::MOST_BORDERED_LEAF_BYTES;
 use crate::io::{Io, Purpose};
 use crate::limits::{BLOCK_BYTES, MAX_KEY_BYTES};
 use crate::reply::{CheckpointError, ReplyBody};
@@ -27,6 +28,9 @@ use crate::space::{Claim, ImageProgress, IndexNeed, Space};
 const MOST_FRAME_BYTES: usize = 64 << 10;
 /// Least of it: any change of the catalog fits, two keys' bounds and all.
 const LEAST_FRAME_BYTES: usize = 3 * BLOCK_BYTES;
+/// The same where there are compact indexes: any leaf of theirs fits.
+const LEAST_COMPACT_FRAME_BYTES: usize = 6 * BLOCK_BYTES;
+const _: () = assert!(FRAME_HEADER_BYTES + 64 + MOST_BORDERED_LEAF_BYTES <= LEAST_COMPACT_FRAME_BYTES);
 const _: () = assert!(2 * MAX_KEY_BYTES + 64 + FRAME_HEADER_BYTES <= LEAST_FRAME_BYTES);
 /// Image frames written at once.
 const FRAMES_IN_FLIGHT: usize = 2;
@@ -142,7 +146,7 @@ impl Shard {
             // They all lie before it.
             journal_void: Vec::new(),
         };
-        let most_bytes = image_payload_bytes(&self.place.geometry);
+        let most_bytes = self.image_payload_bytes();
         let writer = ImageWriter::new(&self.catalog, self.catalog_payloads(), most_bytes);
         self.checkpointer.wanted = false;
         self.checkpointer.waits_for_room = false;
@@ -199,7 +203,7 @@ impl Shard {
             fixed_bytes: 2 * (self.catalog.image_bytes + root) + directory + PADDING_ESTIMATE_BYTES,
             journal_least: journal_least.min(journal_most),
             journal_most,
-            frame_bytes: (image_payload_bytes(&self.place.geometry) + FRAME_HEADER_BYTES) as u64,
+            frame_bytes: (self.image_payload_bytes() + FRAME_HEADER_BYTES) as u64,
         }
     }
 
@@ -217,7 +221,7 @@ impl Shard {
     }
 
     fn catalog_payloads(&self) -> Vec<Vec<u8>> {
-        let most_bytes = image_payload_bytes(&self.place.geometry);
+        let most_bytes = self.image_payload_bytes();
         let mut payloads = Vec::new();
         let mut payload = CatalogPayload::begin();
         for change in self.catalog.as_changes() {
@@ -247,7 +251,7 @@ impl Shard {
         let Some(mut job) = self.checkpointer.job.take() else { return };
         let mut went_on = true;
         while went_on && job.stage == Stage::Writing && job.in_flight.len() < FRAMES_IN_FLIGHT {
-            job.writer.make(&self.catalog, &self.space);
+            job.writer.make(&mut self.catalog, &self.space);
             went_on = self.write_image_frame(&mut job, io);
             if job.writer.is_done() {
                 job.stage = Stage::Finishing;
@@ -450,15 +454,17 @@ impl Shard {
         }));
         io.start(Op::Flush { token: Purpose::Superblock.token(0) });
     }
+
+    /// Payload of one image frame: several frames share a segment, however small it is.
+    fn image_payload_bytes(&self) -> usize {
+        let payload_bytes = self.place.geometry.segment_payload_bytes();
+        let least = if self.catalog.has_compact() { LEAST_COMPACT_FRAME_BYTES } else { LEAST_FRAME_BYTES };
+        let quarter = align_down(payload_bytes / 4, BLOCK_BYTES as u64) as usize;
+        quarter.clamp(least, MOST_FRAME_BYTES) - FRAME_HEADER_BYTES
+    }
 }
 
 /// Bytes at the front of an image that are left for its root.
 pub fn root_room(geometry: &Geometry) -> u64 {
     frame_len(ImageRoot::most_bytes(geometry.segments_per_shard) as usize) as u64
-}
-
-/// Payload of one image frame: several frames share a segment, however small it is.
-fn image_payload_bytes(geometry: &Geometry) -> usize {
-    let quarter = align_down(geometry.segment_payload_bytes() / 4, BLOCK_BYTES as u64) as usize;
-    quarter.clamp(LEAST_FRAME_BYTES, MOST_FRAME_BYTES) - FRAME_HEADER_BYTES
 }

@@ -285,8 +285,8 @@ impl Shard {
             for_each_record(seed, &frame.header, frame.at, frame.bytes, |record, from| {
                 let hint = hints.get(*scanned).copied().unwrap_or(0);
                 *scanned += 1;
-                let is_live = record.kind == RecordKind::Put
-                    && catalog.locate(record.partition, record.key) == Some(from);
+                let is_live =
+                    record.kind == RecordKind::Put && catalog.holds(record.partition, record.key, from);
                 if is_live {
                     // It has lived so long; and what it replaced tells how long it may yet.
                     let age = now - space.clock.at(record.seq.wall_ns);
@@ -332,7 +332,7 @@ impl Shard {
         while let Some(victim) = &self.cleaner.victim {
             let &survivor = victim.records.front()?;
             let record = Record::decode_unchecked(&victim.bytes[survivor.begin..]).ok();
-            let live = record.filter(|r| self.catalog.locate(r.partition, r.key) == Some(survivor.from));
+            let live = record.filter(|r| self.catalog.holds(r.partition, r.key, survivor.from));
             let now = self.clock.now();
             let expired = live.filter(|r| r.expires.is_some_and(|at| at <= now));
             let expired = expired.map(|r| (r.partition, r.key.to_vec()));
@@ -341,7 +341,9 @@ impl Shard {
             }
             // What has expired is not copied, and dies here, for the segment is to become empty.
             if let Some((partition, key)) = expired {
-                self.expire(partition, &key);
+                let at = self.place_of(survivor.from);
+                self.facts.note_key(at, partition, &key);
+                self.expire(partition, &key).expect("the record that is there is the key's");
             }
             self.cleaner.victim.as_mut()?.records.pop_front();
         }
@@ -368,8 +370,9 @@ impl Shard {
         while self.journal.has_room() {
             let Some(moving) = self.cleaner.lanes.take_durable() else { return };
             let now = self.clock.now();
-            let Shard { catalog, space, cache, journal, .. } = self;
-            let mut effects = Effects { catalog, space, cache, journal: Some(journal), now };
+            let Shard { catalog, space, cache, journal, facts, .. } = self;
+            let mut effects =
+                Effects { catalog, space, cache, journal: Some(journal), facts, own: None, now };
             let mut from = moving.from.into_iter();
             moving.builder.for_each_record(io.buffers, |record, to| {
                 let from = from.next().expect("a place for each record");

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::apply::Effects;
 use crate::ids::{PartitionId, WallMs};
+use crate::index::Need;
 use crate::io::Io;
 use crate::limits::MAX_TTL_MS;
 use crate::partition::{bounds, is_void};
@@ -21,6 +22,8 @@ use crate::transactions::history::Write;
 
 /// Most records that expire in one step, so that no step is long.
 const EXPIRIES_PER_STEP: usize = 256;
+/// Most records that are read at once to know which have expired.
+const READS_FOR_EXPIRIES: usize = 64;
 /// A shard with nothing else to do wakes no more often than this for records that expire; reads look at the
 /// time themselves.
 const PACE_NS: u64 = 20_000_000;
@@ -186,26 +189,43 @@ impl Expiries {
 
 impl Shard {
     /// Takes out some of the records whose time has come.
-    pub(crate) fn expire_due(&mut self) {
+    pub(crate) fn expire_due(&mut self, io: &mut Io<'_>) {
         let now = self.clock.now();
         for _ in 0..EXPIRIES_PER_STEP {
             // Of a partition whose kept changes are still being made, it may not be the last word; the journal has that.
             let may_go = |id| self.journal.has_room() && self.is_loaded(id);
             let due = self.catalog.first_due(now).filter(|(id, _)| may_go(*id));
             let Some((partition, key)) = due else { return };
-            self.expire(partition, &key);
+            if self.expire(partition, &key).is_err() {
+                return self.ask_for_due(partition, now, io);
+            }
         }
         self.has_more |= self.catalog.first_due(now).is_some();
     }
 
+    /// Learns which the records are whose time has come, of a partition with a compact index.
+    fn ask_for_due(&mut self, partition: PartitionId, now: WallMs, io: &mut Io<'_>) {
+        let Some(of) = self.catalog.get(partition) else { return };
+        let keys = self.known_keys(partition);
+        let due = of.due_between(WallMs(0), now).take(READS_FOR_EXPIRIES);
+        let needs: Vec<_> = due.filter_map(|key| self.catalog.find(partition, key, &keys).err()).collect();
+        needs.iter().for_each(|need| self.ask(partition, need, io));
+        // What is in the cache is known at once.
+        self.has_more |= !self.facts.is_reading();
+    }
+
     /// Takes a record out whose time has come.
-    pub(crate) fn expire(&mut self, partition: PartitionId, key: &[u8]) {
+    pub(crate) fn expire(&mut self, partition: PartitionId, key: &[u8]) -> Result<(), Need> {
         let now = self.clock.now();
-        let Shard { catalog, space, cache, journal, transactions, .. } = self;
-        transactions.before_change(catalog, space, (partition, key), Write::Delete);
-        Effects { catalog, space, cache, journal: Some(journal), now }.expired(partition, key);
+        let Shard { catalog, space, cache, journal, transactions, facts, .. } = self;
+        let mut effects = Effects { catalog, space, cache, journal: Some(journal), facts, own: None, now };
+        let location = effects.find(partition, key)?;
+        let Effects { catalog, space, .. } = &mut effects;
+        transactions.before_change(catalog, space, (partition, key), Write::Delete, |_, _| location);
+        effects.expired(partition, key)?;
         self.stats.expired += 1;
         self.space_may_have_changed();
+        Ok(())
     }
 
     /// When the next record expires, in nanoseconds of the monotonic clock; set at the end of each step.

@@ -76,6 +76,15 @@ impl FrameBuilder {
         Location::new(at, written)
     }
 
+    /// The record of the frame that lies there, if one does.
+    pub fn record_at<'b>(&self, buffers: &'b dyn Buffers, location: Location) -> Option<Record<'b>> {
+        let begin = location.offset().checked_sub(self.place.at)?;
+        let end = begin + u64::from(location.room());
+        let is_within = begin >= FRAME_HEADER_BYTES as u64 && end <= self.len as u64;
+        let bytes = is_within.then(|| &buffers.bytes(self.buffer)[begin as usize..end as usize])?;
+        Some(Record::decode_unchecked(bytes).expect("a frame holds the records that were put into it"))
+    }
+
     /// A record of the frame, as it lies in the buffer.
     pub fn record_bytes<'b>(&self, buffers: &'b dyn Buffers, location: Location, len: usize) -> &'b [u8] {
         let begin = (location.offset() - self.place.at) as usize;

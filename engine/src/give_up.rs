@@ -21,7 +21,7 @@ impl Shard {
         let taken = self.reads.take_unwanted(|why| match why {
             ReadFor::Get { id, .. } => is_unwanted(*id),
             ReadFor::Scan { scan, .. } => scans.contains(scan),
-            ReadFor::Condition(_) => false,
+            ReadFor::Condition(_) | ReadFor::Key { .. } => false,
         });
         self.stats.reads_given_up += taken.len() as u64;
         for (why, location) in taken {
@@ -29,7 +29,9 @@ impl Shard {
             match why {
                 ReadFor::Get { id, .. } => io.reply(id, ReplyBody::Get(Err(ReadError::Busy))),
                 ReadFor::Scan { scan, .. } => self.scan_read_given_up(scan),
-                ReadFor::Condition(_) => unreachable!("the reads of conditions were kept"),
+                ReadFor::Condition(_) | ReadFor::Key { .. } => {
+                    unreachable!("the reads that writes wait for were kept")
+                }
             }
         }
         for slot in scans {

@@ -12,6 +12,7 @@ use crate::format::image::{
     directory_payload,
 };
 use crate::ids::PartitionId;
+use crate::index::LeafImage;
 use crate::partition::{Partition, Store};
 use crate::space::Space;
 
@@ -115,7 +116,7 @@ impl ImageWriter {
     }
 
     /// Makes the next payload, where there is none.
-    pub fn make(&mut self, catalog: &Catalog, space: &Space) {
+    pub fn make(&mut self, catalog: &mut Catalog, space: &Space) {
         if !self.ready.is_empty() {
             return;
         }
@@ -165,14 +166,14 @@ impl ImageWriter {
         false
     }
 
-    fn make_index(&mut self, catalog: &Catalog) -> Option<Payload> {
+    fn make_index(&mut self, catalog: &mut Catalog) -> Option<Payload> {
         let mut payload = IndexPayload::begin();
         // The partition at hand may have begun in an earlier payload.
         let mut first = None;
         while let Some(&id) = self.partitions.front() {
-            if let Some(partition) = catalog.get(id) {
+            if catalog.get(id).is_some() {
                 let before = payload.bytes();
-                let is_full = self.write_partition(catalog, partition, &mut payload);
+                let is_full = self.write_partition(catalog, id, &mut payload);
                 if payload.bytes() > before {
                     first.get_or_insert(self.directory.len() - 1);
                 }
@@ -191,12 +192,58 @@ impl ImageWriter {
     /// Writes what fits. Says whether something did not.
     fn write_partition(
         &mut self,
-        catalog: &Catalog,
-        partition: &Partition,
+        catalog: &mut Catalog,
+        id: PartitionId,
         payload: &mut IndexPayload,
     ) -> bool {
+        if !self.write_expiries(catalog, id, payload) {
+            return true;
+        }
+        if catalog.is_compact(id) {
+            return self.write_compact(catalog, id, payload);
+        }
+        let Some(partition) = catalog.get(id) else { return false };
         let Store::Durable(index) = &partition.store else { return false };
-        let id = partition.spec.id;
+        let most_leaf_bytes = IndexPayload::most_leaf_bytes(self.most_bytes);
+        while let Some(leaf) = index.leaf_after(&catalog.arena, &self.last_key, most_leaf_bytes) {
+            if !payload.fits_leaf(leaf.bytes.len(), self.most_bytes) {
+                return true;
+            }
+            payload.push_leaf(id, &leaf.bytes);
+            self.count_leaf(partition, &leaf);
+            self.last_key = leaf.last_key;
+        }
+        false
+    }
+
+    /// The same of a compact index, which knows itself how far it is.
+    fn write_compact(&mut self, catalog: &mut Catalog, id: PartitionId, payload: &mut IndexPayload) -> bool {
+        loop {
+            let Some(partition) = catalog.get(id) else { return false };
+            let Store::Durable(index) = &partition.store else { return false };
+            let Some(leaf) = index.leaf_to_image(&catalog.arena) else { return false };
+            if !payload.fits_leaf(leaf.bytes.len(), self.most_bytes) {
+                return true;
+            }
+            payload.push_leaf(id, &leaf.bytes);
+            self.count_leaf(partition, &leaf);
+            catalog.with_index(id, |index, _| index.leaf_imaged());
+        }
+    }
+
+    fn count_leaf(&mut self, partition: &Partition, leaf: &LeafImage<'_>) {
+        let entry = self.entry(partition);
+        entry.records += leaf.records;
+        entry.record_bytes += leaf.record_bytes;
+        entry.memory_bytes += leaf.node_bytes() + INNER_BYTES_PER_LEAF;
+    }
+
+    /// Says whether all fitted.
+    fn write_expiries(&mut self, catalog: &mut Catalog, id: PartitionId, payload: &mut IndexPayload) -> bool {
+        let Some(partition) = catalog.get(id) else { return true };
+        if !matches!(partition.store, Store::Durable(_)) {
+            return true;
+        }
         if self.section == Section::Expiries {
             let last_key = std::mem::take(&mut self.last_key);
             for (key, expires) in partition.expiries_after(&last_key) {
@@ -204,7 +251,7 @@ impl ImageWriter {
                     if self.last_key.is_empty() {
                         self.last_key = last_key.clone();
                     }
-                    return true;
+                    return false;
                 }
                 payload.push_expiry(id, key, expires);
                 self.entry(partition).expiring += 1;
@@ -213,20 +260,9 @@ impl ImageWriter {
             }
             self.section = Section::Leaves;
             self.last_key.clear();
+            catalog.with_index(id, |index, _| index.begin_image());
         }
-        let most_leaf_bytes = IndexPayload::most_leaf_bytes(self.most_bytes);
-        while let Some(leaf) = index.leaf_after(&catalog.arena, &self.last_key, most_leaf_bytes) {
-            if !payload.fits_leaf(leaf.bytes.len(), self.most_bytes) {
-                return true;
-            }
-            payload.push_leaf(id, &leaf.bytes);
-            let entry = self.entry(partition);
-            entry.records += leaf.records;
-            entry.record_bytes += leaf.record_bytes;
-            entry.memory_bytes += leaf.node_bytes() + INNER_BYTES_PER_LEAF;
-            self.last_key = leaf.last_key;
-        }
-        false
+        true
     }
 
     /// The entry of the partition at hand.

@@ -5,6 +5,7 @@
 
 mod append;
 mod apply;
+mod asking;
 mod cache;
 mod catalog;
 mod catalog_job;
@@ -13,6 +14,7 @@ mod checkpoint;
 mod cleaning;
 mod config;
 mod expiry;
+mod facts;
 pub mod format;
 mod frame_builder;
 mod geometry;
@@ -30,6 +32,7 @@ mod loading;
 mod location;
 mod log;
 mod lookups;
+mod loose_scans;
 mod modify;
 mod owned;
 mod pace;

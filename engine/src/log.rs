@@ -348,6 +348,11 @@ impl Log {
         acks
     }
 
+    /// The frame that [`take_durable`](Self::take_durable) would give.
+    pub fn next_durable(&self) -> Option<&LogFrame> {
+        self.in_flight.front().filter(|frame| frame.written && !self.poisoned)
+    }
+
     /// The next frame that became durable, in order. This is where the durable watermark moves.
     pub fn take_durable(&mut self) -> Option<LogFrame> {
         if self.poisoned || !self.in_flight.front()?.written {

@@ -56,7 +56,9 @@ impl Shard {
         if count > 1 {
             look_up(&self.catalog.arena, &mut lookups[..count]);
             for (lookup, place) in lookups.iter().zip(places).take(count) {
-                located[place] = Located::At(lookup.found());
+                // What may be another key's is looked at anew.
+                located[place] =
+                    if lookup.is_certain() { Located::At(lookup.found()) } else { Located::Unknown };
             }
             self.touch_cached(&located);
         }

@@ -7,9 +7,11 @@
 
 use bytes::Bytes;
 
+use crate::facts::Perhaps;
 use crate::format::record::{Record, record_room};
 use crate::ids::{PartitionId, RequestId, Seq, WallMs};
 use crate::io::Io;
+use crate::location::Location;
 use crate::log::AckKind;
 use crate::owned::OwnedWrite;
 use crate::partition::Store;
@@ -243,7 +245,15 @@ impl Shard {
         }
         let quarantine = self.catalog.quarantine_of(partition);
         let is_expired = self.catalog.is_expired(partition, key, self.clock.now());
-        let Some(location) = self.catalog.locate(partition, key).filter(|_| !is_expired) else {
+        let found = if is_expired { Ok(None) } else { self.locate_for_write(partition, key) };
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                self.refuse_write(id, error, io);
+                return Present::Later;
+            }
+        };
+        let Some(location) = found else {
             if let Some(upto) = quarantine {
                 // Absence may be the damage's doing.
                 self.refuse_write(id, WriteError::Quarantined { upto }, io);
@@ -251,8 +261,10 @@ impl Shard {
             }
             return Present::Absent;
         };
-        let is_trusted =
-            |bytes: &Bytes| Record::decode_unchecked(bytes).is_ok_and(|r| !is_quarantined(quarantine, r.seq));
+        let is_trusted = |bytes: &Bytes| {
+            let record = Record::decode_unchecked(bytes);
+            record.is_ok_and(|record| record.key == key && !is_quarantined(quarantine, record.seq))
+        };
         if let Some(bytes) = self.cached_record(location).filter(is_trusted) {
             return Present::Record(bytes);
         }
@@ -267,6 +279,21 @@ impl Shard {
             self.start_read(ReadFor::Condition(Box::new(owned())), location, io);
         }
         Present::Later
+    }
+
+    /// Where the present record of a key lies, or may lie.
+    fn locate_for_write(
+        &mut self,
+        partition: PartitionId,
+        key: &[u8],
+    ) -> Result<Option<Location>, WriteError> {
+        match self.locate_perhaps(partition, &self.catalog.candidates(partition, key), key) {
+            Perhaps::Nothing => Ok(None),
+            Perhaps::At(location) => Ok(Some(location)),
+            Perhaps::Damaged(location) => {
+                Err(WriteError::Corrupt { at: self.place.area_at.0 + location.offset() })
+            }
+        }
     }
 
     fn wait_for_key(

@@ -8,10 +8,11 @@ use bytes::Bytes;
 
 use crate::expiry::Expiries;
 use crate::ids::{Seq, WallMs};
-use crate::index::PartitionIndex;
+use crate::index::{IndexArena, PartitionIndex};
 use crate::loading::PartitionImage;
 use crate::quota::Quota;
 use crate::request::{KeyRange, PartitionSpec, Placement, StoreKind, TableSpec};
+use crate::writes::INDEX_ENTRY_ESTIMATE_BYTES;
 
 /// Bytes of memory that a record of a memory table costs beside key and value.
 const MEMORY_RECORD_OVERHEAD_BYTES: u64 = 96;
@@ -56,7 +57,7 @@ impl Partition {
     /// Empty.
     pub fn new(spec: PartitionSpec, table: &TableSpec) -> Partition {
         let store = match table.store {
-            StoreKind::Durable => Store::Durable(PartitionIndex::new()),
+            StoreKind::Durable => Store::Durable(table.index.new_index()),
             StoreKind::Memory => Store::Memory(MemoryStore::default()),
         };
         let (placement, ttl_ms) = (table.placement, table.ttl_ms);
@@ -155,6 +156,28 @@ impl Partition {
     /// Bytes of memory of what is known of records that expire.
     pub fn expiry_bytes(&self) -> u64 {
         self.expiries.as_ref().map_or(0, |expiries| expiries.memory_bytes())
+    }
+
+    /// Bytes on the drive of the record that a put replaces, and bytes of memory that it needs more; taken
+    /// for a new key unless `exact`.
+    pub fn growth_of(&self, arena: &IndexArena, key: &[u8], value: &[u8], exact: bool) -> (u64, u64) {
+        let new_key = key.len() as u64 + INDEX_ENTRY_ESTIMATE_BYTES;
+        match &self.store {
+            // Near the limit, what may be replaced counts as replaced.
+            Store::Durable(index) => match if exact { index.first_candidate(arena, key) } else { None } {
+                Some(old) => (u64::from(old.room()), 0),
+                None => (0, new_key),
+            },
+            Store::Memory(memory) => match if exact { memory.get(key) } else { None } {
+                Some((_, old)) => (0, (value.len() as u64).saturating_sub(old.len() as u64)),
+                None => (0, value.len() as u64 + new_key),
+            },
+        }
+    }
+
+    /// Whether its index is a compact one.
+    pub fn is_compact(&self) -> bool {
+        matches!(&self.store, Store::Durable(index) if index.is_compact())
     }
 
     /// Records in it; while it is not loaded, as many as its image has.
@@ -263,8 +286,15 @@ mod tests {
 
     fn partition(placement: Placement, start: &[u8], end: Option<&[u8]>) -> Partition {
         let (id, store) = (TableId(1), StoreKind::Durable);
-        let table =
-            TableSpec { id, name: "t".into(), store, placement, ttl_ms: None, quota: Quota::default() };
+        let table = TableSpec {
+            id,
+            name: "t".into(),
+            store,
+            placement,
+            ttl_ms: None,
+            index: crate::IndexKind::Full,
+            quota: Quota::default(),
+        };
         let (start, end) = (start.to_vec(), end.map(<[u8]>::to_vec));
         let spec = PartitionSpec { id: PartitionId(1), table: id, epoch: Epoch(1), start, end };
         Partition::new(spec, &table)

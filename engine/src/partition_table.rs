@@ -124,6 +124,7 @@ mod tests {
             placement: Placement::Range,
             ttl_ms: None,
             quota: Quota::default(),
+            index: crate::IndexKind::Full,
         };
         let (table_id, start) = (table.id, Vec::new());
         let spec = PartitionSpec { id: PartitionId(id), table: table_id, epoch: Epoch(1), start, end: None };

@@ -5,17 +5,21 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::asking::Asking;
 use crate::config::ShardConfig;
 use crate::format::record::Record;
 use crate::format::{align_down, align_up};
-use crate::ids::{BufferId, DriveOffset, PartitionId, RequestId, Seq, TransactionId, WallMs};
+use crate::ids::{
+    BufferId, DriveOffset, Epoch, Generation, PartitionId, RequestId, Seq, TransactionId, WallMs,
+};
+use crate::index::Need;
 use crate::io::{Io, Purpose};
 use crate::limits::{BLOCK_BYTES, MAX_KEY_BYTES};
 use crate::location::Location;
 use crate::lookups::Located;
 use crate::owned::OwnedWrite;
 use crate::partition::{Partition, Store};
-use crate::reply::{Found, Payload, ReadError, ReplyBody, ScanRecord, TimeLeft, WriteError};
+use crate::reply::{Found, Payload, ReadError, ReplyBody, WriteError};
 use crate::request::{KeyRange, Target, TransactionRead};
 use crate::seam::{Buffers, DeviceError, Op};
 use crate::shard::Shard;
@@ -35,6 +39,13 @@ pub enum ReadFor {
         partition: PartitionId,
         /// The key, to be found in the record.
         key: SmallVec<[u8; INLINE_KEY_BYTES]>,
+        /// Where the record may be another key's: how to go on then.
+        perhaps: Option<(Epoch, Option<TransactionId>)>,
+    },
+    /// Its key, for a compact index.
+    Key {
+        /// The partition.
+        partition: PartitionId,
     },
     /// A conditional write.
     Condition(Box<OwnedWrite>),
@@ -191,7 +202,10 @@ impl Shard {
         {
             return Err(ReadError::ReadSetFull);
         }
+        let (version, is_perhaps) = self.narrowed(version, target.partition, key)?;
+        let perhaps = is_perhaps.then_some((target.epoch, within));
         let location = match version {
+            Version::Perhaps(_) => unreachable!("it is known where to look"),
             Version::Stored(location) => location,
             Version::Held(seq, value, expires) => {
                 self.stats.gets += 1;
@@ -224,7 +238,7 @@ impl Shard {
         if !self.reads.has_room(location, &self.config) {
             return Err(ReadError::Busy);
         }
-        let why = ReadFor::Get { id, partition: target.partition, key: SmallVec::from_slice(key) };
+        let why = ReadFor::Get { id, partition: target.partition, key: SmallVec::from_slice(key), perhaps };
         self.start_read(why, location, io);
         Ok(None)
     }
@@ -237,7 +251,14 @@ impl Shard {
         within: Option<TransactionId>,
         io: &mut Io<'_>,
     ) {
-        let result = self.count_now(target, range, within);
+        let result = match self.count_now(target, range, within) {
+            Ok(Ok(count)) => Ok(count),
+            Ok(Err(need)) => {
+                let asking = Asking::count(id, *target, range, within);
+                return self.wait_for_keys(asking, target.partition, &need, io);
+            }
+            Err(error) => Err(error),
+        };
         self.note_read_error(result.as_ref().err());
         io.reply(id, ReplyBody::Count(result));
     }
@@ -247,39 +268,50 @@ impl Shard {
         target: &Target,
         range: &KeyRange<'_>,
         within: Option<TransactionId>,
-    ) -> Result<u64, ReadError> {
+    ) -> Result<Result<u64, Need>, ReadError> {
         let partition = self.target(target)?;
         if let Some(upto) = partition.quarantine {
             return Err(ReadError::Quarantined { upto });
         }
         let view = self.transactions.view(within, target.partition, self.clock.now())?;
         if crate::partition::is_void(range) {
-            return Ok(0);
+            return Ok(Ok(0));
         }
         let (start, end) = crate::partition::bounds(range);
         let records = match &partition.store {
-            Store::Memory(memory) => memory.count(range),
-            Store::Durable(index) => index.count(&self.catalog.arena, start, end),
+            Store::Memory(memory) => Ok(memory.count(range)),
+            Store::Durable(index) if index.is_compact() => {
+                index.count_with(&self.catalog.arena, start, end, &self.known_keys(target.partition))
+            }
+            Store::Durable(index) => Ok(index.count(&self.catalog.arena, start, end)),
         };
-        let present = records - partition.due_in(range, view.now);
         let is_there = |key: &[u8]| self.has_now(partition, key, view.now);
-        let count = present.checked_add_signed(view.count_change(range, is_there));
+        let (records, change) = match (records, view.count_change(range, is_there)) {
+            (Ok(records), Ok(change)) => (records, change),
+            (Err(need), _) | (_, Err(need)) => return Ok(Err(need)),
+        };
+        // A compact index may have been told of expiries of records that were gone before.
+        let present = records.saturating_sub(partition.due_in(range, view.now));
+        let count = present.checked_add_signed(change);
         let count = count.expect("no more keys were changed than there are");
         if let Some(id) = within
             && !self.transactions.saw(id, |read_set| read_set.add_range(range))
         {
             return Err(ReadError::ReadSetFull);
         }
-        Ok(count)
+        Ok(Ok(count))
     }
 
     /// Whether a key has a record now whose time was not over then.
-    pub(crate) fn has_now(&self, partition: &Partition, key: &[u8], then: WallMs) -> bool {
+    pub(crate) fn has_now(&self, partition: &Partition, key: &[u8], then: WallMs) -> Result<bool, Need> {
         let is_stored = match &partition.store {
             Store::Memory(memory) => memory.get(key).is_some(),
-            Store::Durable(_) => self.catalog.locate(partition.spec.id, key).is_some(),
+            Store::Durable(_) => {
+                let id = partition.spec.id;
+                self.catalog.find(id, key, &self.known_keys(id))?.is_some()
+            }
         };
-        is_stored && !partition.is_expired(key, then)
+        Ok(is_stored && !partition.is_expired(key, then))
     }
 
     pub(crate) fn read_within(
@@ -297,21 +329,6 @@ impl Shard {
             TransactionRead::Scan(wish) => self.scan(id, target, wish, Some(transaction), io),
             TransactionRead::Count { range } => self.count(id, target, range, Some(transaction), io),
         }
-    }
-
-    /// How long a record has still to live, if it is there: known without a read.
-    pub(crate) fn time_to_live(&self, target: &Target, key: &[u8]) -> Result<Option<TimeLeft>, ReadError> {
-        let partition = self.target(target)?;
-        check_key(key)?;
-        if !partition.covers(key) {
-            return Err(ReadError::OutOfRange);
-        }
-        if let Some(upto) = partition.quarantine {
-            // Whether the record may be trusted is not known without reading it.
-            return Err(ReadError::Quarantined { upto });
-        }
-        let is_there = self.has_now(partition, key, self.clock.now());
-        Ok(is_there.then(|| self.clock.time_left(partition.expiry_of(key))))
     }
 
     /// A whole record that is in the cache.
@@ -358,6 +375,24 @@ impl Shard {
         }
     }
 
+    /// The record that was read, if it is the one that was written there.
+    fn judged<'b>(
+        &self,
+        result: Result<(), DeviceError>,
+        (location, generation): (Location, Generation),
+        room: &'b [u8],
+    ) -> Result<Record<'b>, ReadError> {
+        let at = self.place.area_at.0 + location.offset();
+        match result {
+            Err(error) if error.is_of_the_medium() => Err(ReadError::Corrupt { at }),
+            Err(DeviceError { os_error }) => Err(ReadError::Device { at, os_error }),
+            Ok(()) => Record::decode(self.place.seed, location.offset(), generation.0, room)
+                .ok()
+                .filter(|record| record.room() == room.len())
+                .ok_or(ReadError::Corrupt { at }),
+        }
+    }
+
     pub(crate) fn read_completed(&mut self, slot: usize, result: Result<(), DeviceError>, io: &mut Io<'_>) {
         let read = self.reads.slots[slot].take().expect("a completed read has a slot");
         self.reads.free_slots.push(slot);
@@ -368,14 +403,7 @@ impl Shard {
         let at = self.place.area_at.0 + read.location.offset();
         let start = (read.location.offset() - read.from) as usize;
         let room = &io.buffers.bytes(read.buffer)[start..start + read.location.room() as usize];
-        let outcome = match result {
-            Err(error) if error.is_of_the_medium() => Err(ReadError::Corrupt { at }),
-            Err(DeviceError { os_error }) => Err(ReadError::Device { at, os_error }),
-            Ok(()) => Record::decode(self.place.seed, read.location.offset(), generation.0, room)
-                .ok()
-                .filter(|record| record.room() == room.len())
-                .ok_or(ReadError::Corrupt { at }),
-        };
+        let outcome = self.judged(result, (read.location, generation), room);
         match outcome {
             Ok(_) => {}
             Err(ReadError::Device { .. }) => self.stats.failed_reads += 1,
@@ -387,46 +415,72 @@ impl Shard {
             self.note_damaged(&read.why, read.location);
         }
         match read.why {
-            ReadFor::Get { id, partition, key } => {
-                let quarantine = self.catalog.quarantine_of(partition);
-                let outcome = outcome.and_then(|record| {
-                    let right = record.partition == partition && *record.key == *key;
-                    let Record { expires, .. } = record;
-                    let (value_at, value_len) = (start + record.value_at(), record.value.len());
-                    let seq = trusted(right, quarantine, record.seq, at)?;
-                    Ok(Hit { seq, expires, value_at, value_len })
-                });
+            ReadFor::Get { id, partition, key, perhaps: Some((epoch, within)) }
+                if is_another(partition, &key, &outcome) =>
+            {
+                self.key_read(partition, read.location, outcome.ok().as_ref());
+                io.buffers.release(read.buffer);
+                self.get(id, &Target { partition, epoch }, &key, Located::Unknown, within, io);
+            }
+            ReadFor::Get { id, partition, key, .. } => {
+                let outcome = outcome.and_then(|record| self.hit_of(partition, &key, &record, (start, at)));
                 if outcome.is_ok() {
                     self.cache.insert(read.location, generation, whole);
                 }
                 self.answer_get(id, outcome, read.buffer, io);
             }
+            ReadFor::Key { partition } => {
+                let is_closed = matches!(outcome, Err(ReadError::Device { .. }));
+                self.key_read(partition, read.location, outcome.ok().as_ref());
+                io.buffers.release(read.buffer);
+                if is_closed {
+                    // Which record a write replaces cannot be told: as well as a failed write, this closes the log.
+                    self.poison(io);
+                }
+            }
+            ReadFor::Condition(write) if self.is_another_for(&write, &outcome) => {
+                self.key_read(write.place().0, read.location, outcome.ok().as_ref());
+                io.buffers.release(read.buffer);
+                self.condition_read(&write, read.location, Err(ReadError::Busy), io);
+            }
             ReadFor::Condition(write) => {
                 let (partition, key) = write.place();
-                let quarantine = self.catalog.quarantine_of(partition);
-                let outcome = outcome.and_then(|record| {
-                    let right = record.partition == partition && record.key == key;
-                    trusted(right, quarantine, record.seq, at).map(|_| ())
-                });
+                let outcome = outcome.and_then(|record| self.hit_of(partition, key, &record, (start, at)));
                 if outcome.is_ok() {
                     self.cache.insert(read.location, generation, whole);
                 }
-                let outcome = outcome.map(|()| Bytes::copy_from_slice(whole));
+                let outcome = outcome.map(|_| Bytes::copy_from_slice(whole));
                 io.buffers.release(read.buffer);
                 self.condition_read(&write, read.location, outcome, io);
             }
             ReadFor::Scan { scan, entry } => {
-                let outcome = outcome.map(|record| ScanRecord {
-                    key: Bytes::copy_from_slice(record.key),
-                    seq: record.seq,
-                    value: Bytes::copy_from_slice(record.value),
-                    left: self.clock.time_left(record.expires),
-                });
+                self.scan_read(scan, entry, outcome);
                 io.buffers.release(read.buffer);
-                self.scan_read(scan, entry, outcome, io);
+                self.scan_go_on(scan, io);
             }
         }
         self.space.unpin(segment);
+    }
+
+    /// What a read at a byte of the drive has found for a key, if it is the right record and no newer may be lost.
+    fn hit_of(
+        &self,
+        partition: PartitionId,
+        key: &[u8],
+        record: &Record<'_>,
+        (start, at): (usize, u64),
+    ) -> Result<Hit, ReadError> {
+        let right = record.partition == partition && *record.key == *key;
+        let seq = trusted(right, self.catalog.quarantine_of(partition), record.seq, at)?;
+        let (value_at, value_len) = (start + record.value_at(), record.value.len());
+        Ok(Hit { seq, expires: record.expires, value_at, value_len })
+    }
+
+    /// Whether a record that was read for a conditional write may be another key's.
+    fn is_another_for(&self, write: &OwnedWrite, outcome: &Result<Record<'_>, ReadError>) -> bool {
+        let (partition, key) = write.place();
+        let is_perhaps = || !self.catalog.candidates(partition, key).is_certain;
+        self.catalog.is_compact(partition) && is_perhaps() && is_another(partition, key, outcome)
     }
 
     fn answer_get(
@@ -462,7 +516,7 @@ impl Shard {
     ) {
         let (partition, key) = write.place();
         let behind = self.deciding.remove(&self.log.hash(partition, key)).unwrap_or_default();
-        let unchanged = self.catalog.locate(partition, key) == Some(location)
+        let unchanged = self.catalog.holds(partition, key, location)
             && self.log.pending_frame(partition, key).is_none()
             && !self.log.is_poisoned();
         match outcome {
@@ -485,6 +539,14 @@ impl Shard {
             _ => self.write_or_park(write.id, &write.body(), io),
         }
         self.take_up(behind, io);
+    }
+}
+
+/// Whether what was read for a key of a compact index is another's, or may be, for it is damaged.
+fn is_another(partition: PartitionId, key: &[u8], outcome: &Result<Record<'_>, ReadError>) -> bool {
+    match outcome {
+        Ok(record) => record.partition == partition && record.key != key,
+        Err(error) => matches!(error, ReadError::Corrupt { .. }),
     }
 }
 

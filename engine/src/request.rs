@@ -1,6 +1,7 @@
 //! What can be asked of a shard, as plain data that borrows the caller's bytes.
 
 use crate::ids::{Epoch, OwnerId, PartitionId, RequestId, Seq, TableId, TransactionId};
+use crate::index::PartitionIndex;
 use crate::quota::{Quota, QuotaOf};
 
 /// One request for a partition (or, for the catalog's, for the shard).
@@ -301,6 +302,26 @@ pub enum Placement {
     Hash,
 }
 
+/// What the index of a durable table holds of its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IndexKind {
+    /// All of each: no read is ever needed to know which keys there are.
+    #[default]
+    Full,
+    /// What tells most of them apart: about 10 bytes of memory a key. Overwrites and scans of keys read records.
+    Compact,
+}
+
+impl IndexKind {
+    /// An empty index of this kind.
+    pub fn new_index(self) -> PartitionIndex {
+        match self {
+            IndexKind::Full => PartitionIndex::new(),
+            IndexKind::Compact => PartitionIndex::compact(),
+        }
+    }
+}
+
 /// A table, as it is made and kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableSpec {
@@ -316,6 +337,8 @@ pub struct TableSpec {
     pub ttl_ms: Option<u64>,
     /// What each of its partitions may take that has no quota of its own.
     pub quota: Quota,
+    /// What its index holds of its keys; of no meaning for a memory table.
+    pub index: IndexKind,
 }
 
 /// A partition, as it is made and kept.

@@ -10,6 +10,7 @@ use crate::index::{IndexArena, PartitionIndex};
 use crate::io::Io;
 use crate::limits::{MAX_SCAN_BYTES, MAX_SCAN_RECORDS};
 use crate::location::Location;
+use crate::loose_scans::{LooseScan, choose_loosely};
 use crate::partition::{MemoryStore, Partition, Store, bounds, is_void};
 use crate::reads::{ReadFor, is_quarantined};
 use crate::reply::{ReadError, ReplyBody, ScanPage, ScanRecord};
@@ -34,6 +35,8 @@ struct ScanJob {
     more: bool,
     error: Option<ReadError>,
     bytes: usize,
+    /// Of a compact index: the keys are in the records.
+    loose: Option<Box<LooseScan>>,
 }
 
 /// The scans of a shard.
@@ -45,10 +48,10 @@ pub struct Scans {
 
 /// What the index says.
 #[derive(Default)]
-struct Chosen {
-    entries: Vec<(Bytes, Location)>,
-    more: bool,
-    bytes: usize,
+pub(crate) struct Chosen {
+    pub(crate) entries: Vec<(Bytes, Location)>,
+    pub(crate) more: bool,
+    pub(crate) bytes: usize,
 }
 
 impl Chosen {
@@ -115,6 +118,12 @@ impl Shard {
                 self.saw_page(within, wish, last.filter(|_| page.more))?;
                 return Ok(Some(page));
             }
+            Store::Durable(index) if index.is_compact() => {
+                let keys = self.known_keys(target.partition);
+                let chosen = choose_loosely(&self.catalog.arena, index, wish, &view, &keys);
+                let loose = LooseScan::new(target, wish, within, view.now);
+                return self.scan_loosely(id, loose, chosen, io);
+            }
             Store::Durable(index) => choose(&self.catalog.arena, partition, index, wish, &view),
         };
         if wish.keys_only {
@@ -130,16 +139,12 @@ impl Shard {
         }
         let last = chosen.entries.last().map(|(key, _)| key.clone());
         self.saw_page(within, wish, last.filter(|_| chosen.more))?;
-        let queued = self.reads.queued() >= self.config.max_queued_requests;
-        if queued || self.reads.scans.bytes + chosen.bytes > self.config.max_scan_bytes {
-            return Err(ReadError::Busy);
-        }
-        self.scan_begin(id, target.partition, chosen, io);
+        self.scan_begin(id, target.partition, chosen, None, io)?;
         Ok(None)
     }
 
     /// A transaction has seen a page: up to its last key, where there is more.
-    fn saw_page(
+    pub(crate) fn saw_page(
         &mut self,
         within: Option<TransactionId>,
         wish: &ScanWish<'_>,
@@ -156,7 +161,18 @@ impl Shard {
         if has_room { Ok(()) } else { Err(ReadError::ReadSetFull) }
     }
 
-    fn scan_begin(&mut self, id: RequestId, partition: PartitionId, chosen: Chosen, io: &mut Io<'_>) {
+    pub(crate) fn scan_begin(
+        &mut self,
+        id: RequestId,
+        partition: PartitionId,
+        chosen: Chosen,
+        loose: Option<Box<LooseScan>>,
+        io: &mut Io<'_>,
+    ) -> Result<(), ReadError> {
+        let queued = self.reads.queued() >= self.config.max_queued_requests;
+        if queued || self.reads.scans.bytes + chosen.bytes > self.config.max_scan_bytes {
+            return Err(ReadError::Busy);
+        }
         // All segments stay as they are until the page is read: the page is of one instant.
         for (_, location) in &chosen.entries {
             self.space.pin(self.space.of(*location).0);
@@ -173,6 +189,7 @@ impl Shard {
             more: chosen.more,
             error: None,
             bytes: chosen.bytes,
+            loose,
         };
         let slot = scans.jobs.iter().position(Option::is_none).unwrap_or_else(|| {
             scans.jobs.push(None);
@@ -180,6 +197,7 @@ impl Shard {
         });
         scans.jobs[slot] = Some(job);
         self.scan_go_on(slot, io);
+        Ok(())
     }
 
     /// Takes entries from the cache and starts reads until enough are under way; answers when all is
@@ -214,28 +232,37 @@ impl Shard {
     fn scan_take_cached(&mut self, slot: usize, entry: usize, bytes: &Bytes) {
         let Some(job) = self.reads.scans.jobs[slot].as_mut() else { return };
         let record = Record::decode_unchecked(bytes).expect("the cache holds records that were checked");
+        if let Some(loose) = &mut job.loose {
+            let value = bytes.slice(record.value_at()..);
+            job.records[entry] = loose.take(&record, value, &self.clock);
+            return;
+        }
         let key = job.entries[entry].0.clone();
         let (value, left) = (bytes.slice(record.value_at()..), self.clock.time_left(record.expires));
         job.records[entry] = Some(ScanRecord { key, seq: record.seq, value, left });
     }
 
     /// A read of a scan has ended with a record, or not.
-    pub(crate) fn scan_read(
-        &mut self,
-        slot: usize,
-        entry: usize,
-        outcome: Result<ScanRecord, ReadError>,
-        io: &mut Io<'_>,
-    ) {
+    pub(crate) fn scan_read(&mut self, slot: usize, entry: usize, outcome: Result<Record<'_>, ReadError>) {
         let Some(job) = self.reads.scans.jobs[slot].as_mut() else { return };
         job.reading -= 1;
         let (key, location) = &job.entries[entry];
         let quarantine = self.catalog.quarantine_of(job.partition);
+        let is_right = |record: &Record<'_>| {
+            record.partition == job.partition && (job.loose.is_some() || *record.key == *key)
+        };
         match outcome {
-            Ok(record) if record.key == *key && !is_quarantined(quarantine, record.seq) => {
-                job.records[entry] = Some(record);
+            Ok(record) if is_right(&record) && !is_quarantined(quarantine, record.seq) => {
+                let value = Bytes::copy_from_slice(record.value);
+                job.records[entry] = match &mut job.loose {
+                    Some(loose) => loose.take(&record, value, &self.clock),
+                    None => {
+                        let left = self.clock.time_left(record.expires);
+                        Some(ScanRecord { key: key.clone(), seq: record.seq, value, left })
+                    }
+                };
             }
-            Ok(record) if record.key == *key => {
+            Ok(record) if is_right(&record) => {
                 job.error = quarantine.map(|upto| ReadError::Quarantined { upto });
             }
             Ok(_) => {
@@ -243,7 +270,6 @@ impl Shard {
             }
             Err(error) => job.error = Some(error),
         }
-        self.scan_go_on(slot, io);
     }
 
     /// Ends the scans whose pages nobody wants: no more reads of theirs begin. Those that wait for a buffer are the
@@ -272,6 +298,11 @@ impl Shard {
         }
         let result = match job.error {
             Some(error) => Err(error),
+            None if job.loose.is_some() => {
+                let Some(loose) = job.loose else { return };
+                let records = job.records.into_iter().flatten().collect();
+                return self.finish_loosely(job.id, *loose, records, job.more, io);
+            }
             None => {
                 let records: Vec<_> = job.records.into_iter().flatten().collect();
                 assert_eq!(records.len(), job.entries.len(), "every entry of a scan was read");

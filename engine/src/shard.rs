@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use thiserror::Error;
 
 use crate::append::Place;
+use crate::asking::Asking;
 use crate::cache::ReadCache;
 use crate::catalog::Catalog;
 use crate::catalog_job::CatalogJobs;
@@ -16,6 +17,7 @@ use crate::checkpoint::Checkpointer;
 use crate::cleaning::Cleaner;
 use crate::config::ShardConfig;
 use crate::expiry::ExpiryClock;
+use crate::facts::Facts;
 use crate::format::ChecksumSeed;
 use crate::format::journal::{JournalEntry, LogPosition};
 use crate::format::superblock::Superblock;
@@ -117,6 +119,10 @@ pub struct Shard {
     pub(crate) waiting_bytes: usize,
     /// The open transactions, and what they still see of the past.
     pub(crate) transactions: Transactions,
+    /// What is known of keys that compact indexes do not hold.
+    pub(crate) facts: Facts,
+    /// Requests that wait for such keys to be read.
+    pub(crate) asking: Vec<Asking>,
 }
 
 impl Shard {
@@ -155,6 +161,8 @@ impl Shard {
             waiting_writes: 0,
             waiting_bytes: 0,
             transactions: Transactions::new(),
+            facts: Facts::new(),
+            asking: Vec::new(),
             place,
             config,
         }
@@ -200,9 +208,10 @@ impl Shard {
             // Before the requests: those that waited came before them.
             self.pump_loading(&mut io);
             // Before the requests: they hardly ever meet a record whose time is over.
-            self.expire_due();
+            self.expire_due(&mut io);
             self.end_due_transactions(&io);
             self.retry_parked(&mut io);
+            self.serve_asking(&mut io);
         }
         if serving {
             self.handle_all(&mut inbox.requests, &mut io);
@@ -223,6 +232,7 @@ impl Shard {
         self.pump_catalog_jobs(io);
         self.drain_dropped();
         self.pump_scrub(io);
+        self.pump_facts(io);
         self.tend_transactions();
         if !self.log.is_poisoned() {
             self.pump_cleaning(io);
@@ -259,11 +269,7 @@ impl Shard {
             }
             RequestBody::Rollback { transaction, .. } => self.rollback(request.id, *transaction, io),
             RequestBody::EndTransactions { owner } => self.end_transactions_of(request.id, *owner, io),
-            RequestBody::TimeToLive { target, key } => {
-                let result = self.time_to_live(target, key);
-                self.note_read_error(result.as_ref().err());
-                io.reply(request.id, ReplyBody::TimeToLive(result));
-            }
+            RequestBody::TimeToLive { target, key } => self.time_to_live(request.id, target, key, io),
             RequestBody::CreateTable { .. }
             | RequestBody::DropTable { .. }
             | RequestBody::CreatePartition { .. }

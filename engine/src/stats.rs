@@ -31,6 +31,8 @@ pub struct ShardStats {
     pub busy: u64,
     /// Reads that waited for a buffer and were given up, as nobody wants the answer any more.
     pub reads_given_up: u64,
+    /// Records that were read to tell keys of compact indexes apart.
+    pub key_reads: u64,
     /// Device reads for GETs, scans and conditions.
     pub device_reads: u64,
     /// Bytes of those.

@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 
 use crate::apply::Effects;
+use crate::catalog::Catalog;
 use crate::expiry::{EXPIRY_OVERHEAD_BYTES, is_ttl};
+use crate::facts::KnownKeys;
 use crate::format::frame::FRAME_HEADER_BYTES;
 use crate::format::journal::LogPosition;
 use crate::format::record::{Record, RecordKind, record_len, record_room};
 use crate::ids::{RequestId, Seq, WallMs};
-use crate::index::IndexArena;
 use crate::io::Io;
 use crate::limits::{BATCH_BYTES, BATCH_WRITE_BYTES, MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES};
 use crate::log::{Ack, AckKind, LogFrame};
@@ -19,13 +20,13 @@ use crate::partition::{Partition, Store};
 use crate::reply::{CatalogError, ReplyBody, WriteError, Written};
 use crate::request::{BatchWrite, Condition, RequestBody, Target, Ttl};
 use crate::shard::Shard;
-use crate::space::Claim;
+use crate::space::{Claim, Space};
 use crate::touch::CHANGES_AT_ONCE;
 use crate::transactions::Commit;
 use crate::transactions::history::Write;
 
 /// Memory that a new key is taken to cost in the index, beside its own bytes.
-const INDEX_ENTRY_ESTIMATE_BYTES: u64 = 24;
+pub const INDEX_ENTRY_ESTIMATE_BYTES: u64 = 24;
 
 /// What became of a write.
 #[derive(Debug, PartialEq, Eq)]
@@ -241,7 +242,7 @@ impl Shard {
             let (mut growth, mut memory_growth) = (0u64, 0u64);
             for one in write.writes {
                 let (key, Some(value)) = parts(one) else { continue };
-                let (old_bytes, memory) = growth_of(&self.catalog.arena, partition, key, value, exact);
+                let (old_bytes, memory) = partition.growth_of(&self.catalog.arena, key, value, exact);
                 growth += (write.room(one) as u64).saturating_sub(old_bytes);
                 let is_new_expiry = write.expires.is_some() && !(exact && partition.expiry_of(key).is_some());
                 let expiry = if is_new_expiry { key.len() as u64 + EXPIRY_OVERHEAD_BYTES } else { 0 };
@@ -302,10 +303,11 @@ impl Shard {
         }
         if let (AckKind::Delete, [BatchWrite::Delete { key }]) = (write.kind, write.writes) {
             // A record whose time is over may come to life again, where the clock is set back before a restart; and what
-            // is not there in quarantine may be found by another start. Their deletes are written.
+            // is not there in quarantine may be found by another start. Their deletes are written. So are those of keys
+            // of which it is not known without a read whether they are there: it is found out on the way.
             let id = write.target.partition;
             let is_known = self.catalog.quarantine_of(id).is_none() && self.journal.expiries_are_settled();
-            let absent = is_known && self.catalog.locate(id, key).is_none();
+            let absent = is_known && self.catalog.find(id, key, &self.known_keys(id)) == Ok(None);
             if absent && self.log.pending_frame(id, key).is_none() {
                 let nothing = Written { seq: Seq::default(), existed: false, number: None };
                 self.stats.deletes += 1;
@@ -336,6 +338,10 @@ impl Shard {
             log.append(&Record { kind, seq, partition, key, value, expires }, io);
             transactions.appended(partition, key, log.last_number(), write_of(one));
         }
+        for one in write.writes {
+            self.ask_ahead(write.target.partition, parts(one).0, io);
+        }
+        let Shard { log, .. } = self;
         let records = write.writes.len() as u32;
         let user_bytes = |one| parts(one).0.len() + parts(one).1.map_or(0, <[u8]>::len);
         let user_bytes = write.writes.iter().map(user_bytes).sum::<usize>() as u64;
@@ -389,7 +395,7 @@ impl Shard {
         }
         for one in write.writes {
             let place = (write.target.partition, parts(one).0);
-            transactions.before_change(catalog, space, place, write_of(one));
+            transactions.before_change(catalog, space, place, write_of(one), |_, _| None);
         }
         let Some(partition) = catalog.get_mut(write.target.partition) else { return };
         let Store::Memory(memory) = &mut partition.store else { return };
@@ -434,7 +440,7 @@ impl Shard {
 
     /// Applies the frames that became durable, as fast as the journal takes it, and answers those who waited for them.
     pub(crate) fn apply_durable(&mut self, io: &mut Io<'_>) {
-        while self.journal.has_room() {
+        while self.journal.has_room() && self.may_apply(io) {
             let Some(frame) = self.log.take_durable() else { return };
             let number = frame.builder.number;
             self.apply_frame(&frame, io);
@@ -462,8 +468,9 @@ impl Shard {
         let number = frame.builder.number;
         let mut existed = Vec::with_capacity(frame.builder.records() as usize);
         let now = self.clock.now();
-        let Shard { catalog, space, cache, log, journal, transactions, .. } = self;
-        let mut effects = Effects { catalog, space, cache, journal: Some(journal), now };
+        let Shard { catalog, space, cache, log, journal, transactions, facts, .. } = self;
+        let own = Some((&frame.builder, &*io.buffers));
+        let mut effects = Effects { catalog, space, cache, journal: Some(journal), facts, own, now };
         let mut ahead = frame.builder.records_in(&*io.buffers);
         frame.builder.for_each_record(&*io.buffers, |record, location| {
             if existed.len().is_multiple_of(CHANGES_AT_ONCE) {
@@ -472,7 +479,12 @@ impl Shard {
             }
             let place = (record.partition, record.key);
             let write = if record.kind == RecordKind::Put { Write::Put } else { Write::Delete };
-            transactions.before_change(effects.catalog, effects.space, place, write);
+            let locate = |catalog: &Catalog, space: &Space| {
+                let keys = KnownKeys { facts, space, partition: record.partition, own };
+                let found = catalog.find(record.partition, record.key, &keys);
+                found.expect("what a frame needs is known before it is applied")
+            };
+            transactions.before_change(effects.catalog, effects.space, place, write, locate);
             transactions.applied(record.partition, record.key, number);
             existed.push(effects.user(&record, location));
             if log.applied(number, &record) {
@@ -579,21 +591,5 @@ fn holds(condition: Condition, current: Option<Seq>) -> bool {
         Condition::Always => true,
         Condition::IfAbsent => current.is_none(),
         Condition::IfSeq(seq) => current == Some(seq),
-    }
-}
-
-/// Bytes on the drive of the record that a put replaces, and bytes of memory that it needs more; taken
-/// for a new key unless `exact`.
-fn growth_of(arena: &IndexArena, partition: &Partition, key: &[u8], value: &[u8], exact: bool) -> (u64, u64) {
-    let new_key = key.len() as u64 + INDEX_ENTRY_ESTIMATE_BYTES;
-    match &partition.store {
-        Store::Durable(index) => match if exact { index.get(arena, key) } else { None } {
-            Some(old) => (u64::from(old.room()), 0),
-            None => (0, new_key),
-        },
-        Store::Memory(memory) => match if exact { memory.get(key) } else { None } {
-            Some((_, old)) => (0, (value.len() as u64).saturating_sub(old.len() as u64)),
-            None => (0, value.len() as u64 + new_key),
-        },
     }
 }

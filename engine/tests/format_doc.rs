@@ -334,6 +334,7 @@ fn catalog_changes() {
         placement,
         ttl_ms: None,
         quota: Quota::default(),
+        index: lode_engine::IndexKind::Full,
     };
     let bytes = CatalogChange::CreateTable(table).encode();
     let values = [("kind", 2), ("table", 2), ("store", 2), ("placement", 2), ("name_len", 4)];
@@ -347,6 +348,7 @@ fn catalog_changes() {
         placement,
         ttl_ms: Some(0x0102),
         quota: Quota::default(),
+        index: lode_engine::IndexKind::Full,
     };
     let bytes = CatalogChange::CreateTable(table).encode();
     assert_eq!((bytes[0], &bytes[9..]), (6, &b"name\x02\x01\0\0\0\0\0\0"[..]));
@@ -368,7 +370,8 @@ fn quotas() {
     let (store, placement) = (StoreKind::Memory, Placement::Hash);
     let (requests_per_s, read_bytes_per_s, write_bytes_per_s) = (3, 4, 5);
     let quota = Quota { weight: 1, burst_ms: 2, requests_per_s, read_bytes_per_s, write_bytes_per_s };
-    let table = TableSpec { id: TableId(2), name: "name".into(), store, placement, ttl_ms: None, quota };
+    let (id, name, index) = (TableId(2), "name".into(), lode_engine::IndexKind::Full);
+    let table = TableSpec { id, name, store, placement, ttl_ms: None, quota, index };
     let bytes = CatalogChange::CreateTable(table).encode();
     assert_eq!((bytes[0], &bytes[9..21]), (7, &b"name\0\0\0\0\0\0\0\0"[..]));
     let numbers = [
@@ -397,17 +400,27 @@ fn journal() {
         seq_before: SEQ,
         seq_upto: SEQ,
     };
-    let (partition, key) = (PartitionId(4), &b"key"[..]);
-    let set = |at, expires| JournalEntry::Set { partition, key, location: Location::new(at, 300), expires };
+    let (partition, other, key) = (PartitionId(4), PartitionId(5), &b"key"[..]);
+    let room = |at| Location::new(at, 300);
+    let set = |at, expires| JournalEntry::Set { partition, key, location: room(at), expires, replaces: None };
     let mut entries = JournalEntries::default();
     for entry in [
         set(1000, None),
         set(1304, Some(WallMs(0x0102_0304_0506_0708))),
         set(1528, None),
-        JournalEntry::Remove { partition: PartitionId(5), key },
+        JournalEntry::Remove { partition: other, key, replaces: None },
         JournalEntry::Catalog(b"change"),
         JournalEntry::Quarantine(PartitionSet(9), SEQ),
         JournalEntry::Freed(SegmentId(6), Generation(7)),
+        JournalEntry::Set {
+            partition: other,
+            key,
+            location: room(1832),
+            expires: None,
+            replaces: Some(room(800)),
+        },
+        JournalEntry::Remove { partition: other, key, replaces: Some(room(1104)) },
+        JournalEntry::Superseded { partition: other, key, location: room(1408) },
     ] {
         entries.push(&entry);
     }
@@ -426,6 +439,10 @@ fn journal() {
         b"\x04\x09\0\0\0\0\0\0\0",
         &SEQ.to_bytes(),
         b"\x05\x06\0\0\0\x07\0\0\0",
+        // 100 units from the beginning, and right behind the one before.
+        b"\x41\x03key\x26\0\x26\xc8\x01",
+        b"\x42\x03key\x26\0",
+        b"\x06\x03key\x26\0",
     ];
     assert_eq!(&bytes[48..], expected.concat());
 }
@@ -545,7 +562,7 @@ fn leaves() {
     assert_eq!(&leaf[len..len + 4], b"user");
     // What the page says of a leaf is what the index reads and writes.
     let mut arena = IndexArena::new();
-    let mut load = IndexLoad::new();
+    let mut load = IndexLoad::new(false);
     load.push(&mut arena, &leaf, &mut |_, _| true).expect("it is a leaf");
     let loaded = load.finish(&mut arena);
     assert_eq!(loaded.get(&arena, b"user"), Some(Location::new(104, 34)));
@@ -557,4 +574,40 @@ fn leaves() {
         let image = index.leaf_after(&arena, b"", 4096).expect("there is one");
         assert_eq!(&image.bytes[..], leaf);
     }
+}
+
+#[test]
+fn compact_leaves() {
+    let locations: Vec<_> = (1..=4).map(|i| Location::new(i * 800, 300)).collect();
+    let compact = |prefix: &[u8], known: &[u8; 2], at: usize| {
+        let header = [2, 0, prefix.len() as u8, 0, 8 + prefix.len() as u8 + 14, 0, 0x81, 0];
+        let places = [locations[at].to_bytes(), locations[at + 1].to_bytes()].concat();
+        [&header[..], prefix, known, &places].concat()
+    };
+    let behind = |border: &[u8], leaf: &[u8]| {
+        let used = (8 + border.len() + leaf.len()) as u8;
+        [&[border.len() as u8, 0, 0, 0, used, 0, 0, 0], border, leaf].concat()
+    };
+    let (first, second) = (compact(b"user", b"13", 0), compact(b"user7", b"ab", 2));
+    let leaves = [behind(b"", &first), behind(b"user6", &second)];
+    let values = [("border_len", 5), ("used", leaves[1].len() as u64)];
+    assert_eq!(hold("Image: border of a leaf", &leaves[1], &values), 8);
+    let values = [("keys", 2), ("prefix_len", 5), ("used", second.len() as u64), ("width", 129)];
+    assert_eq!(hold("Image: compact leaf", &second, &values), 8);
+    let mut arena = IndexArena::new();
+    let mut load = IndexLoad::new(true);
+    for leaf in &leaves {
+        load.push(&mut arena, leaf, &mut |_, _| true).expect("it is a leaf");
+    }
+    let mut loaded = load.finish(&mut arena);
+    for (key, at) in [(&b"user1/x"[..], 0), (b"user3", 1), (b"user7a", 2), (b"user7b/y", 3)] {
+        assert_eq!(loaded.candidates(&arena, key).locations[..], [locations[at]]);
+    }
+    loaded.begin_image();
+    for leaf in &leaves {
+        let image = loaded.leaf_to_image(&arena).expect("there is one more");
+        assert_eq!(&image.bytes[..], leaf);
+        loaded.leaf_imaged(&arena);
+    }
+    assert!(loaded.leaf_to_image(&arena).is_none());
 }

@@ -10,7 +10,7 @@ use lode_engine::{
     CatalogError, Geometry, KeyRange, PartitionId, Phase, ReadError, ReplyBody, Request, RequestBody,
     RequestId, ShardId, StoreKind, WriteError,
 };
-use support::ask::{room, target};
+use support::ask::{index_kind, room, target};
 use support::{Sim, UUID};
 
 const BLOCK: usize = 4096;
@@ -329,7 +329,8 @@ fn a_put_that_finds_no_segment_while_partitions_are_loaded_is_told_to_come_back(
             other => panic!("{other:?}"),
         }
     }
-    assert!(busy > 0, "all puts found room");
+    // With a compact index their partition may be the last that is there: nothing is being loaded any more.
+    assert!(busy > 0 || index_kind() == lode_engine::IndexKind::Compact, "all puts found room");
     sim.settle();
     for i in 0..200 {
         sim.put(1, &[&b"fill"[..], &key(i)[..]].concat(), &value).expect("there is room again");

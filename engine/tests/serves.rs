@@ -31,6 +31,7 @@ pub fn table(sim: &mut Sim, id: u32, store: StoreKind, partitions: u32) {
         placement: Placement::Range,
         ttl_ms: None,
         quota: Quota::default(),
+        index: lode_engine::IndexKind::Full,
     };
     let partitions = (0..partitions).map(|i| spec(id * 100 - 99 + i)).collect();
     let reply = sim.ask(RequestBody::CreateTable { table, partitions });

@@ -155,6 +155,26 @@ fn data_commands_answer_and_tell_by_exit_code() {
 }
 
 #[test]
+fn a_table_with_a_compact_index_serves_like_any_other() {
+    let dir = TempDir::new().expect("a directory");
+    let node = Node::start(&dir.path().join("drive.lode"));
+    node.ok(&["table", "create", "c", "--store", "compact", "--split", "m"]);
+    assert!(node.ok(&["table", "list"]).contains("compact"), "what it is like is told");
+    // Enough for a leaf that does not hold whole keys.
+    let batch: String = (0..300).map(|i| format!("put key/{i:03} value-{i}\n")).collect();
+    assert_eq!(node.run_with_input(&["batch", "c"], batch.as_bytes()).status.code(), Some(0));
+    node.ok(&["put", "c", "key/007", "another"]);
+    assert_eq!(node.run(&["get", "c", "key/007"]).stdout, b"another");
+    assert_eq!(node.run(&["get", "c", "key/299"]).stdout, b"value-299");
+    assert_eq!(node.code(&["get", "c", "key/0077"]), Some(1));
+    assert_eq!(node.ok(&["scan", "c", "key/006", "--limit", "2"]), "key/006\tvalue-6\nkey/007\tanother\n");
+    assert_eq!(node.ok(&["count", "c", "key/100"]), "200\n");
+    assert_eq!(node.code(&["del", "c", "key/007"]), Some(0));
+    assert_eq!(node.code(&["del", "c", "key/007"]), Some(1));
+    assert_eq!(node.ok(&["count", "c"]), "299\n");
+}
+
+#[test]
 fn a_shell_tells_its_failures_and_its_help_in_json_too() {
     let dir = TempDir::new().expect("a directory");
     let node = Node::start(&dir.path().join("drive.lode"));

@@ -315,10 +315,20 @@ async fn connect(node: &Node) -> Client {
 
 #[test]
 fn nothing_acknowledged_is_lost_to_sigkill() {
+    kill_and_verify(Store::Durable);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_to_sigkill_with_a_compact_index() {
+    kill_and_verify(Store::Compact);
+}
+
+fn kill_and_verify(store: Store) {
     let rounds = from_environment("LODE_KILL_ROUNDS", 5);
     let seed = from_environment("LODE_SEED", 1);
     println!("LODE_KILL_ROUNDS={rounds} LODE_SEED={seed}");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
     // Small, so that the log goes round and is cleaned while the rounds go on.
     let home = Home::with(&["--size", "256MiB", "--shards", "2", "--memory", "128MiB"]);
     let mut node = home.start();
@@ -326,12 +336,12 @@ fn nothing_acknowledged_is_lost_to_sigkill() {
     node.client()
         .create_table(TableOptions {
             name: TABLE.to_owned(),
-            store: Store::Durable,
+            store,
             placement: Placement::Range { splits },
             ttl: None,
             quota: Quota::default(),
         })
-        .unwrap();
+        .expect("the drive is empty");
     let mut writers: Vec<Writer> = (0..WRITERS).map(|number| Writer::new(number, seed)).collect();
     let mut dice = Dice::new(seed);
     for round in 1..=rounds {

@@ -3,7 +3,7 @@
 use crate::format::{ByteReader, ByteWriter};
 use crate::ids::{Epoch, PartitionId, Seq, TableId};
 use crate::quota::Quota;
-use crate::request::{PartitionSpec, Placement, StoreKind, TableSpec};
+use crate::request::{IndexKind, PartitionSpec, Placement, StoreKind, TableSpec};
 
 /// One change. Replaying a change that has taken place already changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,9 +41,10 @@ impl CatalogChange {
                 };
             }
             CatalogChange::CreateTable(spec) => {
-                let store = match spec.store {
-                    StoreKind::Durable => 1,
-                    StoreKind::Memory => 2,
+                let store = match (spec.store, spec.index) {
+                    (StoreKind::Durable, IndexKind::Full) => 1,
+                    (StoreKind::Memory, _) => 2,
+                    (StoreKind::Durable, IndexKind::Compact) => 3,
                 };
                 let placement = match spec.placement {
                     Placement::Range => 1,
@@ -123,9 +124,10 @@ impl CatalogChange {
 
 fn decode_table(reader: &mut ByteReader<'_>) -> Option<TableSpec> {
     let id = TableId(reader.u32()?);
-    let store = match reader.u8()? {
-        1 => StoreKind::Durable,
-        2 => StoreKind::Memory,
+    let (store, index) = match reader.u8()? {
+        1 => (StoreKind::Durable, IndexKind::Full),
+        2 => (StoreKind::Memory, IndexKind::Full),
+        3 => (StoreKind::Durable, IndexKind::Compact),
         _ => return None,
     };
     let placement = match reader.u8()? {
@@ -134,7 +136,7 @@ fn decode_table(reader: &mut ByteReader<'_>) -> Option<TableSpec> {
         _ => return None,
     };
     let name = std::str::from_utf8(reader.short()?).ok()?.to_owned();
-    Some(TableSpec { id, name, store, placement, ttl_ms: None, quota: Quota::default() })
+    Some(TableSpec { id, name, store, placement, ttl_ms: None, index, quota: Quota::default() })
 }
 
 #[cfg(test)]
@@ -165,6 +167,7 @@ mod tests {
                 placement: Placement::Hash,
                 ttl_ms: None,
                 quota: Quota::default(),
+                index: IndexKind::Full,
             }),
             CatalogChange::CreateTable(TableSpec {
                 id: TableId(3),
@@ -173,6 +176,7 @@ mod tests {
                 placement: Placement::Range,
                 ttl_ms: Some(1 << 40),
                 quota: Quota::default(),
+                index: IndexKind::Compact,
             }),
             CatalogChange::CreateTable(TableSpec {
                 id: TableId(4),
@@ -181,6 +185,7 @@ mod tests {
                 placement: Placement::Range,
                 ttl_ms: None,
                 quota: quota(),
+                index: IndexKind::Compact,
             }),
             CatalogChange::TableQuota(TableId(2), quota()),
             CatalogChange::PartitionQuota(PartitionId(4), Some(quota())),

@@ -16,11 +16,14 @@ const REMOVE: u8 = 2;
 const CATALOG: u8 = 3;
 const QUARANTINE: u8 = 4;
 const FREED: u8 = 5;
+const SUPERSEDED: u8 = 6;
 const KIND_BITS: u8 = 0x0f;
 /// Flags of the first byte: the partition follows, for it is not that of the entry before.
 const PARTITION_FLAG: u8 = 0x10;
 /// 8 bytes of expiry end the entry.
 const EXPIRES_FLAG: u8 = 0x20;
+/// Of a compact index: where the record lay that is no more.
+const REPLACES_FLAG: u8 = 0x40;
 /// Most bytes of a number in groups of seven bits.
 const MOST_VARINT_BYTES: usize = 10;
 
@@ -67,6 +70,8 @@ pub enum JournalEntry<'a> {
         location: Location,
         /// When that expires, if ever.
         expires: Option<WallMs>,
+        /// Where the one lay that it took the place of. Said of compact indexes alone, where it was known.
+        replaces: Option<Location>,
     },
     /// The key has no record any more.
     Remove {
@@ -74,6 +79,17 @@ pub enum JournalEntry<'a> {
         partition: PartitionId,
         /// The key.
         key: &'a [u8],
+        /// Where its record lay. Said of compact indexes alone, where it was known.
+        replaces: Option<Location>,
+    },
+    /// An entry before did not say where the record lay that is no more: here. Of compact indexes alone.
+    Superseded {
+        /// Whose it was.
+        partition: PartitionId,
+        /// The key.
+        key: &'a [u8],
+        /// Where its record lay.
+        location: Location,
     },
     /// An encoded change of the catalog.
     Catalog(&'a [u8]),
@@ -87,8 +103,10 @@ impl JournalEntry<'_> {
     /// Most bytes that it takes.
     pub fn most_bytes(&self) -> usize {
         1 + match self {
-            JournalEntry::Set { key, .. } => 4 + key.len() + 3 * MOST_VARINT_BYTES + EXPIRY_BYTES,
-            JournalEntry::Remove { key, .. } => 4 + key.len() + MOST_VARINT_BYTES,
+            JournalEntry::Set { key, .. } => 4 + key.len() + 5 * MOST_VARINT_BYTES + EXPIRY_BYTES,
+            JournalEntry::Remove { key, .. } | JournalEntry::Superseded { key, .. } => {
+                4 + key.len() + 3 * MOST_VARINT_BYTES
+            }
             JournalEntry::Catalog(change) => 2 + change.len(),
             JournalEntry::Quarantine(..) => 8 + Seq::BYTES,
             JournalEntry::Freed(..) => 8,
@@ -106,6 +124,8 @@ pub struct JournalEntries {
     partition: Option<PartitionId>,
     /// Where the record of the last `Set` ends.
     end_units: u64,
+    /// Where the last one ended that is no more.
+    replaced_end_units: u64,
 }
 
 impl JournalEntries {
@@ -117,22 +137,29 @@ impl JournalEntries {
     /// One more.
     pub fn push(&mut self, entry: &JournalEntry<'_>) {
         match *entry {
-            JournalEntry::Set { partition, key, location, expires } => {
+            JournalEntry::Set { partition, key, location, expires, replaces } => {
                 let flags = if expires.is_some() { EXPIRES_FLAG } else { 0 };
-                self.begin(SET | flags, partition);
-                let (units, code) = location.to_parts();
-                self.out.varint(key.len() as u64).raw(key).varint(code);
-                // Records of a frame lie one behind the other.
-                let distance = units as i64 - self.end_units as i64;
-                self.out.varint((distance << 1 ^ distance >> 63) as u64);
-                self.end_units = location.end_units();
+                self.begin(SET | flags | replaces_flag(replaces), partition);
+                self.out.varint(key.len() as u64).raw(key);
+                push_location(&mut self.out, location, &mut self.end_units);
+                if let Some(location) = replaces {
+                    push_location(&mut self.out, location, &mut self.replaced_end_units);
+                }
                 if let Some(WallMs(expires_ms)) = expires {
                     self.out.u64(expires_ms);
                 }
             }
-            JournalEntry::Remove { partition, key } => {
-                self.begin(REMOVE, partition);
+            JournalEntry::Remove { partition, key, replaces } => {
+                self.begin(REMOVE | replaces_flag(replaces), partition);
                 self.out.varint(key.len() as u64).raw(key);
+                if let Some(location) = replaces {
+                    push_location(&mut self.out, location, &mut self.replaced_end_units);
+                }
+            }
+            JournalEntry::Superseded { partition, key, location } => {
+                self.begin(SUPERSEDED, partition);
+                self.out.varint(key.len() as u64).raw(key);
+                push_location(&mut self.out, location, &mut self.replaced_end_units);
             }
             JournalEntry::Catalog(change) => {
                 self.out.u8(CATALOG).short(change);
@@ -169,6 +196,31 @@ impl JournalEntries {
     }
 }
 
+fn replaces_flag(replaces: Option<Location>) -> u8 {
+    if replaces.is_some() { REPLACES_FLAG } else { 0 }
+}
+
+/// Records of a frame lie one behind the other: `end_units` is where the one before ends.
+fn push_location(out: &mut ByteWriter, location: Location, end_units: &mut u64) {
+    let (units, code) = location.to_parts();
+    let distance = units as i64 - *end_units as i64;
+    out.varint(code).varint((distance << 1 ^ distance >> 63) as u64);
+    *end_units = location.end_units();
+}
+
+fn take_location(reader: &mut ByteReader<'_>, end_units: &mut u64) -> Option<Location> {
+    let (code, zigzag) = (reader.varint()?, reader.varint()?);
+    let distance = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
+    let location = Location::from_parts(end_units.checked_add_signed(distance)?, code)?;
+    *end_units = location.end_units();
+    Some(location)
+}
+
+fn take_key<'a>(reader: &mut ByteReader<'a>) -> Option<&'a [u8]> {
+    let key_len = usize::try_from(reader.varint()?).ok()?;
+    reader.take(key_len)
+}
+
 /// The head of a payload, and its entries, still packed.
 pub fn decode_head(payload: &[u8]) -> Option<(JournalHead, &[u8])> {
     let mut reader = ByteReader::new(payload);
@@ -186,27 +238,37 @@ pub fn decode_head(payload: &[u8]) -> Option<(JournalHead, &[u8])> {
 pub fn for_each_entry(packed: &[u8], mut each: impl FnMut(JournalEntry<'_>)) -> Option<()> {
     let mut reader = ByteReader::new(packed);
     let mut partition = None;
-    let mut end_units = 0u64;
+    let (mut end_units, mut replaced_end_units) = (0, 0);
     while reader.remaining() > 0 {
         let first = reader.u8()?;
         if first & PARTITION_FLAG != 0 {
             partition = Some(PartitionId(reader.u32()?));
         }
+        let does_replace = first & REPLACES_FLAG != 0;
         match first & KIND_BITS {
             SET => {
-                let key_len = usize::try_from(reader.varint()?).ok()?;
-                let key = reader.take(key_len)?;
-                let (code, zigzag) = (reader.varint()?, reader.varint()?);
-                let distance = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
-                let location = Location::from_parts(end_units.checked_add_signed(distance)?, code)?;
-                end_units = location.end_units();
+                let key = take_key(&mut reader)?;
+                let location = take_location(&mut reader, &mut end_units)?;
+                let replaces = match does_replace {
+                    true => Some(take_location(&mut reader, &mut replaced_end_units)?),
+                    false => None,
+                };
                 let does_expire = first & EXPIRES_FLAG != 0;
                 let expires = if does_expire { Some(WallMs(reader.u64()?)) } else { None };
-                each(JournalEntry::Set { partition: partition?, key, location, expires });
+                each(JournalEntry::Set { partition: partition?, key, location, expires, replaces });
             }
             REMOVE => {
-                let key_len = usize::try_from(reader.varint()?).ok()?;
-                each(JournalEntry::Remove { partition: partition?, key: reader.take(key_len)? });
+                let key = take_key(&mut reader)?;
+                let replaces = match does_replace {
+                    true => Some(take_location(&mut reader, &mut replaced_end_units)?),
+                    false => None,
+                };
+                each(JournalEntry::Remove { partition: partition?, key, replaces });
+            }
+            SUPERSEDED => {
+                let key = take_key(&mut reader)?;
+                let location = take_location(&mut reader, &mut replaced_end_units)?;
+                each(JournalEntry::Superseded { partition: partition?, key, location });
             }
             CATALOG => each(JournalEntry::Catalog(reader.short()?)),
             QUARANTINE => {
@@ -230,17 +292,27 @@ mod tests {
         let seq = |wall_ns| Seq { wall_ns, counter: 3, node: NodeId(9) };
         let set = |partition, key, at, expires| {
             let location = Location::new(at, 77);
-            JournalEntry::Set { partition: PartitionId(partition), key, location, expires }
+            JournalEntry::Set { partition: PartitionId(partition), key, location, expires, replaces: None }
         };
+        let old = Location::new(1 << 30, 4000);
         let entries = [
             set(5, b"first", 1 << 39, None),
             set(5, b"behind", (1 << 39) + 80, Some(WallMs(1 << 40))),
             set(6, b"", 0, None),
-            JournalEntry::Remove { partition: PartitionId(6), key: b"gone" },
+            JournalEntry::Remove { partition: PartitionId(6), key: b"gone", replaces: None },
+            JournalEntry::Set {
+                partition: PartitionId(6),
+                key: b"again",
+                location: Location::new(800, 9),
+                expires: Some(WallMs(6)),
+                replaces: Some(old),
+            },
+            JournalEntry::Remove { partition: PartitionId(6), key: b"too", replaces: Some(old) },
+            JournalEntry::Superseded { partition: PartitionId(8), key: b"late", location: old },
             JournalEntry::Catalog(b"change"),
             JournalEntry::Quarantine(PartitionSet(7), seq(4)),
             JournalEntry::Freed(SegmentId(3), Generation(u32::MAX)),
-            JournalEntry::Remove { partition: PartitionId(70), key: &[1; 300] },
+            JournalEntry::Remove { partition: PartitionId(70), key: &[1; 300], replaces: None },
             set(70, b"x", 5000, None),
         ];
         let mut packed = JournalEntries::default();
@@ -283,7 +355,8 @@ mod tests {
             before = packed.bytes();
             let location = Location::new(i * 1048, 1046);
             let (partition, expires) = (PartitionId(1), None);
-            packed.push(&JournalEntry::Set { partition, key: b"0123456789abcdef", location, expires });
+            let (key, replaces) = (b"0123456789abcdef", None);
+            packed.push(&JournalEntry::Set { partition, key, location, expires, replaces });
         }
         assert_eq!(packed.bytes() - before, 16 + 5);
     }

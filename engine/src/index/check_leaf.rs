@@ -3,7 +3,8 @@
 
 use std::cmp::Ordering;
 
-use super::leaf::{Leaf, MAX_BODY_BYTES_EVER, MAX_KEYS};
+use super::compact::{self, Compact, is_compact};
+use super::leaf::{Leaf, MAX_BODY_BYTES_EVER, MAX_KEYS, Node};
 use super::packed::{BASED, Chopped, HEAD_BYTES, HEADER_BYTES, MAX_BASE, WIDE};
 use crate::Location;
 use crate::limits::MAX_KEY_BYTES;
@@ -11,6 +12,45 @@ use crate::limits::MAX_KEY_BYTES;
 /// Why bytes are no leaf. For tests and assertions; a start only needs to know that they are none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
+
+/// The leaf of a compact index that these bytes are, all of them, likewise; of a key that is not all known, the length
+/// of what is.
+pub(super) fn checked_either<'a>(
+    bytes: &'a [u8],
+    each: &mut dyn FnMut(Location, usize) -> bool,
+) -> Result<Node<'a>, Malformed> {
+    if bytes.len() < HEADER_BYTES {
+        return Err(Malformed);
+    }
+    if !is_compact(bytes) {
+        return checked(bytes, each).map(Node::Whole);
+    }
+    let leaf = Compact::new(bytes);
+    let sizes = leaf.sizes();
+    let fits = (1..=compact::MAX_KEYS_EVER).contains(&sizes.len)
+        && (1..=compact::MAX_WIDTH).contains(&sizes.width)
+        && sizes.prefix_len < MAX_KEY_BYTES
+        && bytes[7] == 0
+        && usize::from(u16::from_le_bytes([bytes[4], bytes[5]])) == bytes.len()
+        && sizes.used_bytes() == bytes.len();
+    if !fits {
+        return Err(Malformed);
+    }
+    for i in 0..leaf.len() {
+        let location = leaf.checked_location(i).ok_or(Malformed)?;
+        // No key is empty, and zeros at the end of what is known may be padding.
+        let known = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let least = match known(leaf.known(i)) {
+            0 => known(leaf.prefix()),
+            behind => leaf.prefix().len() + behind,
+        };
+        let is_in_order = i == 0 || leaf.known(i - 1) <= leaf.known(i);
+        if !is_in_order || !each(location, least.max(1)) {
+            return Err(Malformed);
+        }
+    }
+    Ok(Node::Compact(leaf))
+}
 
 /// The leaf that these bytes are, all of them; calls `each` for every location and the length of its key.
 pub(super) fn checked<'a>(

@@ -3,8 +3,7 @@
 use std::ops::Bound;
 
 use super::arena::{Handle, IndexArena};
-use super::leaf::{Leaf, leaf};
-use super::packed::Chopped;
+use super::leaf::{Leaf, Node, node};
 use super::tree::{Inner, inner};
 use crate::Location;
 
@@ -40,13 +39,16 @@ impl<'k> Cut<'k> {
         }
     }
 
-    /// How many keys of `leaf` lie before.
-    pub fn rank_in_leaf(self, leaf: Leaf<'_>) -> usize {
-        match self {
-            Cut::First => 0,
-            Cut::Before(key) => leaf.search(key).unwrap_or_else(|at| at),
-            Cut::After(key) => leaf.rank(key),
-            Cut::Last => leaf.len(),
+    /// How many keys of `leaf` lie before. Of keys that are not known, [`Cut::Before`] has those that may be this one
+    /// behind it, and [`Cut::After`] before.
+    pub fn rank_in_leaf(self, leaf: Node<'_>) -> usize {
+        match (self, leaf) {
+            (Cut::First, _) => 0,
+            (Cut::Before(key), Node::Whole(leaf)) => leaf.search(key).unwrap_or_else(|at| at),
+            (Cut::After(key), Node::Whole(leaf)) => leaf.rank(key),
+            (Cut::Before(key), Node::Compact(leaf)) => leaf.candidates(key).start,
+            (Cut::After(key), Node::Compact(leaf)) => leaf.candidates(key).end,
+            (Cut::Last, leaf) => leaf.len(),
         }
     }
 
@@ -61,7 +63,13 @@ impl<'k> Cut<'k> {
 
     /// How many keys of a tree lie before: a look at one node a level, which counts the keys of its children.
     pub fn rank(self, top: Top<'_>) -> u64 {
-        let Some(mut block) = top.root else { return 0 };
+        let Some((before, block)) = self.leaf(top) else { return 0 };
+        before + self.rank_in_leaf(node(top.arena, block)) as u64
+    }
+
+    /// The leaf in which the position lies, and how many keys lie in those before it.
+    pub fn leaf(self, top: Top<'_>) -> Option<(u64, Handle)> {
+        let mut block = top.root?;
         let mut before = 0;
         for _ in 0..top.levels {
             let inner = inner(top.arena, block);
@@ -69,7 +77,7 @@ impl<'k> Cut<'k> {
             before += inner.records_before(i);
             block = inner.child(i).block;
         }
-        before + self.rank_in_leaf(leaf(top.arena, block)) as u64
+        Some((before, block))
     }
 }
 
@@ -87,9 +95,11 @@ pub(super) struct Top<'a> {
 struct Cursor<'a> {
     top: Top<'a>,
     path: Vec<(Inner<'a>, usize)>,
-    leaf: Option<Leaf<'a>>,
+    leaf: Option<Node<'a>>,
     at: usize,
-    /// Where the tail of key `at` begins.
+    /// Where the key lies that was taken last.
+    taken: Option<Location>,
+    /// Where the tail of key `at` begins, in a leaf of whole keys.
     tail_start: usize,
     /// The current key; its first bytes are the leaf's prefix.
     key: Vec<u8>,
@@ -97,7 +107,8 @@ struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     fn new(top: Top<'a>, cut: Cut<'_>) -> Cursor<'a> {
-        let mut cursor = Cursor { top, path: Vec::new(), leaf: None, at: 0, tail_start: 0, key: Vec::new() };
+        let mut cursor =
+            Cursor { top, path: Vec::new(), leaf: None, at: 0, taken: None, tail_start: 0, key: Vec::new() };
         cursor.seek(cut);
         cursor
     }
@@ -116,11 +127,17 @@ impl<'a> Cursor<'a> {
             self.path.push((inner, i));
             block = inner.child(i).block;
         }
-        let leaf = leaf(self.top.arena, block);
+        let leaf = node(self.top.arena, block);
         self.at = cut.rank_in_leaf(leaf);
-        self.tail_start = leaf.tail_start(self.at);
+        let prefix = match leaf {
+            Node::Whole(leaf) => {
+                self.tail_start = leaf.tail_start(self.at);
+                leaf.prefix()
+            }
+            Node::Compact(leaf) => leaf.prefix(),
+        };
         self.key.clear();
-        self.key.extend_from_slice(leaf.prefix());
+        self.key.extend_from_slice(prefix);
         self.leaf = Some(leaf);
     }
 
@@ -154,31 +171,55 @@ impl<'a> Cursor<'a> {
     }
 
     fn leaf_len(&self) -> usize {
-        self.leaf.map_or(0, Leaf::len)
+        self.leaf.map_or(0, Node::len)
     }
 
     /// The key at the place, and goes behind it.
     fn take_next(&mut self) -> Option<(&[u8], Location)> {
         let leaf = self.leaf?;
-        let suffix = leaf.chopped_at(self.at, self.tail_start);
-        self.tail_start += suffix.tail.len();
         self.at += 1;
-        Some(self.entry(leaf, self.at - 1, suffix))
+        let at = self.at - 1;
+        if let Node::Whole(leaf) = leaf {
+            self.whole_key(leaf, at);
+            self.tail_start += leaf.tail_len(at);
+        }
+        Some(self.entry(leaf, at))
     }
 
     /// The key before the place, and goes before it.
     fn take_previous(&mut self) -> Option<(&[u8], Location)> {
         let leaf = self.leaf?;
         self.at -= 1;
-        self.tail_start -= leaf.tail_len(self.at);
-        let suffix = leaf.chopped_at(self.at, self.tail_start);
-        Some(self.entry(leaf, self.at, suffix))
+        if let Node::Whole(leaf) = leaf {
+            self.tail_start -= leaf.tail_len(self.at);
+            self.whole_key(leaf, self.at);
+        }
+        Some(self.entry(leaf, self.at))
     }
 
-    fn entry(&mut self, leaf: Leaf<'a>, i: usize, suffix: Chopped<'a>) -> (&[u8], Location) {
+    fn whole_key(&mut self, leaf: Leaf<'a>, at: usize) {
         self.key.truncate(leaf.prefix().len());
-        suffix.append_to(&mut self.key);
-        (&self.key, leaf.location(i))
+        leaf.chopped_at(at, self.tail_start).append_to(&mut self.key);
+    }
+
+    fn entry(&mut self, leaf: Node<'a>, at: usize) -> (&[u8], Location) {
+        if let Node::Compact(leaf) = leaf {
+            self.key.truncate(leaf.prefix().len());
+            self.key.extend_from_slice(leaf.known(at));
+        }
+        let location = leaf.location(at);
+        self.taken = Some(location);
+        (&self.key, location)
+    }
+
+    /// The key that was taken last, whether it is whole, and its location.
+    fn last(&self) -> (&[u8], bool, Location) {
+        (&self.key, self.is_whole(), self.taken.expect("a key was taken"))
+    }
+
+    /// Whether the key that was taken last is all known.
+    fn is_whole(&self) -> bool {
+        matches!(self.leaf, Some(Node::Whole(_)))
     }
 }
 
@@ -202,6 +243,17 @@ impl<'a> Iter<'a> {
     pub fn seek(&mut self, start: Bound<&[u8]>) {
         self.cursor.seek(Cut::lower(start));
         self.stop = self.cursor.rank(self.end);
+    }
+
+    /// Whether the key that came last is whole, and not only what is known of it.
+    pub fn is_whole(&self) -> bool {
+        self.cursor.is_whole()
+    }
+
+    /// The next key, whether it is whole, and its location.
+    pub fn next_known(&mut self) -> Option<(&[u8], bool, Location)> {
+        self.next()?;
+        Some(self.cursor.last())
     }
 
     /// The next key and its location.
@@ -242,6 +294,17 @@ impl<'a> IterRev<'a> {
         self.stop = self.cursor.rank(self.start);
     }
 
+    /// Whether the key that came last is whole, and not only what is known of it.
+    pub fn is_whole(&self) -> bool {
+        self.cursor.is_whole()
+    }
+
+    /// The next key downwards, whether it is whole, and its location.
+    pub fn next_known(&mut self) -> Option<(&[u8], bool, Location)> {
+        self.next()?;
+        Some(self.cursor.last())
+    }
+
     /// The next key downwards and its location.
     #[expect(
         clippy::should_implement_trait,
@@ -270,7 +333,7 @@ mod tests {
             index.insert(&mut arena, &n.to_be_bytes(), Location::new(8 * u64::from(n), 31));
         }
         let (low, high) = (2_000u32.to_be_bytes(), 2_001u32.to_be_bytes());
-        let place = |cursor: &Cursor<'_>| cursor.leaf.map(|leaf| leaf.prefix().as_ptr());
+        let place = |cursor: &Cursor<'_>| cursor.leaf.map(|leaf| leaf.bytes().as_ptr());
         let mut iter = index.iter(&arena, Bound::Included(&low), Bound::Included(&high));
         let begin = place(&iter.cursor);
         while iter.next().is_some() {}

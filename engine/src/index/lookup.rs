@@ -7,7 +7,7 @@
 //! ahead of loads that have not come.)
 
 use super::arena::{GRANULE_BYTES, Handle, IndexArena, Place};
-use super::leaf::Leaf;
+use super::leaf::{Node, node_in};
 use super::tree::Inner;
 use crate::Location;
 
@@ -25,14 +25,16 @@ pub struct Lookup<'k> {
     child: u16,
     /// Where the node is.
     place: Place,
-    /// The first key of the leaf that it may be, and where its tail begins.
+    /// The first key of the leaf that it may be, and where its tail begins; of a compact leaf, where the candidates end.
     first: Option<(u32, u32)>,
     found: Option<Location>,
+    is_certain: bool,
 }
 
 impl<'k> Lookup<'k> {
     pub(super) const fn new(key: &'k [u8], block: Handle, levels: u8) -> Lookup<'k> {
-        Lookup { key, block, levels, child: 0, place: Place::NONE, first: None, found: None }
+        let (place, first) = (Place::NONE, None);
+        Lookup { key, block, levels, child: 0, place, first, found: None, is_certain: true }
     }
 
     /// The lookup of no key in an empty index.
@@ -42,6 +44,11 @@ impl<'k> Lookup<'k> {
     pub fn found(&self) -> Option<Location> {
         self.found
     }
+
+    /// Whether what was found is the key's; of a compact index only where it is nothing, or in a leaf of whole keys.
+    pub fn is_certain(&self) -> bool {
+        self.is_certain
+    }
 }
 
 /// Does all these lookups. A few tens at once are best: what they have touched must still be in the
@@ -49,15 +56,29 @@ impl<'k> Lookup<'k> {
 pub fn look_up(arena: &IndexArena, lookups: &mut [Lookup<'_>]) {
     find_leaves(arena, lookups);
     for lookup in lookups.iter_mut().filter(there) {
-        lookup.first = leaf_at(arena, lookup.place).first_with_head_of(lookup.key);
+        lookup.first = match leaf_at(arena, lookup.place) {
+            Node::Whole(leaf) => leaf.first_with_head_of(lookup.key),
+            Node::Compact(leaf) => leaf.first_and_end_of(lookup.key),
+        };
     }
     touch_all(arena, lookups.iter_mut().filter(|lookup| lookup.first.is_some()), |lookup, bytes| {
-        leaf_in(bytes).value_and_tail_at(lookup.first.unwrap_or_default())
+        let first = lookup.first.unwrap_or_default();
+        match node_in(bytes) {
+            Node::Whole(leaf) => leaf.value_and_tail_at(first),
+            Node::Compact(leaf) => [leaf.location_at(first.0 as usize); 3],
+        }
     });
     for lookup in lookups {
         let Some(first) = lookup.first else { continue };
-        let leaf = leaf_at(arena, lookup.place);
-        lookup.found = leaf.search_from(first, lookup.key).map(|at| leaf.location(at));
+        match leaf_at(arena, lookup.place) {
+            Node::Whole(leaf) => {
+                lookup.found = leaf.search_from(first, lookup.key).map(|at| leaf.location(at));
+            }
+            Node::Compact(leaf) => {
+                lookup.is_certain = false;
+                lookup.found = Some(leaf.location(first.0 as usize));
+            }
+        }
     }
 }
 
@@ -108,12 +129,8 @@ fn inner_at(arena: &IndexArena, place: Place) -> Inner<'_> {
     Inner::new(arena.bytes_at(place))
 }
 
-fn leaf_at(arena: &IndexArena, place: Place) -> Leaf<'_> {
-    leaf_in(arena.bytes_at(place))
-}
-
-fn leaf_in(bytes: &[u8]) -> Leaf<'_> {
-    Leaf::new(bytes)
+fn leaf_at(arena: &IndexArena, place: Place) -> Node<'_> {
+    node_in(arena.bytes_at(place))
 }
 
 /// Reads a byte of some cache lines of each node, and does nothing else.

@@ -6,27 +6,31 @@
 
 mod arena;
 mod check_leaf;
+mod compact;
 mod edit;
 mod image;
 mod iter;
 mod leaf;
 mod lookup;
 mod packed;
+mod resolve;
 mod tree;
 
 use std::ops::Bound;
 
 pub use arena::IndexArena;
-pub use image::{IndexLoad, LeafImage, Malformed};
+pub use image::{IndexLoad, LeafImage, MOST_BORDERED_LEAF_BYTES, Malformed};
 pub use iter::{Iter, IterRev};
 pub use lookup::{Lookup, look_up, touch_for_change};
+pub use resolve::{Candidates, KeyOf, Keys, Need, Set};
 
 use crate::Location;
 use crate::limits::MAX_KEY_BYTES;
 use arena::Handle;
 use iter::Cut;
 use leaf::leaf;
-use tree::{Child, inner};
+use resolve::Imaging;
+use tree::{Changed, Child, inner};
 
 /// The keys of one partition, in order, and where their records lie.
 ///
@@ -37,11 +41,15 @@ pub struct PartitionIndex {
     root: Handle,
     /// Levels of inner nodes.
     levels: u8,
+    /// Leaves may hold less than the whole keys.
+    is_compact: bool,
     records: u64,
+    /// Of a compact index that an image is being written of: how far it is.
+    imaging: Option<Box<Imaging>>,
 }
 
 // A node has thousands of idle partitions.
-const _: () = assert!(size_of::<PartitionIndex>() <= 16);
+const _: () = assert!(size_of::<PartitionIndex>() <= 24);
 
 impl Default for PartitionIndex {
     fn default() -> PartitionIndex {
@@ -52,7 +60,7 @@ impl Default for PartitionIndex {
 impl PartitionIndex {
     /// An empty index.
     pub const fn new() -> PartitionIndex {
-        PartitionIndex { root: Handle::NONE, levels: 0, records: 0 }
+        PartitionIndex { root: Handle::NONE, levels: 0, is_compact: false, records: 0, imaging: None }
     }
 
     /// How many keys there are.
@@ -65,8 +73,9 @@ impl PartitionIndex {
         self.records == 0
     }
 
-    /// The location of `key`.
+    /// The location of `key`; not of a compact index.
     pub fn get(&self, arena: &IndexArena, key: &[u8]) -> Option<Location> {
+        assert!(!self.is_compact, "a compact index has candidates");
         let leaf = leaf(arena, self.leaf_of(arena, key)?);
         leaf.search(key).ok().map(|at| leaf.location(at))
     }
@@ -88,32 +97,66 @@ impl PartitionIndex {
         Some(block)
     }
 
-    /// Sets the location of `key`, and returns the one that it had.
+    /// Sets the location of `key`, and returns the one that it had; not of a compact index.
     pub fn insert(&mut self, arena: &mut IndexArena, key: &[u8], location: Location) -> Option<Location> {
         assert!((1..=MAX_KEY_BYTES).contains(&key.len()), "key of {} bytes", key.len());
+        assert!(!self.is_compact, "a compact index is set");
         if self.is_empty() {
             self.root = leaf::new_leaf(arena, key, location);
             self.records = 1;
             return None;
         }
-        let inserted = tree::insert(arena, (self.root, self.levels), key, location, true);
-        self.records += u64::from(inserted.old.is_none());
-        self.root = inserted.block;
-        if let Some(split) = inserted.split {
+        let mut old = None;
+        self.change(arena, key, true, |arena, block, rightmost| match leaf(arena, block).search(key) {
+            Ok(at) => {
+                old = Some(leaf(arena, block).location(at));
+                leaf::set_location(arena, block, at, location);
+                Changed { block, added: 0, split: None }
+            }
+            Err(at) => {
+                let (block, split) = leaf::insert_at(arena, block, at, key, location, rightmost);
+                Changed { block, added: 1, split }
+            }
+        });
+        old
+    }
+
+    /// Changes the leaf whose range holds `key`.
+    fn change(
+        &mut self,
+        arena: &mut IndexArena,
+        key: &[u8],
+        rightmost: bool,
+        mut leaf: impl FnMut(&mut IndexArena, Handle, bool) -> Changed,
+    ) {
+        let changed = tree::change(arena, (self.root, self.levels), key, rightmost, &mut leaf);
+        self.records =
+            self.records.checked_add_signed(changed.added).expect("no more keys go than there are");
+        self.root = changed.block;
+        if let Some(split) = changed.split {
             let records = self.records - u64::from(split.records);
             let records = u32::try_from(records).expect("a node has less than 2^32 keys below");
             self.root = tree::root_over(arena, Child { block: self.root, records }, &split);
             self.levels += 1;
         }
-        inserted.old
     }
 
-    /// Takes `key` out, and returns the location that it had.
+    /// Takes `key` out, and returns the location that it had; not of a compact index.
     pub fn remove(&mut self, arena: &mut IndexArena, key: &[u8]) -> Option<Location> {
+        assert!(!self.is_compact, "a compact index is unset");
+        self.remove_with(arena, key, None)
+    }
+
+    /// The same, of the key in place `at` of its leaf.
+    fn remove_with(&mut self, arena: &mut IndexArena, key: &[u8], at: Option<usize>) -> Option<Location> {
         if self.is_empty() {
             return None;
         }
-        let removed = tree::remove(arena, (self.root, self.levels), key)?;
+        let border = match self.imaging.as_deref() {
+            Some(Imaging::From(border)) => Some(border.as_slice()),
+            _ => None,
+        };
+        let removed = tree::remove(arena, (self.root, self.levels), key, at, border)?;
         self.records -= 1;
         self.settle(arena, removed.block);
         Some(removed.old)
@@ -133,23 +176,34 @@ impl PartitionIndex {
         }
     }
 
-    /// Walks the keys of a range upwards. A range that ends before it starts is empty.
+    /// Walks the keys of a range upwards. A range that ends before it starts is empty. Of a compact index, what is
+    /// known of the keys; those that may lie beyond the ends are among them.
     pub fn iter<'a>(&self, arena: &'a IndexArena, start: Bound<&[u8]>, end: Bound<&'a [u8]>) -> Iter<'a> {
+        let (start, end) = (self.widened(start), self.widened(end));
         Iter::new(self.top(arena), start, end)
     }
 
-    /// Walks the keys of a range downwards. A range that ends before it starts is empty.
+    /// Walks the keys of a range downwards, likewise.
     pub fn iter_rev<'a>(
         &self,
         arena: &'a IndexArena,
         start: Bound<&'a [u8]>,
         end: Bound<&[u8]>,
     ) -> IterRev<'a> {
+        let (start, end) = (self.widened(start), self.widened(end));
         IterRev::new(self.top(arena), start, end)
     }
 
-    /// How many keys there are in a range: a look at two nodes a level.
+    fn widened<'k>(&self, bound: Bound<&'k [u8]>) -> Bound<&'k [u8]> {
+        match bound {
+            Bound::Excluded(key) if self.is_compact => Bound::Included(key),
+            bound => bound,
+        }
+    }
+
+    /// How many keys there are in a range: a look at two nodes a level. Not of a compact index.
     pub fn count(&self, arena: &IndexArena, start: Bound<&[u8]>, end: Bound<&[u8]>) -> u64 {
+        assert!(!self.is_compact, "what a compact index holds in a range is counted with records");
         let top = self.top(arena);
         Cut::upper(end).rank(top).saturating_sub(Cut::lower(start).rank(top))
     }
@@ -177,5 +231,7 @@ impl PartitionIndex {
     }
 }
 
+#[cfg(test)]
+mod compact_tests;
 #[cfg(test)]
 mod tests;

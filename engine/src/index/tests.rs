@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::arena::block_bytes;
+use super::leaf::node;
 use super::*;
 
 /// Deterministic xorshift64*.
@@ -113,15 +114,21 @@ fn recount(
     (block, levels): (Handle, u8),
     low: &[u8],
     high: Option<&[u8]>,
+    key_of: &dyn Fn(Location) -> Option<Vec<u8>>,
     found: &mut Found,
 ) {
     if levels == 0 {
-        let leaf = leaf(arena, block);
+        let leaf = node(arena, block);
         assert!(leaf.len() > 0, "an empty leaf");
+        let mut before = None;
         for i in 0..leaf.len() {
-            assert!(leaf.key(i).as_slice() >= low, "key below its separator");
-            assert!(high.is_none_or(|high| leaf.key(i).as_slice() < high), "key above its separator");
-            assert!(i == 0 || leaf.key(i - 1) < leaf.key(i), "keys out of order");
+            let mut known = Vec::new();
+            leaf.known_into(i, &mut known);
+            let key = key_of(leaf.location(i)).unwrap_or(known);
+            assert!(key.as_slice() >= low, "key below its separator");
+            assert!(high.is_none_or(|high| key.as_slice() < high), "key above its separator");
+            assert!(before.is_none_or(|before| before < key), "keys out of order");
+            before = Some(key);
         }
         found.leaves += 1;
         found.records += leaf.len() as u64;
@@ -138,7 +145,7 @@ fn recount(
         assert!(i == 0 || node.key(i - 1) < node.key(i), "separators out of order");
         let to = if i + 1 == node.len() { high.map(<[u8]>::to_vec) } else { Some(node.key(i + 1)) };
         let before = found.records;
-        recount(arena, (node.child(i).block, levels - 1), &from, to.as_deref(), found);
+        recount(arena, (node.child(i).block, levels - 1), &from, to.as_deref(), key_of, found);
         assert_eq!(found.records - before, u64::from(node.child(i).records), "count of keys");
     }
 }
@@ -146,9 +153,19 @@ fn recount(
 fn nodes(owner: &Owner) -> Found {
     let mut found = Found::default();
     if !owner.index.is_empty() {
-        recount(&owner.arena, (owner.index.root, owner.index.levels), &[], None, &mut found);
+        let top = (owner.index.root, owner.index.levels);
+        recount(&owner.arena, top, &[], None, &|_| None, &mut found);
     }
     found
+}
+
+/// The same for a compact index, by the keys of its records.
+pub(super) fn recount_all(index: &PartitionIndex, arena: &IndexArena, key_of: &dyn Fn(Location) -> Vec<u8>) {
+    let mut found = Found::default();
+    if !index.is_empty() {
+        recount(arena, (index.root, index.levels), &[], None, &|at| Some(key_of(at)), &mut found);
+    }
+    assert_eq!((found.records, found.bytes), (index.len(), arena.used_bytes()), "keys and bytes");
 }
 
 pub(super) fn verify(owner: &Owner) {

@@ -2,7 +2,7 @@
 
 use super::arena::{Handle, IndexArena};
 use super::edit::{Builder, Run, merged_body_bytes};
-use super::leaf::{self, leaf};
+use super::leaf::{self, leaf, node};
 use super::packed::Packed;
 use crate::Location;
 
@@ -77,12 +77,12 @@ pub(super) struct Split {
     pub records: u32,
 }
 
-/// What an insert did to a node.
-pub(super) struct Inserted {
+/// What a change did to a node.
+pub(super) struct Changed {
     /// Where the node is now.
     pub block: Handle,
-    /// The location that the key had before.
-    pub old: Option<Location>,
+    /// Keys that have come, or gone, with those of `split`.
+    pub added: i64,
     /// The node's new neighbour, if it had to split.
     pub split: Option<Split>,
 }
@@ -97,41 +97,32 @@ pub(super) struct Removed {
     small: bool,
 }
 
-/// Sets the location of `key` below the node in `block`, which has so many levels of inner nodes.
-pub(super) fn insert(
+/// Changes the leaf whose range holds `key`, below the node in `block`, which has so many levels of inner nodes.
+/// What changes it is told whether it is the tree's last.
+pub(super) fn change(
     arena: &mut IndexArena,
     (block, levels): (Handle, u8),
     key: &[u8],
-    location: Location,
     rightmost: bool,
-) -> Inserted {
+    leaf: &mut impl FnMut(&mut IndexArena, Handle, bool) -> Changed,
+) -> Changed {
     if levels == 0 {
-        return match leaf(arena, block).search(key) {
-            Ok(at) => {
-                let old = Some(leaf(arena, block).location(at));
-                leaf::set_location(arena, block, at, location);
-                Inserted { block, old, split: None }
-            }
-            Err(at) => {
-                let (block, split) = leaf::insert_at(arena, block, at, key, location, rightmost);
-                Inserted { block, old: None, split }
-            }
-        };
+        return leaf(arena, block, rightmost);
     }
     let node = inner(arena, block);
     let i = node.child_of(key);
     let (child, rightmost) = (node.child(i), rightmost && i + 1 == node.len());
-    let Inserted { block: child_block, old, split } =
-        insert(arena, (child.block, levels - 1), key, location, rightmost);
-    let gone = split.as_ref().map_or(0, |split| split.records);
-    let records = child.records + u32::from(old.is_none()) - gone;
-    let now = Child { block: child_block, records };
+    let Changed { block: child_block, added, split } =
+        change(arena, (child.block, levels - 1), key, rightmost, leaf);
+    let gone = split.as_ref().map_or(0, |split| i64::from(split.records));
+    let records = u32::try_from(i64::from(child.records) + added - gone);
+    let now = Child { block: child_block, records: records.expect("a node has less than 2^32 keys below") };
     let mut run = Run::at(arena, block);
     if now != child {
         run.set_value(i, now.encode());
     }
     let split = split.and_then(|split| adopt(&mut run, i, &split, rightmost));
-    Inserted { block: run.block, old, split }
+    Changed { block: run.block, added, split }
 }
 
 /// Takes the new neighbour of child `i` in; what does not fit comes back.
@@ -175,20 +166,28 @@ pub(super) fn inner_over(arena: &mut IndexArena, children: &[(Vec<u8>, Child)]) 
     Builder::of_all(&entries).store(arena)
 }
 
-/// Takes `key` out below a node.
-pub(super) fn remove(arena: &mut IndexArena, (block, levels): (Handle, u8), key: &[u8]) -> Option<Removed> {
+/// Takes key `at` of the leaf whose range holds `key` out, below a node; without `at`, `key` itself. The leaf with
+/// the key `stays` in its range is not merged with the one before.
+pub(super) fn remove(
+    arena: &mut IndexArena,
+    (block, levels): (Handle, u8),
+    key: &[u8],
+    at: Option<usize>,
+    stays: Option<&[u8]>,
+) -> Option<Removed> {
     if levels == 0 {
-        let at = leaf(arena, block).search(key).ok()?;
-        let old = leaf(arena, block).location(at);
+        let at = at.or_else(|| leaf(arena, block).search(key).ok())?;
+        let old = node(arena, block).location(at);
         let block = leaf::remove_at(arena, block, at);
-        let small = block.is_some_and(|block| leaf(arena, block).is_small());
+        let small = block.is_some_and(|block| node(arena, block).is_small());
         return Some(Removed { block, old, small });
     }
     let i = inner(arena, block).child_of(key);
     let child = inner(arena, block).child(i);
-    let Removed { block: child_block, old, small } = remove(arena, (child.block, levels - 1), key)?;
+    let Removed { block: child_block, old, small } =
+        remove(arena, (child.block, levels - 1), key, at, stays)?;
     let block = child_changed(arena, block, i, child_block.map(|block| (block, child.records - 1)));
-    let block = block.map(|block| if small { mend(arena, (block, levels), i) } else { block });
+    let block = block.map(|block| if small { mend(arena, (block, levels), i, stays) } else { block });
     let small = block.is_some_and(|block| inner(arena, block).len() < SMALL_CHILDREN);
     Some(Removed { block, old, small })
 }
@@ -213,15 +212,20 @@ fn child_changed(
 }
 
 /// Merges child `i` with a neighbour, if they fit.
-fn mend(arena: &mut IndexArena, (block, levels): (Handle, u8), i: usize) -> Handle {
-    let before = i.checked_sub(1).and_then(|i| merge(arena, (block, levels), i));
-    before.or_else(|| merge(arena, (block, levels), i)).unwrap_or(block)
+fn mend(arena: &mut IndexArena, (block, levels): (Handle, u8), i: usize, stays: Option<&[u8]>) -> Handle {
+    let before = i.checked_sub(1).and_then(|i| merge(arena, (block, levels), i, stays));
+    before.or_else(|| merge(arena, (block, levels), i, stays)).unwrap_or(block)
 }
 
 /// Makes one of child `i` and the next, if there is one and they fit. Gives the node's new place.
-fn merge(arena: &mut IndexArena, (block, levels): (Handle, u8), i: usize) -> Option<Handle> {
+fn merge(
+    arena: &mut IndexArena,
+    (block, levels): (Handle, u8),
+    i: usize,
+    stays: Option<&[u8]>,
+) -> Option<Handle> {
     let node = inner(arena, block);
-    if i + 1 >= node.len() {
+    if i + 1 >= node.len() || (levels == 1 && stays.is_some_and(|key| node.child_of(key) == i + 1)) {
         return None;
     }
     let (left, right) = (node.child(i), node.child(i + 1));
@@ -261,7 +265,7 @@ pub(super) fn drain_last(
     each: &mut dyn FnMut(Location),
 ) -> (Option<Handle>, usize) {
     if levels == 0 {
-        let node = leaf(arena, block);
+        let node = node(arena, block);
         let (len, keep) = (node.len(), node.len().saturating_sub(most));
         (keep..len).for_each(|i| each(node.location(i)));
         return (leaf::truncate(arena, block, keep), len - keep);

@@ -59,6 +59,11 @@ impl std::fmt::Debug for Assembly {
 }
 
 impl Assembly {
+    /// Of nothing yet, for an index of either kind.
+    pub fn new(is_compact: bool) -> Assembly {
+        Assembly { index: IndexLoad::new(is_compact), ..Assembly::default() }
+    }
+
     /// Takes what a frame holds of the partition; its records count as live from now on.
     pub fn take(
         &mut self,

@@ -8,6 +8,7 @@
 
 pub mod kept;
 mod lane;
+mod settle;
 mod state;
 mod waiting;
 
@@ -16,9 +17,9 @@ use std::collections::VecDeque;
 pub use self::state::{LoadState, PartitionImage};
 pub use self::waiting::OwnedRequest;
 
-use self::kept::UnreadChanges;
 pub use self::lane::is_possible;
 use self::lane::{Assembly, Job, Lane};
+use self::settle::Settling;
 use self::waiting::{Waiting, target_of};
 use crate::apply::Effects;
 use crate::format::frame::FRAME_HEADER_BYTES;
@@ -45,22 +46,12 @@ const JOBS_ON_DEMAND: usize = 8;
 const JOBS_IN_BACKGROUND: usize = 4;
 /// Small partitions are loaded together, up to so many bytes of the image.
 const RUN_BYTES: u64 = 1 << 20;
-/// Kept changes that are made in one step.
-const CHANGES_PER_STEP: usize = 2_000;
 
 /// For whom partitions are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
     Demand,
     Background,
-}
-
-/// A partition with its index in memory, and changes that are still to be made to it.
-#[derive(Debug)]
-struct Settling {
-    partition: PartitionId,
-    /// First what the image says of expiries, then what the log's tail has changed.
-    changes: VecDeque<UnreadChanges>,
 }
 
 /// The loading of a shard's partitions.
@@ -278,9 +269,10 @@ impl Shard {
         // An extent that is none holds nothing: its partitions will not be whole.
         let pieces = extent.pieces(&self.loader.segments, &self.place.geometry).unwrap_or_default();
         let seed = self.place.seed;
-        let lane = self.loader.lane(why);
         let mut job =
             Job { partitions: partitions.into(), pieces: VecDeque::new(), assembly: Assembly::default() };
+        job.assembly = self.assembly_of_first(&job);
+        let lane = self.loader.lane(why);
         for (segment, generation, from, to) in pieces {
             lane.reader.push(from, to - from);
             job.pieces.push_back((SegmentScanner::new(seed, segment, generation, from, to), to));
@@ -288,12 +280,16 @@ impl Shard {
         lane.jobs.push_back(job);
     }
 
+    /// Of the first partition of a job, in its beginning.
+    fn assembly_of_first(&self, job: &Job) -> Assembly {
+        Assembly::new(job.partitions.front().is_some_and(|id| self.catalog.is_compact(*id)))
+    }
+
     /// Reads on, and takes what was read.
     fn run_lane(&mut self, why: Why, io: &mut Io<'_>) {
         for _ in 0..CHUNKS_PER_STEP {
             self.end_empty_jobs(why);
             if !self.settle_partitions(io) {
-                self.has_more = true;
                 return;
             }
             self.load_ahead(why, io);
@@ -362,7 +358,8 @@ impl Shard {
     /// All that there is of the first partition of a job was taken.
     fn end_first(&mut self, job: &mut Job) {
         let Some(id) = job.partitions.pop_front() else { return };
-        let assembly = std::mem::take(&mut job.assembly);
+        let assembly = self.assembly_of_first(job);
+        let assembly = std::mem::replace(&mut job.assembly, assembly);
         let image = self.catalog.get(id).and_then(|partition| partition.image.as_ref());
         let is_whole = image.is_none_or(|image| assembly.is_whole(&image.entry));
         let (index, bytes, expiries) = assembly.finish(&mut self.catalog.arena);
@@ -372,35 +369,8 @@ impl Shard {
             self.stats.quarantined_frames += 1;
             self.quarantine_image(id);
         }
-        let changes = [expiries, kept].map(kept::Changes::into_unread).into();
-        self.loader.settling.push_back(Settling { partition: id, changes });
-    }
-
-    /// Makes the kept changes of partitions whose indexes are there, and serves those who wait for them. Says
-    /// whether none is left.
-    fn settle_partitions(&mut self, io: &mut Io<'_>) -> bool {
-        let mut left = CHANGES_PER_STEP;
-        while let Some(mut settling) = self.loader.settling.pop_front() {
-            let id = settling.partition;
-            while let Some(changes) = settling.changes.front_mut() {
-                let now = self.clock.now();
-                let Shard { catalog, space, cache, .. } = self;
-                let mut effects = Effects { catalog, space, cache, journal: None, now };
-                while left > 0 {
-                    let Some(change) = changes.next() else { break };
-                    effects.kept(id, &change);
-                    left -= 1;
-                }
-                if left == 0 {
-                    self.loader.settling.push_front(settling);
-                    return false;
-                }
-                settling.changes.pop_front();
-            }
-            self.catalog.set_load_state(id, LoadState::Loaded);
-            self.serve_waiting(id, io);
-        }
-        true
+        let is_compact = self.catalog.is_compact(id);
+        self.loader.settling.push_back(Settling::new(id, is_compact, expiries, kept));
     }
 
     /// Serves those who wait for a partition, in the order in which they came.
@@ -416,9 +386,10 @@ impl Shard {
     fn quarantine_image(&mut self, id: PartitionId) {
         let mut below = self.superblock.highest_seq;
         below.wall_ns += 1;
-        let (now, journal) = (self.clock.now(), Some(&mut self.journal));
-        let Shard { catalog, space, cache, .. } = self;
-        Effects { catalog, space, cache, journal, now }.quarantine_one(id, below);
+        let now = self.clock.now();
+        let Shard { catalog, space, cache, journal, facts, .. } = self;
+        let mut effects = Effects { catalog, space, cache, journal: Some(journal), facts, own: None, now };
+        effects.quarantine_one(id, below);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::kept::Changes;
 use crate::format::image::DirectoryEntry;
+use crate::ids::PartitionId;
 
 /// What is known of a partition that is not loaded.
 #[derive(Debug)]
@@ -37,6 +38,16 @@ impl PartitionImage {
     /// In the image alone.
     pub fn new(entry: DirectoryEntry) -> PartitionImage {
         PartitionImage { state: LoadState::Unloaded, entry, kept: Changes::default() }
+    }
+
+    /// Of a partition that is in no image: what is changed in it is kept all the same.
+    pub fn of_nothing(partition: PartitionId) -> PartitionImage {
+        PartitionImage::new(DirectoryEntry { partition, ..DirectoryEntry::default() })
+    }
+
+    /// Whether it is of such a one.
+    pub fn is_of_nothing(&self) -> bool {
+        self.entry == DirectoryEntry { partition: self.entry.partition, ..DirectoryEntry::default() }
     }
 
     /// How far it is.

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use crate::asking::OwnedRange;
 use crate::config::ShardConfig;
 use crate::ids::{OwnerId, PartitionId, RequestId};
 use crate::owned::OwnedWrite;
-use crate::request::{KeyRange, Request, RequestBody, Target};
+use crate::request::{Request, RequestBody, Target};
 
 /// A request with bytes of its own.
 #[derive(Debug)]
@@ -24,27 +25,6 @@ pub enum OwnedRead {
     Scan { target: Target, range: OwnedRange, reverse: bool, limit: u32, byte_budget: u32, keys_only: bool },
     Count { target: Target, range: OwnedRange },
     Begin { target: Target, owner: OwnerId, read_only: bool, lifetime_ms: u32 },
-}
-
-/// A range with bytes of its own.
-#[derive(Debug)]
-pub struct OwnedRange {
-    start: Box<[u8]>,
-    end: Option<Box<[u8]>>,
-}
-
-impl OwnedRange {
-    fn of(range: &KeyRange<'_>) -> OwnedRange {
-        OwnedRange { start: range.start.into(), end: range.end.map(Box::from) }
-    }
-
-    fn lend(&self) -> KeyRange<'_> {
-        KeyRange { start: &self.start, end: self.end.as_deref() }
-    }
-
-    fn bytes(&self) -> usize {
-        self.start.len() + self.end.as_ref().map_or(0, |end| end.len())
-    }
 }
 
 impl OwnedRequest {

@@ -14,6 +14,7 @@ use crate::io::{Io, Purpose};
 use crate::journal::Journal;
 use crate::limits::{BLOCK_BYTES, MAX_KEY_BYTES};
 use crate::loading::is_possible;
+use crate::location::Location;
 use crate::log::Log;
 use crate::replay::{FrameReplay, Verdict};
 use crate::scanner::{FoundFrame, for_each_record};
@@ -123,8 +124,9 @@ impl Shard {
     }
 
     fn tail_effects(&mut self, is_noted: bool) -> Effects<'_> {
-        let Shard { catalog, space, cache, journal, .. } = self;
-        Effects { catalog, space, cache, journal: Some(journal).filter(|_| is_noted), now: WallMs(0) }
+        let Shard { catalog, space, cache, journal, facts, .. } = self;
+        let journal = Some(journal).filter(|_| is_noted);
+        Effects { catalog, space, cache, journal, facts, own: None, now: WallMs(0) }
     }
 
     fn replay_frame(&mut self, recovery: &mut Recovery, header: &FrameHeader, at: u64, bytes: &[u8]) {
@@ -203,6 +205,7 @@ impl Shard {
         self.distrust_all_before(recovery, io);
         self.clock.observe(self.sequencer.last().wall_ns);
         self.catalog.forget_unfinished();
+        self.settle_what_is_in_no_image();
         let last = FrameNumber(end.next_number.0 - 1);
         self.space.replayed_user(recovery.covered.user_from.generation, last);
         self.space.begin_serving();
@@ -232,9 +235,15 @@ impl Shard {
 /// Whether an entry is about places and keys that there are.
 fn may_be(entry: &JournalEntry<'_>, geometry: &Geometry) -> bool {
     let is_key = |key: &[u8]| (1..=MAX_KEY_BYTES).contains(&key.len());
+    let is_place = |at: Location, key: &[u8]| is_possible(at, key.len(), geometry);
     match entry {
-        JournalEntry::Set { key, location, .. } => is_key(key) && is_possible(*location, key.len(), geometry),
-        JournalEntry::Remove { key, .. } => is_key(key),
+        JournalEntry::Set { key, location, replaces, .. } => {
+            is_key(key) && [Some(*location), *replaces].into_iter().flatten().all(|at| is_place(at, key))
+        }
+        JournalEntry::Remove { key, replaces, .. } => {
+            is_key(key) && replaces.is_none_or(|at| is_place(at, key))
+        }
+        JournalEntry::Superseded { key, location, .. } => is_key(key) && is_place(*location, key),
         JournalEntry::Freed(segment, _) => segment.0 < geometry.segments_per_shard,
         JournalEntry::Catalog(_) | JournalEntry::Quarantine(..) => true,
     }

@@ -94,7 +94,7 @@ impl DamageTable {
 
 fn is_still_there(damaged: &Damaged, catalog: &Catalog, space: &Space) -> bool {
     let same_life = space.of(damaged.location).1.generation == damaged.generation;
-    same_life && catalog.locate(damaged.partition, &damaged.key) == Some(damaged.location)
+    same_life && catalog.holds(damaged.partition, &damaged.key, damaged.location)
 }
 
 fn is_same_life(segment: SegmentId, damage: &SegmentDamage, space: &Space) -> bool {

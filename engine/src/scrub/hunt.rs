@@ -28,8 +28,8 @@ pub struct Hunt {
     /// Where lost records may lie.
     suspects: Vec<(u64, u64)>,
     partitions: VecDeque<PartitionId>,
-    /// Last key of the first of `partitions` that was looked at.
-    last_key: Vec<u8>,
+    /// From where on the first of `partitions` was not looked at.
+    next_key: Vec<u8>,
     candidates: VecDeque<Damaged>,
     /// The record being read: its blocks so far, and whether the drive gave all.
     reading: Option<(Damaged, Vec<u8>, bool)>,
@@ -64,7 +64,7 @@ impl Hunt {
             places,
             suspects,
             partitions: partitions.into(),
-            last_key: Vec::new(),
+            next_key: Vec::new(),
             candidates: VecDeque::new(),
             reading: None,
             unlisted: 0,
@@ -105,33 +105,37 @@ impl Hunt {
         while let Some(&id) = self.partitions.front() {
             let store = shard.catalog.get(id).map(|partition| &partition.store);
             if let Some(Store::Durable(index)) = store {
-                let from = match self.last_key.as_slice() {
+                let from = match self.next_key.as_slice() {
                     [] => Bound::Unbounded,
-                    key => Bound::Excluded(key),
+                    key => Bound::Included(key),
                 };
-                let mut last_key = Vec::new();
+                // The key to stop behind, and those that are tied with it.
+                let (mut last_key, mut is_whole) = (Vec::new(), true);
                 let mut entries = index.iter(&shard.catalog.arena, from, Bound::Unbounded);
                 while let Some((key, location)) = entries.next() {
-                    left -= 1;
+                    if !last_key.is_empty() && *key != *last_key {
+                        break;
+                    }
+                    left = left.saturating_sub(1);
                     if is_in(&self.suspects, location).is_some() {
                         let (key, generation) = (Box::from(key), self.generation);
                         self.candidates.push_back(Damaged { partition: id, key, location, generation });
                     }
                     let is_full = self.candidates.len() >= MOST_CANDIDATES;
                     if is_full || left == 0 {
-                        last_key.extend_from_slice(key);
-                        break;
+                        last_key = key.to_vec();
+                        is_whole = entries.is_whole();
                     }
                 }
-                if !last_key.is_empty() {
-                    self.last_key = last_key;
+                if !last_key.is_empty() && follow(&mut last_key, is_whole) {
+                    self.next_key = last_key;
                     return !self.candidates.is_empty();
                 }
             }
             // A partition costs a look, too.
             left = left.saturating_sub(1);
             self.partitions.pop_front();
-            self.last_key.clear();
+            self.next_key.clear();
             if left == 0 {
                 return !self.candidates.is_empty();
             }
@@ -143,7 +147,7 @@ impl Hunt {
         let Shard { catalog, space, scrubber, place, .. } = shard;
         let location = damaged.location;
         let same_life = space.get(self.segment).generation == self.generation;
-        if !same_life || catalog.locate(damaged.partition, &damaged.key) != Some(location) {
+        if !same_life || !catalog.holds(damaged.partition, &damaged.key, location) {
             return;
         }
         let begin = (location.offset() - span(location).0) as usize;
@@ -167,6 +171,17 @@ impl Hunt {
     pub fn outcome(&self) -> (u64, u64) {
         (self.unlisted, self.hit.iter().filter(|hit| !**hit).count() as u64)
     }
+}
+
+/// Makes of a key the first one behind it; of what is known of some, the first one behind all of them. Says whether
+/// there is one.
+fn follow(key: &mut Vec<u8>, is_whole: bool) -> bool {
+    if is_whole {
+        key.push(0);
+        return true;
+    }
+    while key.pop_if(|last| *last == u8::MAX).is_some() {}
+    key.last_mut().map(|last| *last += 1).is_some()
 }
 
 /// The first of ascending places that a record has bytes in.

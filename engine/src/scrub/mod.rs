@@ -437,10 +437,10 @@ impl Shard {
         let (partition, key) = match why {
             ReadFor::Get { partition, key, .. } => (*partition, &**key),
             ReadFor::Condition(write) => write.place(),
-            ReadFor::Scan { .. } => return,
+            ReadFor::Scan { .. } | ReadFor::Key { .. } => return,
         };
         let Shard { catalog, space, scrubber, .. } = self;
-        if catalog.locate(partition, key) == Some(location) {
+        if catalog.holds(partition, key, location) {
             let generation = space.of(location).1.generation;
             let damaged = Damaged { partition, key: key.into(), location, generation };
             scrubber.damage.add(damaged, catalog, space);

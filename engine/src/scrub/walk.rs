@@ -157,8 +157,8 @@ impl Walk {
         for_each_record(seed, &frame.header, frame.at, frame.bytes, |record, location| {
             holes.push((next_at, location.offset()));
             next_at = location.offset() + u64::from(location.room());
-            let is_live = record.kind == RecordKind::Put
-                && catalog.locate(record.partition, record.key) == Some(location);
+            let is_live =
+                record.kind == RecordKind::Put && catalog.holds(record.partition, record.key, location);
             live_bytes += if is_live { u64::from(location.room()) } else { 0 };
         });
         let payload_end = frame.at + FRAME_HEADER_BYTES as u64 + u64::from(frame.header.payload_bytes);

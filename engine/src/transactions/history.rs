@@ -276,6 +276,11 @@ impl<'a> Overlay<'a> {
         Overlay { changes: changes.peekable(), reverse }
     }
 
+    /// Whether nothing has changed.
+    pub fn is_empty(&mut self) -> bool {
+        self.changes.peek().is_none()
+    }
+
     /// Hands over the older versions that come before a key of the present, or its own; all that are left
     /// where there is no such key. `each` says whether to go on.
     pub fn up_to(&mut self, key: Option<&[u8]>, each: &mut dyn FnMut(&[u8], &Before) -> bool) -> Step {

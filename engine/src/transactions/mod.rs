@@ -16,6 +16,7 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use crate::Location;
 use crate::catalog::Catalog;
 use crate::ids::{FrameNumber, OwnerId, PartitionId, TransactionId, WallMs};
 use crate::limits::{MAX_PARTITION_TRANSACTIONS, MAX_TRANSACTIONS};
@@ -179,19 +180,20 @@ impl Transactions {
         oldest.map_or(0, |(_, id)| u64::from(self.end(id)))
     }
 
-    /// A key is about to be written or deleted: remembers what it has for those who do not know of a change yet.
+    /// A key is about to be written or deleted (`locate` says where its record is): remembers what it has for those who do not know of a change yet.
     pub fn before_change(
         &mut self,
         catalog: &Catalog,
         space: &mut Space,
         (id, key): (PartitionId, &[u8]),
         write: Write,
+        locate: impl FnOnce(&Catalog, &Space) -> Option<Location>,
     ) {
         let Some(history) = self.histories.get_mut(&id) else { return };
         let Some(partition) = catalog.get(id).filter(|_| history.wants(key)) else { return };
         let expires = partition.expiry_of(key);
         let before = match &partition.store {
-            Store::Durable(_) => catalog.locate(id, key).map(|location| Before::Stored { location, expires }),
+            Store::Durable(_) => locate(catalog, space).map(|location| Before::Stored { location, expires }),
             Store::Memory(memory) => {
                 memory.get(key).map(|(seq, value)| Before::Held { seq: *seq, value: value.clone(), expires })
             }

@@ -177,18 +177,31 @@ impl Shard {
     ) -> Verdict {
         let before = history.version_at(key, transaction.position);
         let was_there = match before {
-            Some(before) => before.is_there(transaction.now),
-            None => self.has_now(partition, key, transaction.now),
+            Some(before) => Some(before.is_there(transaction.now)),
+            None => self.has_now(partition, key, transaction.now).ok(),
         };
         let pending = history.pending(key);
         let id = transaction.partition;
         let unknown = self.log.pending_frame(id, key).filter(|_| pending.is_none());
         let is_written = before.is_some() || pending.is_some() || unknown.is_some();
+        let Some(was_there) = was_there else {
+            // A compact index does not say: what is on its way leaves behind what it has replaced, and what is not written
+            // can only have expired.
+            let has_expired =
+                partition.expiry_of(key).is_some_and(|at| transaction.now < at && at <= self.clock.now());
+            return match self.log.pending_frame(id, key) {
+                Some(_) if pending == Some(Write::Put) => Verdict::Changed(key.into()),
+                Some(frame) => Verdict::KnownAfter(frame),
+                None if has_expired => Verdict::Changed(key.into()),
+                None => Verdict::Holds,
+            };
+        };
         let will_be_there = match (pending, unknown) {
             (Some(write), _) => write == Write::Put,
             // It was on its way when the history began: whether it is a delete is not known.
             (None, Some(frame)) if !was_there => return Verdict::KnownAfter(frame),
-            _ => self.has_now(partition, key, self.clock.now()),
+            // One that came after all, as far as a compact index can tell, is there.
+            _ => self.has_now(partition, key, self.clock.now()).unwrap_or(true),
         };
         match (is_written && was_there) || was_there != will_be_there {
             true => Verdict::Changed(key.into()),

@@ -6,6 +6,7 @@ use super::history::{Before, History, Overlay, Position};
 use super::{Transaction, Transactions};
 use crate::catalog::Catalog;
 use crate::ids::{PartitionId, Seq, TransactionId, WallMs};
+use crate::index::{Candidates, Need};
 use crate::location::Location;
 use crate::lookups::Located;
 use crate::partition::{Partition, Store};
@@ -27,6 +28,8 @@ pub enum Version {
     Absent,
     /// A record on the drive.
     Stored(Location),
+    /// Perhaps a record on the drive: which one, their keys tell.
+    Perhaps(Candidates),
     /// A record of a memory table, and when it expires.
     Held(Seq, Bytes, Option<WallMs>),
 }
@@ -65,7 +68,13 @@ impl<'a> View<'a> {
             Store::Durable(index) => {
                 let location = match located {
                     Located::At(location) => location,
-                    Located::Unknown => index.get(&catalog.arena, key),
+                    Located::Unknown => {
+                        let found = index.candidates(&catalog.arena, key);
+                        if !found.is_certain {
+                            return Version::Perhaps(found);
+                        }
+                        found.locations.first().copied()
+                    }
                 };
                 location.map_or(Version::Absent, Version::Stored)
             }
@@ -90,12 +99,34 @@ impl<'a> View<'a> {
         Overlay::new(changes, reverse)
     }
 
+    /// Whether a key was changed since that begins with these bytes, or would if it were padded with zeros.
+    pub fn has_changed_key(&self, known: &[u8]) -> bool {
+        let Some((history, at)) = self.past else { return false };
+        // What is padded begins with what is left without the zeros.
+        let last = known.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let range = KeyRange { start: &known[..last], end: None };
+        let changes = history.versions_in(&range, at).into_iter().flatten();
+        let padded = |key: &[u8], i: usize| key.get(i).copied().unwrap_or(0);
+        let agrees = |key: &[u8]| known.iter().enumerate().all(|(i, byte)| padded(key, i) == *byte);
+        let may_agree = |key: &[u8]| key.len() < known.len() || key[..known.len()] <= *known;
+        changes.map(|(key, _)| key).take_while(|key| may_agree(key)).any(agrees)
+    }
+
     /// How many more records a range held than it holds now: of the keys that were changed since, those
     /// that were there, and those that `is_there` now.
-    pub fn count_change(&self, range: &KeyRange<'_>, is_there: impl Fn(&[u8]) -> bool) -> i64 {
+    pub fn count_change(
+        &self,
+        range: &KeyRange<'_>,
+        is_there: impl Fn(&[u8]) -> Result<bool, Need>,
+    ) -> Result<i64, Need> {
         let changes = self.past.and_then(|(history, at)| history.versions_in(range, at));
-        let change =
-            |(key, before): (&[u8], &Before)| i64::from(before.is_there(self.now)) - i64::from(is_there(key));
-        changes.map_or(0, |changes| changes.map(change).sum())
+        let (mut change, mut needs) = (0, Need::default());
+        for (key, before) in changes.into_iter().flatten() {
+            match is_there(key) {
+                Ok(is_there) => change += i64::from(before.is_there(self.now)) - i64::from(is_there),
+                Err(Need(locations)) => needs.0.extend(locations),
+            }
+        }
+        if needs.0.is_empty() { Ok(change) } else { Err(needs) }
     }
 }

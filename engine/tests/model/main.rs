@@ -15,12 +15,12 @@ mod transactions;
 use std::collections::BTreeMap;
 
 use lode_engine::{
-    BatchWrite, CatalogError, Condition, Geometry, KeyRange, ReadError, Reply, ReplyBody, Request,
+    BatchWrite, CatalogError, Condition, Geometry, IndexKind, KeyRange, ReadError, Reply, ReplyBody, Request,
     RequestBody, RequestId, Seq, StoreKind, TableId, TransactionId, Ttl, WriteError,
 };
 use state::{State, Time};
 use support::Sim;
-use support::ask::{partition_spec, table_spec, target};
+use support::ask::{partition_spec, table_spec, target, use_index};
 
 /// Partitions of the durable table that is there all the time.
 const PARTITIONS: u32 = 5;
@@ -144,6 +144,8 @@ impl Model {
                 config.checkpoint_interval_bytes = 64 << 10;
             }
         });
+        let is_compact = seed % 4 >= 2;
+        use_index(if is_compact { IndexKind::Compact } else { IndexKind::Full });
         sim.create(1, StoreKind::Durable, &[1, 2, 3, 4, 5]).expect("the drive is empty");
         sim.create(2, StoreKind::Memory, &[MEMORY]).expect("the drive is empty");
         Model {
@@ -198,7 +200,13 @@ impl Model {
             _ => 1 + random.below(u64::from(PARTITIONS)) as u32,
         };
         let i = random.below(random_space(self.seed));
-        (partition, format!("key/{:05}", i * i % 99_991).into_bytes())
+        // A compact index knows little of keys that are long, and nothing of their ends.
+        let key = match self.seed % 4 {
+            2 => format!("key/{:04}{:0>300}/{}", i / 2 * (i / 2) % 9_973, i % 3 / 2, i % 2),
+            3 => format!("{:0>150}/{:05}{:0>90}", i % 5, i * i % 99_991, i % 7),
+            _ => format!("key/{:05}", i * i % 99_991),
+        };
+        (partition, key.into_bytes())
     }
 
     /// A few requests at once, and a step.

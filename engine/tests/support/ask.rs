@@ -1,10 +1,12 @@
 //! Requests in short words, and what they are answered.
 
+use std::cell::Cell;
+
 use lode_engine::{
-    BatchWrite, BeginError, CatalogError, Change, CheckpointError, Condition, Epoch, KeyRange, OwnerId,
-    PartitionId, PartitionSpec, Placement, Quota, ReadError, ReplyBody, RequestBody, ScanPage, ScanWish,
-    StoreKind, TableId, TableSpec, Target, TimeLeft, TransactionId, TransactionRead, Ttl, WriteError,
-    Written,
+    BatchWrite, BeginError, CatalogError, Change, CheckpointError, Condition, Epoch, IndexKind, KeyRange,
+    OwnerId, PartitionId, PartitionSpec, Placement, Quota, ReadError, ReplyBody, RequestBody, ScanPage,
+    ScanWish, StoreKind, TableId, TableSpec, Target, TimeLeft, TransactionId, TransactionRead, Ttl,
+    WriteError, Written,
 };
 
 use super::Sim;
@@ -33,6 +35,23 @@ pub fn partition_spec(table: u32, partition: u32) -> PartitionSpec {
     }
 }
 
+thread_local! {
+    static INDEX: Cell<IndexKind> = Cell::new(match std::env::var("LODE_INDEX").as_deref() {
+        Ok("compact") => IndexKind::Compact,
+        _ => IndexKind::Full,
+    });
+}
+
+/// Tables that this thread makes from now on have such indexes; at first, what `LODE_INDEX` says.
+pub fn use_index(kind: IndexKind) {
+    INDEX.set(kind);
+}
+
+/// Which indexes those are.
+pub fn index_kind() -> IndexKind {
+    INDEX.get()
+}
+
 pub fn table_spec(table: u32, store: StoreKind) -> TableSpec {
     TableSpec {
         id: TableId(table),
@@ -41,6 +60,7 @@ pub fn table_spec(table: u32, store: StoreKind) -> TableSpec {
         placement: Placement::Range,
         ttl_ms: None,
         quota: Quota::default(),
+        index: index_kind(),
     }
 }
 

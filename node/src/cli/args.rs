@@ -332,6 +332,8 @@ pub enum StoreName {
     Durable,
     /// In memory only; empty after a restart
     Memory,
+    /// On the drive, with a third of the memory a key; overwrites and scans of keys read records
+    Compact,
 }
 
 /// How keys map to partitions.

@@ -69,6 +69,7 @@ fn options_of(
     let store = match wanted.store.unwrap_or(defaults.store) {
         StoreName::Durable => Store::Durable,
         StoreName::Memory => Store::Memory,
+        StoreName::Compact => Store::Compact,
     };
     let by_default = if splits.is_empty() { defaults.placement } else { PlacementName::Range };
     let placement = match (wanted.placement.unwrap_or(by_default), wanted.partitions) {
@@ -166,6 +167,7 @@ fn store_name(table: &TableInfo) -> &'static str {
     match table.store {
         Store::Durable => "durable",
         Store::Memory => "memory",
+        Store::Compact => "compact",
     }
 }
 

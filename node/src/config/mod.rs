@@ -164,7 +164,8 @@ impl TableDefaults {
                 self.store = match value {
                     "durable" => StoreName::Durable,
                     "memory" => StoreName::Memory,
-                    _ => return Err(bad("store", "durable or memory")),
+                    "compact" => StoreName::Compact,
+                    _ => return Err(bad("store", "durable, memory or compact")),
                 }
             }
             "placement" => {

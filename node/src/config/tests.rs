@@ -181,6 +181,8 @@ fn table_defaults_are_told_piece_by_piece() {
     let good = file("[table-defaults]\nstore = 'memory'\nplacement = 'range'\npartitions = 1000000").unwrap();
     let text = file("table-defaults = 'store=memory,placement=range,partitions=1000000'").unwrap();
     assert_eq!(good.table_defaults, text.table_defaults);
+    let compact = file("[table-defaults]\nstore = 'compact'").unwrap().table_defaults.unwrap();
+    assert_eq!((compact.store, "store=compact".parse()), (StoreName::Compact, Ok(compact)));
     let quota =
         "weight = 10000\nrequests-per-s = 1099511627776\nread-bytes-per-s = '1MiB'\nwrite-bytes-per-s = 5";
     let good = file(&format!("[table-defaults]\n{quota}\nburst = '5m'")).unwrap().table_defaults.unwrap();
@@ -189,8 +191,8 @@ fn table_defaults_are_told_piece_by_piece() {
     let quota = Quota { weight: 10_000, burst_ms: 300_000, requests_per_s: 1 << 40, ..Quota::default() };
     assert_eq!(good.quota(), Quota { read_bytes_per_s: 1 << 20, write_bytes_per_s: 5, ..quota });
     for (line, told) in [
-        ("store = 'disk'", "table-defaults.store cannot be 'disk'; it is durable or memory"),
-        ("store = 5", "table-defaults.store cannot be 5; it is durable or memory"),
+        ("store = 'disk'", "table-defaults.store cannot be 'disk'; it is durable, memory or compact"),
+        ("store = 5", "table-defaults.store cannot be 5; it is durable, memory or compact"),
         ("placement = true", "table-defaults.placement cannot be true; it is hash or range"),
         ("partitions = 0", "table-defaults.partitions cannot be 0; it is a whole number from 1 to 1000000"),
         ("partitions = 1000001", "cannot be 1000001; it is a whole number from 1 to 1000000"),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lode_engine::limits::{MAX_PARTITIONS, MAX_TABLE_NAME_BYTES, MAX_TTL_MS};
 use lode_engine::{
-    CatalogError, Epoch, PartitionId, PartitionSpec, Placement, Quota, RequestBody, ShardId, StoreKind,
-    TableId, TableSpec,
+    CatalogError, Epoch, IndexKind, PartitionId, PartitionSpec, Placement, Quota, RequestBody, ShardId,
+    StoreKind, TableId, TableSpec,
 };
 use lode_net::wire::Status;
 use lode_net::wire::control as wire;
@@ -127,8 +127,12 @@ impl NodeCatalog {
         let spec = TableSpec {
             id,
             name: create.name,
+            index: match create.store {
+                wire::Store::Durable | wire::Store::Memory => IndexKind::Full,
+                wire::Store::Compact => IndexKind::Compact,
+            },
             store: match create.store {
-                wire::Store::Durable => StoreKind::Durable,
+                wire::Store::Durable | wire::Store::Compact => StoreKind::Durable,
                 wire::Store::Memory => StoreKind::Memory,
             },
             placement: match create.placement.kind() {
@@ -340,9 +344,10 @@ pub(super) fn first_error(replies: Vec<(ShardId, ShardReply)>) -> Result<(), (Sh
 }
 
 fn store_of(spec: &TableSpec) -> wire::Store {
-    match spec.store {
-        StoreKind::Durable => wire::Store::Durable,
-        StoreKind::Memory => wire::Store::Memory,
+    match (spec.store, spec.index) {
+        (StoreKind::Durable, IndexKind::Full) => wire::Store::Durable,
+        (StoreKind::Durable, IndexKind::Compact) => wire::Store::Compact,
+        (StoreKind::Memory, _) => wire::Store::Memory,
     }
 }
 

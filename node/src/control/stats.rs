@@ -185,6 +185,7 @@ fn engine_numbers(stats: &ShardStats) -> Vec<(&'static str, u64)> {
             refused,
             busy,
             reads_given_up,
+            key_reads,
             device_reads,
             device_read_bytes,
             get_device_reads,

@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, channel};
 
 use lode_engine::{
-    Epoch, Geometry, NodeId, Now, OpenError, PartitionId, PartitionSpec, Placement, Quota, RequestBody,
-    Shard, ShardConfig, ShardId, StoreKind, TableId, TableSpec,
+    Epoch, Geometry, IndexKind, NodeId, Now, OpenError, PartitionId, PartitionSpec, Placement, Quota,
+    RequestBody, Shard, ShardConfig, ShardId, StoreKind, TableId, TableSpec,
 };
 use lode_net::ring::Waker;
 use lode_net::wire::control::{
@@ -117,6 +117,7 @@ pub struct SimNode {
     may_be_damaged: bool,
     /// Of the first table.
     partitions: u32,
+    is_compact: bool,
     ttl_ms: u64,
     quota_per_s: u64,
     /// Answers of shards that have still to come before the next table is made.
@@ -163,6 +164,7 @@ impl SimNode {
             is_new,
             may_be_damaged: plan.has_damage(),
             partitions: plan.partitions,
+            is_compact: plan.is_compact,
             ttl_ms: plan.ttl_ms,
             quota_per_s: plan.quota_per_s,
             next_table: 0,
@@ -330,7 +332,11 @@ impl SimNode {
         let mut body = MapBody { version: 1, ..MapBody::default() };
         for (place, SimTable { name, store, .. }) in TABLES.iter().enumerate() {
             let table = place as u32 + 1;
-            let store = if *store == StoreKind::Memory { Store::Memory } else { Store::Durable };
+            let store = match store {
+                StoreKind::Memory => Store::Memory,
+                StoreKind::Durable if self.is_compact => Store::Compact,
+                StoreKind::Durable => Store::Durable,
+            };
             let placement = PlacementKind::Range;
             body.tables.push(MapTable { id: table, name: (*name).into(), store, placement });
             body.partitions.extend(self.partitions_of(place).map(|partition| {
@@ -344,12 +350,14 @@ impl SimNode {
 
     fn table_spec(&self, table: usize) -> TableSpec {
         let SimTable { name, store, expires, .. } = TABLES[table];
+        let is_compact = self.is_compact && store == StoreKind::Durable;
         TableSpec {
             id: TableId(table as u32 + 1),
             name: name.into(),
             store,
             placement: Placement::Range,
             ttl_ms: expires.then_some(self.ttl_ms),
+            index: if is_compact { IndexKind::Compact } else { IndexKind::Full },
             quota: Quota::default(),
         }
     }

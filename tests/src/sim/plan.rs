@@ -118,6 +118,8 @@ pub struct Plan {
     pub discard: bool,
     /// Of the scrub, a shard.
     pub scrub_bytes_per_s: u64,
+    /// Whether the table has a compact index.
+    pub is_compact: bool,
     /// What goes wrong.
     pub faults: Faults,
     /// When the power goes for good; then everything is read.
@@ -159,6 +161,8 @@ pub enum Simpler {
     OneClient,
     /// One request at a time, of each client.
     DepthOne,
+    /// The index holds whole keys.
+    FullIndex,
     /// Half as long; may be said several times.
     HalfAsLong,
 }
@@ -214,6 +218,7 @@ impl Plan {
             checkpoint_interval_bytes: pick(&[64 << 10, 256 << 10, 1 << 30]),
             discard: pick(&[0, 1]) == 1,
             scrub_bytes_per_s: pick(&[0, 0, 1 << 20, 64 << 20]),
+            is_compact: false,
             ttl_ms: 0,
             quota_per_s: 0,
             faults,
@@ -228,6 +233,7 @@ impl Plan {
         plan.faults.clock_jump_ns = pick(&[1_000 * MS, plan.ttl_ms * MS, 3_600_000 * MS]);
         // A few in every second that the clients think, or many.
         plan.quota_per_s = pick(&[0, 0, 1, 20]) * 1_000 * MS / think_ns / 10;
+        plan.is_compact = pick(&[0, 1]) == 1;
         plan
     }
 
@@ -279,6 +285,7 @@ impl Plan {
             }
             Simpler::OneClient => self.clients = 1,
             Simpler::DepthOne => self.depth = 1,
+            Simpler::FullIndex => self.is_compact = false,
             Simpler::HalfAsLong => self.duration_ns /= 2,
         }
         self

@@ -24,7 +24,7 @@ fn copied(from: &mut Owner, most_bytes: usize, mut between: impl FnMut(&mut Owne
 
 fn load(leaves: &[Vec<u8>]) -> Result<Owner, Malformed> {
     let mut loaded = Owner::default();
-    let mut load = IndexLoad::new();
+    let mut load = IndexLoad::new(false);
     for leaf in leaves {
         load.push(&mut loaded.arena, leaf, &mut |_, _| true)?;
     }
@@ -155,7 +155,7 @@ fn leaves_out_of_order_or_with_places_that_cannot_be_are_refused() {
     let mut leaves = copied(&mut index, usize::MAX, |_| {});
     let twice = [leaves[0].clone(), leaves[0].clone()];
     assert_eq!(load(&twice).err(), Some(Malformed));
-    let mut load = IndexLoad::new();
+    let mut load = IndexLoad::new(false);
     let refused = load.push(&mut index.arena, &leaves[0], &mut |at, key_len| {
         assert_eq!(key_len, 8);
         at.offset() < 90

@@ -1,0 +1,317 @@
+//! What is known of records' keys beside the index: what compact indexes need to tell tied keys apart.
+//!
+//! A place of the drive, in one life of its segment, holds one record for ever: what was read there once stays
+//! true. So whoever needs a key asks for it, and does again what it was at when there is news; nothing else has to be
+//! remembered. A frame of the log is applied when all that it needs is known.
+
+use std::collections::HashMap;
+
+use crate::cache::ReadCache;
+use crate::format::record::Record;
+use crate::frame_builder::FrameBuilder;
+use crate::ids::{Generation, PartitionId};
+use crate::index::{Candidates, KeyOf, Keys, Need};
+use crate::io::Io;
+use crate::location::Location;
+use crate::reads::ReadFor;
+use crate::reply::ReadError;
+use crate::seam::Buffers;
+use crate::shard::Shard;
+use crate::space::Space;
+use crate::transactions::Version;
+
+/// Bytes of facts beyond which none is asked for ahead of need, and all are forgotten when nobody waits.
+const MOST_BYTES: usize = 8 << 20;
+/// What a fact costs beside its key, about.
+const FACT_BYTES: usize = 64;
+/// Most leaves that wait to be refined; those beyond ask again.
+const MOST_CROWDED: usize = 256;
+
+#[derive(Debug)]
+enum Fact {
+    /// Being read; and whether the next frame of the log waits for it.
+    Reading(bool),
+    /// The record is of this partition, and has this key.
+    Key(PartitionId, Box<[u8]>),
+    /// The record is damaged.
+    Unreadable,
+}
+
+/// The facts of a shard.
+#[derive(Debug)]
+pub struct Facts {
+    known: HashMap<(Location, Generation), Fact, ahash::RandomState>,
+    bytes: usize,
+    /// Reads under way.
+    reading: usize,
+    /// Those that the next frame of the log waits for.
+    awaited: usize,
+    /// Something became known since the last look.
+    has_news: bool,
+}
+
+impl Facts {
+    /// None.
+    pub fn new() -> Facts {
+        let known = HashMap::with_hasher(ahash::RandomState::with_seeds(41, 42, 43, 44));
+        Facts { known, bytes: 0, reading: 0, awaited: 0, has_news: false }
+    }
+
+    /// Whether the log's next frame waits for a read.
+    pub fn is_awaited(&self) -> bool {
+        self.awaited > 0
+    }
+
+    /// Whether any is being read: a step comes when one has been.
+    pub fn is_reading(&self) -> bool {
+        self.reading > 0
+    }
+
+    /// Whether there are so many that none is to be asked for ahead of need.
+    pub fn is_full(&self) -> bool {
+        self.bytes > MOST_BYTES
+    }
+
+    /// Whether something became known since this was asked last.
+    pub fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
+    }
+
+    fn note(&mut self, at: (Location, Generation), fact: Fact) {
+        let bytes = |fact: &Fact| FACT_BYTES + if let Fact::Key(_, key) = fact { key.len() } else { 0 };
+        self.bytes += bytes(&fact);
+        self.reading += usize::from(matches!(fact, Fact::Reading(_)));
+        if let Some(before) = self.known.insert(at, fact) {
+            self.bytes -= bytes(&before);
+            self.reading -= usize::from(matches!(before, Fact::Reading(_)));
+            self.awaited -= usize::from(matches!(before, Fact::Reading(true)));
+        }
+        self.has_news = true;
+    }
+
+    /// The record there has this key.
+    pub fn note_key(&mut self, at: (Location, Generation), partition: PartitionId, key: &[u8]) {
+        self.note(at, Fact::Key(partition, key.into()));
+    }
+
+    /// The record there is damaged.
+    pub fn note_unreadable(&mut self, at: (Location, Generation)) {
+        self.note(at, Fact::Unreadable);
+    }
+
+    /// It may be read again: nothing is believed of what was damaged once.
+    pub fn forget_unreadable(&mut self, at: (Location, Generation)) {
+        if matches!(self.known.get(&at), Some(Fact::Unreadable)) {
+            self.known.remove(&at);
+            self.bytes -= FACT_BYTES;
+        }
+    }
+
+    /// Forgets all but what is being read.
+    fn clear(&mut self) {
+        self.known.retain(|_, fact| matches!(fact, Fact::Reading(_)));
+        self.bytes = self.known.len() * FACT_BYTES;
+    }
+}
+
+/// What is known of the keys of a partition's records.
+#[derive(Clone, Copy)]
+pub struct KnownKeys<'a> {
+    /// What was read.
+    pub facts: &'a Facts,
+    /// In which life their segments are.
+    pub space: &'a Space,
+    /// Whose records they are.
+    pub partition: PartitionId,
+    /// A frame that is being applied.
+    pub own: Option<(&'a FrameBuilder, &'a dyn Buffers)>,
+}
+
+impl Keys for KnownKeys<'_> {
+    fn key_of(&self, location: Location) -> KeyOf<'_> {
+        if let Some((builder, buffers)) = self.own
+            && let Some(record) = builder.record_at(buffers, location)
+        {
+            return KeyOf::Key(record.key);
+        }
+        match self.facts.known.get(&(location, self.space.of(location).1.generation)) {
+            None | Some(Fact::Reading(_)) => KeyOf::Unknown,
+            Some(Fact::Key(partition, key)) if *partition == self.partition => KeyOf::Key(key),
+            Some(Fact::Key(..) | Fact::Unreadable) => KeyOf::Unreadable,
+        }
+    }
+}
+
+/// Where the record of a key may lie, as far as is known.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Perhaps {
+    /// There is none.
+    Nothing,
+    /// It lies here, or what lies here tells more.
+    At(Location),
+    /// It may be the one that is damaged here.
+    Damaged(Location),
+}
+
+impl Shard {
+    /// What is known of the keys of a partition's records.
+    pub(crate) fn known_keys(&self, partition: PartitionId) -> KnownKeys<'_> {
+        KnownKeys { facts: &self.facts, space: &self.space, partition, own: None }
+    }
+
+    /// The first of the candidates for a key that is not known to be another's. What was found damaged is told once,
+    /// and read again when it is asked for again.
+    pub(crate) fn locate_perhaps(
+        &mut self,
+        partition: PartitionId,
+        found: &Candidates,
+        key: &[u8],
+    ) -> Perhaps {
+        if found.is_certain {
+            return found.locations.first().map_or(Perhaps::Nothing, |location| Perhaps::At(*location));
+        }
+        let mut damaged = None;
+        for location in &found.locations {
+            let at = self.place_of(*location);
+            if let (None, Some(key)) = (self.facts.known.get(&at), key_in_cache(&self.cache, at, partition)) {
+                self.facts.note_key(at, partition, &key);
+            }
+            match self.known_keys(partition).key_of(*location) {
+                KeyOf::Key(one) if one != key => {}
+                KeyOf::Key(_) | KeyOf::Unknown => return Perhaps::At(*location),
+                KeyOf::Unreadable => damaged = damaged.or(Some(*location)),
+            }
+        }
+        let Some(location) = damaged else { return Perhaps::Nothing };
+        let at = self.place_of(location);
+        self.facts.forget_unreadable(at);
+        Perhaps::Damaged(location)
+    }
+
+    /// What a key has, by a compact index too: where its record lies, and whether that is only perhaps so.
+    pub(crate) fn narrowed(
+        &mut self,
+        version: Version,
+        partition: PartitionId,
+        key: &[u8],
+    ) -> Result<(Version, bool), ReadError> {
+        let Version::Perhaps(found) = version else { return Ok((version, false)) };
+        match self.locate_perhaps(partition, &found, key) {
+            Perhaps::Nothing => Ok((Version::Absent, false)),
+            Perhaps::At(location) => Ok((Version::Stored(location), true)),
+            Perhaps::Damaged(location) => {
+                Err(ReadError::Corrupt { at: self.place.area_at.0 + location.offset() })
+            }
+        }
+    }
+
+    /// A record's place, and in which life of its segment.
+    pub(crate) fn place_of(&self, location: Location) -> (Location, Generation) {
+        (location, self.space.of(location).1.generation)
+    }
+
+    /// Learns the keys of these records: from the cache at once, or by reading.
+    pub(crate) fn ask(&mut self, partition: PartitionId, need: &Need, io: &mut Io<'_>) {
+        for location in &need.0 {
+            self.ask_one(partition, *location, false, io);
+        }
+    }
+
+    fn ask_one(&mut self, partition: PartitionId, location: Location, is_awaited: bool, io: &mut Io<'_>) {
+        let at = self.place_of(location);
+        match self.facts.known.get_mut(&at) {
+            Some(Fact::Reading(awaited)) => {
+                self.facts.awaited += usize::from(is_awaited && !*awaited);
+                *awaited |= is_awaited;
+                return;
+            }
+            Some(_) => return,
+            None => {}
+        }
+        if let Some(key) = key_in_cache(&self.cache, at, partition) {
+            return self.facts.note_key(at, partition, &key);
+        }
+        self.facts.note(at, Fact::Reading(is_awaited));
+        self.facts.awaited += usize::from(is_awaited);
+        self.stats.key_reads += 1;
+        self.start_read(ReadFor::Key { partition }, location, io);
+    }
+
+    /// Asks for what the record that was just appended will need when it is applied, so that it is known by then.
+    pub(crate) fn ask_ahead(&mut self, partition: PartitionId, key: &[u8], io: &mut Io<'_>) {
+        if !self.catalog.has_compact() || self.facts.is_full() {
+            return;
+        }
+        let Err(need) = self.catalog.find(partition, key, &self.known_keys(partition)) else { return };
+        if need.0.iter().all(|location| self.reads.has_room(*location, &self.config)) {
+            self.ask(partition, &need, io);
+        }
+    }
+
+    /// Whether the log's next frame is durable, and all is known that it takes to apply it.
+    pub(crate) fn may_apply(&mut self, io: &mut Io<'_>) -> bool {
+        while !self.facts.is_awaited() {
+            let Some(frame) = self.log.next_durable() else { return false };
+            if !self.catalog.has_compact() {
+                return true;
+            }
+            let mut needs = Vec::new();
+            frame.builder.for_each_record(&*io.buffers, |record, _| {
+                let keys = self.known_keys(record.partition);
+                if let Err(Need(locations)) = self.catalog.find(record.partition, record.key, &keys) {
+                    needs.extend(locations.into_iter().map(|location| (record.partition, location)));
+                }
+            });
+            if needs.is_empty() {
+                return true;
+            }
+            for (partition, location) in needs {
+                self.ask_one(partition, location, true, io);
+            }
+        }
+        false
+    }
+
+    /// A record was read, or is damaged: what its key is, is known from now on.
+    pub(crate) fn key_read(
+        &mut self,
+        partition: PartitionId,
+        location: Location,
+        record: Option<&Record<'_>>,
+    ) {
+        let at = self.place_of(location);
+        match record.filter(|record| record.partition == partition) {
+            Some(record) => self.facts.note_key(at, partition, record.key),
+            None => self.facts.note_unreadable(at),
+        }
+    }
+
+    /// Makes more known of the keys in leaves where too many are tied, and forgets what is known where it is too much.
+    pub(crate) fn pump_facts(&mut self, io: &mut Io<'_>) {
+        if self.facts.is_full() && !self.facts.is_awaited() && self.log.next_durable().is_none() {
+            self.facts.clear();
+        }
+        self.catalog.crowded.truncate(MOST_CROWDED);
+        let crowded = &self.catalog.crowded;
+        let Some(at) = crowded.iter().position(|(partition, _)| self.may_read_all(*partition)) else {
+            return;
+        };
+        let (partition, key) = crowded[at].clone();
+        let Shard { catalog, facts, space, .. } = self;
+        let keys = KnownKeys { facts, space, partition, own: None };
+        let refined = catalog.with_index(partition, |index, _| index.refine(&key, &keys));
+        match refined {
+            Some(Err(need)) => self.ask(partition, &need, io),
+            Some(Ok(())) | None => {
+                self.catalog.crowded.remove(at);
+                self.has_more |= !self.catalog.crowded.is_empty();
+            }
+        }
+    }
+}
+
+fn key_in_cache(cache: &ReadCache, at: (Location, Generation), partition: PartitionId) -> Option<Vec<u8>> {
+    let bytes = cache.get(at.0, at.1)?;
+    let record = Record::decode_unchecked(&bytes).ok()?;
+    (record.partition == partition).then(|| record.key.to_vec())
+}

@@ -1,0 +1,553 @@
+//! The compact index: what is not known of a key is read from its record.
+//!
+//! Every leaf begins with whole keys, and becomes a compact one (`compact.rs`) when it is full. A lookup then gives
+//! *candidates*: the places of all keys that agree with what is wanted as far as they are known, nearly
+//! always one. Whoever changes the index says what it knows of the candidates' keys ([`Keys`]); what it does not
+//! know and must, comes back as [`Need`], and nothing is changed.
+
+use std::ops::Bound;
+
+use smallvec::SmallVec;
+
+use super::PartitionIndex;
+use super::arena::{Handle, IndexArena};
+use super::compact::{self, Compact, MAX_KEYS, MAX_KEYS_EVER, Part, common_padded};
+use super::iter::Cut;
+use super::leaf::{self, Node, node};
+use super::packed::common_prefix;
+use super::tree::{Changed, Split, inner};
+use crate::Location;
+use crate::limits::MAX_KEY_BYTES;
+
+/// A leaf is made wider for a key that lacks its prefix by no more bytes than this: else the key begins another.
+const MOST_WIDENING_BYTES: usize = 256;
+
+/// What is known of a record's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyOf<'a> {
+    /// All of it.
+    Key(&'a [u8]),
+    /// Its record cannot be read, and so it will not be known.
+    Unreadable,
+    /// Its record was not read.
+    Unknown,
+}
+
+/// Who knows the keys of records.
+pub trait Keys {
+    /// The key of the record there.
+    fn key_of(&self, location: Location) -> KeyOf<'_>;
+}
+
+/// Records that must be read before it can be told which key is meant.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Need(pub SmallVec<[Location; 2]>);
+
+/// What a compact index has of a key, without a read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Candidates {
+    /// Whether the one location, if any, is the key's.
+    pub is_certain: bool,
+    /// Where its record may lie, in the order of keys.
+    pub locations: SmallVec<[Location; 2]>,
+}
+
+impl Candidates {
+    /// Nothing, for certain.
+    pub fn none() -> Candidates {
+        Candidates { is_certain: true, locations: SmallVec::new() }
+    }
+}
+
+/// What setting a location did.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Set {
+    /// The location that the key had.
+    pub old: Option<Location>,
+    /// Too many keys are tied: see [`PartitionIndex::refine`].
+    pub is_crowded: bool,
+}
+
+/// Whole keys in order, and where their records lie.
+type Entries = Vec<(Vec<u8>, Location)>;
+
+/// Where a key is in its leaf, or where it would go.
+type Place = Result<usize, usize>;
+
+impl PartitionIndex {
+    /// An empty index that holds of each key only what tells it apart.
+    pub const fn compact() -> PartitionIndex {
+        let mut index = PartitionIndex::new();
+        index.is_compact = true;
+        index
+    }
+
+    /// Whether records must be read to know keys.
+    pub fn is_compact(&self) -> bool {
+        self.is_compact
+    }
+
+    /// Where the record of `key` may lie.
+    pub fn candidates(&self, arena: &IndexArena, key: &[u8]) -> Candidates {
+        let Some(block) = self.leaf_of(arena, key) else {
+            return Candidates::none();
+        };
+        match node(arena, block) {
+            Node::Whole(leaf) => {
+                let found = leaf.search(key).ok().map(|at| leaf.location(at));
+                Candidates { is_certain: true, locations: found.into_iter().collect() }
+            }
+            Node::Compact(leaf) => {
+                let range = leaf.candidates(key);
+                let is_certain = range.is_empty();
+                Candidates { is_certain, locations: range.map(|i| leaf.location(i)).collect() }
+            }
+        }
+    }
+
+    /// The first location where the record of `key` may lie.
+    pub fn first_candidate(&self, arena: &IndexArena, key: &[u8]) -> Option<Location> {
+        match node(arena, self.leaf_of(arena, key)?) {
+            Node::Whole(leaf) => leaf.search(key).ok().map(|at| leaf.location(at)),
+            Node::Compact(leaf) => leaf.candidates(key).next().map(|i| leaf.location(i)),
+        }
+    }
+
+    /// Whether the record of `key` there is in the index: no read is needed to know that.
+    pub fn holds(&self, arena: &IndexArena, key: &[u8], location: Location) -> bool {
+        self.leaf_of(arena, key).is_some_and(|block| place_of(arena, block, key, location).is_some())
+    }
+
+    /// The location of `key`, of an index of either kind.
+    pub fn find(&self, arena: &IndexArena, key: &[u8], keys: &dyn Keys) -> Result<Option<Location>, Need> {
+        let Some(block) = self.leaf_of(arena, key) else { return Ok(None) };
+        let leaf = node(arena, block);
+        Ok(resolve(leaf, key, None, keys)?.ok().map(|at| leaf.location(at)))
+    }
+
+    /// Sets the location of `key`, and says which one it had.
+    pub fn set(
+        &mut self,
+        arena: &mut IndexArena,
+        key: &[u8],
+        location: Location,
+        keys: &dyn Keys,
+    ) -> Result<Set, Need> {
+        assert!((1..=MAX_KEY_BYTES).contains(&key.len()), "key of {} bytes", key.len());
+        let Some(block) = self.leaf_of(arena, key) else {
+            self.root = leaf::new_leaf(arena, key, location);
+            self.records = 1;
+            return Ok(Set { old: None, is_crowded: false });
+        };
+        match resolve(node(arena, block), key, Some(location), keys)? {
+            Ok(at) => {
+                let old = Some(node(arena, block).location(at));
+                leaf::set_location(arena, block, at, location);
+                Ok(Set { old, is_crowded: false })
+            }
+            Err(_) if is_overfull(node(arena, block)) => {
+                // All of them are tied with the key, so they are known by now.
+                self.refine(arena, key, keys)?;
+                assert!(self.leaf_of(arena, key) != Some(block) || !is_overfull(node(arena, block)));
+                self.set(arena, key, location, keys)
+            }
+            Err(at) => {
+                let mut is_crowded = false;
+                let border = self.border_above(arena, block, key);
+                self.change(arena, key, true, |arena, block, rightmost| {
+                    if let Some(separator) = border.clone() {
+                        assert_eq!(at, 0, "all keys of the leaf are above the border");
+                        let records = node(arena, block).len() as u32;
+                        let split = Split { separator, right: block, records };
+                        let alone = leaf::new_leaf(arena, key, location);
+                        return Changed { block: alone, added: 1, split: Some(split) };
+                    }
+                    let inserted = insert_at(arena, block, at, (key, location), rightmost);
+                    is_crowded = inserted.1;
+                    inserted.0
+                });
+                Ok(Set { old: None, is_crowded })
+            }
+        }
+    }
+
+    /// Takes `key` out, and says which location it had.
+    pub fn unset(
+        &mut self,
+        arena: &mut IndexArena,
+        key: &[u8],
+        keys: &dyn Keys,
+    ) -> Result<Option<Location>, Need> {
+        let Some(block) = self.leaf_of(arena, key) else { return Ok(None) };
+        let place = resolve(node(arena, block), key, None, keys)?;
+        Ok(place.ok().map(|at| self.take_at(arena, block, key, at)))
+    }
+
+    /// Takes the record of `key` out that lies there. Says whether it did.
+    pub fn unset_at(&mut self, arena: &mut IndexArena, key: &[u8], location: Location) -> bool {
+        let Some(block) = self.leaf_of(arena, key) else { return false };
+        let Some(at) = place_of(arena, block, key, location) else { return false };
+        self.take_at(arena, block, key, at);
+        true
+    }
+
+    /// The record of `key` has moved from one location to another. Says whether it was at the first.
+    pub fn relocate(&self, arena: &mut IndexArena, key: &[u8], from: Location, to: Location) -> bool {
+        let Some(block) = self.leaf_of(arena, key) else { return false };
+        let Some(at) = place_of(arena, block, key, from) else { return false };
+        leaf::set_location(arena, block, at, to);
+        true
+    }
+
+    fn take_at(&mut self, arena: &mut IndexArena, block: Handle, key: &[u8], at: usize) -> Location {
+        if node(arena, block).len() == 1 {
+            self.leaf_goes(arena, block);
+        }
+        self.remove_with(arena, key, Some(at)).expect("the key's place was just found")
+    }
+
+    /// How many keys there are in a range.
+    pub fn count_with(
+        &self,
+        arena: &IndexArena,
+        start: Bound<&[u8]>,
+        end: Bound<&[u8]>,
+        keys: &dyn Keys,
+    ) -> Result<u64, Need> {
+        let ends = (self.rank(arena, Cut::lower(start), keys), self.rank(arena, Cut::upper(end), keys));
+        match ends {
+            (Ok(low), Ok(high)) => Ok(high.saturating_sub(low)),
+            (Err(Need(mut low)), Err(Need(high))) => {
+                low.extend(high);
+                Err(Need(low))
+            }
+            (Err(need), _) | (_, Err(need)) => Err(need),
+        }
+    }
+
+    fn rank(&self, arena: &IndexArena, cut: Cut<'_>, keys: &dyn Keys) -> Result<u64, Need> {
+        let top = self.top(arena);
+        let Some((before, block)) = cut.leaf(top) else { return Ok(0) };
+        let (key, is_after) = match (cut, node(arena, block)) {
+            (Cut::Before(key), Node::Compact(_)) => (key, false),
+            (Cut::After(key), Node::Compact(_)) => (key, true),
+            (_, node) => return Ok(before + cut.rank_in_leaf(node) as u64),
+        };
+        let Node::Compact(leaf) = node(arena, block) else { return Ok(before) };
+        let range = leaf.candidates(key);
+        let mut unknown = SmallVec::new();
+        let mut rank = range.start;
+        for i in range {
+            match keys.key_of(leaf.location(i)) {
+                KeyOf::Unknown => unknown.push(leaf.location(i)),
+                KeyOf::Unreadable => {}
+                KeyOf::Key(one) => rank += usize::from(one < key || (is_after && one == key)),
+            }
+        }
+        if unknown.is_empty() { Ok(before + rank as u64) } else { Err(Need(unknown)) }
+    }
+
+    /// Makes a full leaf of whole keys a compact one; reads more of the keys in the leaf of `key`, where too many are tied, and makes of it as many leaves
+    /// as will tell them apart.
+    pub fn refine(&mut self, arena: &mut IndexArena, key: &[u8], keys: &dyn Keys) -> Result<(), Need> {
+        let Some(block) = self.leaf_of(arena, key) else { return Ok(()) };
+        let leaf = match node(arena, block) {
+            Node::Whole(leaf) => {
+                let compact = compact::of_keys(&Part::Whole(leaf, 0..leaf.len()), 1);
+                if let Some(bytes) = compact.filter(|_| !leaf.is_small()) {
+                    self.change(arena, key, false, |arena, block, _| {
+                        leaf::replace(arena, block, &bytes);
+                        Changed { block, added: 0, split: None }
+                    });
+                }
+                return Ok(());
+            }
+            Node::Compact(leaf) => leaf,
+        };
+        if !leaf.is_crowded() && leaf.len() <= MAX_KEYS {
+            return Ok(());
+        }
+        let Some(entries) = whole_keys(leaf, keys)? else { return Ok(()) };
+        let depth = leaf.depth();
+        let mut pieces = Vec::new();
+        pack(&entries, depth, &mut pieces);
+        self.replace_leaf(arena, key, &entries, pieces);
+        Ok(())
+    }
+
+    /// Puts the pieces in the place of the leaf of `key`, one by one.
+    fn replace_leaf(
+        &mut self,
+        arena: &mut IndexArena,
+        key: &[u8],
+        entries: &[(Vec<u8>, Location)],
+        pieces: Vec<(Vec<u8>, usize)>,
+    ) {
+        let mut from = 0;
+        for (bytes, len) in pieces {
+            if from == 0 {
+                self.change(arena, key, false, |arena, block, _| {
+                    let gone = node(arena, block).len() as i64;
+                    leaf::replace(arena, block, &bytes);
+                    Changed { block, added: len as i64 - gone, split: None }
+                });
+            } else {
+                let (last, first) = (&entries[from - 1].0, &entries[from].0);
+                let separator = first[..=common_prefix(last, first)].to_vec();
+                self.change(arena, &separator, false, |arena, block, _| {
+                    let right = arena.store(&bytes);
+                    let split = Split { separator: separator.clone(), right, records: len as u32 };
+                    Changed { block, added: len as i64, split: Some(split) }
+                });
+            }
+            from += len;
+        }
+        assert_eq!(from, entries.len(), "a refined leaf keeps its keys");
+    }
+}
+
+/// The place of `key` in a leaf, or the one where it goes. `location` is its own, where that is known.
+fn resolve(node: Node<'_>, key: &[u8], location: Option<Location>, keys: &dyn Keys) -> Result<Place, Need> {
+    let leaf = match node {
+        Node::Whole(leaf) => return Ok(leaf.search(key)),
+        Node::Compact(leaf) => leaf,
+    };
+    let range = leaf.candidates(key);
+    let mut place = range.end;
+    let mut unknown = SmallVec::new();
+    for i in range {
+        let at = leaf.location(i);
+        match keys.key_of(at) {
+            _ if Some(at) == location => return Ok(Ok(i)),
+            KeyOf::Key(one) if one == key => return Ok(Ok(i)),
+            KeyOf::Unknown => unknown.push(at),
+            // Before what cannot be read: that may be an older record of the same key, and the first that is found counts.
+            KeyOf::Unreadable => place = place.min(i),
+            KeyOf::Key(one) if one > key => place = place.min(i),
+            KeyOf::Key(_) => {}
+        }
+    }
+    if unknown.is_empty() { Ok(Err(place)) } else { Err(Need(unknown)) }
+}
+
+/// Whether so many are tied that no more may come before they are told apart.
+fn is_overfull(leaf: Node<'_>) -> bool {
+    matches!(leaf, Node::Compact(leaf) if leaf.len() > 2 * MAX_KEYS)
+}
+
+fn place_of(arena: &IndexArena, block: Handle, key: &[u8], location: Location) -> Option<usize> {
+    match node(arena, block) {
+        Node::Whole(leaf) => leaf.search(key).ok().filter(|at| leaf.location(*at) == location),
+        Node::Compact(leaf) => leaf.place_of(key, location),
+    }
+}
+
+fn stays(block: Handle) -> Changed {
+    Changed { block, added: 1, split: None }
+}
+
+fn splits(arena: &IndexArena, left: Handle, right: Handle) -> Changed {
+    Changed { block: left, added: 1, split: Some(leaf::split(arena, left, right)) }
+}
+
+/// Puts a key in place `at` of a leaf. Says whether too many are tied now.
+fn insert_at(
+    arena: &mut IndexArena,
+    block: Handle,
+    at: usize,
+    (key, location): (&[u8], Location),
+    rightmost: bool,
+) -> (Changed, bool) {
+    match node(arena, block) {
+        // It becomes a compact one when nothing is being applied: what is known while a frame is applied stays known.
+        Node::Whole(whole) => {
+            let is_full = whole.is_full_for(key);
+            (insert_whole(arena, block, at, (key, location), rightmost), is_full)
+        }
+        Node::Compact(_) => insert_compact(arena, block, at, (key, location), rightmost),
+    }
+}
+
+fn insert_whole(
+    arena: &mut IndexArena,
+    block: Handle,
+    at: usize,
+    (key, location): (&[u8], Location),
+    rightmost: bool,
+) -> Changed {
+    let (block, split) = leaf::insert_at(arena, block, at, key, location, rightmost);
+    Changed { block, added: 1, split }
+}
+
+fn insert_compact(
+    arena: &mut IndexArena,
+    block: Handle,
+    at: usize,
+    (key, location): (&[u8], Location),
+    rightmost: bool,
+) -> (Changed, bool) {
+    let leaf = Compact::new(arena.bytes(block));
+    let (len, is_tied) = (leaf.len(), !leaf.candidates(key).is_empty());
+    let shared = common_padded(leaf.prefix(), key).unwrap_or(usize::MAX).min(leaf.prefix().len());
+    let lacks = leaf.prefix().len() - shared;
+    let widened = match lacks {
+        0 => None,
+        _ if lacks * len > MOST_WIDENING_BYTES => None,
+        _ => compact::widened(leaf, shared),
+    };
+    let ends_here = rightmost && at == len && len >= MAX_KEYS && !is_tied;
+    if ends_here || (lacks > 0 && widened.is_none()) {
+        assert!(at == 0 || at == len, "a key without the prefix lies at an end");
+        let alone = leaf::new_leaf(arena, key, location);
+        let (left, right) = if at > 0 { (block, alone) } else { (alone, block) };
+        return (splits(arena, left, right), false);
+    }
+    if let Some(bytes) = widened {
+        leaf::replace(arena, block, &bytes);
+    }
+    compact::insert_at(arena, block, at, key, location);
+    let leaf = Compact::new(arena.bytes(block));
+    let place = if leaf.len() > MAX_KEYS { leaf.split_place() } else { None };
+    let Some(middle) = place else {
+        assert!(leaf.len() <= MAX_KEYS_EVER, "{} keys are tied", leaf.len());
+        let is_crowded = (is_tied && leaf.is_crowded()) || leaf.len() > MAX_KEYS;
+        return (stays(block), is_crowded);
+    };
+    let right = compact::sliced(leaf, middle..leaf.len());
+    let left = compact::sliced(leaf, 0..middle);
+    let is_crowded = is_tied && leaf.is_crowded();
+    leaf::replace(arena, block, &left);
+    let right = arena.store(&right);
+    (splits(arena, block, right), is_crowded)
+}
+
+/// All keys of a leaf in their order, each once; `None` where one cannot be had.
+fn whole_keys(leaf: Compact<'_>, keys: &dyn Keys) -> Result<Option<Entries>, Need> {
+    let mut unknown = SmallVec::new();
+    let mut entries = Vec::with_capacity(leaf.len());
+    let mut is_readable = true;
+    for i in 0..leaf.len() {
+        let location = leaf.location(i);
+        match keys.key_of(location) {
+            // What does not belong here is as good as not there.
+            KeyOf::Key(key) if leaf.candidates(key).contains(&i) => entries.push((key.to_vec(), location)),
+            KeyOf::Key(_) | KeyOf::Unreadable => {
+                is_readable = false;
+                // A key of its own that nobody asks for, for leaves that cannot stay as they are.
+                let mut key = Vec::new();
+                leaf.known_into(i, &mut key);
+                key.extend_from_slice(&(i as u32).to_be_bytes());
+                key.truncate(MAX_KEY_BYTES);
+                entries.push((key, location));
+            }
+            KeyOf::Unknown => unknown.push(location),
+        }
+    }
+    if !is_readable && leaf.len() <= 2 * MAX_KEYS {
+        return Ok(None);
+    }
+    if !unknown.is_empty() {
+        return Err(Need(unknown));
+    }
+    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let is_strict = entries.windows(2).all(|pair| pair[0].0 < pair[1].0);
+    Ok(is_strict.then_some(entries))
+}
+
+/// Leaves of these keys, known at least to `depth`, each with its number of keys: as few compact ones as will do, and
+/// ordinary ones of keys that defeat them.
+fn pack(entries: &[(Vec<u8>, Location)], depth: usize, out: &mut Vec<(Vec<u8>, usize)>) {
+    let len = entries.len();
+    let compact = if len <= MAX_KEYS { compact::of_keys(&Part::Keys(entries), depth) } else { None };
+    match compact.or_else(|| leaf::of_keys(entries)) {
+        Some(bytes) => out.push((bytes, len)),
+        None => {
+            pack(&entries[..len / 2], depth, out);
+            pack(&entries[len / 2..], depth, out);
+        }
+    }
+}
+
+/// From where on an image that is being written lacks leaves: always from a border between two on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Imaging {
+    /// From the first on.
+    Begin,
+    /// From the one that this separator is the lower border of.
+    From(Vec<u8>),
+}
+
+/// Where the leaf of a key lies.
+pub(super) struct Way {
+    pub block: Handle,
+    /// Its upper border, if it is not the last.
+    pub upper: Option<Vec<u8>>,
+}
+
+impl PartitionIndex {
+    /// The way to the leaf of `key`; to the first one without.
+    pub(super) fn way(&self, arena: &IndexArena, key: Option<&[u8]>) -> Option<Way> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut way = Way { block: self.root, upper: None };
+        for _ in 0..self.levels {
+            let node = inner(arena, way.block);
+            let i = key.map_or(0, |key| node.child_of(key));
+            if i + 1 < node.len() {
+                way.upper = Some(node.key(i + 1));
+            }
+            way.block = node.child(i).block;
+        }
+        Some(way)
+    }
+
+    /// The leaf in this block is about to go. If it is the next that an image lacks, the image goes on behind it.
+    fn leaf_goes(&mut self, arena: &IndexArena, block: Handle) {
+        let Some(Imaging::From(border)) = self.imaging.as_deref() else { return };
+        let Some(way) = self.way(arena, Some(border)) else { return };
+        if way.block == block {
+            self.imaging = behind(way.upper);
+        }
+    }
+
+    /// Where `key` belongs to what an image has, and its leaf to what it lacks: the border between the two. The leaf
+    /// before has gone, and what comes in its place begins a leaf of its own.
+    fn border_above(&self, arena: &IndexArena, block: Handle, key: &[u8]) -> Option<Vec<u8>> {
+        let Some(Imaging::From(border)) = self.imaging.as_deref() else { return None };
+        let lacks = key < border.as_slice() && self.leaf_of(arena, border) == Some(block);
+        lacks.then(|| border.clone())
+    }
+}
+
+impl PartitionIndex {
+    /// An image of a compact index begins: it is written leaf by leaf, while the index changes.
+    pub fn begin_image(&mut self) {
+        self.imaging = self.is_compact.then(|| Box::new(Imaging::Begin));
+    }
+
+    /// How far an image is that is being written.
+    #[cfg(test)]
+    pub(super) fn begun_image(&self) -> Option<&Imaging> {
+        self.imaging.as_deref()
+    }
+
+    /// The way to the next leaf that the image lacks, and its lower border.
+    pub(super) fn way_of_image(&self, arena: &IndexArena) -> Option<(Way, &[u8])> {
+        match self.imaging.as_deref()? {
+            Imaging::Begin => Some((self.way(arena, None)?, &[])),
+            Imaging::From(border) => Some((self.way(arena, Some(border))?, border)),
+        }
+    }
+
+    /// The image has that leaf.
+    pub fn leaf_imaged(&mut self, arena: &IndexArena) {
+        let Some((way, _)) = self.way_of_image(arena) else { return };
+        self.imaging = behind(way.upper);
+    }
+}
+
+/// Without a border, nothing is left.
+fn behind(border: Option<Vec<u8>>) -> Option<Box<Imaging>> {
+    border.map(|border| Box::new(Imaging::From(border)))
+}
