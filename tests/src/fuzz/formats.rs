@@ -11,9 +11,9 @@ use lode_engine::format::record::Record;
 use lode_engine::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use lode_engine::format::superblock::Superblock;
 use lode_engine::format::{ByteReader, ChecksumSeed};
-use lode_engine::index::{IndexArena, IndexLoad};
-use lode_engine::limits::BLOCK_BYTES;
-use lode_engine::{ShardId, read_drive_header};
+use lode_engine::index::{IndexArena, IndexLoad, PartitionIndex};
+use lode_engine::limits::{BLOCK_BYTES, MAX_KEY_BYTES};
+use lode_engine::{Location, ShardId, read_drive_header};
 
 use super::feed::Feed;
 use super::seal;
@@ -26,7 +26,8 @@ const UUID: [u8; 16] = [0x4c; 16];
 pub fn run(bytes: &[u8]) {
     let mut feed = Feed::new(bytes);
     let seed = ChecksumSeed::new(&UUID, ShardId(0));
-    match feed.byte() % 10 {
+    let kind = feed.byte();
+    match kind % 10 {
         0 => drive_header(feed.rest()),
         1 => superblock(seed, feed.rest()),
         2 => segment_header(seed, feed.rest()),
@@ -35,7 +36,8 @@ pub fn run(bytes: &[u8]) {
         5 => catalog_change(feed.rest()),
         6 => image_payload(feed.rest()),
         7 => journal_payload(feed.rest()),
-        8 => leaves(&mut feed),
+        8 if kind < 128 => leaves(&mut feed),
+        8 => compact_leaves(&mut feed),
         _ => varints(feed.rest()),
     }
 }
@@ -159,33 +161,58 @@ fn journal_payload(bytes: &[u8]) {
 }
 
 /// Leaves one behind the other, each with its length before it.
-fn leaves(feed: &mut Feed<'_>) {
-    let mut arena = IndexArena::new();
-    let mut load = IndexLoad::new();
+fn load_leaves(feed: &mut Feed<'_>, arena: &mut IndexArena, is_compact: bool) -> PartitionIndex {
+    let mut load = IndexLoad::new(is_compact);
     while !feed.is_empty() {
         let len = feed.number(2) as usize;
-        let _ = load.push(&mut arena, feed.take(len), &mut |_, _| true);
+        let _ = load.push(arena, feed.take(len), &mut |_, _| true);
     }
-    let mut index = load.finish(&mut arena);
-    let mut keys: Vec<Vec<u8>> = Vec::new();
-    let mut iter = index.iter(&arena, Bound::Unbounded, Bound::Unbounded);
-    while let Some((key, _)) = iter.next() {
-        keys.push(key.to_vec());
+    load.finish(arena)
+}
+
+fn known_keys(index: &PartitionIndex, arena: &IndexArena) -> Vec<(Vec<u8>, Location)> {
+    let mut keys = Vec::new();
+    let mut iter = index.iter(arena, Bound::Unbounded, Bound::Unbounded);
+    while let Some((key, location)) = iter.next() {
+        keys.push((key.to_vec(), location));
     }
-    assert!(keys.is_sorted_by(|a, b| a < b), "an index out of order was taken");
     assert_eq!(keys.len() as u64, index.len());
-    for key in &keys {
-        assert!(index.get(&arena, key).is_some(), "a key that is there is not found");
+    keys
+}
+
+fn leaves(feed: &mut Feed<'_>) {
+    let mut arena = IndexArena::new();
+    let mut index = load_leaves(feed, &mut arena, false);
+    let keys = known_keys(&index, &arena);
+    assert!(keys.is_sorted_by(|(a, _), (b, _)| a < b), "an index out of order was taken");
+    for (key, location) in &keys {
+        assert_eq!(index.get(&arena, key), Some(*location), "a key that is there is not found");
     }
-    for key in &keys {
+    for (key, _) in &keys {
         assert!(index.remove(&mut arena, key).is_some(), "a key that is there cannot be removed");
     }
     assert!(index.is_empty());
 }
 
+/// The same of a compact index, each leaf behind its border.
+fn compact_leaves(feed: &mut Feed<'_>) {
+    let mut arena = IndexArena::new();
+    let mut index = load_leaves(feed, &mut arena, true);
+    let keys = known_keys(&index, &arena);
+    for (key, location) in &keys {
+        // What is known of a key may be more than a key has, or nothing: then it is no key to ask for.
+        if (1..=MAX_KEY_BYTES).contains(&key.len()) {
+            index.candidates(&arena, key);
+            index.holds(&arena, key, *location);
+        }
+    }
+    while !index.drain_some(&mut arena, 7, &mut |_| {}) {}
+    assert!(index.is_empty());
+}
+
 fn leaf(bytes: &[u8]) {
     let mut arena = IndexArena::new();
-    let mut load = IndexLoad::new();
+    let mut load = IndexLoad::new(false);
     let _ = load.push(&mut arena, bytes, &mut |_, _| true);
 }
 
