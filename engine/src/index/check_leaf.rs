@@ -5,7 +5,8 @@ use std::cmp::Ordering;
 
 use super::compact::{self, Compact, is_compact};
 use super::leaf::{Leaf, MAX_BODY_BYTES_EVER, MAX_KEYS, Node};
-use super::packed::{BASED, Chopped, HEAD_BYTES, HEADER_BYTES, MAX_BASE, WIDE};
+use super::packed::{BASED, Chopped, HEAD_BYTES, HEADER_BYTES, WIDE};
+use super::values::{MAX_BASE, Values};
 use crate::Location;
 use crate::limits::MAX_KEY_BYTES;
 
@@ -30,7 +31,9 @@ pub(super) fn checked_either<'a>(
     let fits = (1..=compact::MAX_KEYS_EVER).contains(&sizes.len)
         && (1..=compact::MAX_WIDTH).contains(&sizes.width)
         && sizes.prefix_len < MAX_KEY_BYTES
+        && bytes[6] & !(compact::COMPACT | compact::BASED) == sizes.width as u8
         && bytes[7] == 0
+        && is_base(sizes.values, u16::from_le_bytes([bytes[8], bytes[9]]))
         && usize::from(u16::from_le_bytes([bytes[4], bytes[5]])) == bytes.len()
         && sizes.used_bytes() == bytes.len();
     if !fits {
@@ -52,6 +55,11 @@ pub(super) fn checked_either<'a>(
     Ok(Node::Compact(leaf))
 }
 
+/// Whether a header's base is one, where values have one, and nothing where not.
+fn is_base<const VALUE: usize>(values: Values<VALUE>, stored: u16) -> bool {
+    if values.base.is_some() { stored <= MAX_BASE } else { stored == 0 }
+}
+
 /// The leaf that these bytes are, all of them; calls `each` for every location and the length of its key.
 pub(super) fn checked<'a>(
     bytes: &'a [u8],
@@ -66,7 +74,7 @@ pub(super) fn checked<'a>(
         && prefix_len <= MAX_KEY_BYTES
         && header[6] & !(WIDE | BASED) == 0
         && header[7] <= 1
-        && if shape.base.is_some() { field(8) <= usize::from(MAX_BASE) } else { field(8) == 0 }
+        && is_base(shape.values, field(8) as u16)
         && used == bytes.len()
         && shape.tails_at() <= used
         && used - shape.heads_at() <= MAX_BODY_BYTES_EVER;

@@ -4,6 +4,8 @@
 //! header | prefix | known, width bytes each | locations
 //! ```
 //!
+//! The header is that of a leaf of whole keys (`packed.rs`); locations are stored as its values are (`values.rs`).
+//!
 //! All keys of the leaf begin with the prefix, and are known by `width` bytes that follow it: to a depth of
 //! prefix and width together. Keys count as padded with zeros without end, so none is too short, and the order
 //! of keys is the order of their known bytes. Keys that agree to that depth are *tied*: they lie side by side,
@@ -15,6 +17,7 @@ use std::ops::Range;
 use super::arena::{Handle, IndexArena};
 use super::leaf::{LOCATION_BYTES, Leaf};
 use super::packed::{HEADER_BYTES, common_prefix};
+use super::values::{TopSpan, Values};
 use crate::Location;
 
 /// Most known bytes of a key behind the prefix.
@@ -32,8 +35,10 @@ const KEYS_PER_TIE_OF_NEW: usize = 64;
 /// A leaf with more ties than one in so many keys, and a few, should be known to a greater depth.
 const KEYS_PER_TIE: usize = 16;
 const FEW_TIES: usize = 2;
-/// In the header, where other leaves say how wide their lengths are: the width, and this bit.
-const COMPACT_BIT: u8 = 0x80;
+/// In the header, where the flags of other leaves are: the width, this bit, and the next.
+pub(super) const COMPACT: u8 = 0x80;
+/// Locations take a byte less, and are stored less their base.
+pub(super) const BASED: u8 = 0x40;
 
 const _: () = assert!(
     HEADER_BYTES
@@ -46,7 +51,7 @@ const _: () = assert!(
 /// Whether the leaf that these bytes begin with is a compact one.
 #[inline]
 pub(super) fn is_compact(bytes: &[u8]) -> bool {
-    bytes[6] & COMPACT_BIT != 0
+    bytes[6] & COMPACT != 0
 }
 
 /// Byte `i` of a key that is padded with zeros.
@@ -73,6 +78,8 @@ pub(super) struct Sizes {
     pub len: usize,
     pub prefix_len: usize,
     pub width: usize,
+    /// How locations are stored.
+    pub values: Values<LOCATION_BYTES>,
 }
 
 impl Sizes {
@@ -85,7 +92,16 @@ impl Sizes {
     }
 
     pub fn used_bytes(self) -> usize {
-        self.locations_at() + self.len * LOCATION_BYTES
+        self.location_at(self.len)
+    }
+
+    fn location_at(self, i: usize) -> usize {
+        self.locations_at() + i * self.values.bytes()
+    }
+
+    fn write_location(self, bytes: &mut [u8], i: usize, location: Location) {
+        let (at, len) = (self.location_at(i), self.values.bytes());
+        bytes[at..at + len].copy_from_slice(&self.values.stored(location.to_bytes())[..len]);
     }
 
     fn write_header(self, bytes: &mut [u8]) {
@@ -94,8 +110,10 @@ impl Sizes {
             let size = u16::try_from(size).expect("a node takes less than 64 KiB");
             bytes[at..at + 2].copy_from_slice(&size.to_le_bytes());
         }
-        bytes[6] = COMPACT_BIT | self.width as u8;
+        let based = if self.values.base.is_some() { BASED } else { 0 };
+        bytes[6] = COMPACT | based | self.width as u8;
         bytes[7] = 0;
+        bytes[8..HEADER_BYTES].copy_from_slice(&self.values.base.unwrap_or(0).to_le_bytes());
     }
 }
 
@@ -123,8 +141,10 @@ fn equal_range<const WIDTH: usize>(known: &[u8], wanted: &Known) -> Range<usize>
 impl<'a> Compact<'a> {
     /// The leaf that `bytes` begin with.
     pub fn new(bytes: &'a [u8]) -> Self {
-        let width = usize::from(bytes[6] & !COMPACT_BIT);
-        Compact { bytes, sizes: Sizes { len: u16_at(bytes, 0), prefix_len: u16_at(bytes, 2), width } }
+        let base = (bytes[6] & BASED != 0).then(|| u16_at(bytes, 8) as u16);
+        let width = usize::from(bytes[6] & !(COMPACT | BASED));
+        let (len, prefix_len) = (u16_at(bytes, 0), u16_at(bytes, 2));
+        Compact { bytes, sizes: Sizes { len, prefix_len, width, values: Values { base } } }
     }
 
     /// Number of keys.
@@ -180,8 +200,8 @@ impl<'a> Compact<'a> {
 
     /// The location of key `i`, if it is one.
     pub fn checked_location(self, i: usize) -> Option<Location> {
-        let at = self.sizes.locations_at() + i * LOCATION_BYTES;
-        Location::from_bytes(*self.bytes[at..].first_chunk()?)
+        let at = self.sizes.location_at(i);
+        Location::from_bytes(self.sizes.values.restored(&self.bytes[at..at + self.sizes.values.bytes()]))
     }
 
     /// How a padded key compares with the prefix.
@@ -232,9 +252,24 @@ impl<'a> Compact<'a> {
         (!range.is_empty()).then_some((range.start as u32, range.end as u32))
     }
 
+    /// Between which the locations of these keys lie.
+    fn tops(self, range: Range<usize>) -> TopSpan {
+        range.fold(TopSpan::NONE, |tops, i| tops.with(self.location(i).to_bytes()))
+    }
+
+    /// The same leaf with its locations stored otherwise.
+    fn stored_as(self, values: Values<LOCATION_BYTES>) -> Vec<u8> {
+        let sizes = Sizes { values, ..self.sizes };
+        let mut bytes = self.bytes[..self.sizes.locations_at()].to_vec();
+        bytes.resize(sizes.used_bytes(), 0);
+        sizes.write_header(&mut bytes);
+        (0..sizes.len).for_each(|i| sizes.write_location(&mut bytes, i, self.location(i)));
+        bytes
+    }
+
     /// Where the location of key `i` lies.
     pub fn location_at(self, i: usize) -> usize {
-        self.sizes.locations_at() + i * LOCATION_BYTES
+        self.sizes.location_at(i)
     }
 
     /// The place of a location among the candidates for `key`.
@@ -269,28 +304,40 @@ impl<'a> Compact<'a> {
 pub(super) fn insert_at(arena: &mut IndexArena, block: Handle, at: usize, key: &[u8], location: Location) {
     let leaf = Compact::new(arena.bytes(block));
     assert!(leaf.compare_prefix(key).is_eq() && at <= leaf.len(), "insert at {at} of {}", leaf.len());
-    let (old, known) = (leaf.sizes, leaf.wanted(key));
+    let known = leaf.wanted(key);
+    make_room_for(arena, block, location);
+    let old = Compact::new(arena.bytes(block)).sizes;
     let new = Sizes { len: old.len + 1, ..old };
     let (used, grown) = (old.used_bytes(), new.used_bytes());
     arena.resize(block, used, grown);
     let bytes = &mut arena.bytes_mut(block)[..grown];
-    let (known_gap, location_gap) =
-        (old.known_at() + at * old.width, old.locations_at() + at * LOCATION_BYTES);
+    let (known_gap, location_gap) = (old.known_at() + at * old.width, old.location_at(at));
     // From the back, so that nothing is overwritten before it has moved.
-    bytes.copy_within(location_gap..used, location_gap + old.width + LOCATION_BYTES);
+    bytes.copy_within(location_gap..used, location_gap + old.width + old.values.bytes());
     bytes.copy_within(known_gap..location_gap, known_gap + old.width);
     bytes[known_gap..known_gap + old.width].copy_from_slice(&known[..old.width]);
-    let location_at = location_gap + old.width;
-    bytes[location_at..location_at + LOCATION_BYTES].copy_from_slice(&location.to_bytes());
+    new.write_location(bytes, at, location);
     new.write_header(bytes);
+}
+
+/// Stores locations otherwise where this one is too far from the others.
+fn make_room_for(arena: &mut IndexArena, block: Handle, location: Location) {
+    let leaf = Compact::new(arena.bytes(block));
+    if leaf.sizes.values.takes(location.to_bytes()) {
+        return;
+    }
+    let tops = leaf.tops(0..leaf.len()).with(location.to_bytes());
+    let bytes = leaf.stored_as(Values { base: tops.base() });
+    let used = leaf.used_bytes();
+    arena.replace(block, used, &bytes);
 }
 
 /// Replaces the location of key `i`.
 pub(super) fn set_location(arena: &mut IndexArena, block: Handle, i: usize, location: Location) {
+    make_room_for(arena, block, location);
     let sizes = Compact::new(arena.bytes(block)).sizes;
     assert!(i < sizes.len, "location {i} of {}", sizes.len);
-    let at = sizes.locations_at() + i * LOCATION_BYTES;
-    arena.bytes_mut(block)[at..at + LOCATION_BYTES].copy_from_slice(&location.to_bytes());
+    sizes.write_location(arena.bytes_mut(block), i, location);
 }
 
 /// Takes key `at` out; there must be another key.
@@ -300,10 +347,9 @@ pub(super) fn remove_at(arena: &mut IndexArena, block: Handle, at: usize) {
     let new = Sizes { len: old.len - 1, ..old };
     let (used, shrunk) = (old.used_bytes(), new.used_bytes());
     let bytes = &mut arena.bytes_mut(block)[..used];
-    let (known_gap, location_gap) =
-        (old.known_at() + at * old.width, old.locations_at() + at * LOCATION_BYTES);
+    let (known_gap, location_gap) = (old.known_at() + at * old.width, old.location_at(at));
     bytes.copy_within(known_gap + old.width..location_gap, known_gap);
-    bytes.copy_within(location_gap + LOCATION_BYTES.., location_gap - old.width);
+    bytes.copy_within(location_gap + old.values.bytes().., location_gap - old.width);
     new.write_header(bytes);
     arena.resize(block, used, shrunk);
 }
@@ -345,6 +391,10 @@ impl Part<'_> {
         }
     }
 
+    fn tops(&self) -> TopSpan {
+        (0..self.len()).fold(TopSpan::NONE, |tops, i| tops.with(self.location(i).to_bytes()))
+    }
+
     /// To which depth its keys are known.
     fn depth(&self) -> usize {
         match self {
@@ -362,22 +412,24 @@ pub(super) fn assemble(parts: &[Part<'_>], depth: usize) -> Option<Vec<u8>> {
     first.key_into(0, &mut key);
     last.key_into(last.len() - 1, &mut other);
     let shared = common_padded(&key, &other).unwrap_or(usize::MAX).min(depth - 1);
-    let sizes = Sizes { len, prefix_len: shared, width: depth - shared };
+    let tops = parts.iter().fold(TopSpan::NONE, |tops, part| tops.and(part.tops()));
+    let values = Values { base: tops.base() };
+    let sizes = Sizes { len, prefix_len: shared, width: depth - shared, values };
     if sizes.width > MAX_WIDTH || !(1..=MAX_KEYS_EVER).contains(&len) {
         return None;
     }
     let mut bytes = vec![0; sizes.used_bytes()];
     sizes.write_header(&mut bytes);
     (0..shared).for_each(|i| bytes[HEADER_BYTES + i] = padded(&key, i));
-    let (mut known_at, mut location_at) = (sizes.known_at(), sizes.locations_at());
+    let (mut known_at, mut place) = (sizes.known_at(), 0);
     for part in parts {
         for i in 0..part.len() {
             part.key_into(i, &mut key);
             let known = &mut bytes[known_at..known_at + sizes.width];
             known.iter_mut().zip(shared..).for_each(|(byte, at)| *byte = padded(&key, at));
-            bytes[location_at..location_at + LOCATION_BYTES].copy_from_slice(&part.location(i).to_bytes());
+            sizes.write_location(&mut bytes, place, part.location(i));
             known_at += sizes.width;
-            location_at += LOCATION_BYTES;
+            place += 1;
         }
     }
     Some(bytes)
@@ -420,8 +472,8 @@ pub(super) fn merged(left: Part<'_>, right: Part<'_>) -> Option<Vec<u8>> {
 
 /// The same keys under a prefix of `prefix_len` bytes, shorter than it is, where that is not too wide.
 pub(super) fn widened(leaf: Compact<'_>, prefix_len: usize) -> Option<Vec<u8>> {
-    let Sizes { len, prefix_len: old, width } = leaf.sizes;
-    let sizes = Sizes { len, prefix_len, width: width + old - prefix_len };
+    let Sizes { len, prefix_len: old, width, values } = leaf.sizes;
+    let sizes = Sizes { len, prefix_len, width: width + old - prefix_len, values };
     if sizes.width > MAX_WIDTH {
         return None;
     }
@@ -441,7 +493,8 @@ pub(super) fn widened(leaf: Compact<'_>, prefix_len: usize) -> Option<Vec<u8>> {
 pub(super) fn sliced(leaf: Compact<'_>, range: Range<usize>) -> Vec<u8> {
     let Sizes { prefix_len, width, .. } = leaf.sizes;
     let more = common_prefix(leaf.known(range.start), leaf.known(range.end - 1)).min(width - 1);
-    let sizes = Sizes { len: range.len(), prefix_len: prefix_len + more, width: width - more };
+    let values = Values { base: leaf.tops(range.clone()).base() };
+    let sizes = Sizes { len: range.len(), prefix_len: prefix_len + more, width: width - more, values };
     let mut bytes = vec![0; sizes.used_bytes()];
     sizes.write_header(&mut bytes);
     bytes[HEADER_BYTES..HEADER_BYTES + prefix_len].copy_from_slice(leaf.prefix());
@@ -449,9 +502,7 @@ pub(super) fn sliced(leaf: Compact<'_>, range: Range<usize>) -> Vec<u8> {
     for (i, from) in range.clone().enumerate() {
         let at = sizes.known_at() + i * sizes.width;
         bytes[at..at + sizes.width].copy_from_slice(&leaf.known(from)[more..]);
+        sizes.write_location(&mut bytes, i, leaf.location(from));
     }
-    let from = leaf.sizes.locations_at();
-    let locations = &leaf.bytes()[from + range.start * LOCATION_BYTES..from + range.end * LOCATION_BYTES];
-    bytes[sizes.locations_at()..].copy_from_slice(locations);
     bytes
 }

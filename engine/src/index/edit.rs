@@ -29,7 +29,7 @@ impl<'a, const VALUE: usize> Run<'a, VALUE> {
     pub fn set_value(&mut self, i: usize, value: [u8; VALUE]) {
         let mut shape = self.read().shape();
         assert!(i < shape.len, "value {i} of {}", shape.len);
-        if !shape.takes(value) {
+        if !shape.values.takes(value) {
             let run = self.read();
             let sizes = run.under_prefix(0..run.len(), shape.prefix_len).and(Sizes::NONE.with(0, value));
             let mut builder = Builder::new(run.prefix(), run.len(), sizes);
@@ -37,7 +37,7 @@ impl<'a, const VALUE: usize> Run<'a, VALUE> {
             self.replace(builder);
             shape = self.read().shape();
         }
-        let (at, stored) = (shape.values_at() + i * shape.value_bytes(), shape.stored(value));
+        let (at, stored) = (shape.values_at() + i * shape.value_bytes(), shape.values.stored(value));
         let bytes = self.arena.bytes_mut(self.block);
         bytes[at..at + shape.value_bytes()].copy_from_slice(&stored[..shape.value_bytes()]);
     }
@@ -50,7 +50,7 @@ impl<'a, const VALUE: usize> Run<'a, VALUE> {
         let shared = common_prefix(run.prefix(), key);
         let suffix = &key[shared..];
         let is_too_long = suffix.len() > NARROW_SUFFIX_BYTES && !shape.wide;
-        if shared < shape.prefix_len || is_too_long || !shape.takes(value) {
+        if shared < shape.prefix_len || is_too_long || !shape.values.takes(value) {
             let mut builder = Builder::for_keys(&run, shared, suffix.len(), value);
             builder.extend(run, 0..at);
             builder.push(Chopped::new(suffix), value);
@@ -131,7 +131,7 @@ fn set_entry<const VALUE: usize>(
         bytes[shape.lengths_at() + i] = u8::try_from(len).expect("a narrow run has short suffixes");
     }
     let (width, at) = (shape.value_bytes(), shape.values_at() + i * shape.value_bytes());
-    bytes[at..at + width].copy_from_slice(&shape.stored(value)[..width]);
+    bytes[at..at + width].copy_from_slice(&shape.values.stored(value)[..width]);
 }
 
 /// Where a key's head, length, value and tail go: the bytes before which room is made, and how many.
@@ -218,8 +218,8 @@ impl<const VALUE: usize> Builder<VALUE> {
         set_u16(&mut bytes, 0, len);
         set_u16(&mut bytes, 2, prefix.len());
         set_u16(&mut bytes, 4, used);
-        bytes[6] = (u8::from(shape.wide) * WIDE) | (u8::from(shape.base.is_some()) * BASED);
-        set_u16(&mut bytes, 8, usize::from(shape.base.unwrap_or(0)));
+        bytes[6] = (u8::from(shape.wide) * WIDE) | (u8::from(shape.values.base.is_some()) * BASED);
+        set_u16(&mut bytes, 8, usize::from(shape.values.base.unwrap_or(0)));
         bytes[HEADER_BYTES..HEADER_BYTES + prefix.len()].copy_from_slice(prefix);
         Builder { bytes, shape, next: 0, end: shape.tails_at(), key: Vec::new() }
     }
@@ -282,7 +282,7 @@ impl<const VALUE: usize> Builder<VALUE> {
 
     fn extend(&mut self, from: Packed<'_, VALUE>, range: Range<usize>) {
         let (own, other) = (self.shape, from.shape());
-        if (other.prefix_len, other.wide, other.base) == (own.prefix_len, own.wide, own.base) {
+        if (other.prefix_len, other.wide, other.values) == (own.prefix_len, own.wide, own.values) {
             return self.extend_alike(from, range);
         }
         let mut key = std::mem::take(&mut self.key);

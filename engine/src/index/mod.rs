@@ -15,6 +15,7 @@ mod lookup;
 mod packed;
 mod resolve;
 mod tree;
+mod values;
 
 use std::ops::Bound;
 

@@ -4,10 +4,6 @@
 //! header | prefix | heads, 2 bytes each | lengths, 1 or 2 bytes each | values | tails
 //! ```
 //!
-//! Values are little-endian numbers. Where the highest two bytes of all of a node's are within 256 of each other, each is
-//! stored less what the header has as their base, and takes a byte less: locations of records of about one length, counts
-//! of keys.
-//!
 //! The prefix that all keys share is stored once. What follows it, a key's suffix, is cut into a
 //! head (its first two bytes, padded with zeros) and a tail. Header, prefix, heads and lengths are the
 //! first few cache lines: a search counts the smaller heads in a few vector instructions, and then knows
@@ -17,6 +13,8 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
+use super::values::{TopSpan, Values};
+
 /// Bytes of a suffix that its head holds.
 pub(super) const HEAD_BYTES: usize = 2;
 /// len u16 | prefix_len u16 | used u16 | flags u8 | short u8: some suffix may be shorter than a head | base u16
@@ -25,10 +23,6 @@ pub(super) const HEADER_BYTES: usize = 10;
 pub(super) const WIDE: u8 = 1;
 /// In the flags: values take a byte less, and are stored less their base.
 pub(super) const BASED: u8 = 2;
-/// Largest base: what is stored never carries beyond a value's bytes.
-pub(super) const MAX_BASE: u16 = u16::MAX - SPAN;
-/// The highest two bytes of values are so much above the base at most.
-const SPAN: u16 = u8::MAX as u16;
 /// Every other byte.
 const PAIR_LANES: u64 = 0x00ff_00ff_00ff_00ff;
 /// Heads in a cache line.
@@ -47,8 +41,8 @@ pub(super) struct Shape<const VALUE: usize> {
     pub prefix_len: usize,
     /// Lengths take two bytes each.
     pub wide: bool,
-    /// What values are stored less, of their highest two bytes, if they take a byte less.
-    pub base: Option<u16>,
+    /// How values are stored.
+    pub values: Values<VALUE>,
 }
 
 /// What keys and values take: what a [`Shape`] follows from.
@@ -57,24 +51,17 @@ pub(super) struct Sizes {
     /// Bytes of all tails.
     pub tails: usize,
     longest: usize,
-    /// Of the highest two bytes of values.
-    lowest: u16,
-    highest: u16,
-}
-
-/// The highest two bytes of a value.
-fn top<const VALUE: usize>(value: [u8; VALUE]) -> u16 {
-    u16::from_le_bytes([value[VALUE - 2], value[VALUE - 1]])
+    values: TopSpan,
 }
 
 impl Sizes {
     /// Of no keys.
-    pub const NONE: Sizes = Sizes { tails: 0, longest: 0, lowest: u16::MAX, highest: 0 };
+    pub const NONE: Sizes = Sizes { tails: 0, longest: 0, values: TopSpan::NONE };
 
     /// With one more key, whose suffix has so many bytes.
     pub fn with<const VALUE: usize>(self, suffix_len: usize, value: [u8; VALUE]) -> Sizes {
-        let (top, tail) = (top(value), suffix_len.saturating_sub(HEAD_BYTES));
-        self.and(Sizes { tails: tail, longest: suffix_len, lowest: top, highest: top })
+        let (tails, values) = (suffix_len.saturating_sub(HEAD_BYTES), TopSpan::NONE.with(value));
+        self.and(Sizes { tails, longest: suffix_len, values })
     }
 
     /// Of both.
@@ -82,51 +69,20 @@ impl Sizes {
         Sizes {
             tails: self.tails + other.tails,
             longest: self.longest.max(other.longest),
-            lowest: self.lowest.min(other.lowest),
-            highest: self.highest.max(other.highest),
+            values: self.values.and(other.values),
         }
     }
 
     /// Of a run of so many such keys.
     pub fn shape<const VALUE: usize>(self, len: usize, prefix_len: usize) -> Shape<VALUE> {
-        let span = self.highest.saturating_sub(self.lowest);
-        // Others may come on either side.
-        let base = self.lowest.saturating_sub(SPAN.saturating_sub(span) / 2).min(MAX_BASE);
-        let wide = self.longest > NARROW_SUFFIX_BYTES;
-        Shape { len, prefix_len, wide, base: (span <= SPAN).then_some(base) }
+        let (wide, values) = (self.longest > NARROW_SUFFIX_BYTES, Values { base: self.values.base() });
+        Shape { len, prefix_len, wide, values }
     }
 }
 
 impl<const VALUE: usize> Shape<VALUE> {
     pub fn value_bytes(self) -> usize {
-        VALUE - usize::from(self.base.is_some())
-    }
-
-    /// Whether a value can be stored.
-    pub fn takes(self, value: [u8; VALUE]) -> bool {
-        self.base.is_none_or(|base| top(value).checked_sub(base).is_some_and(|above| above <= SPAN))
-    }
-
-    /// A value as it is stored, in the first [`value_bytes`](Self::value_bytes).
-    pub fn stored(self, mut value: [u8; VALUE]) -> [u8; VALUE] {
-        assert!(self.takes(value), "a value that is too far from the others");
-        if let Some(base) = self.base {
-            let above = top(value) - base;
-            value[VALUE - 2..].copy_from_slice(&above.to_le_bytes());
-        }
-        value
-    }
-
-    /// A value that is stored in these bytes.
-    #[inline]
-    fn restored(self, stored: &[u8]) -> [u8; VALUE] {
-        let mut value = [0; VALUE];
-        value[..stored.len()].copy_from_slice(stored);
-        if let Some(base) = self.base {
-            let top = u16::from(value[VALUE - 2]) + base;
-            value[VALUE - 2..].copy_from_slice(&top.to_le_bytes());
-        }
-        value
+        self.values.bytes()
     }
 
     pub fn length_bytes(self) -> usize {
@@ -204,7 +160,7 @@ impl<'a, const VALUE: usize> Packed<'a, VALUE> {
     pub fn new(bytes: &'a [u8]) -> Self {
         let (len, prefix_len, flags) = (u16_at(bytes, 0), u16_at(bytes, 2), bytes[6]);
         let base = (flags & BASED != 0).then(|| u16_at(bytes, 8) as u16);
-        Packed { bytes, shape: Shape { len, prefix_len, wide: flags & WIDE != 0, base } }
+        Packed { bytes, shape: Shape { len, prefix_len, wide: flags & WIDE != 0, values: Values { base } } }
     }
 
     /// Number of keys.
@@ -330,7 +286,7 @@ impl<'a, const VALUE: usize> Packed<'a, VALUE> {
     pub fn value(self, i: usize) -> [u8; VALUE] {
         assert!(i < self.len(), "value {i} of {}", self.len());
         let at = self.value_at(i);
-        self.shape.restored(&self.bytes[at..at + self.shape.value_bytes()])
+        self.shape.values.restored(&self.bytes[at..at + self.shape.value_bytes()])
     }
 
     /// Bytes of the suffix of key `i`.
