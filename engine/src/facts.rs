@@ -24,13 +24,19 @@ use crate::transactions::Version;
 const MOST_BYTES: usize = 8 << 20;
 /// What a fact costs beside its key, about.
 const FACT_BYTES: usize = 64;
+/// A record that could not be read so many times, one after the other, is damaged. A drive that errs once in a hundred reads, and
+/// not for good, is believed wrongly once in 10^12 reads: what is written past a record that nobody can read does not hold if it
+/// can be read later.
+const MOST_TRIES: u8 = 6;
 /// Most leaves that wait to be refined; those beyond ask again.
 const MOST_CROWDED: usize = 256;
 
 #[derive(Debug)]
 enum Fact {
-    /// Being read; and whether the next frame of the log waits for it.
-    Reading(bool),
+    /// Being read; whether the next frame of the log waits for it, and how often it could not be read before.
+    Reading { is_awaited: bool, tries: u8 },
+    /// It could not be read so many times; it may be asked for again.
+    Failed { tries: u8 },
     /// The record is of this partition, and has this key.
     Key(PartitionId, Box<[u8]>),
     /// The record is damaged.
@@ -80,11 +86,11 @@ impl Facts {
     fn note(&mut self, at: (Location, Generation), fact: Fact) {
         let bytes = |fact: &Fact| FACT_BYTES + if let Fact::Key(_, key) = fact { key.len() } else { 0 };
         self.bytes += bytes(&fact);
-        self.reading += usize::from(matches!(fact, Fact::Reading(_)));
+        self.reading += usize::from(matches!(fact, Fact::Reading { .. }));
         if let Some(before) = self.known.insert(at, fact) {
             self.bytes -= bytes(&before);
-            self.reading -= usize::from(matches!(before, Fact::Reading(_)));
-            self.awaited -= usize::from(matches!(before, Fact::Reading(true)));
+            self.reading -= usize::from(matches!(before, Fact::Reading { .. }));
+            self.awaited -= usize::from(matches!(before, Fact::Reading { is_awaited: true, .. }));
         }
         self.has_news = true;
     }
@@ -94,9 +100,13 @@ impl Facts {
         self.note(at, Fact::Key(partition, key.into()));
     }
 
-    /// The record there is damaged.
-    pub fn note_unreadable(&mut self, at: (Location, Generation)) {
-        self.note(at, Fact::Unreadable);
+    /// The record there could not be read. It is damaged when that was so as often as it takes to believe it.
+    pub fn note_unread(&mut self, at: (Location, Generation)) {
+        let tries = match self.known.get(&at) {
+            Some(Fact::Reading { tries, .. } | Fact::Failed { tries }) => tries + 1,
+            _ => 1,
+        };
+        self.note(at, if tries < MOST_TRIES { Fact::Failed { tries } } else { Fact::Unreadable });
     }
 
     /// It may be read again: nothing is believed of what was damaged once.
@@ -109,7 +119,7 @@ impl Facts {
 
     /// Forgets all but what is being read.
     fn clear(&mut self) {
-        self.known.retain(|_, fact| matches!(fact, Fact::Reading(_)));
+        self.known.retain(|_, fact| matches!(fact, Fact::Reading { .. }));
         self.bytes = self.known.len() * FACT_BYTES;
     }
 }
@@ -135,7 +145,7 @@ impl Keys for KnownKeys<'_> {
             return KeyOf::Key(record.key);
         }
         match self.facts.known.get(&(location, self.space.of(location).1.generation)) {
-            None | Some(Fact::Reading(_)) => KeyOf::Unknown,
+            None | Some(Fact::Reading { .. } | Fact::Failed { .. }) => KeyOf::Unknown,
             Some(Fact::Key(partition, key)) if *partition == self.partition => KeyOf::Key(key),
             Some(Fact::Key(..) | Fact::Unreadable) => KeyOf::Unreadable,
         }
@@ -219,19 +229,21 @@ impl Shard {
 
     fn ask_one(&mut self, partition: PartitionId, location: Location, is_awaited: bool, io: &mut Io<'_>) {
         let at = self.place_of(location);
+        let mut failed = 0;
         match self.facts.known.get_mut(&at) {
-            Some(Fact::Reading(awaited)) => {
-                self.facts.awaited += usize::from(is_awaited && !*awaited);
-                *awaited |= is_awaited;
+            Some(Fact::Reading { is_awaited: was_awaited, .. }) => {
+                self.facts.awaited += usize::from(is_awaited && !*was_awaited);
+                *was_awaited |= is_awaited;
                 return;
             }
-            Some(_) => return,
+            Some(Fact::Failed { tries }) => failed = *tries,
+            Some(Fact::Key(..) | Fact::Unreadable) => return,
             None => {}
         }
         if let Some(key) = key_in_cache(&self.cache, at, partition) {
             return self.facts.note_key(at, partition, &key);
         }
-        self.facts.note(at, Fact::Reading(is_awaited));
+        self.facts.note(at, Fact::Reading { is_awaited, tries: failed });
         self.facts.awaited += usize::from(is_awaited);
         self.stats.key_reads += 1;
         self.start_read(ReadFor::Key { partition }, location, io);
@@ -282,7 +294,7 @@ impl Shard {
         let at = self.place_of(location);
         match record.filter(|record| record.partition == partition) {
             Some(record) => self.facts.note_key(at, partition, record.key),
-            None => self.facts.note_unreadable(at),
+            None => self.facts.note_unread(at),
         }
     }
 
