@@ -43,7 +43,7 @@ fn outcome(image: &[u8]) -> String {
     }
     let tables: Vec<u32> = sim.tables().into_iter().map(|(table, _)| table).collect();
     let mut lines = vec![format!("tables {tables:?}")];
-    for partition in [1, 2, 4] {
+    for partition in [1, 2, 4, 5] {
         let (mut right, mut others) = (0, Vec::new());
         for (_, key, value) in story::holds().into_iter().filter(|(of, ..)| *of == partition) {
             let said = match sim.get(partition, &key) {
@@ -132,7 +132,7 @@ fn with_flipped(bytes: &[usize]) -> String {
     outcome(&image)
 }
 
-const WHOLE: &str = "tables [1, 3]; 1: 154 right; 2: 3 right; 4: 1 right";
+const WHOLE: &str = "tables [1, 3, 5]; 1: 154 right; 2: 3 right; 4: 1 right; 5: 30 right";
 
 #[test]
 fn the_golden_drive_is_read_as_it_was_written() {
@@ -223,39 +223,39 @@ fn cases_of_records(places: &Places) -> Vec<Case> {
         (
             "the index",
             payload(&index),
-            "tables [1, 3]; 1: 62 right, 92 quarantined from key060 to expires; 2: 1 right, quarantined [\"a\", \"b\"]; 4: 1 right",
+            "tables [1, 3, 5]; 1: 62 right, 92 quarantined from key060 to expires; 2: 1 right, quarantined [\"a\", \"b\"]; 4: 1 right; 5: 10 right, 20 quarantined from key010 to key029",
         ),
         (
             "the first frame of the journal",
             payload(&journal[..1]),
-            "tables [1, 3]; 1: 46 right, 13 corrupt from key000 to key012, 95 quarantined from key013 to expires; 2: 3 right; 4: 1 right",
+            "tables [1, 3, 5]; 1: 46 right, 13 corrupt from key000 to key012, 95 quarantined from key013 to expires; 2: 3 right; 4: 1 right; 5: 30 right",
         ),
         ("the last frame of the journal", payload(&journal[journal.len() - 1..]), WHOLE),
         ("a user frame that the journal covers, its header", vec![user[0] + 20], WHOLE),
         (
             "the last but one user frame, its header",
             vec![user[n - 2] + 20],
-            "tables [1, 3]; 1: 1 right, 153 quarantined from key000 to last; 2: 0 right, quarantined [\"counter\", \"a\", \"b\"]; 4: 0 right, quarantined [\"new\"]",
+            "tables [1, 3, 5]; 1: 1 right, 153 quarantined from key000 to last; 2: 0 right, quarantined [\"counter\", \"a\", \"b\"]; 4: 0 right, quarantined [\"new\"]; 5: 0 right, 30 quarantined from key000 to key029",
         ),
         (
             "the last user frame, its header",
             vec![user[n - 1] + 20],
-            "tables [1, 3]; 1: 153 right, absent [\"very last\"]; 2: 3 right; 4: 1 right",
+            "tables [1, 3, 5]; 1: 153 right, absent [\"very last\"]; 2: 3 right; 4: 1 right; 5: 30 right",
         ),
         (
             "the last user frame, its record",
             vec![user[n - 1] + 100],
-            "tables [1, 3]; 1: 153 right, absent [\"very last\"]; 2: 3 right; 4: 1 right",
+            "tables [1, 3, 5]; 1: 153 right, absent [\"very last\"]; 2: 3 right; 4: 1 right; 5: 30 right",
         ),
         (
-            "a value",
+            "a value of the table with a compact index",
             vec![places.find(b"<7 of round 2>")],
-            "tables [1, 3]; 1: 153 right, corrupt [\"key007\"]; 2: 3 right; 4: 1 right",
+            "tables [1, 3, 5]; 1: 154 right; 2: 3 right; 4: 1 right; 5: 29 right, corrupt [\"key007\"]",
         ),
         (
             "a long value",
             vec![places.find(&[0x6c; 9000]) + 4000],
-            "tables [1, 3]; 1: 153 right, corrupt [\"long\"]; 2: 3 right; 4: 1 right",
+            "tables [1, 3, 5]; 1: 153 right, corrupt [\"long\"]; 2: 3 right; 4: 1 right; 5: 30 right",
         ),
     ]
 }

@@ -1,9 +1,10 @@
 //! What was done to the golden drive, what it holds since, and how its image is kept in a file.
 
 use lode_engine::limits::MAX_TTL_MS;
-use lode_engine::{BatchWrite, Geometry, StoreKind};
+use lode_engine::{BatchWrite, Geometry, IndexKind, StoreKind};
 
 use crate::support::Sim;
+use crate::support::ask::use_index;
 
 /// Where the image of the present version is.
 pub const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/version_3.img");
@@ -15,6 +16,9 @@ const NUMBERED: u32 = 150;
 /// Of those, the first are overwritten behind the checkpoint, and the last deleted there.
 const OVERWRITTEN: u32 = 60;
 const DELETED_FROM: u32 = 140;
+/// Keys of partition 5, whose index is compact, and those overwritten behind the checkpoint.
+const COMPACT: u32 = 30;
+const COMPACT_OVERWRITTEN: u32 = 10;
 
 fn key(i: u32) -> Vec<u8> {
     format!("key{i:03}").into_bytes()
@@ -33,11 +37,18 @@ fn long_value() -> Vec<u8> {
 /// A drive of 40 segments, and all that is done to it: the same bytes each time.
 pub fn tell() -> Sim {
     let geometry = Geometry::plan((40 * 64 + 256) << 10, 1, Some(64 << 10), 12 << 10).expect("40 segments");
+    use_index(IndexKind::Full);
     let mut sim = Sim::format(SEED, geometry, |config| config.cache_bytes = 0);
     sim.create(1, StoreKind::Durable, &[1, 2]).expect("a new table");
     sim.create(2, StoreKind::Durable, &[3]).expect("a new table");
     for i in 0..NUMBERED {
         sim.put(1, &key(i), &value(i, 1)).expect("there is room");
+    }
+    use_index(IndexKind::Compact);
+    sim.create(5, StoreKind::Durable, &[5]).expect("a new table");
+    use_index(IndexKind::Full);
+    for i in 0..COMPACT {
+        sim.put(5, &key(i), &value(i, 1)).expect("there is room");
     }
     sim.put(1, b"long", &long_value()).expect("there is room");
     sim.put_ttl(1, b"expires", b"in a hundred years", MAX_TTL_MS).expect("there is room");
@@ -51,6 +62,9 @@ pub fn tell() -> Sim {
     }
     for i in DELETED_FROM..NUMBERED {
         sim.delete(1, &key(i)).expect("there is room");
+    }
+    for i in 0..COMPACT_OVERWRITTEN {
+        sim.put(5, &key(i), &value(i, 2)).expect("there is room");
     }
     sim.increment(2, b"counter", 2).expect("it is a number");
     sim.drop_table(2).expect("it is there");
@@ -69,6 +83,9 @@ pub fn holds() -> Vec<(u32, Vec<u8>, Option<Vec<u8>>)> {
     for i in 0..NUMBERED {
         let round = if i < OVERWRITTEN { 2 } else { 1 };
         all.push((1, key(i), (i < DELETED_FROM).then(|| value(i, round))));
+    }
+    for i in 0..COMPACT {
+        all.push((5, key(i), Some(value(i, if i < COMPACT_OVERWRITTEN { 2 } else { 1 }))));
     }
     let mut more = |partition, key: &[u8], value: &[u8]| {
         all.push((partition, key.to_vec(), Some(value.to_vec())));
