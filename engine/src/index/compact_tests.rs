@@ -325,6 +325,42 @@ fn an_image_that_is_written_while_the_index_changes_has_every_key_once() {
 }
 
 #[test]
+fn a_leaf_that_goes_when_its_image_is_due_is_passed_over() {
+    let (mut world, mut rng) = (World::new(), Rng(7));
+    // In ascending order leaves are left full: none merges with one that loses its keys.
+    let keys: BTreeSet<Vec<u8>> = (0..4_000).map(|_| FAMILIES[0].1(&mut rng)).collect();
+    keys.iter().for_each(|key| world.put(key));
+    let (mut load, mut loaded) = (IndexLoad::new(true), IndexArena::new());
+    let mut gone = 0;
+    world.index.begin_image();
+    while let Some(image) = world.index.leaf_to_image(&world.arena) {
+        load.push(&mut loaded, &image.bytes, &mut |_, _| true).expect("it lies behind those before");
+        world.index.leaf_imaged(&world.arena);
+        let Some(next) = world.index.leaf_to_image(&world.arena) else { continue };
+        if rng.below(2) == 0 {
+            let (mut alone, mut arena) = (IndexLoad::new(true), IndexArena::new());
+            alone.push(&mut arena, &next.bytes, &mut |_, _| true).expect("it is a leaf");
+            let locations: Vec<_> = alone.last_locations(&arena).collect();
+            for location in locations {
+                let key = world.records.keys[&location].clone();
+                world.delete(&key);
+            }
+            gone += 1;
+        }
+    }
+    assert!(gone > 3, "{gone} leaves went");
+    let index = load.finish(&mut loaded);
+    let mut found: Vec<Location> = Vec::new();
+    let mut iter = index.iter(&loaded, Bound::Unbounded, Bound::Unbounded);
+    while let Some((_, at)) = iter.next() {
+        found.push(at);
+    }
+    let left: Vec<Location> = world.model.values().copied().collect();
+    assert_eq!(found.len(), left.len(), "each once");
+    assert_eq!(HashSet::<_>::from_iter(found), HashSet::<Location>::from_iter(left));
+}
+
+#[test]
 fn forged_leaves_are_refused_or_harmless() {
     let (mut world, mut rng) = (World::new(), Rng(5));
     for _ in 0..1_000 {
