@@ -167,16 +167,22 @@ impl Effects<'_> {
         self.died(left.filter(|left| *left).map(|_| location));
     }
 
-    /// A kept change was the last to say something of this location: that the key's record lies there.
+    /// A kept change was the last to say something of this location: that the key's record lies there. Where the image
+    /// has what a later change says of the key, that stays: another start would take it for what this one replaced.
     pub fn enter(
         &mut self,
         partition: PartitionId,
         key: &[u8],
-        location: Location,
-        expires: Option<WallMs>,
+        (location, expires): (Location, Option<WallMs>),
+        is_later: impl Fn(Location) -> bool,
     ) -> Result<(), Need> {
         if self.catalog.holds(partition, key, location) {
             self.catalog.set_expiry(partition, key, expires);
+            return Ok(());
+        }
+        if self.find(partition, key)?.is_some_and(is_later) {
+            self.space.add_live(location);
+            self.superseded(partition, key, Some(location));
             return Ok(());
         }
         let old = self.insert(partition, key, location, expires)?;
@@ -184,8 +190,16 @@ impl Effects<'_> {
         Ok(())
     }
 
-    /// A kept change said that a key has no record any more, and not where that was.
-    pub fn leave_unsaid(&mut self, partition: PartitionId, key: &[u8]) -> Result<(), Need> {
+    /// A kept change said that a key has no record any more, and not where that was. What a later change says stays, likewise.
+    pub fn leave_unsaid(
+        &mut self,
+        partition: PartitionId,
+        key: &[u8],
+        is_later: impl Fn(Location) -> bool,
+    ) -> Result<(), Need> {
+        if self.find(partition, key)?.is_some_and(is_later) {
+            return Ok(());
+        }
         let old = self.take_out(partition, key)?;
         self.superseded(partition, key, old);
         Ok(())

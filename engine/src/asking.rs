@@ -122,13 +122,30 @@ impl Shard {
         need: &Need,
         io: &mut Io<'_>,
     ) {
-        if self.asking.len() >= self.config.max_queued_requests {
-            self.stats.busy += 1;
-            return io.reply(asking.id, asking.refusal());
+        if let Some(asking) = self.admit_asking(asking, io) {
+            self.ask(partition, need, io);
+            self.has_more |= !self.facts.is_reading();
+            self.asking.push(asking);
         }
-        self.ask(partition, need, io);
-        self.has_more |= !self.facts.is_reading();
-        self.asking.push(asking);
+    }
+
+    /// Serves a request again in the next step.
+    pub(crate) fn ask_again(&mut self, asking: Asking, io: &mut Io<'_>) {
+        if let Some(asking) = self.admit_asking(asking, io) {
+            self.facts.make_news();
+            self.has_more = true;
+            self.asking.push(asking);
+        }
+    }
+
+    /// The request, if there is room for it to wait; else it is answered.
+    fn admit_asking(&mut self, asking: Asking, io: &mut Io<'_>) -> Option<Asking> {
+        if self.asking.len() < self.config.max_queued_requests {
+            return Some(asking);
+        }
+        self.stats.busy += 1;
+        io.reply(asking.id, asking.refusal());
+        None
     }
 
     /// Serves the requests that wait for keys again, where some became known.

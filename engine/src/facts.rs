@@ -83,6 +83,11 @@ impl Facts {
         std::mem::take(&mut self.has_news)
     }
 
+    /// Those who wait are to look again.
+    pub fn make_news(&mut self) {
+        self.has_news = true;
+    }
+
     fn note(&mut self, at: (Location, Generation), fact: Fact) {
         let bytes = |fact: &Fact| FACT_BYTES + if let Fact::Key(_, key) = fact { key.len() } else { 0 };
         self.bytes += bytes(&fact);

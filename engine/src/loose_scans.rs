@@ -199,9 +199,9 @@ impl Shard {
         more |= records.len() > wish.limit as usize;
         records.truncate(wish.limit as usize);
         if let (true, true, Some(last_key)) = (records.is_empty(), more, &last_key) {
-            // A page with nothing would pass for the last.
-            let scan = scan.behind(last_key);
-            return self.scan(id, &target, &scan.lend(), within, io);
+            // A page with nothing would pass for the last. The next one is of another step: there may be many such.
+            let asking = Asking::scan(id, target, scan.behind(last_key), within);
+            return self.ask_again(asking, io);
         }
         let last = records.last().map(|record| record.key.clone());
         let seen = match self.transactions.view(within, target.partition, self.clock.now()) {

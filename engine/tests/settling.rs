@@ -67,7 +67,11 @@ fn survives(changes: &[Option<&[u8]>]) {
                 sim.put(1, &key(i), &[1; 8 << 10]).expect("there is room");
             }
             sim.settle();
-            assert_eq!(sim.shard.stats().checkpoints, 0, "the next start reads the journal that this one wrote");
+            assert_eq!(
+                sim.shard.stats().checkpoints,
+                0,
+                "the next start reads the journal that this one wrote"
+            );
         }
     }
 }

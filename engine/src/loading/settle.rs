@@ -188,18 +188,21 @@ impl Shard {
         let mut effects = Effects { catalog, space, cache, journal: Some(journal), facts, own: None, now };
         let position = settling.kept.position();
         let Some(change) = settling.kept.ahead().next() else { return Ok(false) };
+        // What an image has that was written ahead of the journal may be what a later change says.
+        let is_later =
+            |at: Location| settling.last.get(&at).is_some_and(|last| *last != LEFT && *last > position);
         let mut entered = None;
         let done = match change {
             Change::Put { key, location, expires, .. } => {
                 if settling.last.get(&location) == Some(&position) {
                     entered = Some((key, location));
-                    effects.enter(id, key, location, expires)
+                    effects.enter(id, key, (location, expires), is_later)
                 } else {
                     effects.catalog.set_expiry(id, key, expires);
                     Ok(())
                 }
             }
-            Change::Delete { key, replaces: None } => effects.leave_unsaid(id, key),
+            Change::Delete { key, replaces: None } => effects.leave_unsaid(id, key, is_later),
             Change::Delete { key, replaces: Some(_) } => {
                 effects.catalog.set_expiry(id, key, None);
                 Ok(())
