@@ -458,6 +458,8 @@ impl Catalog {
         self.image_bytes -= quota_image_bytes(partition.quota.is_some());
         self.quarantined -= usize::from(partition.quarantine.is_some());
         self.compact -= usize::from(partition.is_compact());
+        // There is no room for many, and nobody else would take them out.
+        self.crowded.retain(|(of, _)| *of != id);
         if let Some(image) = &partition.image {
             self.dropped_unloaded.push(id);
             if image.is_outside() {

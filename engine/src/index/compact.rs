@@ -457,13 +457,15 @@ pub(super) fn of_keys(part: &Part<'_>, least_depth: usize) -> Option<Vec<u8>> {
 }
 
 /// One leaf of two neighbours, of which one at least is compact, where nothing is forgotten of what is known: that might
-/// be asked for while a frame is applied.
-pub(super) fn merged(left: Part<'_>, right: Part<'_>) -> Option<Vec<u8>> {
+/// be asked for while a frame is applied. Nor where the border between them is not known: keys on its two sides, that
+/// it told apart, would be tied.
+pub(super) fn merged(left: Part<'_>, right: Part<'_>, border: &[u8]) -> Option<Vec<u8>> {
     if left.len() + right.len() > MERGED_KEYS {
         return None;
     }
     let depth = left.depth();
-    if depth != right.depth() {
+    let is_border_known = border.len() <= depth && border.last().is_some_and(|last| *last != 0);
+    if depth != right.depth() || !is_border_known {
         return None;
     }
     let bytes = assemble(&[left, right], depth)?;

@@ -238,12 +238,12 @@ pub(super) fn split(arena: &IndexArena, left: Handle, right: Handle) -> Split {
     Split { separator, right, records: right_leaf.len() as u32 }
 }
 
-/// Makes one leaf of two neighbours, if they fit.
-pub(super) fn merge(arena: &mut IndexArena, left: Handle, right: Handle) -> Option<Handle> {
+/// Makes one leaf of two neighbours, if they fit; `border` is the lower one of the right.
+pub(super) fn merge(arena: &mut IndexArena, left: Handle, right: Handle, border: &[u8]) -> Option<Handle> {
     let (a, b) = match (node(arena, left), node(arena, right)) {
         (Node::Whole(a), Node::Whole(b)) => (a, b),
         (a, b) => {
-            let merged = compact::merged(a.part(), b.part())?;
+            let merged = compact::merged(a.part(), b.part(), border)?;
             free(arena, right);
             replace(arena, left, &merged);
             return Some(left);

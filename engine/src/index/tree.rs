@@ -230,7 +230,8 @@ fn merge(
     }
     let (left, right) = (node.child(i), node.child(i + 1));
     let merged = if levels == 1 {
-        leaf::merge(arena, left.block, right.block)?
+        let border = node.key(i + 1);
+        leaf::merge(arena, left.block, right.block, &border)?
     } else {
         let border = node.key(i + 1);
         merge_inner(arena, left.block, right.block, &border)?
