@@ -31,6 +31,9 @@ const MOST_TRIES: u8 = 6;
 /// Most leaves that wait to be refined; those beyond ask again.
 const MOST_CROWDED: usize = 256;
 
+/// Most leaves that are refined in a step: those that need no reads; so much do inserts of a step fill at most, nearly always.
+const REFINED_PER_STEP: usize = 16;
+
 #[derive(Debug)]
 enum Fact {
     /// Being read; whether the next frame of the log waits for it, and how often it could not be read before.
@@ -112,6 +115,11 @@ impl Facts {
             _ => 1,
         };
         self.note(at, if tries < MOST_TRIES { Fact::Failed { tries } } else { Fact::Unreadable });
+    }
+
+    /// Whether the record there counts as damaged.
+    pub fn is_unreadable(&self, at: (Location, Generation)) -> bool {
+        matches!(self.known.get(&at), Some(Fact::Unreadable))
     }
 
     /// It may be read again: nothing is believed of what was damaged once.
@@ -227,7 +235,11 @@ impl Shard {
 
     /// Learns the keys of these records: from the cache at once, or by reading.
     pub(crate) fn ask(&mut self, partition: PartitionId, need: &Need, io: &mut Io<'_>) {
-        for location in &need.0 {
+        for (place, location) in need.0.iter().enumerate() {
+            // What there is no room for now is asked for again when the others are known.
+            if place > 0 && !self.reads.has_room(*location, &self.config) {
+                return;
+            }
             self.ask_one(partition, *location, false, io);
         }
     }
@@ -305,23 +317,37 @@ impl Shard {
 
     /// Makes more known of the keys in leaves where too many are tied, and forgets what is known where it is too much.
     pub(crate) fn pump_facts(&mut self, io: &mut Io<'_>) {
-        if self.facts.is_full() && !self.facts.is_awaited() && self.log.next_durable().is_none() {
+        let has_waiters = !self.asking.is_empty() || self.is_making_kept_changes() || self.facts.is_awaited();
+        if self.facts.is_full() && !has_waiters && self.log.next_durable().is_none() {
             self.facts.clear();
         }
         self.catalog.crowded.truncate(MOST_CROWDED);
+        for _ in 0..REFINED_PER_STEP {
+            if !self.refine_next(io) {
+                return;
+            }
+        }
+    }
+
+    /// Refines the first leaf that waits for it, as far as what it takes is known. Says whether it is done.
+    fn refine_next(&mut self, io: &mut Io<'_>) -> bool {
         let crowded = &self.catalog.crowded;
         let Some(at) = crowded.iter().position(|(partition, _)| self.may_read_all(*partition)) else {
-            return;
+            return false;
         };
         let (partition, key) = crowded[at].clone();
         let Shard { catalog, facts, space, .. } = self;
         let keys = KnownKeys { facts, space, partition, own: None };
         let refined = catalog.with_index(partition, |index, _| index.refine(&key, &keys));
         match refined {
-            Some(Err(need)) => self.ask(partition, &need, io),
+            Some(Err(need)) => {
+                self.ask(partition, &need, io);
+                false
+            }
             Some(Ok(())) | None => {
                 self.catalog.crowded.remove(at);
                 self.has_more |= !self.catalog.crowded.is_empty();
+                true
             }
         }
     }

@@ -292,8 +292,7 @@ impl Shard {
         };
         // A compact index may have been told of expiries of records that were gone before.
         let present = records.saturating_sub(partition.due_in(range, view.now));
-        let count = present.checked_add_signed(change);
-        let count = count.expect("no more keys were changed than there are");
+        let count = present.saturating_add_signed(change);
         if let Some(id) = within
             && !self.transactions.saw(id, |read_set| read_set.add_range(range))
         {
@@ -430,11 +429,11 @@ impl Shard {
                 self.answer_get(id, outcome, read.buffer, io);
             }
             ReadFor::Key { partition } => {
-                let is_closed = matches!(outcome, Err(ReadError::Device { .. }));
+                let is_refused = matches!(outcome, Err(ReadError::Device { .. }));
                 self.key_read(partition, read.location, outcome.ok().as_ref());
                 io.buffers.release(read.buffer);
-                if is_closed {
-                    // Which record a write replaces cannot be told: as well as a failed write, this closes the log.
+                if is_refused && self.facts.is_unreadable((read.location, generation)) {
+                    // The drive refuses it again and again. Which record a write replaces cannot be told: as well as a failed write, this closes the log.
                     self.poison(io);
                 }
             }

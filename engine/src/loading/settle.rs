@@ -241,6 +241,11 @@ impl Shard {
         }
     }
 
+    /// Whether kept changes of some partition are being made.
+    pub(crate) fn is_making_kept_changes(&self) -> bool {
+        !self.loader.settling.is_empty()
+    }
+
     /// Whether all that is in a partition's index is on the drive.
     pub(crate) fn may_read_all(&self, id: PartitionId) -> bool {
         let settling = self.loader.settling.iter().find(|settling| settling.partition == id);
