@@ -85,6 +85,12 @@ impl AppendHead {
         self.current.map(|current| current.segment)
     }
 
+    /// That one, and the next, opened or being opened.
+    pub fn segments(&self) -> impl Iterator<Item = SegmentId> + use<> {
+        let next = self.next.as_ref().map(|next| next.segment);
+        self.segment().into_iter().chain(next)
+    }
+
     /// By what claim the segment was taken where a frame of `len` bytes would go.
     pub fn claim_for(&self, len: u64) -> Option<Claim> {
         let segment_bytes = u64::from(self.place.geometry.segment_bytes);

@@ -276,6 +276,14 @@ impl Catalog {
         self.tables.get(&id).map(|table| table.name.as_str())
     }
 
+    /// The indexes of all durable partitions.
+    pub fn indexes(&self) -> impl Iterator<Item = &PartitionIndex> {
+        self.partitions.values().filter_map(|partition| match &partition.store {
+            Store::Durable(index) => Some(index),
+            Store::Memory(_) => None,
+        })
+    }
+
     /// The ids of all partitions, ascending.
     pub fn partition_ids(&self) -> Vec<PartitionId> {
         self.partitions.ids()

@@ -111,6 +111,17 @@ impl Checkpointer {
         self.job.is_some()
     }
 
+    /// The segments that an image under way is appended to.
+    pub fn open_segments(&self) -> Vec<SegmentId> {
+        self.job.iter().flat_map(|job| job.head.segments()).collect()
+    }
+
+    /// The segments of the present image, and of the one under way.
+    pub fn in_use(&self) -> Vec<SegmentId> {
+        let under_way = self.job.iter().flat_map(|job| &job.writer.root.segments);
+        self.image_segments.iter().copied().chain(under_way.map(|(segment, _)| *segment)).collect()
+    }
+
     /// A segment's header was written; says whether it is the image's.
     pub fn header_written(&mut self, segment: SegmentId, space: &mut Space, io: &mut Io<'_>) -> bool {
         self.job.as_mut().is_some_and(|job| job.head.header_written(segment, space, io))

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use crate::append::Place;
 use crate::apply::Effects;
+use crate::audit::Watermarks;
 use crate::format::record::{Record, RecordKind};
 use crate::ids::{FrameNumber, SegmentId};
 use crate::io::{Io, Purpose};
@@ -90,6 +91,16 @@ impl Cleaner {
     /// All cleaning frames up to this one are durable and applied.
     pub fn durable(&self) -> FrameNumber {
         self.lanes.durable()
+    }
+
+    /// How far its frames are.
+    pub fn watermarks(&self) -> Watermarks {
+        self.lanes.watermarks()
+    }
+
+    /// The segments that it appends to.
+    pub fn segments(&self) -> Vec<SegmentId> {
+        self.lanes.segments()
     }
 
     /// The log is poisoned: gives back what no operation of the drive uses. What one does use goes back
@@ -241,7 +252,7 @@ impl Shard {
     }
 
     /// Segments that are free, or will be as soon as the journal says that they are empty.
-    fn free_soon(&self) -> u32 {
+    pub(crate) fn free_soon(&self) -> u32 {
         self.space.counts().1 + self.space.emptied()
     }
 

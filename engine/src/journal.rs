@@ -8,9 +8,10 @@
 //! segment can be had for them and no checkpoint makes room, the journal *breaks off*: entries are dropped, what they
 //! were about stays in the users' log, where nothing is freed, and the next checkpoint begins the journal anew.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::append::{AppendHead, Place};
+use crate::audit::Watermarks;
 use crate::format::align_down;
 use crate::format::frame::{FRAME_HEADER_BYTES, PartitionSet, Stream, frame_len};
 use crate::format::journal::{JOURNAL_HEAD_BYTES, JournalEntries, JournalEntry, JournalHead, LogPosition};
@@ -232,6 +233,24 @@ impl Journal {
     /// Whether entries were lost: only a checkpoint helps.
     pub fn is_broken(&self) -> bool {
         self.state == State::Broken
+    }
+
+    /// How far it is.
+    pub fn watermarks(&self) -> Watermarks {
+        let written = self.in_flight.back().map_or(self.durable, |flight| flight.builder.number);
+        // The open frame has a number when there is something in it.
+        let begun = self.next_number.0 - u64::from(self.open.bytes() == 0);
+        Watermarks { durable: self.durable, written, appended: FrameNumber(begun) }
+    }
+
+    /// The segments that it appends to.
+    pub fn open_segments(&self) -> Vec<SegmentId> {
+        self.head.segments().collect()
+    }
+
+    /// Its segments, each once.
+    pub fn in_use(&self) -> BTreeSet<SegmentId> {
+        self.segments.iter().map(|(segment, _)| *segment).chain(self.head.segments()).collect()
     }
 
     /// Segments in use.

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::append::{AppendHead, Place};
+use crate::audit::Watermarks;
 use crate::format::frame::{Stream, frame_len};
 use crate::format::record::Record;
 use crate::frame_builder::FrameBuilder;
@@ -64,6 +65,17 @@ impl Lanes {
     /// All frames up to this one are durable, and applied as soon as they are taken.
     pub fn durable(&self) -> FrameNumber {
         self.durable
+    }
+
+    /// How far they are.
+    pub fn watermarks(&self) -> Watermarks {
+        let written = self.in_flight.back().map_or(self.durable, |moving| moving.builder.number);
+        Watermarks { durable: self.durable, written, appended: FrameNumber(self.next_number.0 - 1) }
+    }
+
+    /// The segments that they append to.
+    pub fn segments(&self) -> Vec<SegmentId> {
+        self.lanes.iter().flat_map(|lane| lane.head.segments()).collect()
     }
 
     /// The log is poisoned: gives back what no operation of the drive uses.

@@ -6,6 +6,7 @@
 mod append;
 mod apply;
 mod asking;
+mod audit;
 mod cache;
 mod catalog;
 mod catalog_job;
@@ -57,6 +58,7 @@ mod touch;
 mod transactions;
 mod writes;
 
+pub use audit::{Room, ShardWatermarks, Watermarks};
 pub use check::{CheckError, CheckReport, ShardReport, check_drive};
 pub use config::ShardConfig;
 pub use format::drive_header::{DRIVE_HEADER_BYTES, DriveHeaderError, DriveIdentity, read_drive_header};

@@ -3,11 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::append::{AppendHead, Place};
+use crate::audit::Watermarks;
 use crate::config::ShardConfig;
 use crate::format::frame::{Stream, frame_len};
 use crate::format::record::{Record, record_room};
 use crate::frame_builder::FrameBuilder;
-use crate::ids::{FrameNumber, PartitionId, RequestId, Seq, WallMs};
+use crate::ids::{FrameNumber, PartitionId, RequestId, SegmentId, Seq, WallMs};
 use crate::io::{Io, Purpose};
 use crate::limits::{MAX_BATCH_BYTES, MAX_BATCH_WRITES};
 use crate::location::RECORD_ALIGN_BYTES;
@@ -153,6 +154,17 @@ impl Log {
     /// All frames up to this one are durable.
     pub fn durable(&self) -> FrameNumber {
         self.durable
+    }
+
+    /// How far it is.
+    pub fn watermarks(&self) -> Watermarks {
+        let written = self.in_flight.back().map_or(self.durable, |frame| frame.builder.number);
+        Watermarks { durable: self.durable, written, appended: self.last_number() }
+    }
+
+    /// The segments that it appends to.
+    pub fn segments(&self) -> Vec<SegmentId> {
+        self.head.segments().collect()
     }
 
     /// Bytes of records appended and not yet applied.

@@ -170,7 +170,7 @@ impl Partition {
             },
             Store::Memory(memory) => match if exact { memory.get(key) } else { None } {
                 Some((_, old)) => (0, (value.len() as u64).saturating_sub(old.len() as u64)),
-                None => (0, value.len() as u64 + new_key),
+                None => (0, memory_record_bytes(key.len(), value.len())),
             },
         }
     }
@@ -223,9 +223,9 @@ impl MemoryStore {
     /// Writes a record; gives the one before.
     pub fn insert(&mut self, key: &[u8], seq: Seq, value: &[u8]) -> Option<(Seq, Bytes)> {
         let before = self.records.insert(key.into(), (seq, Bytes::copy_from_slice(value)));
-        self.memory_bytes += cost(key.len(), value.len());
+        self.memory_bytes += memory_record_bytes(key.len(), value.len());
         if let Some((_, old)) = &before {
-            self.memory_bytes -= cost(key.len(), old.len());
+            self.memory_bytes -= memory_record_bytes(key.len(), old.len());
         }
         before
     }
@@ -234,7 +234,7 @@ impl MemoryStore {
     pub fn remove(&mut self, key: &[u8]) -> Option<(Seq, Bytes)> {
         let before = self.records.remove(key);
         if let Some((_, old)) = &before {
-            self.memory_bytes -= cost(key.len(), old.len());
+            self.memory_bytes -= memory_record_bytes(key.len(), old.len());
         }
         before
     }
@@ -275,7 +275,8 @@ pub fn is_void(range: &KeyRange<'_>) -> bool {
     range.end.is_some_and(|end| end <= range.start)
 }
 
-fn cost(key_len: usize, value_len: usize) -> u64 {
+/// Bytes of memory that a record of a memory table takes.
+pub fn memory_record_bytes(key_len: usize, value_len: usize) -> u64 {
     (key_len + value_len) as u64 + MEMORY_RECORD_OVERHEAD_BYTES
 }
 

@@ -169,7 +169,9 @@ fn memory_is_bounded_and_comes_back() {
         assert!(matches!(error, WriteError::MemoryFull { limit_bytes: 100_000, .. }), "{error:?}");
         let stats = sim.shard.stats();
         let used = stats.index_bytes + stats.memory_table_bytes;
-        assert!(used <= 100_000 + 4096 && used > 90_000, "{used} bytes");
+        // What a leaf will take is estimated; what a memory table takes is known.
+        let slack = if partition == 2 { 0 } else { 4096 };
+        assert!(used <= 100_000 + slack && used > 90_000, "{used} bytes");
         sim.put(partition, &0u32.to_be_bytes(), &[2; 100]).expect("what takes the place of another");
         assert!(sim.delete(partition, &1u32.to_be_bytes()).expect("a delete").existed);
         for key in 0..taken {

@@ -1,11 +1,13 @@
 //! The segments of a shard: who is free, who holds what, and what may be taken by whom.
 
+mod audit;
 mod census;
 mod reserve;
 #[cfg(test)]
 mod tests;
 mod victim;
 
+pub use self::audit::Recount;
 pub use self::census::Census;
 pub use self::reserve::{ImageProgress, IndexNeed};
 

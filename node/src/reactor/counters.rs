@@ -61,6 +61,21 @@ impl Closed {
     }
 }
 
+/// What a reactor holds for clients and shards that wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Requests that wait for an answer.
+    pub pending: u64,
+    /// Requests that wait for their partition's turn.
+    pub queued: u64,
+    /// Bytes of memory that they take.
+    pub queued_bytes: u64,
+    /// Bytes of unfinished requests.
+    pub partial_bytes: u64,
+    /// Bytes of replies that wait for their readers, outside the buffers.
+    pub reply_bytes: u64,
+}
+
 /// Counters of one reactor since start, and a few gauges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReactorStats {

@@ -35,7 +35,7 @@ use crate::control::ControlSender;
 use crate::dispatch::{Answer, Asked};
 use crate::mailbox::{Mail, Mailbox, NodeMap};
 use connection::{Connections, Spares};
-pub use counters::{Closed, ReactorStats};
+pub use counters::{Closed, Held, ReactorStats};
 use fair::Fair;
 use fair::quota::Throttle;
 pub use io::ReactorIo;
@@ -164,6 +164,27 @@ impl<I: ReactorIo> Reactor<I> {
     /// Its drive, sockets and memory.
     pub fn io_mut(&mut self) -> &mut I {
         &mut self.ring
+    }
+
+    /// Its drive, sockets and memory, as they are.
+    pub fn io(&self) -> &I {
+        &self.ring
+    }
+
+    /// Its engine.
+    pub fn engine(&self) -> &Shard {
+        &self.engine
+    }
+
+    /// What it holds for those who wait.
+    pub fn held(&self) -> Held {
+        Held {
+            pending: self.pending.len() as u64,
+            queued: self.fair.queued() as u64,
+            queued_bytes: self.fair.queued_bytes() as u64,
+            partial_bytes: self.partial_bytes as u64,
+            reply_bytes: self.spares.waiting_bytes() as u64,
+        }
     }
 
     /// One turn.

@@ -17,6 +17,8 @@ pub struct History {
     /// What version the node gave to what an operation wrote to a key.
     versions: BTreeMap<(OpId, Vec<u8>), Seq>,
     open: usize,
+    /// Those that ended since the last look.
+    ended: Vec<OpId>,
     /// What the wall clock shows, and the latest that it ever showed.
     wall_ms: u64,
     highest_ms: u64,
@@ -75,6 +77,12 @@ impl History {
         }
         op.returned = step;
         op.end = end;
+        self.ended.push(id);
+    }
+
+    /// The operations that ended since the last call.
+    pub fn take_ended(&mut self) -> Vec<OpId> {
+        std::mem::take(&mut self.ended)
     }
 
     /// A life of the node is over.

@@ -17,7 +17,7 @@ use lode_net::wire::control::{
 use lode_net::wire::server::{ConnectionLimits, NodeInfo};
 use lode_node::control::{ControlEvent, ControlSender, ShardReply};
 use lode_node::mailbox::{JobId, Mail, Mailbox, NodeMap};
-use lode_node::reactor::{Reactor, ReactorConfig};
+use lode_node::reactor::{Held, Reactor, ReactorConfig};
 
 use super::io::SimIo;
 use super::plan::Plan;
@@ -36,8 +36,6 @@ pub const FEW_PARTITIONS: u32 = 2;
 pub const QUOTA_PARTITION: u32 = 1;
 /// How much of its quota may be taken at once.
 pub const BURST_MS: u32 = 500;
-/// Memory of a shard.
-const MEMORY_BYTES: u64 = 32 << 20;
 const PARTIAL_BYTES: usize = 4 << 20;
 const REPLY_BYTES: usize = 8 << 20;
 const MAX_CONNECTIONS: usize = 64;
@@ -124,6 +122,25 @@ pub struct SimNode {
     next_table: usize,
 }
 
+/// What a shard holds.
+#[derive(Clone, Copy, Debug)]
+pub struct SimHeld {
+    /// See `Held`.
+    pub pending: u64,
+    /// See there.
+    pub queued: u64,
+    /// See there.
+    pub queued_bytes: u64,
+    /// See there.
+    pub partial_bytes: u64,
+    /// See there.
+    pub reply_bytes: u64,
+    /// Bytes of buffers that are in use.
+    pub buffer_bytes: u64,
+    /// Whether mail waits.
+    pub mail: u64,
+}
+
 struct ShardThread {
     reactor: Reactor<SimIo>,
     turn_at_ns: u64,
@@ -184,6 +201,20 @@ impl SimNode {
     /// The drive and the sockets of a shard.
     pub fn io(&mut self, shard: u16) -> &mut SimIo {
         self.shards[usize::from(shard)].reactor.io_mut()
+    }
+
+    /// A shard's engine.
+    pub fn engine(&self, shard: u16) -> &Shard {
+        self.shards[usize::from(shard)].reactor.engine()
+    }
+
+    /// What a shard holds for clients that wait.
+    pub fn held(&self, shard: u16) -> SimHeld {
+        let ShardThread { reactor, .. } = &self.shards[usize::from(shard)];
+        let Held { pending, queued, queued_bytes, partial_bytes, reply_bytes } = reactor.held();
+        let mail = u64::from(!self.mailboxes[usize::from(shard)].is_empty());
+        let buffer_bytes = reactor.io().used_bytes() as u64;
+        SimHeld { pending, queued, queued_bytes, partial_bytes, reply_bytes, buffer_bytes, mail }
     }
 
     /// When the next turn of any shard is, and whose.
@@ -366,7 +397,7 @@ impl SimNode {
 fn shard_config(plan: &Plan, geometry: Geometry, shard: u16) -> ShardConfig {
     let mut config = ShardConfig::new(geometry, UUID, ShardId(shard), NodeId(1));
     config.cache_bytes = plan.cache_bytes;
-    config.memory_bytes = MEMORY_BYTES;
+    config.memory_bytes = plan.memory_bytes;
     config.frame_bytes = plan.frame_bytes;
     config.frames_in_flight = plan.frames_in_flight;
     config.commit_window_ns = plan.commit_window_ns;

@@ -106,6 +106,8 @@ pub struct Plan {
     pub think_ns: u64,
     /// Of the read cache, a shard.
     pub cache_bytes: u64,
+    /// Of index and memory tables, the most that a shard takes.
+    pub memory_bytes: u64,
     /// Size at which a frame is closed.
     pub frame_bytes: u32,
     /// Most frames written at once.
@@ -221,6 +223,7 @@ impl Plan {
             is_compact: false,
             ttl_ms: 0,
             quota_per_s: 0,
+            memory_bytes: 0,
             faults,
             cut: None,
         };
@@ -231,6 +234,7 @@ impl Plan {
         plan.faults.misreads_ppm = pick(&[0, 0, 300, 3_000]);
         plan.ttl_ms = (duration_ns / MS / pick(&[3, 20])).max(1);
         plan.faults.clock_jump_ns = pick(&[1_000 * MS, plan.ttl_ms * MS, 3_600_000 * MS]);
+        plan.memory_bytes = pick(&[32 << 20, 32 << 20, 256 << 10, 64 << 10]);
         // A few in every second that the clients think, or many.
         plan.quota_per_s = pick(&[0, 0, 1, 20]) * 1_000 * MS / think_ns / 10;
         plan.is_compact = pick(&[0, 1]) == 1;

@@ -3,6 +3,7 @@
 mod damage;
 mod faults;
 mod network;
+mod oracles;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -120,6 +121,8 @@ enum Season {
     Rest,
     /// Everything is read once more.
     Audit,
+    /// Nobody asks for anything, until nothing is under way.
+    Calm,
 }
 
 struct UnderWay {
@@ -155,6 +158,7 @@ struct World<'p> {
     /// What is still to be asked before the next season.
     to_do: Vec<Ask>,
     damage: damage::Damage,
+    oracles: oracles::Oracles,
     drive_events: u64,
     is_cut: bool,
     /// What was done to the drive, in order, and what it gave, where that is asked for.
@@ -245,6 +249,7 @@ impl<'p> World<'p> {
             keys,
             season: Season::Setup,
             damage: damage::Damage::default(),
+            oracles: oracles::Oracles::default(),
             drive_events: 0,
             is_cut: false,
             record: None,
@@ -262,13 +267,13 @@ impl<'p> World<'p> {
             self.season(Season::Work, self.plan.duration_ns)?;
             self.season(Season::Rest, REST_NS)?;
             self.to_do = self.everything();
-            self.season(Season::Audit, REST_NS)
+            self.season(Season::Audit, REST_NS)?;
+            self.season(Season::Calm, REST_NS)
         });
-        let mut wrong: Vec<String> = wrong.err().into_iter().collect();
-        if wrong.is_empty() && !self.damage.is_told {
-            wrong.extend(self.leaks());
+        if wrong.is_ok() && !self.damage.is_told {
+            self.look_at_rest();
         }
-        wrong
+        wrong.err().into_iter().collect()
     }
 
     /// Reads of all that there is.
@@ -283,7 +288,11 @@ impl<'p> World<'p> {
         self.trace.note(self.now_ns, "season", &[season as u64]);
         let end_ns = self.now_ns + within_ns;
         loop {
-            let is_over = if season == Season::Work { self.is_cut } else { self.is_at_rest() };
+            let is_over = match season {
+                Season::Work => self.is_cut,
+                Season::Calm => self.is_at_rest() && self.not_calm().is_empty(),
+                _ => self.is_at_rest(),
+            };
             if is_over || self.damage.is_told {
                 return Ok(());
             }
@@ -309,17 +318,11 @@ impl<'p> World<'p> {
             .collect();
         let (season, left) = (self.season, self.to_do.len());
         format!(
-            "{season:?} does not come to its end: {left} left to ask, {} open:{}",
+            "{season:?} does not come to its end: {left} left to ask, {:?}, {} open:{}",
+            self.not_calm(),
             open.len(),
             open.concat()
         )
-    }
-
-    /// Buffers that nobody gave back, when all is at rest: what waits to be written may hold some.
-    fn leaks(&mut self) -> Option<String> {
-        let node = self.node.as_mut()?;
-        let used = (0..self.plan.shards).map(|shard| node.io(shard).used_bytes()).max()?;
-        (used > 4 << 20).then(|| format!("{used} bytes of buffers are in use while nothing is done"))
     }
 
     fn at(&mut self, at_ns: u64, happening: Happening) {
@@ -365,6 +368,7 @@ impl<'p> World<'p> {
                 self.asked(shard, asked);
             }
         }
+        self.watch(shard);
         if is_serving && !was_serving {
             self.serves();
         }
@@ -451,6 +455,7 @@ impl<'p> World<'p> {
         let result = match error {
             None => misread.unwrap_or_else(|| {
                 self.is_written(&op);
+                self.is_kept(shard, &op);
                 let read = self.drive.perform(&op);
                 if let Some(record) = &mut self.record {
                     record.push((op.clone(), read.clone()));
@@ -478,6 +483,7 @@ impl<'p> World<'p> {
         self.lives += 1;
         self.trace.note(self.now_ns, "start", &[self.lives]);
         self.begins();
+        self.begins_anew();
         let is_new = self.lives == 1;
         self.node = Some(SimNode::start(self.plan, self.geometry, self.lives, is_new, self.now_ns));
     }
@@ -533,7 +539,7 @@ impl<'p> World<'p> {
                 Some(self.keys.draw(&mut self.dice, &known))
             }
             Season::Setup | Season::Audit => self.to_do.pop(),
-            Season::Rest => None,
+            Season::Rest | Season::Calm => None,
         }
     }
 

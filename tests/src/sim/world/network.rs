@@ -92,7 +92,10 @@ impl World<'_> {
         match arrival {
             Arrival::Bytes(bytes) => {
                 self.trace.note(self.now_ns, "answer", &[u64::from(client), bytes.len() as u64]);
-                if let Err(what) = self.clients[place].receive(&bytes, &mut self.history) {
+                let received = self.clients[place].receive(&bytes, &mut self.history);
+                let ended = self.history.take_ended();
+                self.are_told(&ended);
+                if let Err(what) = received {
                     self.history.violations.push(format!("client {client}: {what}"));
                     return self.give_up(client);
                 }
