@@ -486,7 +486,10 @@ impl Shard {
             };
             transactions.before_change(effects.catalog, effects.space, place, write, locate);
             transactions.applied(record.partition, record.key, number);
-            existed.push(effects.user(&record, location));
+            let was_there = effects.user(&record, location);
+            // Written behind the drop of its partition, while that was on its way.
+            let is_void = !was_there && effects.catalog.get(record.partition).is_none();
+            existed.push((was_there, is_void.then_some(record.partition)));
             if log.applied(number, &record) {
                 // The next increment of a counter that is in use shall not have to read it.
                 let generation = frame.builder.place.generation;
@@ -500,8 +503,14 @@ impl Shard {
         drop(ahead);
         let mut first = 0;
         for ack in &frame.acks {
-            let existed = existed[first];
+            let (existed, void) = existed[first];
             first += ack.records as usize;
+            if let Some(partition) = void.filter(|_| !matches!(ack.kind, AckKind::Silent | AckKind::Catalog))
+            {
+                let error = WriteError::UnknownPartition(partition);
+                io.reply(ack.id, ReplyBody::Write(Err(error)));
+                continue;
+            }
             self.count_written(ack.kind, ack.user_bytes);
             match ack.kind {
                 AckKind::Silent => {}

@@ -3,7 +3,10 @@
 
 mod support;
 
-use lode_engine::{Geometry, ReadError, ReplyBody, Request, RequestBody, StoreKind, TableId, check_drive};
+use lode_engine::{
+    Condition, Geometry, ReadError, ReplyBody, Request, RequestBody, StoreKind, TableId, Ttl, WriteError,
+    check_drive,
+};
 use support::Sim;
 use support::ask::{partition_spec, room, table_spec};
 
@@ -191,4 +194,24 @@ fn the_same_seed_leaves_the_same_bytes_on_the_drive() {
     assert!(cleaned > 0);
     assert!(first == run(7).0, "the same seed, other bytes");
     assert!(first != run(8).0, "another seed, the same bytes");
+}
+
+#[test]
+fn what_is_written_behind_a_drop_is_told_that_its_partition_is_gone() {
+    for seed in 0..40 {
+        let mut sim = sim(20 + seed);
+        sim.create(1, StoreKind::Durable, &[1]).unwrap();
+        sim.put(1, b"key", b"old").unwrap();
+        let (drop, put) = (sim.next_id(), sim.next_id());
+        let body = RequestBody::DropTable { table: TableId(1) };
+        sim.step(&mut vec![Request { id: drop, body }]);
+        // The drop is on its way to the drive: the partition is there still.
+        let (target, condition, ttl) = (support::ask::target(1), Condition::Always, Ttl::Table);
+        let body = RequestBody::Put { target, key: b"key", value: b"new", condition, ttl };
+        sim.step(&mut vec![Request { id: put, body }]);
+        assert!(matches!(sim.reply_to(drop), ReplyBody::Catalog(Ok(()))));
+        let reply = sim.reply_to(put);
+        let gone = WriteError::UnknownPartition(lode_engine::PartitionId(1));
+        assert!(matches!(&reply, ReplyBody::Write(Err(error)) if *error == gone), "seed {seed}: {reply:?}");
+    }
 }

@@ -23,7 +23,7 @@ impl Control {
         for _ in 1..ATTEMPTS {
             match self.drop_once(table) {
                 // Others can be had again in a moment; a closed log stays closed until the node restarts.
-                Err((_, CatalogError::Busy | CatalogError::Full)) => std::thread::sleep(PAUSE),
+                Err((_, CatalogError::Busy | CatalogError::Full)) if self.waits.pause(PAUSE) => {}
                 done => return done,
             }
         }
@@ -125,7 +125,7 @@ mod tests {
         };
         let limits = lode_net::wire::control::NodeLimits::default();
         let node = NodeInfo { name: "n".into(), incarnation: 1, shards: Vec::new(), limits };
-        Control::new(mailboxes, events, ControlSender::new(events_in), Arc::new(node), facts)
+        Control::new(mailboxes, Box::new(events), ControlSender::new(events_in), Arc::new(node), facts)
     }
 
     fn asked() -> Asked {
@@ -138,7 +138,7 @@ mod tests {
         control.create_table(asked(), create, None, lode_net::wire::Quota::default()).head.status
     }
 
-    fn end(control: &Control) {
+    fn end(control: &mut Control) {
         control.post_all(|| Mail::Exit);
     }
 
@@ -162,6 +162,6 @@ mod tests {
             control.drop_leftovers();
             assert!(control.undropped.is_empty());
         }
-        end(&control);
+        end(&mut control);
     }
 }

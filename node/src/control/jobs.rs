@@ -73,11 +73,7 @@ impl Control {
         }
         let mut replies = Vec::with_capacity(missing);
         while replies.len() < missing {
-            let event = match deadline {
-                None => self.events.recv().ok(),
-                Some(at) => self.events.recv_timeout(at.saturating_duration_since(Instant::now())).ok(),
-            };
-            match event {
+            match self.waits.event(deadline) {
                 Some(ControlEvent::Reply { job: of, shard, reply }) if of == job => {
                     replies.push((shard, reply));
                 }

@@ -9,12 +9,13 @@ mod drops;
 mod jobs;
 pub mod quotas;
 mod stats;
+mod waits;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use lode_engine::{
@@ -30,6 +31,7 @@ use crate::reactor::ReactorStats;
 use crate::serve::listen;
 use catalog::NodeCatalog;
 pub use stats::NodeFacts;
+pub use waits::Waits;
 
 /// Most questions that wait for the control thread; one more is answered `Busy`.
 const MAX_QUESTIONS: usize = 1024;
@@ -177,8 +179,8 @@ impl RecoverError {
 pub struct ControlConfig {
     /// All mailboxes, by shard.
     pub mailboxes: Arc<[Mailbox]>,
-    /// What it hears.
-    pub events: Receiver<ControlEvent>,
+    /// How it waits for what it hears.
+    pub waits: Box<dyn Waits>,
     /// The way to it, to count questions.
     pub sender: ControlSender,
     /// What clients are told of the node.
@@ -195,7 +197,7 @@ pub type Recovered = Result<Vec<Features>, RecoverError>;
 /// The control thread.
 pub struct Control {
     mailboxes: Arc<[Mailbox]>,
-    events: Receiver<ControlEvent>,
+    waits: Box<dyn Waits>,
     sender: ControlSender,
     node: Arc<NodeInfo>,
     facts: NodeFacts,
@@ -213,8 +215,8 @@ pub struct Control {
 impl Control {
     /// Brings the node up, tells `started` how that went, serves until `Stop`, brings the node down.
     pub fn run(config: ControlConfig, started: &Sender<Recovered>) {
-        let ControlConfig { mailboxes, events, sender, node, listeners, facts } = config;
-        let mut control = Control::new(mailboxes, events, sender, node, facts);
+        let ControlConfig { mailboxes, waits, sender, node, listeners, facts } = config;
+        let mut control = Control::new(mailboxes, waits, sender, node, facts);
         let recovered = control.recover().and_then(|features| {
             listeners.iter().flatten().try_for_each(listen).map_err(RecoverError::listen)?;
             Ok(features)
@@ -239,7 +241,7 @@ impl Control {
     /// With an empty catalog.
     fn new(
         mailboxes: Arc<[Mailbox]>,
-        events: Receiver<ControlEvent>,
+        waits: Box<dyn Waits>,
         sender: ControlSender,
         node: Arc<NodeInfo>,
         facts: NodeFacts,
@@ -247,7 +249,7 @@ impl Control {
         let catalog = NodeCatalog::new(mailboxes.len() as u16);
         Control {
             mailboxes,
-            events,
+            waits,
             sender,
             node,
             facts,
@@ -265,13 +267,13 @@ impl Control {
     fn recover(&mut self) -> Recovered {
         let mut features: Vec<Option<Features>> = vec![None; self.mailboxes.len()];
         while features.iter().any(Option::is_none) {
-            match self.events.recv() {
-                Ok(ControlEvent::Recovered { shard, outcome, features: found }) => {
+            match self.waits.event(None) {
+                Some(ControlEvent::Recovered { shard, outcome, features: found }) => {
                     outcome.map_err(|error| RecoverError::Shard { shard, error })?;
                     features[usize::from(shard.0)] = Some(*found);
                 }
-                Ok(ControlEvent::Stop) | Err(_) => return Err(RecoverError::Stopped),
-                Ok(other) => unreachable!("nothing is asked before the node is up: {other:?}"),
+                Some(ControlEvent::Stop) | None => return Err(RecoverError::Stopped),
+                Some(other) => unreachable!("nothing is asked before the node is up: {other:?}"),
             }
         }
         self.reconcile()?;
@@ -283,9 +285,9 @@ impl Control {
         while !self.stopping {
             let event = match self.deferred.pop_front() {
                 Some(event) => event,
-                None => match self.events.recv() {
-                    Ok(event) => event,
-                    Err(_) => return,
+                None => match self.waits.event(None) {
+                    Some(event) => event,
+                    None => return,
                 },
             };
             match event {
@@ -303,7 +305,7 @@ impl Control {
     /// Stops accepting, lets requests in flight end, and leaves a checkpoint for the next start.
     fn bring_down(&mut self) {
         self.post_all(|| Mail::Refuse);
-        std::thread::sleep(STOP_GRACE);
+        self.waits.pause(STOP_GRACE);
         let deadline = Instant::now() + STOP_CHECKPOINT;
         // Without it the next start replays more; nothing is lost.
         let _ = self.ask_all_until(|_| Some(RequestBody::Checkpoint), Some(deadline));
@@ -320,15 +322,17 @@ impl Control {
         self.post_all(|| Mail::Map(Arc::clone(&map)));
     }
 
-    fn post(&self, shard: ShardId, mail: Mail) {
+    fn post(&mut self, shard: ShardId, mail: Mail) {
         let mut mail = mail;
         while let Err(back) = self.mailboxes[usize::from(shard.0)].post(mail) {
             mail = back;
-            std::thread::sleep(POST_PAUSE);
+            if !self.waits.pause(POST_PAUSE) {
+                return;
+            }
         }
     }
 
-    fn post_all(&self, mail: impl Fn() -> Mail) {
+    fn post_all(&mut self, mail: impl Fn() -> Mail) {
         for shard in 0..self.mailboxes.len() as u16 {
             self.post(ShardId(shard), mail());
         }

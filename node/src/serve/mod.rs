@@ -263,7 +263,7 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
     let node = Arc::new(node_info(&config, &drive, &sockets.ports));
     let control_config = ControlConfig {
         mailboxes,
-        events,
+        waits: Box::new(events),
         sender: control.clone(),
         node,
         listeners: sockets.listeners,

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use lode_net::client::connection::{Connection, Event, OwnedReply};
+use lode_net::wire::control::{CreateTable, DropTable, MapBody};
 use lode_net::wire::{
-    BatchBuilder, BatchWrite, Condition, MapVersion, PartitionMap, RangeView, ReadView, ReplyView,
-    RequestView, ScanView, Seq, Status, Target, TransactionId, Ttl,
+    BatchBuilder, BatchWrite, Condition, MapVersion, PartitionId, PartitionMap, Quota, RangeView, ReadView,
+    ReplyView, RequestView, ScanView, Seq, Status, Target, TransactionId, Ttl,
 };
 
 use super::history::History;
 use super::link::LinkId;
-use super::node::table_of;
+use super::node::{BURST_MS, CHURNED, QUOTA_PARTITION, name_of, table_count, table_of, table_request};
+use super::plan::Plan;
 use super::work::{Ask, End, FIRST_BALANCE, Keys, OpId, RegisterWrite, When, account_version, balance_of};
 use crate::value;
 
@@ -30,6 +32,8 @@ enum Part {
     All,
     Commit,
     Rollback,
+    /// The present map, before the operation is tried once more.
+    Map,
 }
 
 type Tag = (OpId, Part);
@@ -54,11 +58,13 @@ pub struct SimClient {
     is_put_off: bool,
     /// What it has last read of each register.
     known: BTreeMap<Vec<u8>, (OpId, Seq)>,
+    /// The tables that it may make.
+    tables: Vec<(CreateTable, Option<u64>)>,
 }
 
 impl SimClient {
     /// One that has no connection.
-    pub fn new() -> SimClient {
+    pub fn new(plan: &Plan) -> SimClient {
         SimClient {
             link: None,
             connection: new_connection(),
@@ -66,6 +72,7 @@ impl SimClient {
             open: BTreeMap::new(),
             is_put_off: false,
             known: BTreeMap::new(),
+            tables: (0..table_count()).map(|table| table_request(table, plan)).collect(),
         }
     }
 
@@ -100,6 +107,16 @@ impl SimClient {
     /// Asks.
     pub fn ask(&mut self, id: OpId, history: &History) {
         self.open.insert(id, Open::default());
+        self.begin_to_ask(id, history);
+    }
+
+    /// Makes the first request of an operation; before it one for the map, where that does not know the partition.
+    fn begin_to_ask(&mut self, id: OpId, history: &History) {
+        if self.needs_map(&history.op(id).ask) {
+            let submitted = self.connection.submit(&RequestView::Map, (id, Part::Map));
+            submitted.expect("a simulated request is within the limits");
+            return;
+        }
         match &history.op(id).ask {
             Ask::Get { key } => self.submit(key, (id, Part::Only), |target| RequestView::Get { target, key }),
             Ask::Put { write, when } => self.put(id, write, *when),
@@ -127,14 +144,58 @@ impl SimClient {
             }
             Ask::Transfer { from, .. } => self.begin(id, from, false),
             Ask::Audit => self.begin(id, Keys::account_range().0, true),
+            Ask::MakeTable { table } => {
+                let (table, ttl_ms) = self.tables[*table].clone();
+                let request = match ttl_ms {
+                    None => RequestView::CreateTable(table),
+                    Some(ttl_ms) => RequestView::CreateTableTtl { table, ttl_ms },
+                };
+                self.submit_to_node(id, &request);
+            }
+            Ask::DropTable => {
+                let name = name_of(CHURNED).to_owned();
+                self.submit_to_node(id, &RequestView::DropTable(DropTable { name }));
+            }
+            Ask::SetQuota { requests_per_s } => {
+                let limited =
+                    |requests_per_s| Quota { requests_per_s, burst_ms: BURST_MS, ..Quota::default() };
+                let (partition, quota) = (PartitionId(QUOTA_PARTITION + 1), requests_per_s.map(limited));
+                self.submit_to_node(id, &RequestView::SetQuota { table: name_of(0), partition, quota });
+            }
         }
+    }
+
+    fn submit_to_node(&mut self, id: OpId, request: &RequestView<'_>) {
+        let submitted = self.connection.submit(request, (id, Part::Only));
+        submitted.expect("a simulated request is within the limits");
+    }
+
+    /// Whether the map that it has does not know the partition of an operation.
+    fn needs_map(&self, ask: &Ask) -> bool {
+        let tables = self.map.as_ref().expect("a map came with the handshake").tables();
+        let is_there =
+            |key| tables.iter().any(|table| table.name == table_of(key) && table.route(key).is_some());
+        ask.key().is_some_and(|key| !is_there(key))
+    }
+
+    /// Takes the map in that a reply carries, if any.
+    fn adopt_map(&mut self, view: ReplyView<'_>) -> Result<(), String> {
+        let Some(bytes) = view.map_body() else { return Ok(()) };
+        let body = MapBody::from_bytes(bytes).map_err(|error| error.to_string())?;
+        let map = PartitionMap::new(body).map_err(|error| error.to_string())?;
+        let version = map.version();
+        if self.map.as_ref().is_none_or(|known| known.version() < version) {
+            self.connection.set_map_version(version);
+            self.map = Some(map);
+        }
+        Ok(())
     }
 
     fn submit<'a>(&mut self, key: &[u8], tag: Tag, request: impl FnOnce(Target) -> RequestView<'a>) {
         let tables = self.map.as_ref().expect("a map came with the handshake").tables();
         let table =
             tables.iter().find(|table| table.name == table_of(key)).expect("the tables are all there");
-        let target = table.route(key).expect("the partitions cover all keys").target;
+        let target = table.route(key).expect("it was looked for").target;
         let submitted = self.connection.submit(&request(target), tag);
         submitted.expect("a simulated request is within the limits");
     }
@@ -204,6 +265,7 @@ impl SimClient {
         for id in std::mem::take(&mut self.open).into_keys() {
             let (part, maybe_sent) = unanswered.get(&id).copied().unwrap_or((Part::Rollback, false));
             let writes = match history.op(id).ask {
+                _ if part == Part::Map => false,
                 Ask::Get { .. } | Ask::Scan { .. } | Ask::Audit => false,
                 Ask::Transfer { .. } => part == Part::Commit,
                 _ => true,
@@ -219,6 +281,15 @@ impl SimClient {
             return;
         }
         let status = reply.status();
+        if let Err(what) = self.adopt_map(reply.view()) {
+            history.violation(id, &what);
+        }
+        if (part, status) == (Part::Map, Status::Ok) {
+            return match self.needs_map(&history.op(id).ask) {
+                true => self.end(id, End::IsNot, history),
+                false => self.begin_to_ask(id, history),
+            };
+        }
         self.is_put_off |= status == Status::Poisoned;
         if let Some(end) = refusal(status, part) {
             if matches!(part, Part::From | Part::To | Part::All) {
@@ -276,6 +347,12 @@ impl SimClient {
                 Ok(End::Written { seq, existed: aux == 1 })
             }
             (Ask::Increment { .. }, Status::Ok) => Ok(End::Counted(aux)),
+            (Ask::MakeTable { .. } | Ask::DropTable | Ask::SetQuota { .. }, Status::Ok) => Ok(End::Changed),
+            // It is dropped; what a shard could not free is freed later.
+            (Ask::DropTable, Status::DropUnfinished) => Ok(End::Changed),
+            (Ask::MakeTable { .. }, Status::TableExists) => Ok(End::Exists),
+            // The partition of the quota may be lost to damage.
+            (Ask::DropTable | Ask::SetQuota { .. }, Status::UnknownTable) => Ok(End::IsNot),
             (Ask::Scan { first, beyond, limit, reverse }, Status::Ok) => {
                 let mut page = Vec::new();
                 for record in view.records() {

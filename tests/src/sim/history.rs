@@ -173,6 +173,9 @@ impl History {
                 End::Page(..) => "scanned",
                 End::Counted(_) => "counted",
                 End::Total(_) => "audited",
+                End::Changed => "tables changed",
+                End::Exists => "table there",
+                End::IsNot => "no table",
             };
             *tally.entry(end).or_insert(0) += 1;
         }

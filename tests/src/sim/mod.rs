@@ -3,10 +3,11 @@
 //! again by its seed, step by step.
 //!
 //! What is real: `Reactor` with all that it calls, the engine, the wire on both sides. What is not: the ring, the
-//! kernel, the control thread (`node.rs` does what little of it is needed).
+//! kernel. The control thread is real, and runs in step with the world (`control.rs`).
 
 mod account;
 mod client;
+mod control;
 mod drive;
 mod history;
 mod io;

@@ -1,36 +1,33 @@
-//! A simulated node: the reactors of its shards, the mailboxes between them, and as much of the control thread as brings
-//! the node up: it sends what that would send, and makes no tables once the node serves.
+//! A simulated node: the reactors of its shards, the mailboxes between them, and its control thread, in step with them.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, channel};
 
-use lode_engine::{
-    Epoch, Geometry, IndexKind, NodeId, Now, OpenError, PartitionId, PartitionSpec, Placement, Quota,
-    RequestBody, Shard, ShardConfig, ShardId, StoreKind, TableId, TableSpec,
-};
+use lode_engine::{CatalogError, Geometry, NodeId, Now, OpenError, Shard, ShardConfig, ShardId};
 use lode_net::ring::Waker;
-use lode_net::wire::control::{
-    MapBody, MapPartition, MapTable, NodeLimits, PlacementKind, ShardAddress, Store,
-};
+use lode_net::wire::control::{CreateTable, NodeLimits, Placement, ShardAddress, Store};
 use lode_net::wire::server::{ConnectionLimits, NodeInfo};
-use lode_node::control::{ControlEvent, ControlSender, ShardReply};
-use lode_node::mailbox::{JobId, Mail, Mailbox, NodeMap};
+use lode_node::control::{ControlEvent, ControlSender, RecoverError};
+use lode_node::mailbox::{Mailbox, NodeMap};
 use lode_node::reactor::{Held, Reactor, ReactorConfig};
 
+use super::control::SimControl;
 use super::io::SimIo;
 use super::plan::Plan;
 
 /// The drive's identity, in every run.
 pub const UUID: [u8; 16] = [0x4c; 16];
 /// The tables, by the first letter of their keys.
-const TABLES: [SimTable; 3] = [
-    SimTable { letter: b'p', name: "kept", store: StoreKind::Durable, expires: false },
-    SimTable { letter: b't', name: "brief", store: StoreKind::Durable, expires: true },
-    SimTable { letter: b'm', name: "memory", store: StoreKind::Memory, expires: false },
+const TABLES: [SimTable; 4] = [
+    SimTable { letter: b'p', name: "kept", store: Store::Durable, expires: false },
+    SimTable { letter: b't', name: "brief", store: Store::Durable, expires: true },
+    SimTable { letter: b'm', name: "memory", store: Store::Memory, expires: false },
+    SimTable { letter: b'c', name: "comes and goes", store: Store::Durable, expires: false },
 ];
-/// Partitions of the second table and of the third.
+/// The last of them is made and dropped while clients work.
+pub const CHURNED: usize = 3;
+/// Partitions of all tables but the first.
 pub const FEW_PARTITIONS: u32 = 2;
 /// The partition that has a quota.
 pub const QUOTA_PARTITION: u32 = 1;
@@ -43,11 +40,12 @@ const MAX_CONNECTIONS: usize = 64;
 const TURN_NS: u64 = 20_000;
 
 /// One table.
+#[derive(Clone, Copy)]
 struct SimTable {
     /// The first letter of its keys.
     letter: u8,
     name: &'static str,
-    store: StoreKind,
+    store: Store,
     /// Whether its records expire.
     expires: bool,
 }
@@ -55,11 +53,8 @@ struct SimTable {
 /// The first bytes of the keys of a partition of a node that has so many of the first table; its range goes on to the
 /// next one's.
 pub fn prefix_of(partition: u32, of_first: u32) -> Vec<u8> {
-    let (table, place) = match partition.checked_sub(of_first) {
-        None => (0, partition),
-        Some(beyond) => (1 + beyond / FEW_PARTITIONS, beyond % FEW_PARTITIONS),
-    };
-    format!("{}{place:02}/", char::from(TABLES[table as usize].letter)).into_bytes()
+    let (table, place) = place_of(partition, of_first);
+    format!("{}{place:02}/", char::from(TABLES[table].letter)).into_bytes()
 }
 
 /// The partition that a key is of.
@@ -80,7 +75,7 @@ pub fn table_of(key: &[u8]) -> &'static str {
 
 /// Whether the records of a key's table are gone when the node ends.
 pub fn is_in_memory(key: &[u8]) -> bool {
-    TABLES.iter().any(|table| table.letter == key[0] && table.store == StoreKind::Memory)
+    TABLES.iter().any(|table| table.letter == key[0] && table.store == Store::Memory)
 }
 
 /// Whether the records of a key's table expire.
@@ -88,13 +83,51 @@ pub fn does_expire(key: &[u8]) -> bool {
     TABLES.iter().any(|table| table.letter == key[0] && table.expires)
 }
 
+/// How many of its tables there are.
+pub const fn table_count() -> usize {
+    TABLES.len()
+}
+
+/// The shard of a partition: control deals those of each table in turn, from another shard on for each table.
+pub fn shard_of(partition: u32, plan: &Plan) -> u16 {
+    let (table, place) = place_of(partition, plan.partitions);
+    ((place + table as u32 + 1) % u32::from(plan.shards)) as u16
+}
+
+/// What a partition is of, and the how manieth of that.
+fn place_of(partition: u32, of_first: u32) -> (usize, u32) {
+    match partition.checked_sub(of_first) {
+        None => (0, partition),
+        Some(beyond) => (1 + (beyond / FEW_PARTITIONS) as usize, beyond % FEW_PARTITIONS),
+    }
+}
+
+/// A table as it is asked for: its ranges begin with the keys of its partitions.
+pub fn table_request(table: usize, plan: &Plan) -> (CreateTable, Option<u64>) {
+    let SimTable { name, store, expires, .. } = TABLES[table];
+    let first = if table == 0 { 0 } else { plan.partitions + (table as u32 - 1) * FEW_PARTITIONS };
+    let count = if table == 0 { plan.partitions } else { FEW_PARTITIONS };
+    let splits = (first + 1..first + count).map(|partition| prefix_of(partition, plan.partitions));
+    let placement = Placement::Range { splits: splits.collect() };
+    let store = if plan.is_compact && store == Store::Durable { Store::Compact } else { store };
+    (CreateTable { name: name.into(), store, placement }, expires.then_some(plan.ttl_ms))
+}
+
+/// What a table is called.
+pub fn name_of(table: usize) -> &'static str {
+    TABLES[table].name
+}
+
+/// Whether a key is of the table that comes and goes.
+pub fn is_churned(key: &[u8]) -> bool {
+    key[0] == TABLES[CHURNED].letter
+}
+
 /// Where a node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// So many shards have still to read their parts of the drive.
-    Recovering(usize),
-    /// So many shards have still to make the table: only on a new drive.
-    Creating(usize),
+    /// Shards read their parts of the drive, and are brought together.
+    Recovering,
     /// Connections are taken.
     Serving,
     /// A shard could not be opened.
@@ -110,16 +143,9 @@ pub struct SimNode {
     shards: Vec<ShardThread>,
     mailboxes: Arc<[Mailbox]>,
     control: Receiver<ControlEvent>,
+    thread: SimControl,
     stage: Stage,
-    is_new: bool,
     may_be_damaged: bool,
-    /// Of the first table.
-    partitions: u32,
-    is_compact: bool,
-    ttl_ms: u64,
-    quota_per_s: u64,
-    /// Answers of shards that have still to come before the next table is made.
-    next_table: usize,
 }
 
 /// What a shard holds.
@@ -148,7 +174,7 @@ struct ShardThread {
 
 impl SimNode {
     /// Starts on the drive as it is.
-    pub fn start(plan: &Plan, geometry: Geometry, run: u64, is_new: bool, now_ns: u64) -> SimNode {
+    pub fn start(plan: &Plan, geometry: Geometry, run: u64, now_ns: u64) -> SimNode {
         let mailbox = |_| Mailbox::new(Arc::new(Waker::new().expect("an eventfd")));
         let mailboxes: Arc<[Mailbox]> = (0..plan.shards).map(mailbox).collect();
         let (events_in, control) = channel();
@@ -170,22 +196,18 @@ impl SimNode {
             let engine = Shard::new(shard_config(plan, geometry, shard));
             ShardThread { reactor: Reactor::new(config, SimIo::new(), engine), turn_at_ns: now_ns }
         });
-        let shards = shards.collect::<Vec<_>>();
-        let stage = Stage::Recovering(shards.len());
-        SimNode {
-            run,
-            shards,
-            mailboxes,
-            control,
-            stage,
-            is_new,
-            may_be_damaged: plan.has_damage(),
-            partitions: plan.partitions,
-            is_compact: plan.is_compact,
-            ttl_ms: plan.ttl_ms,
-            quota_per_s: plan.quota_per_s,
-            next_table: 0,
-        }
+        let shards: Vec<ShardThread> = shards.collect();
+        let addresses = (0..plan.shards).map(|shard| ShardAddress { shard, port: shard });
+        let node = NodeInfo {
+            name: "simulated".into(),
+            incarnation: run,
+            shards: addresses.collect(),
+            limits: NodeLimits::default(),
+        };
+        let listeners = shards.iter().map(|_| Vec::new()).collect();
+        let thread = SimControl::start(Arc::clone(&mailboxes), sender, node, listeners);
+        let (stage, may_be_damaged) = (Stage::Recovering, plan.has_damage());
+        SimNode { run, shards, mailboxes, control, thread, stage, may_be_damaged }
     }
 
     /// Whether connections are taken.
@@ -217,10 +239,12 @@ impl SimNode {
         SimHeld { pending, queued, queued_bytes, partial_bytes, reply_bytes, buffer_bytes, mail }
     }
 
-    /// When the next turn of any shard is, and whose.
+    /// When the next turn of any shard is, and whose; or when the control thread goes on.
     pub fn next_turn(&self) -> (u64, u16) {
         let turns = self.shards.iter().enumerate().map(|(shard, thread)| (thread.turn_at_ns, shard as u16));
-        turns.min().expect("a node has shards")
+        let (turn_ns, shard) = turns.min().expect("a node has shards");
+        // With any shard's turn comes that of the control thread.
+        (turn_ns.min(self.thread.wake_ns().unwrap_or(u64::MAX)), shard)
     }
 
     /// There is news for a shard: its turn comes soon.
@@ -247,150 +271,28 @@ impl SimNode {
         }
     }
 
-    /// What the control thread would do.
+    /// What the control thread does.
     fn control(&mut self, now_ns: u64) {
         while let Ok(event) = self.control.try_recv() {
-            match event {
-                ControlEvent::Recovered { shard, outcome, .. } => {
-                    match outcome {
-                        Ok(()) => self.one_done(now_ns),
-                        // Of a write that the drive has failed: whoever runs the node starts it again.
-                        Err(OpenError::Device { .. }) => self.stage = Stage::Failed,
-                        Err(
-                            OpenError::RootDamaged
-                            | OpenError::CatalogDamaged
-                            | OpenError::DirectoryDamaged
-                            | OpenError::NoSuperblock,
-                        ) if self.may_be_damaged => self.stage = Stage::Damaged,
-                        Err(error) => panic!("shard {shard} cannot be opened: {error}"),
-                    }
-                }
-                ControlEvent::Reply { reply: ShardReply::Catalog(result), shard, .. } => {
-                    result.unwrap_or_else(|error| panic!("shard {shard} cannot make the table: {error}"));
-                    self.one_done(now_ns);
-                }
-                other => panic!("nobody asks the control thread: {other:?}"),
-            }
+            self.thread.tell(event);
         }
-    }
-
-    fn one_done(&mut self, now_ns: u64) {
-        self.stage = match self.stage {
-            Stage::Recovering(left @ 2..) => Stage::Recovering(left - 1),
-            Stage::Creating(left @ 2..) => Stage::Creating(left - 1),
-            Stage::Recovering(_) | Stage::Creating(_) if self.is_new && self.next_table < TABLES.len() => {
-                self.create(self.next_table);
-                self.next_table += 1;
-                Stage::Creating(self.shards.len())
-            }
-            Stage::Recovering(_) | Stage::Creating(_) => {
-                self.publish();
-                Stage::Serving
-            }
-            Stage::Failed => Stage::Failed,
-            Stage::Damaged => Stage::Damaged,
-            Stage::Serving => unreachable!("everything was done before"),
+        self.thread.run(now_ns);
+        self.stage = match self.thread.started() {
+            None => return,
+            Some(Ok(())) => Stage::Serving,
+            // Of a write that the drive has failed: whoever runs the node starts it again.
+            Some(Err(RecoverError::Shard { error: OpenError::Device { .. }, .. })) => Stage::Failed,
+            Some(Err(RecoverError::Shard {
+                error:
+                    OpenError::RootDamaged
+                    | OpenError::CatalogDamaged
+                    | OpenError::DirectoryDamaged
+                    | OpenError::NoSuperblock,
+                ..
+            })) if self.may_be_damaged => Stage::Damaged,
+            Some(Err(RecoverError::Reconcile { error: CatalogError::Poisoned, .. })) => Stage::Failed,
+            Some(Err(error)) => panic!("the node does not come up: {error}"),
         };
-        for shard in &mut self.shards {
-            shard.turn_at_ns = shard.turn_at_ns.min(now_ns + 1);
-        }
-    }
-
-    fn post(&self, shard: u16, mail: Mail) {
-        let posted = self.mailboxes[usize::from(shard)].post(mail);
-        posted.unwrap_or_else(|_| panic!("the mailbox of shard {shard} is full before it serves"));
-    }
-
-    fn create(&self, table: usize) {
-        for shard in 0..self.shards.len() as u16 {
-            let of_shard = self.partitions_of(table).filter(|p| self.shard_of(*p) == shard);
-            let partitions = of_shard.map(|partition| self.partition_spec(table, partition)).collect();
-            let body = RequestBody::CreateTable { table: self.table_spec(table), partitions };
-            self.post(shard, Mail::Command { job: JobId(1), body });
-        }
-    }
-
-    fn publish(&self) {
-        let requests_per_s = self.quota_per_s;
-        let limited = Quota { requests_per_s, burst_ms: BURST_MS, ..Quota::default() };
-        let quota_of = |partition: lode_net::wire::PartitionId| {
-            if partition.0 == QUOTA_PARTITION + 1 { limited } else { Quota::default() }
-        };
-        let map = Arc::new(NodeMap::new(NodeMap::publish(self.map_body()), quota_of));
-        let shards = 0..self.shards.len() as u16;
-        let node = Arc::new(NodeInfo {
-            name: "simulated".into(),
-            incarnation: self.run,
-            shards: shards.clone().map(|shard| ShardAddress { shard, port: shard }).collect(),
-            limits: NodeLimits::default(),
-        });
-        for shard in shards {
-            self.post(shard, Mail::Map(Arc::clone(&map)));
-            self.post(shard, Mail::Serve { node: Arc::clone(&node), listeners: Vec::new() });
-        }
-    }
-
-    fn shard_of(&self, partition: u32) -> u16 {
-        (partition % self.shards.len() as u32) as u16
-    }
-
-    /// The partitions of a table.
-    fn partitions_of(&self, table: usize) -> Range<u32> {
-        let few = |table: usize| self.partitions + table as u32 * FEW_PARTITIONS;
-        if table == 0 { 0..self.partitions } else { few(table - 1)..few(table) }
-    }
-
-    /// First key, and first key beyond; the first and the last partition go on to the end.
-    fn range(&self, table: usize, partition: u32) -> (Vec<u8>, Option<Vec<u8>>) {
-        let all = self.partitions_of(table);
-        let prefix = |partition| prefix_of(partition, self.partitions);
-        let start = if partition == all.start { Vec::new() } else { prefix(partition) };
-        (start, (partition + 1 < all.end).then(|| prefix(partition + 1)))
-    }
-
-    fn partition_spec(&self, table: usize, partition: u32) -> PartitionSpec {
-        let (start, end) = self.range(table, partition);
-        PartitionSpec {
-            id: PartitionId(partition + 1),
-            table: TableId(table as u32 + 1),
-            epoch: Epoch(1),
-            start,
-            end,
-        }
-    }
-
-    fn map_body(&self) -> MapBody {
-        let mut body = MapBody { version: 1, ..MapBody::default() };
-        for (place, SimTable { name, store, .. }) in TABLES.iter().enumerate() {
-            let table = place as u32 + 1;
-            let store = match store {
-                StoreKind::Memory => Store::Memory,
-                StoreKind::Durable if self.is_compact => Store::Compact,
-                StoreKind::Durable => Store::Durable,
-            };
-            let placement = PlacementKind::Range;
-            body.tables.push(MapTable { id: table, name: (*name).into(), store, placement });
-            body.partitions.extend(self.partitions_of(place).map(|partition| {
-                let (start, end) = self.range(place, partition);
-                let (id, shard) = (partition + 1, self.shard_of(partition));
-                MapPartition { id, table, epoch: 1, shard, start, end }
-            }));
-        }
-        body
-    }
-
-    fn table_spec(&self, table: usize) -> TableSpec {
-        let SimTable { name, store, expires, .. } = TABLES[table];
-        let is_compact = self.is_compact && store == StoreKind::Durable;
-        TableSpec {
-            id: TableId(table as u32 + 1),
-            name: name.into(),
-            store,
-            placement: Placement::Range,
-            ttl_ms: expires.then_some(self.ttl_ms),
-            index: if is_compact { IndexKind::Compact } else { IndexKind::Full },
-            quota: Quota::default(),
-        }
     }
 }
 

@@ -122,6 +122,8 @@ pub struct Plan {
     pub scrub_bytes_per_s: u64,
     /// Whether the table has a compact index.
     pub is_compact: bool,
+    /// Whether a table is made and dropped while clients work: not where what is damaged may bring one back, or take one.
+    pub churns: bool,
     /// What goes wrong.
     pub faults: Faults,
     /// When the power goes for good; then everything is read.
@@ -224,6 +226,7 @@ impl Plan {
             ttl_ms: 0,
             quota_per_s: 0,
             memory_bytes: 0,
+            churns: false,
             faults,
             cut: None,
         };
@@ -234,6 +237,7 @@ impl Plan {
         plan.faults.misreads_ppm = pick(&[0, 0, 300, 3_000]);
         plan.ttl_ms = (duration_ns / MS / pick(&[3, 20])).max(1);
         plan.faults.clock_jump_ns = pick(&[1_000 * MS, plan.ttl_ms * MS, 3_600_000 * MS]);
+        plan.churns = !plan.has_damage();
         plan.memory_bytes = pick(&[32 << 20, 32 << 20, 256 << 10, 64 << 10]);
         // A few in every second that the clients think, or many.
         plan.quota_per_s = pick(&[0, 0, 1, 20]) * 1_000 * MS / think_ns / 10;

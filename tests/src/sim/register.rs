@@ -9,7 +9,7 @@ use todc_utils::linearizability::history::{Action, History as Actions};
 use todc_utils::specifications::Specification;
 
 use super::history::History;
-use super::node::is_in_memory;
+use super::node::{CHURNED, is_churned, is_in_memory};
 use super::work::{Ask, End, Keys, Op, OpId, RegisterWrite, When};
 
 /// Of operations whose end is unknown, so many are tried in every combination of done and not done; the runs have few
@@ -17,6 +17,8 @@ use super::work::{Ask, End, Keys, Op, OpId, RegisterWrite, When};
 const MAX_TRIED: usize = 8;
 /// Spans that a piece has at least.
 const PIECE_SPANS: usize = 12;
+/// Stands for the table that comes and goes itself: it holds who made it.
+const THE_TABLE: &[u8] = b"c";
 /// Any time.
 const ALWAYS: Span = Span { earliest_ms: 0, latest_ms: u64::MAX };
 
@@ -129,7 +131,9 @@ struct Done {
 
 /// What is wrong with the registers, in words: nothing, if all is well.
 pub fn check(history: &History, keys: &Keys) -> Vec<String> {
-    check_all(history, &keys.registers(), &|key| keys.table_ttl_ms(key))
+    let mut all = keys.registers();
+    all.push(THE_TABLE.to_vec());
+    check_all(history, &all, &|key| keys.table_ttl_ms(key))
 }
 
 fn check_all(
@@ -286,6 +290,8 @@ fn deeds<'k>(
     let is_open = matches!(end, End::Unknown | End::Open);
     match (ask, end) {
         (_, End::Refused(_)) => Vec::new(),
+        (Ask::DropTable, End::IsNot) => vec![(THE_TABLE, Act::Read(None))],
+        (_, End::IsNot) => Vec::new(),
         (Ask::Get { key }, End::Found(found)) => vec![(key, Act::Read(*found))],
         (Ask::Put { write, when }, end) => {
             let expected = match when {
@@ -318,6 +324,18 @@ fn deeds<'k>(
             };
             let told = keys.iter().map(Vec::as_slice).filter(|key| is_told(key));
             told.map(|key| (key, Act::Read(found.get(key).copied()))).collect()
+        }
+        (Ask::MakeTable { table: CHURNED }, end) => {
+            let done = (!is_open).then_some(*end == End::Changed);
+            let value = Held { op: id, expires_ms: None };
+            vec![(THE_TABLE, Act::WriteOver { expected: None, value, done })]
+        }
+        (Ask::DropTable, end) => {
+            // With the table go its records.
+            let gone = Act::Write { value: None, existed: None };
+            let records = keys.iter().filter(|key| is_churned(key) && *key != THE_TABLE);
+            let table = Act::Write { value: None, existed: (*end == End::Changed).then_some(true) };
+            records.map(|key| (key.as_slice(), gone)).chain([(THE_TABLE, table)]).collect()
         }
         _ => Vec::new(),
     }

@@ -2,12 +2,14 @@
 
 use lode_net::wire::{Seq, Status};
 
-use super::node::{FEW_PARTITIONS, does_expire, prefix_of};
+use super::node::{CHURNED, FEW_PARTITIONS, does_expire, prefix_of, table_count};
 use super::plan::Plan;
 use crate::value::Dice;
 
 /// What every account begins with.
 pub const FIRST_BALANCE: u64 = 1_000;
+/// A key of the partition that has a quota.
+const QUOTA_KEY: &[u8] = b"p01/";
 /// Bits of an account's version that hold its balance; above them is the operation that wrote it.
 const BALANCE_BITS: u32 = 24;
 
@@ -58,6 +60,28 @@ pub enum Ask {
     Transfer { from: Vec<u8>, to: Vec<u8>, amount: u64 },
     /// See what is in all accounts at one instant.
     Audit,
+    /// Make a table.
+    MakeTable { table: usize },
+    /// Drop the table that comes and goes.
+    DropTable,
+    /// Set the quota of the partition that has one, to so many requests a second or to none.
+    SetQuota { requests_per_s: Option<u64> },
+}
+
+impl Ask {
+    /// A key of the partition that it is about.
+    pub fn key(&self) -> Option<&[u8]> {
+        Some(match self {
+            Ask::Get { key } | Ask::Delete { key } | Ask::Increment { key, .. } | Ask::Deposit { key } => key,
+            Ask::Put { write, .. } => &write.key,
+            Ask::Batch { writes } => &writes[0].key,
+            Ask::Scan { first, .. } => first,
+            Ask::Transfer { from, .. } => from,
+            Ask::Audit => Keys::account_range().0,
+            Ask::SetQuota { .. } => QUOTA_KEY,
+            Ask::MakeTable { .. } | Ask::DropTable => return None,
+        })
+    }
 }
 
 /// How an operation ended.
@@ -86,6 +110,12 @@ pub enum End {
     Counted(u64),
     /// What all accounts held together.
     Total(u64),
+    /// A table was made or dropped, or a quota set.
+    Changed,
+    /// There is such a table already.
+    Exists,
+    /// There is no such table, or none of its partitions takes the key.
+    IsNot,
 }
 
 /// An operation, from when it was asked to when it was answered, in steps of the world.
@@ -119,6 +149,9 @@ pub struct Keys {
     keys: u64,
     accounts: u64,
     counters: u64,
+    quota_per_s: u64,
+    /// Whether a table comes and goes.
+    churns: bool,
     longest_value_bytes: usize,
 }
 
@@ -131,6 +164,8 @@ impl Keys {
             keys: plan.keys,
             accounts: plan.accounts,
             counters: plan.counters,
+            quota_per_s: plan.quota_per_s,
+            churns: plan.churns,
             longest_value_bytes: plan.longest_value_bytes as usize,
         }
     }
@@ -147,7 +182,8 @@ impl Keys {
 
     /// Partitions of all tables.
     fn all_partitions(&self) -> u64 {
-        self.partitions + 2 * u64::from(FEW_PARTITIONS)
+        let tables = table_count() - 1 - usize::from(!self.churns);
+        self.partitions + tables as u64 * u64::from(FEW_PARTITIONS)
     }
 
     /// How long what is put there lives, in milliseconds, where the request says nothing.
@@ -179,6 +215,11 @@ impl Keys {
 
     /// Something to ask.
     pub fn draw(&self, dice: &mut Dice, known: Known<'_>) -> Ask {
+        if dice.below(80) == 0
+            && let Some(ask) = self.change(dice)
+        {
+            return ask;
+        }
         let partition = dice.below(self.all_partitions());
         // Some keys are asked for far more often than others.
         let place = dice.below(self.keys).min(dice.below(self.keys));
@@ -210,6 +251,27 @@ impl Keys {
             }
             _ => Ask::Audit,
         }
+    }
+
+    /// A change of the tables and quotas.
+    fn change(&self, dice: &mut Dice) -> Option<Ask> {
+        match dice.below(4) {
+            0 if self.quota_per_s > 0 => {
+                let requests_per_s = (dice.below(3) > 0).then_some(self.quota_per_s);
+                Some(Ask::SetQuota { requests_per_s })
+            }
+            1 | 2 if self.churns => Some(Ask::MakeTable { table: CHURNED }),
+            3 if self.churns => Some(Ask::DropTable),
+            _ => None,
+        }
+    }
+
+    /// What is to be there before anybody asks for anything else, in this order.
+    pub fn first_changes(&self) -> Vec<Ask> {
+        let tables = (0..CHURNED).map(|table| Ask::MakeTable { table });
+        let quota =
+            (self.quota_per_s > 0).then_some(Ask::SetQuota { requests_per_s: Some(self.quota_per_s) });
+        tables.chain(quota).collect()
     }
 
     fn write(&self, key: Vec<u8>, dice: &mut Dice) -> RegisterWrite {

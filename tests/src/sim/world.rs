@@ -113,6 +113,8 @@ enum Happening {
 /// What the world does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Season {
+    /// The tables are made, one after the other.
+    Tables,
     /// The accounts are filled; nothing goes wrong.
     Setup,
     /// Clients ask, and things go wrong.
@@ -242,12 +244,12 @@ impl<'p> World<'p> {
             next_under_way: 0,
             links: BTreeMap::new(),
             next_link: 0,
-            clients: (0..plan.clients).map(|_| SimClient::new()).collect(),
+            clients: (0..plan.clients).map(|_| SimClient::new(plan)).collect(),
             heard_ns: vec![0; plan.clients as usize],
             history: History::default(),
-            to_do: keys.accounts().into_iter().map(|key| Ask::Deposit { key }).collect(),
+            to_do: keys.first_changes().into_iter().rev().collect(),
             keys,
-            season: Season::Setup,
+            season: Season::Tables,
             damage: damage::Damage::default(),
             oracles: oracles::Oracles::default(),
             drive_events: 0,
@@ -262,7 +264,9 @@ impl<'p> World<'p> {
         for client in 0..self.plan.clients {
             self.at(1, Happening::Client(client));
         }
-        let wrong = self.season(Season::Setup, REST_NS).and_then(|()| {
+        let wrong = self.season(Season::Tables, REST_NS).and_then(|()| {
+            self.to_do = self.keys.accounts().into_iter().map(|key| Ask::Deposit { key }).collect();
+            self.season(Season::Setup, REST_NS)?;
             self.begin_faults();
             self.season(Season::Work, self.plan.duration_ns)?;
             self.season(Season::Rest, REST_NS)?;
@@ -484,8 +488,7 @@ impl<'p> World<'p> {
         self.trace.note(self.now_ns, "start", &[self.lives]);
         self.begins();
         self.begins_anew();
-        let is_new = self.lives == 1;
-        self.node = Some(SimNode::start(self.plan, self.geometry, self.lives, is_new, self.now_ns));
+        self.node = Some(SimNode::start(self.plan, self.geometry, self.lives, self.now_ns));
     }
 
     /// The client's connection is over, on its side.
@@ -538,7 +541,8 @@ impl<'p> World<'p> {
                     |key: &[u8]| -> Option<(OpId, lode_net::wire::Seq)> { self.clients[client].known(key) };
                 Some(self.keys.draw(&mut self.dice, &known))
             }
-            Season::Setup | Season::Audit => self.to_do.pop(),
+            Season::Tables if client > 0 || self.clients[client].in_flight() > 0 => None,
+            Season::Tables | Season::Setup | Season::Audit => self.to_do.pop(),
             Season::Rest | Season::Calm => None,
         }
     }

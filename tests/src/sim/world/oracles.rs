@@ -10,7 +10,7 @@ use lode_engine::format::record::Record;
 use lode_engine::{Phase, Shard, ShardId, ShardWatermarks, Watermarks};
 
 use super::super::drive::DriveOp;
-use super::super::node::{UUID, is_in_memory, partition_of};
+use super::super::node::{UUID, is_churned, is_in_memory, partition_of, shard_of};
 use super::super::work::{Ask, End, OpId};
 use super::World;
 
@@ -153,8 +153,12 @@ impl World<'_> {
             if is_in_memory(key) {
                 continue;
             }
-            let shard = (partition_of(key, self.plan.partitions) % u32::from(self.plan.shards)) as u16;
-            let durable = self.oracles.durable_seq.get(&shard).copied().unwrap_or_default();
+            // Where the table that comes and goes lies depends on how often it came.
+            let here =
+                (!is_churned(key)).then(|| shard_of(partition_of(key, self.plan.partitions), self.plan));
+            let all = self.oracles.durable_seq.iter();
+            let of_it = all.filter(|(shard, _)| here.is_none_or(|here| **shard == here));
+            let durable = of_it.map(|(_, seq)| *seq).max().unwrap_or_default();
             if (seq.wall_ns, seq.counter) > durable {
                 self.history
                     .violation(*id, &format!("version {seq} is acknowledged before the drive has it"));
@@ -180,6 +184,7 @@ impl World<'_> {
                 ("requests that wait in the engine", stats.requests_parked),
                 ("open transactions", stats.transactions_open),
                 ("bytes of transactions", stats.transaction_bytes),
+                ("indexes of dropped partitions", u64::from(node.engine(shard).has_work())),
                 ("partitions that are not loaded", stats.partitions_unloaded),
             ];
             let some = gauges.into_iter().filter(|(_, count)| *count > 0);
