@@ -177,12 +177,16 @@ impl NodeCatalog {
 use lode_net::wire::{map as wire_map, quota as wire_quota};
 
 impl Control {
-    /// Reads the shards' catalogs, and drops what was half made or half dropped when the node ended.
+    /// Reads the shards' catalogs, and drops what was half made or half dropped when the node ended. Where shard 0 has lost
+    /// frames to damage, it may have lost what made a table: then that is made there again, of what the others hold, for
+    /// damage costs its own records alone.
     pub(super) fn reconcile(&mut self) -> Result<(), RecoverError> {
         let mut known: BTreeMap<TableId, Table> = BTreeMap::new();
-        let mut orphans: BTreeSet<(ShardId, TableId)> = BTreeSet::new();
+        let mut orphans: BTreeMap<TableId, (Table, BTreeSet<ShardId>)> = BTreeMap::new();
+        let mut may_have_lost_tables = false;
         // Ids of dropped tables are remembered by the shards: they are not given again.
-        for (_, stats, _) in self.ask_stats() {
+        for (shard, stats, _) in self.ask_stats() {
+            may_have_lost_tables |= shard == ShardId(0) && stats.quarantined_frames > 0;
             let (table, partition) = (stats.highest_table as u32, stats.highest_partition as u32);
             self.catalog.used(TableId(table), PartitionId(partition));
         }
@@ -196,19 +200,30 @@ impl Control {
                 if shard == ShardId(0) {
                     known.insert(spec.id, Table { spec: spec.clone(), partitions: Vec::new() });
                 }
-                match known.get_mut(&spec.id) {
-                    Some(table) => {
-                        table.partitions.extend(partitions.into_iter().map(|info| (info.spec, shard)));
-                    }
+                let table = match known.get_mut(&spec.id) {
+                    Some(table) => table,
                     None => {
-                        orphans.insert((shard, spec.id));
+                        let new = || (Table { spec: spec.clone(), partitions: Vec::new() }, BTreeSet::new());
+                        let (table, shards) = orphans.entry(spec.id).or_insert_with(new);
+                        shards.insert(shard);
+                        table
                     }
-                }
+                };
+                table.partitions.extend(partitions.into_iter().map(|info| (info.spec, shard)));
             }
         }
-        for (on, table) in orphans {
-            let replies = self.ask_all(|shard| (shard == on).then_some(RequestBody::DropTable { table }));
+        for (id, (table, shards)) in orphans {
+            let has_name = known.values().any(|other| other.spec.name == table.spec.name);
+            let is_kept = may_have_lost_tables && !has_name;
+            let again = || RequestBody::CreateTable { table: table.spec.clone(), partitions: Vec::new() };
+            let replies = self.ask_all(|shard| match is_kept {
+                true => (shard == ShardId(0)).then(again),
+                false => shards.contains(&shard).then_some(RequestBody::DropTable { table: id }),
+            });
             first_error(replies).map_err(|(shard, error)| RecoverError::Reconcile { shard, error })?;
+            if is_kept {
+                known.insert(id, table);
+            }
         }
         for mut table in known.into_values() {
             table.partitions.sort_by(|(a, _), (b, _)| a.start.cmp(&b.start));
@@ -417,5 +432,75 @@ mod tests {
         let refused = catalog.plan(asked(), create("b", 1), None, quota).map(|table| table.spec);
         assert_eq!(refused.expect_err("refused").head.status, Status::BadQuota);
         assert!(catalog.plan(asked(), create("b", 65_535), Some(1), Quota::default()).is_ok());
+    }
+
+    /// Shards that answer while they are waited for: shard 1 alone knows a table.
+    struct Shards {
+        mailboxes: std::sync::Arc<[crate::mailbox::Mailbox]>,
+        quarantined_frames: u64,
+        changes: std::sync::Arc<std::sync::Mutex<Vec<(u16, RequestBody<'static>)>>>,
+    }
+
+    impl super::super::Waits for Shards {
+        fn event(&mut self, _: Option<std::time::Instant>) -> Option<super::super::ControlEvent> {
+            use crate::mailbox::Mail;
+            let take = |shard: u16| Some((shard, self.mailboxes[usize::from(shard)].take()?));
+            let (shard, Mail::Command { job, body }) = (0..2).find_map(take)? else { return None };
+            let first = shard == 0;
+            let reply = match body {
+                RequestBody::Stats => {
+                    let quarantined_frames = if first { self.quarantined_frames } else { 0 };
+                    let stats = lode_engine::ShardStats { quarantined_frames, ..Default::default() };
+                    ShardReply::Stats { engine: Box::new(stats), reactor: Box::default() }
+                }
+                RequestBody::ListTables if first => ShardReply::Tables(Vec::new()),
+                RequestBody::ListTables => {
+                    let catalog = NodeCatalog::new(2);
+                    let made =
+                        catalog.plan(asked(), create("t", 1), None, Quota::default()).expect("a table");
+                    let info =
+                        |(spec, _)| lode_engine::PartitionInfo { spec, records: 1, bytes: 1, quota: None };
+                    let partitions = made.partitions.into_iter().map(info).collect();
+                    ShardReply::Tables(vec![(made.spec, partitions)])
+                }
+                change => {
+                    self.changes.lock().expect("no panic").push((shard, change));
+                    ShardReply::Catalog(Ok(()))
+                }
+            };
+            Some(super::super::ControlEvent::Reply { job, shard: ShardId(shard), reply })
+        }
+
+        fn pause(&mut self, _: std::time::Duration) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_table_that_shard_0_may_have_lost_to_damage_is_kept_and_one_that_was_half_made_is_dropped() {
+        for quarantined_frames in [0, 1] {
+            let mailbox = |_| {
+                let waker = lode_net::ring::Waker::new().expect("an eventfd");
+                crate::mailbox::Mailbox::new(std::sync::Arc::new(waker))
+            };
+            let mailboxes: std::sync::Arc<[_]> = (0..2).map(mailbox).collect();
+            let changes = std::sync::Arc::default();
+            let shards = Shards {
+                mailboxes: std::sync::Arc::clone(&mailboxes),
+                quarantined_frames,
+                changes: std::sync::Arc::clone(&changes),
+            };
+            let mut control = super::super::tests::control_over(mailboxes, Box::new(shards));
+            control.reconcile().expect("the shards take it");
+            let changes = std::mem::take(&mut *changes.lock().expect("no panic"));
+            let is_kept = control.catalog.names.contains_key("t");
+            match (quarantined_frames, changes.as_slice()) {
+                (0, [(1, RequestBody::DropTable { .. })]) => assert!(!is_kept),
+                (1, [(0, RequestBody::CreateTable { partitions, .. })]) => {
+                    assert!(is_kept && partitions.is_empty());
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

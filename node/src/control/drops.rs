@@ -70,17 +70,15 @@ mod tests {
     use std::collections::VecDeque;
     use std::sync::mpsc::channel;
     use std::sync::{Arc, Mutex};
-    use std::time::Instant;
 
     use lode_engine::OwnerId;
     use lode_net::ring::Waker;
     use lode_net::wire::control as wire;
-    use lode_net::wire::server::NodeInfo;
     use lode_net::wire::{RequestId, Status};
-    use serde_json::Value;
 
     use super::*;
-    use crate::control::{ControlSender, NodeFacts};
+    use crate::control::ControlSender;
+    use crate::control::tests::control_over;
     use crate::dispatch::Asked;
     use crate::mailbox::{Mail, Mailbox};
 
@@ -114,18 +112,7 @@ mod tests {
                 }
             });
         }
-        let facts = NodeFacts {
-            begun: Instant::now(),
-            drive: Value::Null,
-            memory: Value::Null,
-            recovery_ms: 0.0,
-            ring: Value::Null,
-            pinned: false,
-            table_defaults: Value::Null,
-        };
-        let limits = lode_net::wire::control::NodeLimits::default();
-        let node = NodeInfo { name: "n".into(), incarnation: 1, shards: Vec::new(), limits };
-        Control::new(mailboxes, Box::new(events), ControlSender::new(events_in), Arc::new(node), facts)
+        control_over(mailboxes, Box::new(events))
     }
 
     fn asked() -> Asked {

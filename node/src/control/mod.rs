@@ -338,3 +338,27 @@ impl Control {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// A control thread's state over shards that answer somehow.
+    pub fn control_over(mailboxes: Arc<[Mailbox]>, waits: Box<dyn Waits>) -> Control {
+        let facts = NodeFacts {
+            begun: Instant::now(),
+            drive: Value::Null,
+            memory: Value::Null,
+            recovery_ms: 0.0,
+            ring: Value::Null,
+            pinned: false,
+            table_defaults: Value::Null,
+        };
+        let limits = lode_net::wire::control::NodeLimits::default();
+        let node = NodeInfo { name: "n".into(), incarnation: 1, shards: Vec::new(), limits };
+        let (events, _) = std::sync::mpsc::channel();
+        Control::new(mailboxes, waits, ControlSender::new(events), Arc::new(node), facts)
+    }
+}
