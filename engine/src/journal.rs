@@ -20,6 +20,7 @@ use crate::geometry::Geometry;
 use crate::ids::{FrameNumber, Generation, SegmentId, Seq};
 use crate::io::{Io, Purpose};
 use crate::limits::{BLOCK_BYTES, MAX_KEY_BYTES};
+use crate::log::LogFrame;
 use crate::recovery::FrameBytes;
 use crate::seam::DeviceError;
 use crate::shard::Shard;
@@ -415,6 +416,14 @@ impl Shard {
     pub(crate) fn settled(&self) -> Settled {
         let (journal, user) = self.journal.settled();
         Settled { journal, user, cleaning: self.cleaner.durable() }
+    }
+
+    /// All of a user frame was applied: the journal says so in its next frame.
+    pub(crate) fn cover_applied(&mut self, frame: &LogFrame) {
+        let (place, bytes) = (frame.builder.place, frame.builder.frame_len() as u64);
+        let offset = place.at + bytes - self.place.geometry.segment_at(place.segment);
+        let behind = LogPosition { generation: place.generation, offset: offset as u32 };
+        self.journal.cover_user(frame.builder.number, behind, bytes);
     }
 
     pub(crate) fn pump_journal(&mut self, io: &mut Io<'_>) {

@@ -8,7 +8,6 @@ use crate::catalog::Catalog;
 use crate::expiry::{EXPIRY_OVERHEAD_BYTES, is_ttl};
 use crate::facts::KnownKeys;
 use crate::format::frame::FRAME_HEADER_BYTES;
-use crate::format::journal::LogPosition;
 use crate::format::record::{Record, RecordKind, record_len, record_room};
 use crate::ids::{RequestId, Seq, WallMs};
 use crate::io::Io;
@@ -454,14 +453,6 @@ impl Shard {
             self.take_up(ready.into_iter().map(|(_, owned)| owned).collect(), io);
             self.space_may_have_changed();
         }
-    }
-
-    /// All of a user frame was applied: the journal says so in its next frame.
-    fn cover_applied(&mut self, frame: &LogFrame) {
-        let (place, bytes) = (frame.builder.place, frame.builder.frame_len() as u64);
-        let offset = place.at + bytes - self.place.geometry.segment_at(place.segment);
-        let behind = LogPosition { generation: place.generation, offset: offset as u32 };
-        self.journal.cover_user(frame.builder.number, behind, bytes);
     }
 
     fn apply_frame(&mut self, frame: &LogFrame, io: &mut Io<'_>) {
