@@ -197,9 +197,7 @@ impl Plan {
             power_losses_percent: pick(&[0, 50, 100]),
             crash_in_recovery: pick(&[0, 1]) == 1,
             clock_jump_ns: 1_000 * MS,
-            damage_interval_ns: 0,
-            misreads_ppm: 0,
-            drive_lies: false,
+            ..Faults::default()
         };
         let mut plan = Plan {
             seed,
