@@ -298,6 +298,24 @@ impl Effects<'_> {
         Ok(())
     }
 
+    /// Takes out the record that was found to be the key's, and that says itself that its time is over.
+    pub fn present_expired(&mut self, partition: PartitionId, key: &[u8]) {
+        self.remove(partition, key, None).expect("the key's record was just found");
+        if let Some(journal) = &mut self.journal {
+            journal.note_expired();
+        }
+    }
+
+    /// Takes out a record, by its place, whose time is over, and that is not the one that is found for the key. What is known of
+    /// the key is about the other one, and stays.
+    pub fn replaced_expired(&mut self, partition: PartitionId, key: &[u8], location: Location) {
+        self.leave(partition, key, location);
+        self.note(&JournalEntry::Superseded { partition, key, location });
+        if let Some(journal) = &mut self.journal {
+            journal.note_expired();
+        }
+    }
+
     /// Applies a record that cleaning copied: only if the index still points to where it came from.
     pub fn relocated(&mut self, record: &Record<'_>, from: Location, to: Location) {
         let Record { partition, key, expires, .. } = *record;

@@ -352,9 +352,7 @@ impl Shard {
             }
             // What has expired is not copied, and dies here, for the segment is to become empty.
             if let Some((partition, key)) = expired {
-                let at = self.place_of(survivor.from);
-                self.facts.note_key(at, partition, &key);
-                self.expire(partition, &key).expect("the record that is there is the key's");
+                self.expire_at(partition, &key, survivor.from);
             }
             self.cleaner.victim.as_mut()?.records.pop_front();
         }

@@ -14,6 +14,7 @@ use crate::ids::{PartitionId, WallMs};
 use crate::index::Need;
 use crate::io::Io;
 use crate::limits::MAX_TTL_MS;
+use crate::location::Location;
 use crate::partition::{bounds, is_void};
 use crate::reply::TimeLeft;
 use crate::request::{KeyRange, Ttl};
@@ -226,6 +227,25 @@ impl Shard {
         self.stats.expired += 1;
         self.space_may_have_changed();
         Ok(())
+    }
+
+    /// Takes out a record that was read at this place of the index, and says itself that its time is over. The catalog may say
+    /// otherwise of the key: damage leaves records in a compact index that were replaced.
+    pub(crate) fn expire_at(&mut self, partition: PartitionId, key: &[u8], location: Location) {
+        self.facts.note_key(self.place_of(location), partition, key);
+        let now = self.clock.now();
+        let Shard { catalog, space, cache, journal, transactions, facts, .. } = self;
+        let mut effects = Effects { catalog, space, cache, journal: Some(journal), facts, own: None, now };
+        if effects.find(partition, key).is_ok_and(|found| found == Some(location)) {
+            let Effects { catalog, space, .. } = &mut effects;
+            let present = Some(location);
+            transactions.before_change(catalog, space, (partition, key), Write::Delete, |_, _| present);
+            effects.present_expired(partition, key);
+            self.stats.expired += 1;
+        } else {
+            effects.replaced_expired(partition, key, location);
+        }
+        self.space_may_have_changed();
     }
 
     /// When the next record expires, in nanoseconds of the monotonic clock; set at the end of each step.

@@ -8,7 +8,7 @@ use lode_engine::format::ChecksumSeed;
 use lode_engine::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Stream};
 use lode_engine::format::journal::decode_head;
 use lode_engine::{Geometry, IndexKind, ReadError, ShardId, StoreKind};
-use support::ask::{index_kind, room};
+use support::ask::{index_kind, room, use_index};
 use support::{Sim, UUID};
 
 const BLOCK: usize = 4096;
@@ -316,4 +316,55 @@ fn damage_that_passes_leaves_its_warning() {
         told += errors(&mut sim, &more);
     }
     assert!(met > 0 && told > 0, "{met} frames were met damaged, and {told} keys told of it");
+}
+
+/// Overwrites until the journal has one more frame on the drive, and gives that.
+fn next_frame(sim: &mut Sim, round: &mut u32, last: &mut [u32]) -> (usize, FrameHeader) {
+    sim.settle();
+    let before = journal_frames(sim).len();
+    while journal_frames(sim).len() == before {
+        churn(sim, last.len() as u32, *round..*round + 1, 40 << 10, last);
+        *round += 1;
+        sim.settle();
+    }
+    *journal_frames(sim).last().expect("the journal has frames")
+}
+
+/// Found by the simulator (seed 20004333): the record whose end was in the damaged frame was in the index again, without
+/// its expiry, and cleaning met it.
+#[test]
+fn a_record_whose_end_is_in_a_damaged_frame_goes_when_later_frames_have_no_record_of_its_key() {
+    use_index(IndexKind::Compact);
+    for seed in 0..6 {
+        let mut sim = sim(900 + seed, 32);
+        let (mut last, mut round) = (vec![0; 8], 100);
+        for key in 0..8u32 {
+            sim.put(1, &key.to_be_bytes(), &value(key, 1, 40 << 10)).expect("there is room");
+        }
+        sim.checkpoint().expect("there is room");
+        sim.put_ttl(2, b"k", b"first", 1_000).expect("there is room");
+        next_frame(&mut sim, &mut round, &mut last);
+        sim.wall_ns += 2_000_000_000;
+        sim.poke();
+        sim.settle();
+        assert_eq!(sim.shard.stats().expired, 1);
+        let (damaged, _) = next_frame(&mut sim, &mut round, &mut last);
+        // It ends by being replaced, or by a delete.
+        sim.put(2, b"k", b"second").expect("there is room");
+        if seed % 2 == 0 {
+            sim.put(2, b"k", b"third").expect("there is room");
+        }
+        sim.delete(2, b"k").expect("there is room");
+        next_frame(&mut sim, &mut round, &mut last);
+        assert_eq!(sim.shard.stats().checkpoints, 1);
+        sim.kill();
+        sim.drive.flip(damaged + 80);
+        sim.run_until_serving();
+        sim.settle();
+        assert!(sim.shard.stats().quarantined_frames > 0, "seed {seed}");
+        assert_eq!(sim.shard.stats().records, 8, "seed {seed}: `k` has been deleted");
+        // Every segment is written anew.
+        churn(&mut sim, 8, round..round + 1500, 40 << 10, &mut last);
+        assert_eq!(sim.shard.stats().records, 8);
+    }
 }

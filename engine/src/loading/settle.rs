@@ -92,8 +92,9 @@ impl Settling {
     }
 
     /// The next change makes a key's record enter or leave that has to be found first: the key.
-    fn needs_key<'c>(&self, change: &Change<'c>) -> Option<&'c [u8]> {
+    fn needs_key<'c>(&self, change: &Change<'c>, has_gaps: bool) -> Option<&'c [u8]> {
         match *change {
+            Change::Put { key, .. } | Change::Delete { key, .. } if has_gaps => Some(key),
             Change::Put { key, location, .. } => (self.last.get(&location) != Some(&LEFT)).then_some(key),
             Change::Delete { key, replaces: None } => Some(key),
             Change::Delete { .. } | Change::Superseded { .. } | Change::Expires { .. } => None,
@@ -187,6 +188,9 @@ impl Shard {
         let Shard { catalog, space, cache, facts, journal, .. } = self;
         let mut effects = Effects { catalog, space, cache, journal: Some(journal), facts, own: None, now };
         let position = settling.kept.position();
+        // Where a frame of the journal was damaged, what a change says that it replaced need not be all that it did: the
+        // entry may be lost by which a record left that the one before had.
+        let has_gaps = effects.catalog.quarantine_of(id).is_some();
         let Some(change) = settling.kept.ahead().next() else { return Ok(false) };
         // What an image has that was written ahead of the journal may be what a later change says.
         let is_later =
@@ -198,12 +202,14 @@ impl Shard {
                     entered = Some((key, location));
                     effects.enter(id, key, (location, expires), is_later)
                 } else {
-                    effects.catalog.set_expiry(id, key, expires);
-                    Ok(())
+                    let left = if has_gaps { effects.leave_unsaid(id, key, is_later) } else { Ok(()) };
+                    left.map(|()| effects.catalog.set_expiry(id, key, expires))
                 }
             }
-            Change::Delete { key, replaces: None } => effects.leave_unsaid(id, key, is_later),
-            Change::Delete { key, replaces: Some(_) } => {
+            Change::Delete { key, replaces } if has_gaps || replaces.is_none() => {
+                effects.leave_unsaid(id, key, is_later)
+            }
+            Change::Delete { key, .. } => {
                 effects.catalog.set_expiry(id, key, None);
                 Ok(())
             }
@@ -211,7 +217,7 @@ impl Shard {
         };
         if done.is_err() {
             let ahead = settling.kept.ahead().take(CHANGES_READ_AHEAD);
-            let needed = |change: Change<'_>| effects.find(id, settling.needs_key(&change)?).err();
+            let needed = |change: Change<'_>| effects.find(id, settling.needs_key(&change, has_gaps)?).err();
             return Err(ahead.filter_map(needed).collect());
         }
         if let Some((key, location)) = entered
