@@ -1,15 +1,18 @@
 //! What the drive does to bytes that it has taken: they rot, were lost, or went to another place; or a read gives others.
 //!
 //! The last frames of a log are left alone as long as no later frame calls them durable: damage there is a torn tail,
-//! for all that anybody can tell (DESIGN, section 4). So are the copies of a superblock while one of them is damaged.
+//! for all that anybody can tell (DESIGN, section 4). So are the copies of a superblock while one of them is damaged, and
+//! whichever is left of a segment's header and first frame while no image knows the segment (FORMAT.md, what is not covered).
 //! Everything else may be damaged, and then the node says so, or is none the wiser; it never gives a wrong answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use lode_engine::ShardId;
 use lode_engine::format::ChecksumSeed;
 use lode_engine::format::frame::{FrameHeader, Stream};
+use lode_engine::format::segment::SegmentHeader;
+use lode_engine::format::superblock::Superblock;
+use lode_engine::{DriveOffset, ShardId};
 
 use super::super::drive::{BLOCK_BYTES, DriveOp, HARMS};
 use super::super::node::{SimNode, UUID};
@@ -29,6 +32,8 @@ pub(super) struct Damage {
     superblocks: BTreeSet<usize>,
     /// Shards of which a superblock was misread in this life.
     misread: BTreeSet<u16>,
+    /// The first two blocks of segments of which one was misread in this life.
+    unnamed: BTreeSet<usize>,
     /// How many damages and misreads there were.
     pub(super) count: u64,
     /// Starts that failed, one after the other.
@@ -53,7 +58,7 @@ impl World<'_> {
             let is_used = self.drive.stable()[at..at + BLOCK_BYTES].iter().any(|byte| *byte != 0);
             let is_left_alone = match is_slot {
                 true => slots.iter().any(|slot| self.damage.superblocks.contains(slot)),
-                false => undecided.iter().any(|frame| frame.contains(&at)),
+                false => undecided.iter().any(|frame| frame.contains(&at)) || self.alone_names(shard, at),
             };
             if !is_used || is_left_alone {
                 continue;
@@ -94,9 +99,13 @@ impl World<'_> {
         } else if !self.node.as_ref().is_some_and(SimNode::is_serving) {
             let lost = if is_unreadable { at..at + len } else { block..block + BLOCK_BYTES };
             let overlaps = |frame: &Range<usize>| frame.start < lost.end && lost.start < frame.end;
-            if self.undecided(id).iter().any(overlaps) {
+            let is_last_name = |block| self.alone_names(id, block) || self.damage.unnamed.contains(&block);
+            if self.undecided(id).iter().any(overlaps) || lost.clone().step_by(BLOCK_BYTES).any(is_last_name)
+            {
                 return None;
             }
+            let both = self.names_of(id, block);
+            self.damage.unnamed.extend(both.into_iter().flatten().filter(|_| !is_unreadable));
         }
         self.history.damaged(shard);
         self.damage.count += 1;
@@ -107,6 +116,39 @@ impl World<'_> {
         let mut bytes = self.drive.perform(&DriveOp::Read { at, len });
         self.drive.distort(block, &mut bytes[block - at..block - at + BLOCK_BYTES], harm);
         Some(Ok(bytes))
+    }
+
+    /// The two blocks that say which life a segment is in, its header and that of its first frame, where this is one of them.
+    fn names_of(&self, shard: ShardId, at: usize) -> Option<[usize; 2]> {
+        let area = self.geometry.area_at(shard).0;
+        let in_area = at as u64 - area;
+        let begin = self.geometry.segment_at(self.geometry.segment_of(in_area));
+        let header = (area + begin) as usize;
+        (at <= header + BLOCK_BYTES).then_some([header, header + BLOCK_BYTES])
+    }
+
+    /// Whether nothing but this block says which life its segment is in: of its header and its first frame the other does
+    /// not, or not any more, and the segment was opened after the last checkpoint, so that no image names it.
+    fn alone_names(&self, shard: ShardId, at: usize) -> bool {
+        let Some([header, first]) = self.names_of(shard, at) else { return false };
+        let (seed, stable) = (ChecksumSeed::new(&UUID, shard), self.drive.stable());
+        let area = self.geometry.area_at(shard).0 as usize;
+        let segment = self.geometry.segment_of((header - area) as u64);
+        let of_header = SegmentHeader::decode(seed, (header - area) as u64, &stable[header..]);
+        let of_header = of_header.filter(|named| named.segment == segment).map(|named| named.generation);
+        let named_by = |at: usize| {
+            let named = FrameHeader::decode_any(seed, (at - area) as u64, &stable[at..]);
+            named.filter(|named| named.segment == segment).map(|named| named.generation)
+        };
+        let of_first = named_by(first);
+        let end = header + self.geometry.segment_bytes as usize;
+        let present = (first..end).step_by(BLOCK_BYTES).filter_map(named_by).chain(of_header).max();
+        let slots = self.geometry.superblock_slots(shard);
+        let superblock = |slot: &DriveOffset| Superblock::decode(seed, slot.0, &stable[slot.0 as usize..]);
+        let of_image =
+            Superblock::newest(slots.iter().map(superblock)).map(|newest| newest.highest_generation);
+        let other = if at == header { of_first } else { of_header };
+        present > of_image && other != present
     }
 
     /// Where the frames of logs lie that no later frame on the drive calls durable.
@@ -138,6 +180,7 @@ impl World<'_> {
     /// A life begins.
     pub(super) fn begins(&mut self) {
         self.damage.misread.clear();
+        self.damage.unnamed.clear();
     }
 
     /// It serves.
