@@ -5,11 +5,11 @@ mod support;
 
 use lode_engine::limits::MAX_TTL_MS;
 use lode_engine::{
-    BatchWrite, CatalogError, Change, Condition, Geometry, KeyRange, ReplyBody, Request, RequestBody,
-    StoreKind, TimeLeft, Ttl, WriteError,
+    BatchWrite, CatalogError, Change, Condition, Geometry, IndexKind, KeyRange, ReplyBody, Request,
+    RequestBody, StoreKind, TimeLeft, Ttl, WriteError,
 };
 use support::Sim;
-use support::ask::{partition_spec, table_spec, target};
+use support::ask::{partition_spec, table_spec, target, use_index};
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -318,4 +318,41 @@ fn who_keeps_a_record_that_is_due_before_it_is_kept_is_told_that_it_was_there() 
     assert_eq!(sim.time_left(1, b"k"), Ok(Some(TimeLeft::Forever)));
     sim.reopen();
     assert_eq!(sim.get(1, b"k"), Ok(Some(b"v".to_vec())));
+}
+
+/// A compact index knows of a record that nobody could read only that it may be the key's. When it can be read again, cleaning
+/// finds it in the index, though another one is the key's by then.
+#[test]
+fn cleaning_takes_out_an_expired_record_that_the_keys_next_one_did_not_know_of() {
+    use_index(IndexKind::Compact);
+    // Long ones, of which little is known.
+    let key = |i: u32| format!("{:0>150}/{:05}{:0>90}", i % 5, i * i, i % 7).into_bytes();
+    for seed in 60..66 {
+        let mut sim = sim(seed);
+        for i in 0..60 {
+            sim.put(1, &key(i), b"stays").expect("there is room");
+        }
+        sim.put_ttl(1, &key(7), b"the record that cannot be read", 1_000).expect("there is room");
+        sim.checkpoint().expect("there is room");
+        let place = sim.drive.now.windows(30).position(|w| w == b"the record that cannot be read");
+        let place = place.expect("it was written");
+        sim.drive.flip(place);
+        sim.reopen();
+        sim.put(1, &key(7), b"the next one").expect("there is room");
+        sim.settle();
+        sim.drive.flip(place);
+        assert_eq!(sim.shard.stats().records, 61, "both are in the index");
+        pass(&mut sim, 2_000);
+        for i in 0..1_500u32 {
+            // Each once, and then in random order: so there is little that cleaning can pass over.
+            let one = if i < 200 { u64::from(i) } else { sim.random.below(200) };
+            sim.put(1, &key(100 + one as u32), &[1; 12 << 10]).expect("there is room");
+        }
+        sim.settle();
+        assert!(sim.shard.stats().segments_cleaned > 0);
+        assert_eq!(sim.get(1, &key(7)), Ok(Some(b"the next one".to_vec())));
+        assert_eq!(sim.shard.stats().records, 260, "seed {seed}");
+        sim.reopen();
+        assert_eq!(sim.get(1, &key(7)), Ok(Some(b"the next one".to_vec())));
+    }
 }

@@ -105,7 +105,9 @@ impl World<'_> {
                 return None;
             }
             let both = self.names_of(id, block);
-            self.damage.unnamed.extend(both.into_iter().flatten().filter(|_| !is_unreadable));
+            self.damage
+                .unnamed
+                .extend(both.into_iter().flatten().filter(|_| !is_unreadable || len == BLOCK_BYTES));
         }
         self.history.damaged(shard);
         self.damage.count += 1;
