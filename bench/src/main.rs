@@ -3,6 +3,7 @@
 mod draw;
 mod floor;
 mod node_stats;
+mod objective;
 mod options;
 mod overload;
 mod partitions;
@@ -13,6 +14,7 @@ mod run;
 mod spread;
 mod tenants;
 mod versus;
+mod workload;
 
 use std::error::Error;
 use std::io::Write;
@@ -52,9 +54,9 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &RunOptions) -> Result<bool, Box<dyn Error>> {
-    let report = run::run(options)?;
-    print(options.data.json, &report, || report.to_text());
-    Ok(report.is_sound())
+    let measured = run::run(options)?;
+    print(options.data.json, &measured.report, || measured.report.to_text());
+    Ok(measured.report.is_sound())
 }
 
 fn floor(options: &FloorOptions) -> Result<bool, Box<dyn Error>> {

@@ -47,6 +47,21 @@ impl NodeStats {
         self.json["shards"].as_array().map_or(1, |shards| shards.len().max(1) as u16)
     }
 
+    /// Most bytes of live records that the node takes.
+    pub fn live_limit_bytes(&self) -> u64 {
+        self.total("live_limit_bytes")
+    }
+
+    /// Bytes of live records.
+    pub fn live_bytes(&self) -> u64 {
+        self.total("live_bytes")
+    }
+
+    /// One part of what the node says about itself, such as `drive`.
+    pub fn part(&self, name: &str) -> &Value {
+        &self.json[name]
+    }
+
     fn total(&self, name: &str) -> u64 {
         self.json["totals"][name].as_u64().unwrap_or(0)
     }

@@ -3,10 +3,11 @@
 
 use serde::Serialize;
 
-use crate::options::{Distribution, Mode, OverloadOptions, RunOptions, Workload};
+use crate::options::{OverloadOptions, RunOptions};
 use crate::report::RunReport;
 use crate::run::{RunError, measure, prepare};
 use crate::spread::median;
+use crate::workload::Workload;
 
 /// What one turn came to.
 #[derive(Debug, Clone, Serialize)]
@@ -48,7 +49,7 @@ pub struct OverloadReport {
 
 /// Runs both loads by turns.
 pub fn overload(options: &OverloadOptions) -> Result<OverloadReport, RunError> {
-    let mut ready = prepare(&options.data)?;
+    let mut ready = prepare(&run_options(options, None))?;
     let mut report = OverloadReport {
         workload: if options.workload == Workload::Put { "put" } else { "get" },
         factor: options.factor,
@@ -74,20 +75,14 @@ pub fn overload(options: &OverloadOptions) -> Result<OverloadReport, RunError> {
 }
 
 fn run_options(options: &OverloadOptions, rate: Option<u64>) -> RunOptions {
-    let is_open = rate.is_some();
     RunOptions {
-        data: options.data.clone(),
-        workload: options.workload,
         read_percent: 50,
-        mode: if is_open { Mode::Open } else { Mode::Closed },
         rate,
         connections: options.connections,
-        depth: if is_open { options.overload_depth } else { options.depth },
+        depth: if rate.is_some() { options.overload_depth } else { options.depth },
         duration: options.duration,
         warmup: options.warmup,
-        distribution: Distribution::Uniform,
-        threads: 1,
-        yields: false,
+        ..RunOptions::new(options.data.clone(), options.workload)
     }
 }
 
@@ -98,7 +93,7 @@ impl OverloadTurn {
         OverloadTurn {
             offered_per_s,
             goodput_per_s: run.ops_per_s,
-            sent_per_s: run.lateness_us.count as f64 / run.seconds,
+            sent_per_s: run.held_back_us.count as f64 / run.seconds,
             turned_away_per_s,
             p50_us: latencies.p50,
             p99_us: latencies.p99,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::options::{DataOptions, PartitionsOptions};
+use crate::options::{DataOptions, LoadOptions, PartitionsOptions};
 use crate::process::{Node, Serve, StartError};
 use crate::run::{PrepareError, Ready, RunError, measure, prepare};
 use crate::spread::median;
@@ -96,13 +96,13 @@ pub fn partitions(options: &PartitionsOptions) -> Result<PartitionsReport, Parti
         let drive = dir.join(format!("partitions-{partitions}.lode"));
         let node = Node::start(node, &Serve { drive: &drive, size, memory, shards: *shards })?;
         let data = DataOptions { addr: node.addr().to_owned(), partitions, ..load.data.clone() };
-        let ready = prepare(&data)?;
+        let ready = prepare(&others_run(&LoadOptions { data: data.clone(), ..load.clone() }))?;
         rigs.push(Rig { data, drive, ready, node, turns: Vec::new() });
     }
     for round in 1..=load.rounds {
         eprintln!("round {round} of {}", load.rounds);
         for rig in &mut rigs {
-            let run = crate::options::LoadOptions { data: rig.data.clone(), ..load.clone() };
+            let run = LoadOptions { data: rig.data.clone(), ..load.clone() };
             let report = measure(&mut rig.ready, &others_run(&run))?;
             rig.turns.push(PartitionsTurn {
                 node_cpu_us: report.server_cpu_us_per_op.unwrap_or(0.0),

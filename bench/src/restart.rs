@@ -14,11 +14,12 @@ use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::draw::{Dice, Values, belongs, key};
-use crate::options::{DataOptions, RestartOptions};
+use crate::draw::{Dice, Values, belongs};
+use crate::options::{DataOptions, RestartOptions, RunOptions};
 use crate::process::{Node, Serve, StartError, ms_of};
-use crate::run::{PrepareError, prepare, routes};
+use crate::run::{PrepareError, Routes, prepare};
 use crate::spread::median;
+use crate::workload::Workload;
 
 /// How often the node is asked how far it is.
 const POLL: Duration = Duration::from_millis(2);
@@ -110,18 +111,22 @@ fn start(options: &RestartOptions) -> Result<Node, StartError> {
 
 /// Fills a drive, and then kills and starts its node again and again.
 pub fn restart(options: &RestartOptions) -> Result<RestartReport, RestartError> {
-    let DataOptions { records, value_size, ref table, .. } = options.records;
     let node = start(options)?;
-    let mut ready = prepare(&DataOptions { addr: node.addr().to_owned(), ..options.records.clone() })?;
-    ready.client.checkpoint()?;
-    let mut dice = Dice::new(options.records.seed());
-    let mut values = Values::new(value_size as usize, dice.roll());
+    // One table: what is touched is looked for in its map.
+    let data = DataOptions { addr: node.addr().to_owned(), tables: 1, ..options.records.clone() };
+    prepare(&RunOptions::new(data.clone(), Workload::Get))?;
+    let mut client = node.client()?;
+    client.checkpoint()?;
+    let mut dice = Dice::new(data.seed());
+    let mut values = Values::new(data.value_size.clone(), dice.roll());
+    let (keys, mut key) = (data.keys(), Vec::new());
     for _ in 0..options.tail {
-        let index = dice.below(records);
-        ready.client.put(table, &key(index), values.next(index, &mut dice))?;
+        let index = dice.below(data.records);
+        keys.write(index, &mut key);
+        client.put(&data.table, &key, values.next(index, &mut dice))?;
     }
-    let stats = ready.client.stats()?;
-    drop((ready, node));
+    let stats = client.stats()?;
+    drop((client, node));
     let mut report = RestartReport {
         records: total(&stats, "records"),
         partitions: total(&stats, "partitions"),
@@ -153,12 +158,14 @@ fn one_start(
     is_touched: bool,
     wrong: &mut u64,
 ) -> Result<Start, RestartError> {
-    let data = &options.records;
+    let data = &DataOptions { tables: 1, ..options.records.clone() };
     let node = start(options)?;
     let mut client = node.client()?;
+    let (keys, mut key, mut touched) = (data.keys(), Vec::new(), Vec::new());
     let mut get = |client: &mut Client, index: u64| -> Result<(), RestartError> {
-        let found = client.get(&data.table, &key(index))?;
-        let is_right = found.is_some_and(|found| belongs(&found.value, index, data.value_size as usize));
+        keys.write(index, &mut key);
+        let found = client.get(&data.table, &key)?;
+        let is_right = found.is_some_and(|found| belongs(&found.value, index, &data.value_size));
         *wrong += u64::from(!is_right);
         Ok(())
     };
@@ -166,12 +173,12 @@ fn one_start(
     let mut start =
         Start { listening_ms: node.listening_ms(), first_get_ms: node.since_start_ms(), ..Start::default() };
     if is_touched {
-        let routes = routes(&client.map(), &data.table)?;
+        let routes = Routes::new(&client.map(), data)?;
         let (mut seen, mut touches) = (BTreeSet::new(), Vec::new());
         while touches.len() < options.touches as usize && unloaded(&mut client)?.0 > 0 {
             let index = dice.below(data.records);
-            let place = routes.partition_of(&key(index)).map(|partition| partition.id);
-            if seen.insert(place) {
+            keys.write(index, &mut touched);
+            if seen.insert(routes.find(0, &touched).place) {
                 let begun = Instant::now();
                 get(&mut client, index)?;
                 touches.push(ms_of(begun.elapsed()));

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::options::{
-    DataOptions, Distribution, FloodKind, LoadOptions, Mode, RunOptions, TenantsOptions, Workload,
-};
+use crate::draw::ValueSizes;
+use crate::options::{DataOptions, FloodKind, LoadOptions, RunOptions, TenantsOptions};
 use crate::report::RunReport;
 use crate::run::{Ready, RunError, measure, prepare};
 use crate::spread::median;
+use crate::workload::Workload;
 
 /// How much longer than the others the flood runs, at either end.
 const FLOOD_MARGIN: Duration = Duration::from_millis(500);
@@ -60,9 +60,9 @@ pub struct TenantsReport {
 
 /// Runs both phases by turns.
 pub fn tenants(options: &TenantsOptions) -> Result<TenantsReport, RunError> {
-    let mut others = prepare(&options.load.data)?;
+    let mut others = prepare(&others_run(&options.load))?;
     let flood_data = flood_data(options);
-    let mut flood = prepare(&flood_data)?;
+    let mut flood = prepare(&flood_run(options, &flood_data))?;
     let mut report = TenantsReport {
         partitions: options.load.data.partitions,
         rate: options.load.rate,
@@ -107,48 +107,38 @@ fn with_flood(
 /// The load of the others.
 pub fn others_run(load: &LoadOptions) -> RunOptions {
     RunOptions {
-        data: load.data.clone(),
-        workload: Workload::Mixed,
         read_percent: load.read_percent,
-        mode: Mode::Open,
         rate: Some(load.rate),
         connections: load.connections,
         depth: load.depth,
         duration: load.duration,
         warmup: load.warmup,
-        distribution: Distribution::Uniform,
-        threads: 1,
-        yields: false,
+        ..RunOptions::new(load.data.clone(), Workload::Mixed)
     }
 }
 
 fn flood_data(options: &TenantsOptions) -> DataOptions {
-    let value_size = options.flood_value_size;
-    let records = options.load.data.records.min(MOST_FLOOD_BYTES / u64::from(value_size.max(1024)));
-    let table = format!("{}-flood-{value_size}", options.load.data.table);
-    DataOptions { table, records, value_size, partitions: 1, ..options.load.data.clone() }
+    let bytes = options.flood_value_size;
+    let records = options.load.data.records.min(MOST_FLOOD_BYTES / u64::from(bytes.max(1024)));
+    let table = format!("{}-flood-{bytes}", options.load.data.table);
+    let value_size = ValueSizes::fixed(bytes);
+    DataOptions { table, tables: 1, records, value_size, partitions: 1, ..options.load.data.clone() }
 }
 
 fn flood_run(options: &TenantsOptions, data: &DataOptions) -> RunOptions {
-    let closed = options.flood_rate == 0;
     let load = &options.load;
+    let workload = match options.flood {
+        FloodKind::Get => Workload::Get,
+        FloodKind::Put => Workload::Put,
+    };
     RunOptions {
-        data: data.clone(),
-        workload: match options.flood {
-            FloodKind::Get => Workload::Get,
-            FloodKind::Put => Workload::Put,
-        },
-        read_percent: 0,
-        mode: if closed { Mode::Closed } else { Mode::Open },
-        rate: (!closed).then_some(options.flood_rate),
+        rate: (options.flood_rate > 0).then_some(options.flood_rate),
         connections: options.flood_connections,
         depth: options.flood_depth,
         duration: load.warmup + load.duration + FLOOD_MARGIN,
-        warmup: Duration::ZERO,
-        distribution: Distribution::Uniform,
-        threads: 1,
         // On a machine of its own it would take none of the node's cores.
         yields: true,
+        ..RunOptions::new(data.clone(), workload)
     }
 }
 

@@ -6,10 +6,10 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::floor::{self, FloorError, FloorSummary, Scratch};
-use crate::node_stats::NodeStats;
-use crate::options::{Distribution, Mode, RunOptions, VersusOptions, Workload};
+use crate::options::{RunOptions, VersusOptions};
 use crate::report::RunReport;
 use crate::run::{self, PrepareError, Ready, RunError};
+use crate::workload::Workload;
 
 /// Clients of the load that shows group commit.
 const MANY_CLIENTS: u16 = 64;
@@ -83,7 +83,7 @@ pub struct Round {
 
 /// Runs the rounds.
 pub fn versus(options: &VersusOptions) -> Result<VersusReport, VersusError> {
-    let mut ready = run::prepare(&options.data)?;
+    let mut ready = run::prepare(&RunOptions::new(options.data.clone(), Workload::Get))?;
     let directory = options.drive.parent().filter(|d| !d.as_os_str().is_empty() && !d.starts_with("/dev"));
     let temporary = std::env::temp_dir();
     let scratch = Scratch::new(directory.unwrap_or(if options.drive.starts_with("/dev") {
@@ -101,21 +101,14 @@ pub fn versus(options: &VersusOptions) -> Result<VersusReport, VersusError> {
 
 fn round(options: &VersusOptions, ready: &mut Ready, scratch: &Scratch) -> Result<Round, VersusError> {
     let in_flight = options.connections * options.depth;
-    let shards = NodeStats::new(ready.client.stats().map_err(RunError::from)?).shards();
+    let shards = ready.counters().map_err(RunError::from)?.shards();
     let mut load = |workload, connections, depth| {
         let load = RunOptions {
-            data: options.data.clone(),
-            workload,
-            read_percent: 0,
-            mode: Mode::Closed,
-            rate: None,
             connections,
             depth,
             duration: options.duration,
             warmup: options.duration / 5,
-            distribution: Distribution::Uniform,
-            threads: 1,
-            yields: false,
+            ..RunOptions::new(options.data.clone(), workload)
         };
         run::measure(ready, &load)
     };

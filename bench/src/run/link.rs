@@ -1,4 +1,4 @@
-//! One connection of the load: a socket that does not block, and the sans-IO connection.
+//! One connection of the load: a socket that does not block, and the sans-IO connection of either protocol.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -8,29 +8,21 @@ use std::time::Duration;
 
 use lode_net::client::connection::{Connection, ConnectionError, Event, Reply};
 use lode_net::wire::control::HelloReply;
+use lode_net::wire::limits::MAX_SCAN_BYTES;
 use lode_net::wire::request::EncodeError;
-use lode_net::wire::{MapVersion, ShardId, Target};
+use lode_net::wire::{
+    BatchBuilder, BatchWrite, MapVersion, RangeView, ReadView, RequestView, ScanView, ShardId, Status,
+    TransactionId,
+};
 use thiserror::Error;
 
-use super::tally::Operation;
+use super::ask::{Answer, Ask, Outcome, Step};
+use super::resp::{RespConnection, RespError};
 
 /// How long the node may take to answer a connection's handshake.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// What the load generator calls itself.
 const NAME: &str = "lode-bench";
-
-/// A request that waits to be sent, or for its answer.
-#[derive(Debug, Clone, Copy)]
-pub struct Ask {
-    /// When it was to be sent, in nanoseconds since the load's origin.
-    pub at_ns: u64,
-    /// Which record.
-    pub index: u64,
-    /// Which operation.
-    pub operation: Operation,
-    /// Partition and epoch.
-    pub target: Target,
-}
 
 /// Why a connection failed.
 #[derive(Debug, Error)]
@@ -60,6 +52,15 @@ pub enum LinkError {
     /// A request could not be encoded.
     #[error("a request could not be encoded: {0}")]
     Encode(#[from] EncodeError),
+    /// The server does not speak RESP, or cannot do what is asked for in it.
+    #[error(transparent)]
+    Resp(#[from] RespError),
+}
+
+/// The sans-IO connection of a protocol.
+enum Wire {
+    Lode(Box<Connection<Ask>>),
+    Resp(RespConnection),
 }
 
 /// One connection to one shard.
@@ -72,25 +73,37 @@ pub struct Link {
     pub is_choked: bool,
     addr: SocketAddr,
     stream: TcpStream,
-    connection: Connection<Ask>,
+    wire: Wire,
 }
 
 impl Link {
     /// Connects and shakes hands, waiting for both; from then on the socket does not block.
     pub fn open(addr: SocketAddr) -> Result<(Link, HelloReply), LinkError> {
+        let wire = Wire::Lode(Box::new(Connection::new(NAME, 0, MapVersion(0))));
+        let mut link = Link::connect(addr, wire)?;
+        let hello = link.shake_hands()?;
+        link.shard = ShardId(hello.shard);
+        let version = hello.map.as_ref().map_or(0, |map| map.version);
+        if let Wire::Lode(connection) = &mut link.wire {
+            connection.set_map_version(MapVersion(version));
+        }
+        link.stream.set_nonblocking(true).map_err(|error| LinkError::Socket { addr, error })?;
+        Ok((link, hello))
+    }
+
+    /// Connects to a server that speaks RESP, which knows no handshake.
+    pub fn open_resp(addr: SocketAddr) -> Result<Link, LinkError> {
+        let link = Link::connect(addr, Wire::Resp(RespConnection::default()))?;
+        link.stream.set_nonblocking(true).map_err(|error| LinkError::Socket { addr, error })?;
+        Ok(link)
+    }
+
+    fn connect(addr: SocketAddr, wire: Wire) -> Result<Link, LinkError> {
         let socket = |error| LinkError::Socket { addr, error };
         let stream = TcpStream::connect_timeout(&addr, HELLO_TIMEOUT).map_err(socket)?;
         stream.set_nodelay(true).map_err(socket)?;
         stream.set_read_timeout(Some(HELLO_TIMEOUT)).map_err(socket)?;
-        let connection = Connection::new(NAME, 0, MapVersion(0));
-        let backlog = VecDeque::new();
-        let mut link = Link { shard: ShardId(0), backlog, is_choked: false, addr, stream, connection };
-        let hello = link.shake_hands()?;
-        link.shard = ShardId(hello.shard);
-        let version = hello.map.as_ref().map_or(0, |map| map.version);
-        link.connection.set_map_version(MapVersion(version));
-        link.stream.set_nonblocking(true).map_err(socket)?;
-        Ok((link, hello))
+        Ok(Link { shard: ShardId(0), backlog: VecDeque::new(), is_choked: false, addr, stream, wire })
     }
 
     fn shake_hands(&mut self) -> Result<HelloReply, LinkError> {
@@ -104,8 +117,11 @@ impl Link {
                     return Err(LinkError::Socket { addr: self.addr, error });
                 }
             };
+            let Wire::Lode(connection) = &mut self.wire else {
+                unreachable!("only lode's own connections shake hands");
+            };
             let mut input = &buffer[..count];
-            let event = self.connection.next_event(&mut input);
+            let event = connection.next_event(&mut input);
             match event.map_err(|error| LinkError::Protocol { addr: self.addr, error })? {
                 Some(Event::Opened(hello)) => return Ok(*hello),
                 // Nothing was asked, so `next_event` lets no reply through.
@@ -116,24 +132,48 @@ impl Link {
 
     /// Requests sent and not answered.
     pub fn in_flight(&self) -> usize {
-        self.connection.in_flight()
+        match &self.wire {
+            Wire::Lode(connection) => connection.in_flight(),
+            Wire::Resp(connection) => connection.in_flight(),
+        }
     }
 
     /// Encodes a request behind those before it.
     pub fn ask(&mut self, ask: Ask, key: &[u8], value: &[u8]) -> Result<(), LinkError> {
-        match ask.operation {
-            Operation::Get => self.connection.submit_get(ask.target, key, ask)?,
-            Operation::Put => self.connection.submit_put(ask.target, key, value, ask)?,
-        };
+        match &mut self.wire {
+            Wire::Lode(connection) => submit(connection, ask, key, value)?,
+            Wire::Resp(connection) => connection.submit(ask, key, value)?,
+        }
         Ok(())
+    }
+
+    fn output(&self) -> &[u8] {
+        match &self.wire {
+            Wire::Lode(connection) => connection.output(),
+            Wire::Resp(connection) => connection.output(),
+        }
+    }
+
+    fn consume_output(&mut self, bytes: usize) {
+        match &mut self.wire {
+            Wire::Lode(connection) => connection.consume_output(bytes),
+            Wire::Resp(connection) => connection.consume_output(bytes),
+        }
     }
 
     /// Hands the socket what it takes of what is encoded.
     pub fn flush(&mut self) -> Result<(), LinkError> {
-        while !self.connection.output().is_empty() {
-            match self.stream.write(self.connection.output()) {
+        while !self.output().is_empty() {
+            let written = {
+                let Link { stream, wire, .. } = self;
+                match wire {
+                    Wire::Lode(connection) => stream.write(connection.output()),
+                    Wire::Resp(connection) => stream.write(connection.output()),
+                }
+            };
+            match written {
                 Ok(0) => return Err(LinkError::Closed { addr: self.addr }),
-                Ok(count) => self.connection.consume_output(count),
+                Ok(count) => self.consume_output(count),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.is_choked = true;
@@ -148,32 +188,94 @@ impl Link {
         Ok(())
     }
 
-    /// Reads once into `buffer`, and gives each reply that is whole to `each`.
+    /// Reads once into `buffer`, and gives each answer that is whole to `each`.
     pub fn receive(
         &mut self,
         buffer: &mut [u8],
-        each: &mut dyn FnMut(Ask, &Reply<'_>),
+        each: &mut dyn FnMut(Ask, &Answer<'_>),
     ) -> Result<(), LinkError> {
+        let addr = self.addr;
         let count = match self.stream.read(buffer) {
-            Ok(0) => return Err(LinkError::Closed { addr: self.addr }),
+            Ok(0) => return Err(LinkError::Closed { addr }),
             Ok(count) => count,
             Err(error) if [ErrorKind::Interrupted, ErrorKind::WouldBlock].contains(&error.kind()) => {
                 return Ok(());
             }
-            Err(error) => {
-                return Err(LinkError::Socket { addr: self.addr, error });
-            }
+            Err(error) => return Err(LinkError::Socket { addr, error }),
         };
         let mut input = &buffer[..count];
+        let connection = match &mut self.wire {
+            Wire::Lode(connection) => connection,
+            Wire::Resp(connection) => return Ok(connection.receive(input, each)?),
+        };
         loop {
-            let event = self.connection.next_event(&mut input);
-            match event.map_err(|error| LinkError::Protocol { addr: self.addr, error })? {
-                Some(Event::Reply { tag, reply, .. }) => each(tag, &reply),
+            let event = connection.next_event(&mut input);
+            match event.map_err(|error| LinkError::Protocol { addr, error })? {
+                Some(Event::Reply { tag, reply, .. }) => each(tag, &answer(&reply)),
                 Some(Event::Opened(_)) => {}
                 None => return Ok(()),
             }
         }
     }
+}
+
+/// Encodes the next step of a request for lode.
+fn submit(connection: &mut Connection<Ask>, ask: Ask, key: &[u8], value: &[u8]) -> Result<(), EncodeError> {
+    let target = ask.target;
+    match ask.step {
+        Step::Read => connection.submit_get(target, key, ask)?,
+        Step::Write => connection.submit_put(target, key, value, ask)?,
+        Step::Scan => {
+            let from = ask.from.clone();
+            let start = if from.is_empty() { key } else { &from };
+            let range = RangeView { start, end: None };
+            let scan = ScanView {
+                range,
+                reverse: false,
+                keys_only: false,
+                ttls: false,
+                limit: ask.left,
+                byte_budget: MAX_SCAN_BYTES,
+            };
+            connection.submit(&RequestView::Scan { target, scan }, ask)?
+        }
+        Step::Begin => {
+            connection.submit(&RequestView::Begin { target, read_only: false, lifetime_ms: 0 }, ask)?
+        }
+        Step::ReadWithin(id) => {
+            let (transaction, read) = (TransactionId(id), ReadView::Get { key });
+            connection.submit(&RequestView::Within { target, transaction, read }, ask)?
+        }
+        Step::Commit(id) => {
+            let mut batch = BatchBuilder::new();
+            batch.push(BatchWrite::Put { key, value });
+            let request = RequestView::Commit { target, transaction: TransactionId(id), batch: batch.view() };
+            connection.submit(&request, ask)?
+        }
+        Step::Rollback(id) => {
+            connection.submit(&RequestView::Rollback { target, transaction: TransactionId(id) }, ask)?
+        }
+    };
+    Ok(())
+}
+
+/// What lode answered, in the words of either protocol.
+fn answer<'a>(reply: &'a Reply<'_>) -> Answer<'a> {
+    let (view, status) = (reply.view(), reply.status());
+    let outcome = match status {
+        Status::Ok => Outcome::Done,
+        Status::NotFound => Outcome::NotFound,
+        Status::Busy => Outcome::Busy,
+        Status::Throttled => Outcome::Throttled,
+        Status::Conflict => Outcome::Conflict,
+        _ => Outcome::Refused,
+    };
+    let message = match outcome {
+        Outcome::Refused if view.message().is_empty() => status.text(),
+        Outcome::Refused => view.message(),
+        _ => "",
+    };
+    Answer { outcome, body: view.body, number: view.header.aux, has_more: view.has_more(), message }
 }
 
 impl AsFd for Link {

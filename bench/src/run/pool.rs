@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use lode_net::client::connection::Reply;
 use lode_net::wire::control::HelloReply;
 use lode_net::wire::{PartitionMap, ShardId};
 use rustix::event::{Timespec, epoll};
 use thiserror::Error;
 
-use super::link::{Ask, Link, LinkError};
+use super::ask::{Answer, Ask};
+use super::link::{Link, LinkError};
 
 /// What one read of a socket takes at most.
 const RECEIVE_BYTES: usize = 256 << 10;
@@ -56,24 +56,30 @@ impl Pool {
         drop(first);
         let map = map_of(&hello)?;
         let shards = hello.shards.len();
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from)?;
         let mut links = Vec::new();
         for place in 0..connections.max(shards) {
             let shard = hello.shards[place % shards];
-            let (link, _) = Link::open(SocketAddr::new(addr.ip(), shard.port))?;
+            links.push(Link::open(SocketAddr::new(addr.ip(), shard.port))?.0);
+        }
+        Ok((Pool::of(links, shards)?, map))
+    }
+
+    /// Opens `connections` connections to a server that speaks RESP.
+    pub fn open_resp(addr: SocketAddr, connections: usize) -> Result<Pool, PoolError> {
+        let links: Result<Vec<Link>, LinkError> =
+            (0..connections.max(1)).map(|_| Link::open_resp(addr)).collect();
+        Pool::of(links?, 1)
+    }
+
+    fn of(links: Vec<Link>, shards: usize) -> Result<Pool, PoolError> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from)?;
+        for (place, link) in links.iter().enumerate() {
             let data = epoll::EventData::new_u64(place as u64);
-            epoll::add(&epoll, &link, data, epoll::EventFlags::IN).map_err(io::Error::from)?;
-            links.push(link);
+            epoll::add(&epoll, link, data, epoll::EventFlags::IN).map_err(io::Error::from)?;
         }
         let watches_output = vec![false; links.len()];
-        let pool = Pool {
-            links,
-            epoll,
-            buffer: vec![0; RECEIVE_BYTES],
-            watches_output,
-            next_of_shard: vec![0; shards],
-        };
-        Ok((pool, map))
+        let (buffer, next_of_shard) = (vec![0; RECEIVE_BYTES], vec![0; shards]);
+        Ok(Pool { links, epoll, buffer, watches_output, next_of_shard })
     }
 
     /// A connection to this shard, each in its turn; any connection, where the shard is not known.
@@ -90,7 +96,7 @@ impl Pool {
     pub fn wait(
         &mut self,
         timeout: Duration,
-        each: &mut dyn FnMut(Ask, &Reply<'_>),
+        each: &mut dyn FnMut(usize, Ask, &Answer<'_>),
     ) -> Result<(), PoolError> {
         let looks_until = (self.in_flight() <= FEW_IN_FLIGHT).then(|| Instant::now() + LOOK.min(timeout));
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -112,7 +118,7 @@ impl Pool {
             // The kernel's struct is packed on some machines: take the fields out by value.
             let (flags, place) = (event.flags, event.data.u64() as usize);
             if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
-                self.links[place].receive(&mut self.buffer, each)?;
+                self.links[place].receive(&mut self.buffer, &mut |ask, answer| each(place, ask, answer))?;
             }
         }
         Ok(())

@@ -1,26 +1,31 @@
 //! Makes sure that the table is there, and its records in it.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use lode_net::client::StatsError;
 use lode_net::client::blocking::Client;
 use lode_net::client::{
     ClientOptions, ConnectError, CountError, Placement, Quota, Store, TableError, TableOptions,
 };
-use lode_net::wire::PartitionMap;
-use lode_net::wire::map::TableRoutes;
 use thiserror::Error;
 
+use super::choice::Choice;
 use super::pool::{Pool, PoolError};
+use super::resp_server::{RespServer, RespServerError};
+use super::routes::Routes;
+use super::tally::Tally;
 use super::worker::{Plan, Worker};
-use crate::draw::Popularity;
-use crate::options::{DataOptions, Distribution};
+use crate::node_stats::NodeStats;
+use crate::options::{DataOptions, PlacementKind, Protocol, RunOptions};
+use crate::workload::Operation;
 
 /// Connections that fill a table.
 const FILL_CONNECTIONS: usize = 4;
 /// Requests in flight on each of them.
 const FILL_DEPTH: usize = 64;
+/// Bytes of a record beside its key and value (engine/FORMAT.md).
+const RECORD_HEADER_BYTES: f64 = 30.0;
 
 /// Why the table could not be made ready.
 #[derive(Debug, Error)]
@@ -48,6 +53,17 @@ pub enum PrepareError {
     /// The table's partitions leave keys out.
     #[error("the partitions of table {0} do not hold every key; give another --table, and it is made")]
     Gap(String),
+    /// The server cannot be asked about itself.
+    #[error(transparent)]
+    Resp(#[from] RespServerError),
+    /// The node's counters could not be read.
+    #[error("the node's counters could not be read: {0}")]
+    Stats(#[from] StatsError),
+    /// What the load asks for is not to be had of this server.
+    #[error(
+        "a RESP server has neither tables, scans nor transactions, and does not tell how full it is: leave out {0}"
+    )]
+    NotInResp(&'static str),
     /// The node refused records.
     #[error("the node refused {refused} records while loading: {refusal}")]
     Refused {
@@ -58,35 +74,130 @@ pub enum PrepareError {
     },
 }
 
-/// A node whose table holds the records.
+/// What answers questions that are not the load.
+pub enum Server {
+    /// A lode node.
+    Lode(Box<Client>),
+    /// A server that speaks RESP.
+    Resp(RespServer),
+}
+
+/// A server that holds the records.
 pub struct Ready {
     /// For the operations that are not the load.
-    pub client: Client,
+    pub server: Server,
     /// Where connections go.
     pub addr: SocketAddr,
+    /// Records that the load asks for.
+    pub records: u64,
     /// Records that had to be written first.
     pub loaded: u64,
 }
 
-/// Makes the table where it is missing, and writes all records where one is missing.
-pub fn prepare(data: &DataOptions) -> Result<Ready, PrepareError> {
+impl Ready {
+    /// Connections of one worker, and where the records live.
+    pub fn open(&self, data: &DataOptions, connections: usize) -> Result<(Pool, Routes), PrepareError> {
+        match self.server {
+            Server::Lode(_) => {
+                let (pool, map) = Pool::open(self.addr, connections)?;
+                let routes = Routes::new(&map, data)?;
+                Ok((pool, routes))
+            }
+            Server::Resp(_) => Ok((Pool::open_resp(self.addr, connections)?, Routes::of_server())),
+        }
+    }
+
+    /// What the server counts, as it says it; and the CPU time of its process in microseconds.
+    pub fn counters(&mut self) -> Result<NodeStats, PrepareError> {
+        match &mut self.server {
+            Server::Lode(client) => Ok(NodeStats::new(client.stats()?)),
+            Server::Resp(server) => Ok(NodeStats::new(server.counters()?)),
+        }
+    }
+}
+
+/// Makes the tables where they are missing, and writes all records where one is missing.
+pub fn prepare(options: &RunOptions) -> Result<Ready, PrepareError> {
+    let data = &options.data;
     let addr = resolve(&data.addr)?;
-    let mut client = Client::connect(&data.addr, ClientOptions::default())?;
-    if !client.list_tables()?.iter().any(|table| table.name == data.table) {
-        client.create_table(TableOptions {
-            name: data.table.clone(),
-            store: Store::Durable,
-            placement: Placement::Hash { partitions: data.partitions },
-            ttl: None,
-            quota: Quota::default(),
-        })?;
+    let mut ready = match data.protocol {
+        Protocol::Lode => {
+            let client = Client::connect(&data.addr, ClientOptions::default())?;
+            Ready { server: Server::Lode(Box::new(client)), addr, records: data.records, loaded: 0 }
+        }
+        Protocol::Resp => {
+            refuse_what_resp_lacks(options)?;
+            let server = Server::Resp(RespServer::connect(addr)?);
+            Ready { server, addr, records: data.records, loaded: 0 }
+        }
+    };
+    let mut options = options.clone();
+    if let Some(percent) = options.fill_percent {
+        ready.records = records_of_fill(&ready.counters()?, &options.data, percent);
+        options.data.records = ready.records;
     }
-    let present = client.count(&data.table, &[], None)?;
-    let loaded = if present < data.records { data.records } else { 0 };
-    if loaded > 0 {
-        fill(data, addr)?;
+    let present = match &mut ready.server {
+        Server::Lode(client) => make_tables(client, &options)?,
+        Server::Resp(server) => server.records()?,
+    };
+    if present < options.data.records {
+        ready.loaded = options.data.records;
+        write_all(&ready, &options)?;
     }
-    Ok(Ready { client, addr, loaded })
+    if options.churn > 0.0 {
+        churn(&ready, &options)?;
+    }
+    Ok(ready)
+}
+
+fn refuse_what_resp_lacks(options: &RunOptions) -> Result<(), PrepareError> {
+    let mix = options.mix();
+    for (is_asked_for, what) in [
+        (options.data.tables > 1, "--tables"),
+        (mix.has(Operation::Scan), "scans"),
+        (mix.has(Operation::Transaction), "transactions"),
+        (options.fill_percent.is_some(), "--fill-percent"),
+        (options.tenant_skew > 0.0, "--tenant-skew"),
+    ] {
+        if is_asked_for {
+            return Err(PrepareError::NotInResp(what));
+        }
+    }
+    Ok(())
+}
+
+/// Makes the tables where they are missing; tells how many records all of them have.
+fn make_tables(client: &mut Client, options: &RunOptions) -> Result<u64, PrepareError> {
+    let data = &options.data;
+    let mut present = 0;
+    let tables = client.list_tables()?;
+    for table in 0..data.tables {
+        let name = data.table_name(table);
+        if !tables.iter().any(|table| table.name == name) {
+            let placement = match options.placement() {
+                PlacementKind::Hash => Placement::Hash { partitions: data.partitions },
+                PlacementKind::Range => {
+                    Placement::Range { splits: data.keys().splits(data.records, data.partitions) }
+                }
+            };
+            client.create_table(TableOptions {
+                name: name.clone(),
+                store: Store::Durable,
+                placement,
+                ttl: None,
+                quota: Quota::default(),
+            })?;
+        }
+        // What is above is of other loads, which have inserted more.
+        present += client.count(&name, &[], None)?.min(data.records_of_table());
+    }
+    Ok(present)
+}
+
+/// How many records fill so many percent of what a node's drive takes.
+fn records_of_fill(stats: &NodeStats, data: &DataOptions, percent: u8) -> u64 {
+    let bytes = RECORD_HEADER_BYTES + f64::from(data.key_size) + data.value_size.mean();
+    (stats.live_limit_bytes() as f64 * f64::from(percent) / 100.0 / bytes) as u64
 }
 
 fn resolve(addr: &str) -> Result<SocketAddr, PrepareError> {
@@ -95,38 +206,40 @@ fn resolve(addr: &str) -> Result<SocketAddr, PrepareError> {
     resolved.map_err(|error| PrepareError::Address { addr: addr.to_owned(), error })
 }
 
-/// The table's partitions, which hold every key.
-pub fn routes(map: &PartitionMap, name: &str) -> Result<TableRoutes, PrepareError> {
-    let gap = || PrepareError::Gap(name.to_owned());
-    let table = map.table(name).ok_or_else(gap)?;
-    let partitions = table.partitions();
-    let begins = partitions.first().is_some_and(|p| p.start.is_empty());
-    let ends = partitions.last().is_some_and(|p| p.end.is_none());
-    let meets = partitions.windows(2).all(|pair| pair[0].end.as_ref() == Some(&pair[1].start));
-    if begins && ends && meets { Ok(table.clone()) } else { Err(gap()) }
+fn worker(ready: &Ready, options: &RunOptions) -> Result<Worker, PrepareError> {
+    let (pool, routes) = ready.open(&options.data, FILL_CONNECTIONS)?;
+    let seed = options.data.seed();
+    let plan = Plan { depth: FILL_DEPTH, ..Plan::new(options) };
+    Ok(Worker::new(plan, Choice::new(options, routes, seed).of_puts(), pool, seed))
 }
 
-fn fill(data: &DataOptions, addr: SocketAddr) -> Result<(), PrepareError> {
-    let (pool, map) = Pool::open(addr, FILL_CONNECTIONS)?;
-    let plan = Plan {
-        table: routes(&map, &data.table)?,
-        popularity: Popularity::new(Distribution::Uniform, data.records),
-        read_percent: 0,
-        depth: FILL_DEPTH,
-        value_bytes: data.value_size as usize,
-        origin: Instant::now(),
-        from: Duration::ZERO,
-        until: Duration::ZERO,
-    };
-    let style = ProgressStyle::with_template("loading {bar:40} {pos}/{len} records, {per_sec}, {eta} left")
-        .expect("the template is sound");
-    // Hidden by itself where stderr is no terminal.
-    let bar = ProgressBar::new(data.records).with_style(style);
-    let tally =
-        Worker::new(plan, pool, data.seed()).fill(0..data.records, &|written| bar.set_position(written))?;
+/// Hidden by itself where stderr is no terminal.
+fn progress(what: &str, length: u64) -> ProgressBar {
+    let template = format!("{what} {{bar:40}} {{pos}}/{{len}} records, {{per_sec}}, {{eta}} left");
+    let style = ProgressStyle::with_template(&template).expect("the template is sound");
+    ProgressBar::new(length).with_style(style)
+}
+
+fn write_all(ready: &Ready, options: &RunOptions) -> Result<(), PrepareError> {
+    let bar = progress("loading", options.data.records);
+    let records = 0..options.data.records;
+    let tally = worker(ready, options)?.fill(records, &|written| bar.set_position(written))?;
     bar.finish_and_clear();
-    match tally.refusal {
-        Some(refusal) => Err(PrepareError::Refused { refused: tally.refused, refusal }),
+    refused(&tally)
+}
+
+/// Overwrites records as the load will, so that the drive is in the state that long use brings.
+fn churn(ready: &Ready, options: &RunOptions) -> Result<(), PrepareError> {
+    let writes = (options.data.records as f64 * options.churn) as u64;
+    let bar = progress("overwriting", writes);
+    let tally = worker(ready, options)?.overwrite(writes, &|written| bar.set_position(written))?;
+    bar.finish_and_clear();
+    refused(&tally)
+}
+
+fn refused(tally: &Tally) -> Result<(), PrepareError> {
+    match &tally.refusal {
+        Some(refusal) => Err(PrepareError::Refused { refused: tally.refused, refusal: refusal.clone() }),
         None => Ok(()),
     }
 }

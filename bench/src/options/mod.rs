@@ -1,9 +1,15 @@
 //! The command line.
 
+mod load;
+
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use load::{DataOptions, Mode, PlacementKind, Protocol, RunOptions};
+
+use crate::workload::Workload;
 
 /// Load generator of lode: what a node gives, and what of the bare device's it gives.
 #[derive(Debug, Parser)]
@@ -37,104 +43,6 @@ pub enum Command {
     /// What a request costs with 100, 1,000 and 10,000 partitions: a node for each, asked by turns.
     #[command(args_override_self = true)]
     Partitions(PartitionsOptions),
-}
-
-/// Which requests a load is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Workload {
-    /// Only GETs.
-    Get,
-    /// Only PUTs, over keys that exist.
-    Put,
-    /// GETs and PUTs, as `--read-percent` says.
-    Mixed,
-}
-
-/// When the next request goes out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
-    /// When an earlier one has been answered: tells the throughput.
-    Closed,
-    /// When its time has come, answered or not: tells the latency at a rate. Times are drawn like those
-    /// of many independent clients (Poisson), and latency counts from them.
-    Open,
-}
-
-/// Which keys are asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Distribution {
-    /// Each as often as any other.
-    Uniform,
-    /// Few of them very often: zipf with exponent 0.99.
-    Zipfian,
-}
-
-/// The node and the records.
-#[derive(Debug, Clone, Args)]
-pub struct DataOptions {
-    /// Any address of the node.
-    #[arg(long, default_value = "127.0.0.1:7411")]
-    pub addr: String,
-    /// The table; made where it is missing, with hashed placement.
-    #[arg(long, default_value = "bench")]
-    pub table: String,
-    /// Records in the table.
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub records: u64,
-    /// Bytes of a value.
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
-    pub value_size: u32,
-    /// Partitions of the table, where it is made.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
-    pub partitions: u32,
-    /// Seed of everything that is drawn [default: another in each run, so that a run does not find the
-    /// last one's records in the node's cache]
-    #[arg(long)]
-    pub seed: Option<u64>,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Options of `run`.
-#[derive(Debug, Clone, Args)]
-pub struct RunOptions {
-    /// The node and the records.
-    #[command(flatten)]
-    pub data: DataOptions,
-    /// Which requests.
-    #[arg(long, value_enum, default_value = "get")]
-    pub workload: Workload,
-    /// Share of GETs in the mixed workload.
-    #[arg(long, default_value_t = 95, value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub read_percent: u8,
-    /// When requests go out.
-    #[arg(long, value_enum, default_value = "closed")]
-    pub mode: Mode,
-    /// Requests per second of the open loop, over all connections.
-    #[arg(long, required_if_eq("mode", "open"), value_parser = clap::value_parser!(u64).range(1..))]
-    pub rate: Option<u64>,
-    /// Connections, spread evenly over the shards; at least one per shard is opened.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
-    pub connections: u16,
-    /// Requests in flight on each connection (in the open loop: at most).
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub depth: u16,
-    /// How long to measure.
-    #[arg(long, default_value = "15s", value_parser = duration)]
-    pub duration: Duration,
-    /// How long to run before measuring.
-    #[arg(long, default_value = "2s", value_parser = duration)]
-    pub warmup: Duration,
-    /// Which keys.
-    #[arg(long, value_enum, default_value = "uniform")]
-    pub distribution: Distribution,
-    /// Threads of the generator. It shares the machine with the node: one is usually enough.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub threads: u16,
-    /// Whether the generator leaves the cores to whoever else wants them.
-    #[arg(skip)]
-    pub yields: bool,
 }
 
 /// Options of `floor`.
@@ -334,15 +242,6 @@ pub struct PartitionsOptions {
     pub shards: u16,
 }
 
-impl DataOptions {
-    /// The seed that was given, or one from the clock.
-    pub fn seed(&self) -> u64 {
-        let clock =
-            || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64);
-        self.seed.unwrap_or_else(clock)
-    }
-}
-
 /// `15s`, `500ms`, `2m`; a bare number is seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -378,13 +277,5 @@ mod tests {
         for wrong in ["", "s", "5 s", "5d", "1.2.3s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn an_open_loop_needs_a_rate() {
-        let parse = |line: &str| Arguments::try_parse_from(line.split(' ')).is_ok();
-        assert!(!parse("lode-bench run --mode open"));
-        assert!(parse("lode-bench run --mode open --rate 100"));
-        assert!(parse("lode-bench run --mode closed"));
     }
 }
