@@ -1,5 +1,6 @@
 //! `lode-bench`: what a node gives, and what of the bare device's it gives.
 
+mod compare;
 mod draw;
 mod floor;
 mod node_stats;
@@ -11,6 +12,7 @@ mod process;
 mod report;
 mod restart;
 mod run;
+mod search;
 mod spread;
 mod tenants;
 mod versus;
@@ -24,9 +26,10 @@ use clap::Parser;
 use serde::Serialize;
 
 use options::{
-    Arguments, Command, FloorOptions, OverloadOptions, PartitionsOptions, RestartOptions, RunOptions,
-    TenantsOptions, VersusOptions,
+    Arguments, Command, CompareOptions, FloorOptions, OverloadOptions, PartitionsOptions, RestartOptions,
+    RunOptions, SearchOptions, TenantsOptions, VersusOptions,
 };
+use report::SloReport;
 
 /// A figure is not what it must be, or an answer was wrong.
 const EXIT_UNSOUND: u8 = 1;
@@ -36,6 +39,8 @@ const EXIT_FAILED: u8 = 3;
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(options) => run(&options),
+        Command::Search(options) => search(&options),
+        Command::Compare(options) => compare(&options),
         Command::Floor(options) => floor(&options),
         Command::VersusFloor(options) => versus_floor(&options),
         Command::Restart(options) => restart(&options),
@@ -55,8 +60,30 @@ fn main() -> ExitCode {
 
 fn run(options: &RunOptions) -> Result<bool, Box<dyn Error>> {
     let measured = run::run(options)?;
+    if let Some(directory) = &options.report {
+        let slo = SloReport::new(options, &measured);
+        report::write(directory, &slo, &measured.tally, &[])?;
+        eprintln!("the report is {}", directory.join("report.html").display());
+    }
     print(options.data.json, &measured.report, || measured.report.to_text());
     Ok(measured.report.is_sound())
+}
+
+fn search(options: &SearchOptions) -> Result<bool, Box<dyn Error>> {
+    let search::Found { report, last } = search::search(options)?;
+    if let (Some(directory), Some((run, measured))) = (&options.run.report, &last) {
+        let slo = SloReport::new(run, measured);
+        report::write(directory, &slo, &measured.tally, &report.probes)?;
+        eprintln!("the report is {}", directory.join("report.html").display());
+    }
+    print(options.run.data.json, &report, || report.to_text());
+    Ok(report.rate.is_some())
+}
+
+fn compare(options: &CompareOptions) -> Result<bool, Box<dyn Error>> {
+    let comparison = compare::compare(&options.a, &options.b)?;
+    print(options.json, &comparison, || comparison.to_text());
+    Ok(true)
 }
 
 fn floor(options: &FloorOptions) -> Result<bool, Box<dyn Error>> {

@@ -28,12 +28,24 @@ pub struct NodeDelta {
     pub device_writes_per_put: Option<f64>,
     /// Bytes written to the device, over bytes of keys and values acknowledged.
     pub write_amplification: Option<f64>,
+    /// The part of it that cleaning has written.
+    pub cleaning_amplification: Option<f64>,
     /// Bytes of values copied between the drive's buffer and the socket.
     pub value_bytes_copied: u64,
     /// CPU of the whole process in microseconds.
     pub cpu_us: u64,
     /// CPU microseconds, over GETs and PUTs.
     pub cpu_us_per_operation: Option<f64>,
+    /// Mean time of a request in the node, in microseconds.
+    pub request_us: Option<f64>,
+    /// Drive operations of all kinds.
+    pub drive_operations: u64,
+    /// Drive operations in flight on average, over all shards.
+    pub drive_in_flight: Option<f64>,
+    /// Mean time of a drive operation, in microseconds.
+    pub drive_operation_us: Option<f64>,
+    /// Drive operations that a request waits for: reads of GETs, and one for each PUT and transaction.
+    pub device_waits_per_request: Option<f64>,
 }
 
 impl NodeStats {
@@ -70,6 +82,10 @@ impl NodeStats {
         self.json["node"]["process_cpu_us"].as_u64().unwrap_or(0)
     }
 
+    fn uptime_ms(&self) -> u64 {
+        self.json["node"]["uptime_ms"].as_u64().unwrap_or(0)
+    }
+
     /// What happened since `before`.
     pub fn since(&self, before: &NodeStats) -> NodeDelta {
         let grown = |name: &str| self.total(name).saturating_sub(before.total(name));
@@ -79,6 +95,9 @@ impl NodeStats {
         let device_bytes: u64 = written.into_iter().map(grown).sum();
         let found_nothing = grown("get_misses");
         let cpu_us = self.cpu_us().saturating_sub(before.cpu_us());
+        let (drive_us, drive_operations) = (grown("drive_wait_us"), grown("drive_operations"));
+        let elapsed_us = 1000 * self.uptime_ms().saturating_sub(before.uptime_ms());
+        let waits = grown("get_device_reads") + puts + grown("deletes") + grown("transactions_committed");
         NodeDelta {
             gets,
             get_cache_hits: hits,
@@ -91,9 +110,15 @@ impl NodeStats {
             ),
             device_writes_per_put: ratio(grown("user_frame_writes"), puts),
             write_amplification: ratio(device_bytes, grown("user_bytes")),
+            cleaning_amplification: ratio(grown("cleaning_frame_bytes"), grown("user_bytes")),
             value_bytes_copied: grown("value_bytes_copied_to_reply") + grown("value_bytes_copied"),
             cpu_us,
             cpu_us_per_operation: ratio(cpu_us, gets + puts),
+            request_us: ratio(grown("request_wait_us"), grown("answers")),
+            drive_operations,
+            drive_in_flight: ratio(drive_us, elapsed_us),
+            drive_operation_us: ratio(drive_us, drive_operations),
+            device_waits_per_request: ratio(waits, grown("answers")),
         }
     }
 }

@@ -47,11 +47,6 @@ impl Operation {
             Operation::Transaction => "transaction",
         }
     }
-
-    /// Whether it writes.
-    pub fn writes(self) -> bool {
-        !matches!(self, Operation::Get | Operation::Scan)
-    }
 }
 
 impl FromStr for Operation {

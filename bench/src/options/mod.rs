@@ -25,6 +25,10 @@ pub struct Arguments {
 pub enum Command {
     /// One load against a node; loads the records first where they are missing.
     Run(RunOptions),
+    /// The highest rate at which all objectives hold: by bisection, and then tried again.
+    Search(SearchOptions),
+    /// Two reports side by side, with ratios.
+    Compare(CompareOptions),
     /// The bare device with nothing of lode on top: random reads, durable 4 KiB appends, or both.
     Floor(FloorOptions),
     /// The node against the bare device, in turns on one file, with the ratios that matter.
@@ -43,6 +47,38 @@ pub enum Command {
     /// What a request costs with 100, 1,000 and 10,000 partitions: a node for each, asked by turns.
     #[command(args_override_self = true)]
     Partitions(PartitionsOptions),
+}
+
+/// Options of `search`.
+#[derive(Debug, Clone, Args)]
+pub struct SearchOptions {
+    /// The load; its rate is what is looked for.
+    #[command(flatten)]
+    pub run: RunOptions,
+    /// A rate that is taken to hold.
+    #[arg(long, default_value_t = 0)]
+    pub low: u64,
+    /// The highest rate to try [default: what a closed loop gets]
+    #[arg(long)]
+    pub high: Option<u64>,
+    /// How near the rate shall be to the lowest that does not hold, of 100.
+    #[arg(long, default_value_t = 5.0, value_parser = precision)]
+    pub precision_percent: f64,
+    /// How often the rate must hold again.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=20))]
+    pub confirm: u8,
+}
+
+/// Options of `compare`.
+#[derive(Debug, Clone, Args)]
+pub struct CompareOptions {
+    /// What `run --json` printed, or a report's `report.json`.
+    pub a: PathBuf,
+    /// Another.
+    pub b: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `floor`.
@@ -240,6 +276,13 @@ pub struct PartitionsOptions {
     /// Shards of each node.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     pub shards: u16,
+}
+
+fn precision(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(percent) if (0.1..=50.0).contains(&percent) => Ok(percent),
+        _ => Err(format!("`{text}` is no precision from 0.1 to 50")),
+    }
 }
 
 /// `15s`, `500ms`, `2m`; a bare number is seconds.

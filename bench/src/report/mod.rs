@@ -1,5 +1,12 @@
 //! What one load found, for people and for scripts.
 
+mod files;
+mod fingerprint;
+mod openslo;
+mod page;
+mod plot;
+mod slo;
+
 use serde::Serialize;
 
 use crate::draw::Distribution;
@@ -7,6 +14,9 @@ use crate::node_stats::NodeDelta;
 use crate::options::{Mode, Protocol, RunOptions};
 use crate::run::{Summary, Tally};
 use crate::workload::Operation;
+
+pub use files::write;
+pub use slo::SloReport;
 
 /// A generator that is later than this with one of a hundred requests measures itself, in microseconds.
 const MOST_LATENESS_US: f64 = 1_000.0;

@@ -21,7 +21,7 @@ use thiserror::Error;
 pub use pool::PoolError;
 pub use prepare::{PrepareError, Ready, prepare};
 pub use routes::Routes;
-pub use slices::Slice;
+pub use slices::{Coarse, PartitionTally, Slice};
 pub use tally::{Summary, Tally};
 
 use crate::node_stats::NodeStats;

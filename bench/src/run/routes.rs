@@ -83,11 +83,6 @@ impl Routes {
         let id = routes.partitions()[number as usize].id.0;
         format!("{} #{number} (id {id})", routes.name)
     }
-
-    /// How many partitions there are.
-    pub fn partitions(&self) -> usize {
-        self.tables.iter().map(|table| table.partitions().len()).sum()
-    }
 }
 
 /// The table's partitions, which hold every key.

@@ -24,9 +24,13 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// Latencies of one operation, where there were any.
-    pub fn of(&self, operation: Operation) -> Option<&Coarse> {
-        self.latencies[operation as usize].as_deref()
+    /// Latencies of all operations together.
+    pub fn all(&self) -> Coarse {
+        let mut all = coarse(2);
+        for latencies in self.latencies.iter().flatten() {
+            all.add(&**latencies).expect("all have the same bounds");
+        }
+        all
     }
 
     /// Requests that were answered well.
@@ -168,7 +172,7 @@ mod tests {
         one.add(&two);
         let answered: Vec<_> = one.iter().map(|slice| (slice.answered(), slice.errors)).collect();
         assert_eq!(answered, [(2, 0), (0, 0), (1, 0), (0, 1)]);
-        assert_eq!(one.iter().next().unwrap().of(Operation::Get).unwrap().len(), 2);
+        assert_eq!(one.iter().next().unwrap().all().len(), 2);
     }
 
     #[test]

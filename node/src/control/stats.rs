@@ -8,7 +8,7 @@ use lode_net::wire::MapVersion;
 use lode_net::wire::server::NodeInfo;
 use serde_json::{Map, Value, json};
 
-use crate::reactor::{Closed, ReactorStats};
+use crate::reactor::{Closed, ReactorStats, Waited};
 
 /// What is known of the node besides its counters.
 #[derive(Debug, Clone)]
@@ -246,7 +246,7 @@ fn reactor_numbers(stats: &ReactorStats) -> Vec<(&'static str, u64)> {
             connections_held_up, hops_out, hops_in, accepted, refused_connections,
             connections, pending, buffer_bytes, buffer_bytes_free, buffers_refused, cpu_us,
         },
-        except closed, ring
+        except closed, ring, waited
     );
     let Closed { by_peer, protocol, silent, deaf, overload, stop } = stats.closed;
     pairs.extend([
@@ -267,6 +267,12 @@ fn reactor_numbers(stats: &ReactorStats) -> Vec<(&'static str, u64)> {
         ("ring_short_sends", short_sends),
         ("ring_short_transfers", short_transfers),
         ("ring_starved_receives", starved_receives),
+    ]);
+    let Waited { request_ns, drive_ns, drive_operations } = stats.waited;
+    pairs.extend([
+        ("request_wait_us", request_ns / 1000),
+        ("drive_wait_us", drive_ns / 1000),
+        ("drive_operations", drive_operations),
     ]);
     pairs
 }

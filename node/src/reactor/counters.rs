@@ -3,6 +3,8 @@
 use lode_net::ring::RingCounters;
 use lode_net::wire::Violation;
 
+use super::pace::Waited;
+
 /// Why connections were closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Closed {
@@ -135,4 +137,6 @@ pub struct ReactorStats {
     pub cpu_us: u64,
     /// The ring's own counters.
     pub ring: RingCounters,
+    /// Time that requests and drive operations have waited.
+    pub waited: Waited,
 }

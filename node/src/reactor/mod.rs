@@ -39,6 +39,7 @@ pub use counters::{Closed, Held, ReactorStats};
 use fair::Fair;
 use fair::quota::Throttle;
 pub use io::ReactorIo;
+pub use pace::Waited;
 use pace::Pace;
 use pending::{Origin, Pending, PendingTable};
 
@@ -193,7 +194,9 @@ impl<I: ReactorIo> Reactor<I> {
         let mut events = std::mem::take(&mut self.events);
         let in_flight = self.ring.drive_operations();
         self.ring.take_events(&mut events);
-        self.pace.observe(now.monotonic_ns, in_flight, (in_flight - self.ring.drive_operations()) as u64);
+        let ended = (in_flight - self.ring.drive_operations()) as u64;
+        let waiting = self.pending.len() + self.fair.queued();
+        self.pace.observe(now.monotonic_ns, waiting, in_flight, ended);
         let mut worked = !events.is_empty() || !self.completions.is_empty() || !self.begun;
         for event in events.drain(..) {
             self.on_event(event, now.monotonic_ns);
@@ -416,6 +419,7 @@ impl<I: ReactorIo> Reactor<I> {
             buffers_refused: self.ring.slab().refused(),
             cpu_us: thread.tv_sec as u64 * 1_000_000 + thread.tv_nsec as u64 / 1000,
             ring: self.ring.counters(),
+            waited: self.pace.waited(),
             ..self.stats.clone()
         }
     }

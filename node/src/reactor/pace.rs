@@ -33,6 +33,18 @@ pub struct Pace {
     last_ns: u64,
     /// Mean time of an operation in the last window.
     latency_ns: u64,
+    waited: Waited,
+}
+
+/// Time that was spent waiting since the start, added up over all that waited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waited {
+    /// Of requests for their answers, in nanoseconds.
+    pub request_ns: u64,
+    /// Of drive operations for their ends, in nanoseconds.
+    pub drive_ns: u64,
+    /// Drive operations that have ended.
+    pub drive_operations: u64,
 }
 
 /// What a sleeping reactor waits for.
@@ -45,13 +57,17 @@ pub struct Batch {
 }
 
 impl Pace {
-    /// Since the last call, `in_flight` drive operations were in flight, of which `ended` have ended by now.
-    pub fn observe(&mut self, now_ns: u64, in_flight: usize, ended: u64) {
-        let since_ns = now_ns.saturating_sub(self.last_ns);
+    /// Since the last call, `requests` waited for their answers, and `in_flight` drive operations were in flight, of which
+    /// `ended` have ended by now.
+    pub fn observe(&mut self, now_ns: u64, requests: usize, in_flight: usize, ended: u64) {
+        let since_ns = if self.last_ns == 0 { 0 } else { now_ns.saturating_sub(self.last_ns) };
         self.last_ns = now_ns;
+        self.waited.request_ns += since_ns * requests as u64;
+        self.waited.drive_ns += since_ns * in_flight as u64;
+        self.waited.drive_operations += ended;
         if now_ns.saturating_sub(self.window_begun_ns) > WINDOW_NS {
             // Includes the first call, and the first after a long sleep.
-            *self = Pace { window_begun_ns: now_ns, last_ns: now_ns, ..Pace::default() };
+            *self = Pace { window_begun_ns: now_ns, last_ns: now_ns, waited: self.waited, ..Pace::default() };
             return;
         }
         self.waited_ns += since_ns * in_flight as u64;
@@ -60,6 +76,11 @@ impl Pace {
             self.latency_ns = self.waited_ns / self.ended;
             (self.waited_ns, self.ended, self.window_begun_ns) = (0, 0, now_ns);
         }
+    }
+
+    /// What has been waited for since the start.
+    pub fn waited(&self) -> Waited {
+        self.waited
     }
 
     /// What to wait for with so many operations in flight.
@@ -83,7 +104,7 @@ mod tests {
         let mut now_ns = 1_000_000_000;
         for _ in 0..1_000 {
             now_ns += latency_ns / in_flight as u64;
-            pace.observe(now_ns, in_flight, 1);
+            pace.observe(now_ns, 2, in_flight, 1);
         }
         pace
     }
@@ -106,7 +127,15 @@ mod tests {
     #[test]
     fn what_was_long_ago_is_forgotten() {
         let mut pace = paced(64, 2_000_000);
-        pace.observe(1_000_000_000_000, 64, 1);
+        pace.observe(1_000_000_000_000, 0, 64, 1);
         assert_eq!(pace.batch(64).want, 1);
+    }
+
+    #[test]
+    fn time_that_was_waited_adds_up() {
+        let waited = paced(4, 2_000_000).waited();
+        assert_eq!(waited.drive_operations, 1_000);
+        assert_eq!(waited.drive_ns / waited.drive_operations, 1_998_000, "999 waits of half a millisecond for four");
+        assert_eq!(waited.request_ns, waited.drive_ns / 2);
     }
 }
