@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn objectives_are_read_and_written_alike() {
-        for text in ["get:p99.9<1ms", "put:p50<250us", "scan:p99.99<1500ms", "rmw:p99<2.5ms"] {
+        for text in ["get:p99.9<1ms", "put:p50<250us", "scan:p99.99<1.5s", "rmw:p99<2.5ms"] {
             let objective: Objective = text.parse().unwrap();
             assert_eq!(objective.to_string(), text);
         }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use lode_net::client::ClientOptions;
 use lode_net::client::blocking::Client;
@@ -22,24 +22,49 @@ const START_PATIENCE: Duration = Duration::from_secs(120);
 /// How long a node may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
-/// The binary, built in the profile of the running test. The first caller waits for the build.
+/// The node's binary.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        // target/<profile>/deps/<test>-<hash>
-        let test = std::env::current_exe().expect("a running test has a path");
-        let profile = test.parent().and_then(Path::parent).expect("tests lie in target/<profile>/deps");
-        let target = profile.parent().expect("a profile lies in the target directory");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-        let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "-p", "lode-node", "--bin", "lode", "--target-dir"]).arg(target);
-        if profile.ends_with("release") {
-            build.arg("--release");
-        }
-        let status = build.current_dir(crate::source::root()).status().expect("cargo can be run");
-        assert!(status.success(), "the node does not build");
-        profile.join("lode")
-    })
+    BINARY.get_or_init(|| built("lode-node", "lode"))
+}
+
+/// The load generator's binary.
+pub fn bench_binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| built("lode-bench", "lode-bench"))
+}
+
+/// A binary of the running test's profile. It is there already where all of the workspace is tested; else whoever comes
+/// first waits for its build, in which cargo may take other features of shared crates, and so build those again.
+fn built(package: &str, name: &str) -> PathBuf {
+    // target/<profile>/deps/<test>-<hash>
+    let test = std::env::current_exe().expect("a running test has a path");
+    let profile = test.parent().and_then(Path::parent).expect("tests lie in target/<profile>/deps");
+    let target = profile.parent().expect("a profile lies in the target directory");
+    let binary = profile.join(name);
+    if modified(&binary).is_some_and(|made| Some(made) >= newest_source()) {
+        return binary;
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "-p", package, "--bin", name, "--target-dir"]).arg(target);
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    let status = build.current_dir(crate::source::root()).status().expect("cargo can be run");
+    assert!(status.success(), "{package} does not build");
+    binary
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+}
+
+/// When anything that a binary is made of was changed last.
+fn newest_source() -> Option<SystemTime> {
+    let extensions = ["rs", "toml", "lock", "css"];
+    let files = extensions.into_iter().flat_map(crate::source::files);
+    files.filter_map(|(path, _)| modified(&crate::source::root().join(path))).max()
 }
 
 /// A directory with a drive in it, and the options its nodes are started with. Gone when dropped.

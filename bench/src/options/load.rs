@@ -136,6 +136,9 @@ pub struct RunOptions {
     /// What must hold, such as `get:p99.9<1ms`; may be given more than once [default: get:p99.9<1ms, put:p99<10ms]
     #[arg(long)]
     pub slo: Vec<Objective>,
+    /// A generator that turns to one of a hundred requests later than this is said to have lagged.
+    #[arg(long, default_value = "1ms", value_parser = duration)]
+    pub most_lateness: Duration,
     /// Length of the slices of time of which the worst is named [default: a 60th of the duration, 1 s at least]
     #[arg(long, value_parser = duration)]
     pub slice: Option<Duration>,
@@ -194,6 +197,7 @@ impl RunOptions {
             churn: 0.0,
             fill_percent: None,
             slo: Vec::new(),
+            most_lateness: Duration::from_millis(1),
             slice: None,
             report: None,
             threads: 1,

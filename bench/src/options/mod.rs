@@ -24,8 +24,10 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// One load against a node; loads the records first where they are missing.
+    #[command(args_override_self = true)]
     Run(RunOptions),
     /// The highest rate at which all objectives hold: by bisection, and then tried again.
+    #[command(args_override_self = true)]
     Search(SearchOptions),
     /// Two reports side by side, with ratios.
     Compare(CompareOptions),

@@ -18,8 +18,6 @@ use crate::workload::Operation;
 pub use files::write;
 pub use slo::SloReport;
 
-/// A generator that is later than this with one of a hundred requests measures itself, in microseconds.
-const MOST_LATENESS_US: f64 = 1_000.0;
 /// Above this share of its threads' time a generator may be what limits a load.
 const MOST_GENERATOR_LOAD: f64 = 0.9;
 
@@ -154,7 +152,9 @@ impl RunReport {
             scan_us: of(Operation::Scan),
             rmw_us: of(Operation::ReadModifyWrite),
             transaction_us: of(Operation::Transaction),
-            lagged: is_open && (lateness_us.p99 > MOST_LATENESS_US || own_load > MOST_GENERATOR_LOAD),
+            lagged: is_open
+                && (lateness_us.p99 > options.most_lateness.as_secs_f64() * 1e6
+                    || own_load > MOST_GENERATOR_LOAD),
             lateness_us,
             held_back_us: tally.held_back.summary(),
             unsent: tally.unsent,

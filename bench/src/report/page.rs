@@ -37,9 +37,10 @@ fn head(report: &SloReport) -> String {
         None => String::new(),
     };
     let mut html = format!(
-        "<header class={class}><p class=kicker>lode · latency report</p><h1>{word}</h1>\n\
+        "<header class={class}><p class=kicker>lode · latency report · {}</p><h1>{word}</h1>\n\
          <p class=lead>{offered}<b>{} requests/s</b> achieved over {} s · {} · {} distribution · {} records of {} B · \
          {} × {} in flight, {} loop</p></header>\n",
+        made_at(report.made_at_s),
         short(run.ops_per_s),
         short(run.seconds),
         escape(&run.mix),
@@ -268,6 +269,12 @@ fn troubles(report: &SloReport) -> String {
     html + "</ul></section>\n"
 }
 
+/// A moment in UTC.
+fn made_at(since_1970_s: u64) -> String {
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(since_1970_s);
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
 fn fingerprint(report: &SloReport) -> String {
     let print = &report.fingerprint;
     let mut html = String::from("<section><h2>Measured on</h2><dl>\n");
@@ -283,7 +290,7 @@ fn fingerprint(report: &SloReport) -> String {
         ("its kernel", print.kernel.clone()),
         ("server", print.addr.clone()),
         ("seed", report.run.seed.to_string()),
-        ("made", format!("{} s after 1970", report.made_at_s)),
+        ("made", made_at(report.made_at_s)),
     ];
     for (name, value) in rows {
         let _ = writeln!(html, "<dt>{name}<dd>{}", escape(&value));

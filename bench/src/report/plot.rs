@@ -6,10 +6,10 @@ use std::fmt::Write;
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 300.0;
 /// Room for labels.
-const LEFT: f64 = 64.0;
+const LEFT: f64 = 76.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 12.0;
-const BOTTOM: f64 = 44.0;
+const BOTTOM: f64 = 52.0;
 /// Radius of a point.
 const POINT: f64 = 2.6;
 
@@ -179,7 +179,7 @@ pub fn plot(title: &str, x: &Axis<'_>, y: &Axis<'_>, series: &[Series<'_>], mark
         let _ = writeln!(
             svg,
             "<line class=grid x1={at:.1} x2={at:.1} y1={TOP} y2={bottom} /><text class=tick x={at:.1} y={:.1} text-anchor=middle>{text}</text>",
-            bottom + 16.0
+            bottom + 19.0
         );
     }
     for tick in up.ticks() {

@@ -39,8 +39,8 @@ pub use counters::{Closed, Held, ReactorStats};
 use fair::Fair;
 use fair::quota::Throttle;
 pub use io::ReactorIo;
-pub use pace::Waited;
 use pace::Pace;
+pub use pace::Waited;
 use pending::{Origin, Pending, PendingTable};
 
 /// How often connections are looked over for deadlines.

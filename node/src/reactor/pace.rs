@@ -135,7 +135,11 @@ mod tests {
     fn time_that_was_waited_adds_up() {
         let waited = paced(4, 2_000_000).waited();
         assert_eq!(waited.drive_operations, 1_000);
-        assert_eq!(waited.drive_ns / waited.drive_operations, 1_998_000, "999 waits of half a millisecond for four");
+        assert_eq!(
+            waited.drive_ns / waited.drive_operations,
+            1_998_000,
+            "999 waits of half a millisecond for four"
+        );
         assert_eq!(waited.request_ns, waited.drive_ns / 2);
     }
 }

@@ -1,0 +1,185 @@
+//! The load generator against a real node, as people run it: every workload, open and closed, the search for a rate, the
+//! comparison of two loads, and the report, which a real browser renders.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use lode_tests::node::{Home, Node, bench_binary};
+use serde_json::Value;
+
+/// Browsers that render without a screen.
+const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
+
+fn bench(node: &Node, line: &str) -> Output {
+    let mut command = Command::new(bench_binary());
+    let mut words = line.split(' ');
+    command.arg(words.next().expect("a verb")).args(["--addr", &node.addr.to_string()]).args(words);
+    command.output().expect("the load generator can be run")
+}
+
+fn json(output: &Output) -> Value {
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stdout));
+    serde_json::from_slice(&output.stdout).expect("one JSON object")
+}
+
+const SMALL: &str = "--records 3000 --partitions 8 --value-size 200 --connections 4 --depth 4 --duration 500ms --warmup 0s --most-lateness 1m --json";
+
+#[test]
+fn every_workload_ends_without_a_wrong_answer() {
+    let home = Home::new();
+    let node = home.start();
+    let kinds = [
+        ("ycsb-a", vec!["get_us", "put_us"]),
+        ("ycsb-b", vec!["get_us", "put_us"]),
+        ("ycsb-c", vec!["get_us"]),
+        ("ycsb-d", vec!["get_us", "insert_us"]),
+        ("ycsb-e --table ordered", vec!["scan_us", "insert_us"]),
+        ("ycsb-f", vec!["get_us", "rmw_us"]),
+        ("transaction", vec!["transaction_us"]),
+        ("get --value-size 10:1,5000:1 --table lengths", vec!["get_us"]),
+        ("mixed --tables 3 --table many --tenant-skew 0.9 --read-percent 50", vec!["get_us", "put_us"]),
+        ("put --key-order ordered --key-size 40 --table keys --churn 0.5", vec!["put_us"]),
+    ];
+    for (workload, classes) in kinds {
+        let report = json(&bench(&node, &format!("run {SMALL} --workload {workload}")));
+        for name in ["missing", "wrong", "refused", "unsent"] {
+            assert_eq!(report[name], 0, "{workload}: {name} in {report}");
+        }
+        for class in classes {
+            assert!(report[class]["count"].as_u64() > Some(0), "{workload}: {class} in {report}");
+        }
+    }
+    let scans =
+        json(&bench(&node, &format!("run {SMALL} --workload scan --table ordered --scan-length 900")));
+    let (records, count) = (scans["scanned_per_s"].as_f64().unwrap(), scans["ops_per_s"].as_f64().unwrap());
+    assert!(records / count > 200.0, "scans go on in the next of 8 partitions of 375 records: {scans}");
+}
+
+#[test]
+fn an_open_loop_offers_its_rate_and_says_what_was_offered() {
+    let home = Home::new();
+    let node = home.start();
+    let report = json(&bench(&node, &format!("run {SMALL} --workload get --rate 400 --duration 2s")));
+    assert_eq!(report["mode"], "open");
+    let offered = report["offered_per_s"].as_f64().unwrap();
+    assert!((250.0..550.0).contains(&offered), "800 arrivals of a Poisson process: {offered}");
+    assert_eq!(report["errors"], 0);
+}
+
+#[test]
+fn what_this_server_cannot_do_is_refused_in_words() {
+    let home = Home::new();
+    let node = home.start();
+    for (line, word) in [
+        ("run --duration 0s --records 10 --partitions 2", "--duration"),
+        ("run --protocol resp", "does not speak RESP"),
+    ] {
+        let output = bench(&node, line);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && told.contains(word), "{line}: {told}");
+    }
+}
+
+fn report_of(node: &Node, directory: &Path) -> Value {
+    let line = format!("run {SMALL} --workload ycsb-a --rate 500 --duration 2s --slo get:p99.9<10s --report");
+    json(&bench(node, &format!("{line} {}", directory.display())));
+    let text = std::fs::read(directory.join("report.json")).expect("the report is there");
+    serde_json::from_slice(&text).expect("it is JSON")
+}
+
+#[test]
+fn a_report_has_its_parts_and_compares_with_another() {
+    let home = Home::new();
+    let node = home.start();
+    let directory = tempfile::tempdir().unwrap();
+    let (one, two) = (directory.path().join("one"), directory.path().join("two"));
+    let report = report_of(&node, &one);
+    assert_eq!(report["holds"], true, "{}", report["verdicts"]);
+    assert_eq!(report["verdicts"][0]["objective"], "get:p99.9<10s");
+    assert_eq!(report["partitions"], 8);
+    assert!(report["slices"].as_array().unwrap().len() >= 2);
+    assert!(report["split"]["cpu"].as_f64() > Some(0.0), "{}", report["split"]);
+    assert!(report["device"]["fill_percent"].as_f64() > Some(0.0));
+    assert_eq!(report["fingerprint"]["drive"]["kind"], "file");
+    let log = std::fs::read_to_string(one.join("histograms.hlog")).unwrap();
+    assert!(log.contains("Tag=get,") && log.contains("Tag=put,"), "{log}");
+    let slo = std::fs::read_to_string(one.join("openslo-get.yaml")).unwrap();
+    assert!(slo.starts_with("apiVersion: openslo/v1\nkind: SLO\n"), "{slo}");
+    report_of(&node, &two);
+    let mut command = Command::new(bench_binary());
+    command.arg("compare").args([one.join("report.json"), two.join("report.json")]).arg("--json");
+    let comparison = json(&command.output().unwrap());
+    assert_eq!(comparison["differing"], serde_json::json!([]));
+    assert_eq!(comparison["figures"][0]["name"], "ops_per_s");
+}
+
+#[test]
+fn a_search_ends_at_a_rate_that_holds() {
+    let home = Home::new();
+    let node = home.start();
+    let directory = tempfile::tempdir().unwrap();
+    let line = format!(
+        "search {SMALL} --slo get:p50<10s --high 300 --confirm 1 --report {}",
+        directory.path().display()
+    );
+    let found = json(&bench(&node, &line));
+    assert_eq!(found["rate"], 300, "{found}");
+    assert_eq!(found["probes"].as_array().unwrap().len(), 2, "once, and again: {found}");
+    assert!(directory.path().join("report.html").exists());
+    let none = bench(&node, &format!("search {SMALL} --slo get:p50<1us --high 300 --confirm 0"));
+    assert!(!none.status.success());
+    assert!(String::from_utf8_lossy(&none.stdout).contains("\"rate\": null"));
+}
+
+fn browser() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let places = || std::env::split_paths(&path);
+    BROWSERS.iter().find_map(|name| places().map(|place| place.join(name)).find(|path| path.exists()))
+}
+
+/// What the browser makes of a page: its elements as text, and how many bytes a picture of it has.
+fn render(browser: &Path, page: &Path, scheme: u8, width: u32) -> (String, u64) {
+    let profile = tempfile::tempdir().unwrap();
+    let picture = profile.path().join("page.png");
+    let run = |argument: String| {
+        let mut command = Command::new(browser);
+        command.args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]);
+        command.arg(format!("--user-data-dir={}", profile.path().display()));
+        command.arg(format!("--blink-settings=preferredColorScheme={scheme}"));
+        command.arg(format!("--window-size={width},2400")).arg(argument);
+        command.arg(format!("file://{}", page.display())).output().expect("the browser can be run")
+    };
+    run(format!("--screenshot={}", picture.display()));
+    let dom = run("--dump-dom".to_owned());
+    let bytes = std::fs::metadata(&picture).map_or(0, |picture| picture.len());
+    (String::from_utf8_lossy(&dom.stdout).into_owned(), bytes)
+}
+
+#[test]
+fn a_browser_renders_the_report() {
+    let Some(browser) = browser() else {
+        eprintln!("no browser of {BROWSERS:?} is on this machine: the report was not rendered");
+        return;
+    };
+    let home = Home::new();
+    let node = home.start();
+    let directory = tempfile::tempdir().unwrap();
+    report_of(&node, directory.path());
+    let page = directory.path().join("report.html");
+    let text = std::fs::read_to_string(&page).unwrap();
+    for needed in ["http://", "https://", "<script", "<link", "src="] {
+        assert!(!text.contains(needed), "the page needs {needed}");
+    }
+    for (scheme, width) in [(0, 1200), (1, 1200), (1, 420)] {
+        let (dom, picture) = render(&browser, &page, scheme, width);
+        assert_eq!(dom.matches("<svg").count(), 3, "{dom}");
+        assert_eq!(
+            dom.matches("</section>").count(),
+            text.matches("</section>").count(),
+            "what is open is closed"
+        );
+        assert!(dom.contains("Objectives hold"), "{dom}");
+        assert!(picture > 20_000, "an empty picture of {picture} bytes");
+    }
+}
