@@ -37,7 +37,11 @@ impl Objective {
 impl std::fmt::Display for Objective {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Objective { operation, percent, within_us } = self;
-        let (time, unit) = if *within_us >= 1000.0 { (within_us / 1000.0, "ms") } else { (*within_us, "us") };
+        let (time, unit) = match *within_us {
+            us if us >= 1e6 => (us / 1e6, "s"),
+            us if us >= 1e3 => (us / 1e3, "ms"),
+            us => (us, "us"),
+        };
         write!(f, "{}:p{percent}<{time}{unit}", operation.name())
     }
 }

@@ -140,7 +140,7 @@ fn browser() -> Option<PathBuf> {
 
 /// What the browser makes of a page: its elements as text, and how many bytes a picture of it has.
 fn render(browser: &Path, page: &Path, scheme: u8, width: u32) -> (String, u64) {
-    let profile = tempfile::tempdir().unwrap();
+    let profile = tempfile::tempdir().expect("a temporary directory can be made");
     let picture = profile.path().join("page.png");
     let run = |argument: String| {
         let mut command = Command::new(browser);

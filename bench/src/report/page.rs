@@ -171,9 +171,9 @@ fn worst(report: &SloReport) -> String {
     let mut html = String::from("<section><h2>The worst</h2>\n");
     if let Some(place) = report.worst_slice {
         let slice = &report.slices[place];
-        let _ = write!(
+        let _ = writeln!(
             html,
-            "<p>Worst slice of {} s: from second {} on, p99 {}, longest {}, {} requests/s, {} failed.</p>\n",
+            "<p>Worst slice of {} s: from second {} on, p99 {}, longest {}, {} requests/s, {} failed.</p>",
             short(report.slice_s),
             short(slice.at_s),
             time(slice.p99_us),

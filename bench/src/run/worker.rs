@@ -122,10 +122,10 @@ impl Worker {
                 self.pool.link_to(shard).backlog.push_back(ask);
                 next_ns += self.dice.exponential(mean_ns);
             }
+            self.send_backlog(now_ns)?;
             if now_ns >= window.end {
                 break;
             }
-            self.send_backlog(now_ns)?;
             let next = Duration::from_nanos((next_ns as u64).saturating_sub(self.plan.now_ns()));
             self.take_answers(next.min(LONGEST_WAIT), Counts::Due)?;
         }
