@@ -6,12 +6,21 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lode_net::ring::floor::{self, FloorReport};
+use lode_net::ring::echo::{self, EchoLoad};
+use lode_net::ring::floor::{self, FloorReport, MAX_DEPTH};
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::options::FloorOptions;
+
 /// Bytes of the scratch file that durable appends go to.
 const SCRATCH_BYTES: u64 = 64 << 20;
+
+/// Bytes of an echo's reply: a value of 1 KiB and its head.
+const ECHO_REPLY_BYTES: usize = 1040;
+/// With so few in flight an echo looks for work before it sleeps, as a node does: a wake takes about as long as a read.
+const LONE_DEPTH: u16 = 2;
+const LONE_SPIN: Duration = Duration::from_micros(300);
 
 /// Why the floor could not be measured.
 #[derive(Debug, Error)]
@@ -135,6 +144,14 @@ impl Drop for Scratch {
     }
 }
 
+/// A server of one ring and one thread that reads a block for each small request and sends part of it back: the same work
+/// as a node's for a GET that misses memory, with nothing of lode in it. `spin` is how long it looks for work before it sleeps.
+pub fn echo(path: &Path, load: &EchoLoad) -> Result<FloorSummary, FloorError> {
+    let file = open_drive(path).map_err(|error| FloorError::File { path: path.into(), error })?;
+    let measured = echo::echo(Some(file), load);
+    measured.map(FloorSummary::from).map_err(|error| FloorError::Measure { path: path.into(), error })
+}
+
 /// What `lode-bench floor` prints.
 #[derive(Debug, Serialize)]
 pub struct FloorOutput {
@@ -142,8 +159,16 @@ pub struct FloorOutput {
     pub depth: u16,
     /// Threads that read.
     pub threads: u16,
-    /// Random 4 KiB reads.
+    /// Random 4 KiB reads per second.
+    pub read_iops: f64,
+    /// CPU microseconds of one, of all threads that read.
+    pub cpu_us_per_read: f64,
+    /// All of the same.
     pub reads: FloorSummary,
+    /// Connections of the echo.
+    pub connections: u16,
+    /// A server that reads a block for each request over TCP and answers 1 KiB of it; the CPU is the server's.
+    pub echo: FloorSummary,
     /// Durable 4 KiB appends, where a scratch directory was given.
     pub durable_appends: Option<FloorSummary>,
 }
@@ -161,12 +186,42 @@ impl FloorOutput {
             1 => format!("random 4 KiB reads, {} in flight", self.depth),
             threads => format!("random 4 KiB reads, {} in flight, {threads} threads", self.depth),
         };
-        let mut text = line(&reads, &self.reads);
+        let echo = format!("the same for 1 KiB over TCP, {} connections", self.connections);
+        let mut text = line(&reads, &self.reads) + &line(&echo, &self.echo);
         if let Some(appends) = &self.durable_appends {
             text += &line("durable 4 KiB appends, one at a time", appends);
         }
         text
     }
+}
+
+/// Everything that was asked for.
+pub fn floor(options: &FloorOptions) -> Result<FloorOutput, FloorError> {
+    let FloorOptions { file, depth, threads, duration, connections, .. } = options;
+    let reads = reads(file, *depth, *threads, *duration)?;
+    // As many in flight as there are reads, as far as they can be shared evenly.
+    let connections = (*connections).min(*depth);
+    let each = usize::from(*depth).div_ceil(usize::from(connections));
+    let load = EchoLoad {
+        connections: usize::from(connections),
+        depth: each.min(MAX_DEPTH / usize::from(connections)),
+        reply_bytes: ECHO_REPLY_BYTES,
+        spin: if *depth <= LONE_DEPTH { LONE_SPIN } else { Duration::ZERO },
+        time: *duration,
+    };
+    let echo = echo(file, &load)?;
+    let scratch = options.scratch.as_deref().map(Scratch::new).transpose()?;
+    let durable_appends = scratch.map(|scratch| scratch.appends(*duration)).transpose()?;
+    Ok(FloorOutput {
+        depth: *depth,
+        threads: *threads,
+        read_iops: reads.per_second,
+        cpu_us_per_read: reads.cpu_us_per_operation,
+        reads,
+        connections,
+        echo,
+        durable_appends,
+    })
 }
 
 #[cfg(test)]

@@ -87,11 +87,7 @@ fn compare(options: &CompareOptions) -> Result<bool, Box<dyn Error>> {
 }
 
 fn floor(options: &FloorOptions) -> Result<bool, Box<dyn Error>> {
-    let reads = floor::reads(&options.file, options.depth, options.threads, options.duration)?;
-    let scratch = options.scratch.as_deref().map(floor::Scratch::new).transpose()?;
-    let durable_appends = scratch.map(|scratch| scratch.appends(options.duration)).transpose()?;
-    let output =
-        floor::FloorOutput { depth: options.depth, threads: options.threads, reads, durable_appends };
+    let output = floor::floor(options)?;
     print(options.json, &output, || output.to_text());
     Ok(true)
 }

@@ -31,7 +31,7 @@ pub enum Command {
     Search(SearchOptions),
     /// Two reports side by side, with ratios.
     Compare(CompareOptions),
-    /// The bare device with nothing of lode on top: random reads, durable 4 KiB appends, or both.
+    /// The bare device with nothing of lode on top: random reads, the same asked for over TCP, durable 4 KiB appends.
     Floor(FloorOptions),
     /// The node against the bare device, in turns on one file, with the ratios that matter.
     // A script's options may be overridden by those that are added at its end.
@@ -95,6 +95,9 @@ pub struct FloorOptions {
     /// Threads that read, each with a ring of its own.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: u16,
+    /// Connections of the echo, which share the depth.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub connections: u16,
     /// How long each part runs.
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub duration: Duration,

@@ -12,6 +12,7 @@ mod buddy;
 mod chunks;
 mod core;
 mod drive;
+pub mod echo;
 mod features;
 pub mod floor;
 mod inflight;
