@@ -214,6 +214,23 @@ impl Effects<'_> {
         self.died(old);
     }
 
+    /// Of a partition in quarantine: the record of a key lies where nothing is of use any more. There is none, then, that this
+    /// start knows.
+    pub fn stray(&mut self, partition: PartitionId, key: &[u8], location: Location) -> Result<(), Need> {
+        if self.find(partition, key)? == Some(location) {
+            self.remove(partition, key, None)?;
+        } else {
+            self.leave_stray(partition, key, location);
+        }
+        Ok(())
+    }
+
+    /// The same where another record is found for the key, or it is not all known.
+    pub fn leave_stray(&mut self, partition: PartitionId, key: &[u8], location: Location) {
+        self.leave(partition, key, location);
+        self.note(&JournalEntry::Superseded { partition, key, location });
+    }
+
     fn change_catalog(&mut self, change: &[u8]) {
         if let Some(decoded) = CatalogChange::decode(change) {
             self.catalog.apply(decoded);

@@ -437,6 +437,8 @@ impl Shard {
         self.journal.checkpoint_abandoned();
         self.free_emptied(io);
         self.checkpointer.found_no_room = true;
+        // Who waited for it is to look again.
+        self.has_more = true;
         self.superblock_not_settled();
     }
 

@@ -228,7 +228,7 @@ impl Shard {
             return;
         }
         let more_is_coming = self.log.is_writing() || self.log.head().is_opening();
-        if self.checkpointer.is_running() || self.space.emptied() > 0 || more_is_coming {
+        if self.checkpointer.is_running() || self.emptied_soon() > 0 || more_is_coming {
             return;
         }
         let may_retry = starved && self.cleaner.starved_rounds < MOST_STARVED_ROUNDS;
@@ -253,7 +253,12 @@ impl Shard {
 
     /// Segments that are free, or will be as soon as the journal says that they are empty.
     pub(crate) fn free_soon(&self) -> u32 {
-        self.space.counts().1 + self.space.emptied()
+        self.space.counts().1 + self.emptied_soon()
+    }
+
+    /// Segments of which the journal will say that they are empty, if it can.
+    fn emptied_soon(&self) -> u32 {
+        if self.journal_is_stuck() { 0 } else { self.space.emptied() }
     }
 
     fn victim(&self, segment: SegmentId) -> Victim {

@@ -441,6 +441,12 @@ impl Shard {
         self.checkpointer.wanted |= self.journal.is_broken() && !self.checkpointer.found_no_room;
     }
 
+    /// The journal has broken off, and the checkpoint that was to begin it anew has found no room: what waits for it waits until
+    /// there is some.
+    pub(crate) fn journal_is_stuck(&self) -> bool {
+        self.journal.is_broken() && self.checkpointer.found_no_room && !self.checkpointer.is_running()
+    }
+
     pub(crate) fn journal_frame_written(
         &mut self,
         number: u64,

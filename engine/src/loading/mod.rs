@@ -10,6 +10,7 @@ pub mod kept;
 mod lane;
 mod settle;
 mod state;
+mod strays;
 mod waiting;
 
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ pub use self::waiting::OwnedRequest;
 pub use self::lane::is_possible;
 use self::lane::{Assembly, Job, Lane};
 use self::settle::Settling;
+use self::strays::StrayHunt;
 use self::waiting::{Waiting, target_of};
 use crate::apply::Effects;
 use crate::format::frame::FRAME_HEADER_BYTES;
@@ -69,6 +71,8 @@ pub struct Loader {
     plan: Vec<PartitionId>,
     begun: usize,
     settling: VecDeque<Settling>,
+    /// What comes when all is in memory.
+    strays: StrayHunt,
     /// Requests for partitions that are not loaded.
     waiting: Waiting,
 }
@@ -87,6 +91,7 @@ impl Loader {
             plan: Vec::new(),
             begun: 0,
             settling: VecDeque::new(),
+            strays: StrayHunt::default(),
             waiting: Waiting::none(),
         }
     }
@@ -201,7 +206,8 @@ impl Shard {
         // What has ended at once, for nothing could be read of it, makes room for more.
         self.has_more |= !loader.wanted.is_empty() && demand < JOBS_ON_DEMAND;
         self.has_more |= demand == 0 && background < JOBS_IN_BACKGROUND && !is_all_begun;
-        if demand + background == 0 && loader.settling.is_empty() && is_all_begun {
+        let is_in_memory = demand + background == 0 && loader.settling.is_empty() && is_all_begun;
+        if is_in_memory && self.drop_strays(io) {
             self.end_loading();
         }
     }

@@ -247,9 +247,9 @@ impl Shard {
         }
     }
 
-    /// Whether kept changes of some partition are being made.
+    /// Whether kept changes of some partition are being made, or what they left behind.
     pub(crate) fn is_making_kept_changes(&self) -> bool {
-        !self.loader.settling.is_empty()
+        !self.loader.settling.is_empty() || self.loader.strays.is_on()
     }
 
     /// Whether all that is in a partition's index is on the drive.

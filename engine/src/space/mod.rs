@@ -232,12 +232,23 @@ impl Space {
         self.list_free_and_emptied();
     }
 
+    /// Whether a record would lie in a segment that was found free.
+    pub fn is_stray(&self, location: Location) -> bool {
+        let (_, segment) = self.of(location);
+        segment.state == SegmentState::Free && segment.generation > Generation(0)
+    }
+
+    /// Whether indexes point to free segments.
+    pub fn has_strays(&self) -> bool {
+        self.segments.iter().any(|segment| segment.state == SegmentState::Free && segment.live_bytes > 0)
+    }
+
     /// All that is live is known.
     pub fn finish_recovery(&mut self) {
         self.recovering = false;
         for segment in &mut self.segments {
             if segment.state == SegmentState::Free && segment.live_bytes > 0 {
-                // Records point to a segment of which nothing is left: they will be found damaged.
+                // Nothing tells any more what it is. What records of it cannot be read is found damaged.
                 segment.state = SegmentState::Sealed;
                 segment.damaged = true;
             }
