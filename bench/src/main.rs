@@ -1,5 +1,6 @@
 //! `lode-bench`: what a node gives, and what of the bare device's it gives.
 
+mod act;
 mod compare;
 mod draw;
 mod floor;
@@ -26,8 +27,8 @@ use clap::Parser;
 use serde::Serialize;
 
 use options::{
-    Arguments, Command, CompareOptions, FloorOptions, OverloadOptions, PartitionsOptions, RestartOptions,
-    RunOptions, SearchOptions, TenantsOptions, VersusOptions,
+    ActOptions, Arguments, Command, CompareOptions, FloorOptions, OverloadOptions, PartitionsOptions,
+    RestartOptions, RunOptions, SearchOptions, TenantsOptions, VersusOptions,
 };
 use report::SloReport;
 
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(options) => run(&options),
         Command::Search(options) => search(&options),
+        Command::Act(options) => act(&options),
         Command::Compare(options) => compare(&options),
         Command::Floor(options) => floor(&options),
         Command::VersusFloor(options) => versus_floor(&options),
@@ -78,6 +80,16 @@ fn search(options: &SearchOptions) -> Result<bool, Box<dyn Error>> {
     }
     print(options.run.data.json, &report, || report.to_text());
     Ok(report.rate.is_some())
+}
+
+fn act(options: &ActOptions) -> Result<bool, Box<dyn Error>> {
+    let act = act::act(options)?;
+    if let Some(directory) = &options.report {
+        report::write(directory, &act.slo(), &act.measured.tally, &[])?;
+        eprintln!("the report is {}", directory.join("report.html").display());
+    }
+    print(options.data.json, &act.report, || act.report.to_text());
+    Ok(act.report.passes)
 }
 
 fn compare(options: &CompareOptions) -> Result<bool, Box<dyn Error>> {

@@ -132,28 +132,36 @@ fn a_search_ends_at_a_rate_that_holds() {
     assert!(String::from_utf8_lossy(&none.stdout).contains("\"rate\": null"));
 }
 
+#[test]
+fn the_certification_load_is_told_by_slices() {
+    let home = Home::new();
+    let node = home.start();
+    let small = "--records 2000 --partitions 8 --duration 1s --slice 500ms --warmup 0s --json";
+    let output = bench(&node, &format!("act {small}"));
+    // Whether it passes is the machine's.
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    assert_eq!(output.status.success(), report["passes"] == true, "{report}");
+    assert_eq!(report["slices"].as_array().map(Vec::len), Some(2), "{report}");
+    assert_eq!(report["run"]["value_size"], "1536");
+    assert_eq!(report["run"]["mix"], "get=2000,put=1000");
+    assert!(report["slices"][0]["reads"].as_u64() > Some(500), "{report}");
+}
+
 fn browser() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let places = || std::env::split_paths(&path);
     BROWSERS.iter().find_map(|name| places().map(|place| place.join(name)).find(|path| path.exists()))
 }
 
-/// What the browser makes of a page: its elements as text, and how many bytes a picture of it has.
-fn render(browser: &Path, page: &Path, scheme: u8, width: u32) -> (String, u64) {
+/// Runs the browser on a page: with `argument`, in light (1) or dark (0), so wide.
+fn browse(browser: &Path, page: &Path, argument: &str, scheme: u8, width: u32) -> Output {
     let profile = tempfile::tempdir().expect("a temporary directory can be made");
-    let picture = profile.path().join("page.png");
-    let run = |argument: String| {
-        let mut command = Command::new(browser);
-        command.args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]);
-        command.arg(format!("--user-data-dir={}", profile.path().display()));
-        command.arg(format!("--blink-settings=preferredColorScheme={scheme}"));
-        command.arg(format!("--window-size={width},2400")).arg(argument);
-        command.arg(format!("file://{}", page.display())).output().expect("the browser can be run")
-    };
-    run(format!("--screenshot={}", picture.display()));
-    let dom = run("--dump-dom".to_owned());
-    let bytes = std::fs::metadata(&picture).map_or(0, |picture| picture.len());
-    (String::from_utf8_lossy(&dom.stdout).into_owned(), bytes)
+    let mut command = Command::new(browser);
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", argument]);
+    command.arg(format!("--user-data-dir={}", profile.path().display()));
+    command.arg(format!("--blink-settings=preferredColorScheme={scheme}"));
+    command.arg(format!("--window-size={width},2400")).arg(format!("file://{}", page.display()));
+    command.output().expect("the browser can be run")
 }
 
 #[test]
@@ -171,15 +179,19 @@ fn a_browser_renders_the_report() {
     for needed in ["http://", "https://", "<script", "<link", "src="] {
         assert!(!text.contains(needed), "the page needs {needed}");
     }
-    for (scheme, width) in [(0, 1200), (1, 1200), (1, 420)] {
-        let (dom, picture) = render(&browser, &page, scheme, width);
-        assert_eq!(dom.matches("<svg").count(), 3, "{dom}");
-        assert_eq!(
-            dom.matches("</section>").count(),
-            text.matches("</section>").count(),
-            "what is open is closed"
-        );
-        assert!(dom.contains("Objectives hold"), "{dom}");
-        assert!(picture > 20_000, "an empty picture of {picture} bytes");
+    let dom = browse(&browser, &page, "--dump-dom", 1, 1200);
+    let dom = String::from_utf8_lossy(&dom.stdout);
+    assert_eq!(dom.matches("<svg").count(), 3, "{dom}");
+    assert_eq!(
+        dom.matches("</section>").count(),
+        text.matches("</section>").count(),
+        "what is open is closed"
+    );
+    assert!(dom.contains("Objectives hold"), "{dom}");
+    for (scheme, width) in [(1, 1200), (0, 420)] {
+        let picture = directory.path().join(format!("page-{width}.png"));
+        browse(&browser, &page, &format!("--screenshot={}", picture.display()), scheme, width);
+        let bytes = std::fs::metadata(&picture).map_or(0, |picture| picture.len());
+        assert!(bytes > 20_000, "an empty picture of {bytes} bytes");
     }
 }

@@ -251,7 +251,7 @@ fn skew(text: &str) -> Result<f64, String> {
     }
 }
 
-fn churn(text: &str) -> Result<f64, String> {
+pub(super) fn churn(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(times) if (0.0..=1000.0).contains(&times) => Ok(times),
         _ => Err(format!("`{text}` is no number of overwrites for each record, from 0 to 1000")),

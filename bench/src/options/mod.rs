@@ -29,6 +29,9 @@ pub enum Command {
     /// The highest rate at which all objectives hold: by bisection, and then tried again.
     #[command(args_override_self = true)]
     Search(SearchOptions),
+    /// Aerospike's certification load and limits, from client to client: does the server keep them in every slice of time?
+    #[command(args_override_self = true, mut_arg("value_size", |value_size| value_size.default_value("1536")))]
+    Act(ActOptions),
     /// Two reports side by side, with ratios.
     Compare(CompareOptions),
     /// The bare device with nothing of lode on top: random reads, the same asked for over TCP, durable 4 KiB appends.
@@ -69,6 +72,44 @@ pub struct SearchOptions {
     /// How often the rate must hold again.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=20))]
     pub confirm: u8,
+}
+
+/// Options of `act`.
+#[derive(Debug, Clone, Args)]
+pub struct ActOptions {
+    /// The node and the records; ACT's have 1536 bytes.
+    #[command(flatten)]
+    pub data: DataOptions,
+    /// How many times 2,000 reads and 1,000 writes a second.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub multiple: u64,
+    /// How long to measure; ACT certifies by 24h.
+    #[arg(long, default_value = "2m", value_parser = duration)]
+    pub duration: Duration,
+    /// Length of the slices that must pass each; ACT's are of 1h.
+    #[arg(long, default_value = "20s", value_parser = duration)]
+    pub slice: Duration,
+    /// How long to run before measuring.
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub warmup: Duration,
+    /// Load until live records fill so many percent of what the node's drive takes, in place of `--records`.
+    #[arg(long, conflicts_with = "records", value_parser = clap::value_parser!(u8).range(1..=97))]
+    pub fill_percent: Option<u8>,
+    /// So many overwrites for each record before it is measured: ACT ages a drive first, too.
+    #[arg(long, default_value_t = 0.0, value_parser = load::churn)]
+    pub churn: f64,
+    /// Connections.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections: u16,
+    /// Most requests in flight on each.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub depth: u16,
+    /// Directory for the report.
+    #[arg(long)]
+    pub report: Option<PathBuf>,
+    /// Threads of the generator.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: u16,
 }
 
 /// Options of `compare`.

@@ -246,7 +246,7 @@ fn slice_rows(tally: &Tally) -> Vec<SliceRow> {
         SliceRow {
             at_s: place as f64 * length_s,
             ops_per_s: all.len() as f64 / length_s,
-            errors: slice.errors,
+            errors: slice.errors(),
             p50_us: us_at(&all, 0.5),
             p99_us: us_at(&all, 0.99),
             max_us: if all.is_empty() { 0.0 } else { all.max() as f64 / 1000.0 },
@@ -256,7 +256,7 @@ fn slice_rows(tally: &Tally) -> Vec<SliceRow> {
 }
 
 fn worst_slice(tally: &Tally, rows: &[SliceRow]) -> Option<usize> {
-    let counted = tally.slices.iter().map(|slice| slice.answered() + slice.errors >= LEAST_REQUESTS);
+    let counted = tally.slices.iter().map(|slice| slice.answered() + slice.errors() >= LEAST_REQUESTS);
     let rows = rows.iter().enumerate().zip(counted).filter(|(_, counts)| *counts);
     let worse = |a: &SliceRow, b: &SliceRow| (a.errors, a.p99_us).partial_cmp(&(b.errors, b.p99_us));
     rows.map(|(row, _)| row)

@@ -21,6 +21,8 @@ use thiserror::Error;
 pub use pool::PoolError;
 pub use prepare::{PrepareError, Ready, prepare};
 pub use routes::Routes;
+#[cfg(test)]
+pub use slices::Slices;
 pub use slices::{Coarse, PartitionTally, Slice};
 pub use tally::{Summary, Tally};
 

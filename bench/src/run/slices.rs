@@ -19,11 +19,31 @@ fn coarse(digits: u8) -> Coarse {
 pub struct Slice {
     /// Latencies by the operation's number.
     latencies: [Option<Box<Coarse>>; Operation::ALL.len()],
-    /// Requests that failed.
-    pub errors: u64,
+    /// Requests that failed, by the operation's number.
+    errors: [u64; Operation::ALL.len()],
 }
 
 impl Slice {
+    /// Requests that failed.
+    pub fn errors(&self) -> u64 {
+        self.errors.iter().sum()
+    }
+
+    /// Requests of one kind, those that failed among them.
+    pub fn due(&self, operation: Operation) -> u64 {
+        let answered = self.latencies[operation as usize].as_ref().map_or(0, |latencies| latencies.len());
+        answered + self.errors[operation as usize]
+    }
+
+    /// How many of a hundred of one kind took longer than so many microseconds; those that failed did.
+    pub fn above_percent(&self, operation: Operation, us: f64) -> f64 {
+        let limit_ns = (us * 1000.0) as u64;
+        let in_time = |latencies: &Coarse| latencies.count_between(0, limit_ns);
+        let in_time = self.latencies[operation as usize].as_deref().map_or(0, in_time);
+        let due = self.due(operation);
+        (due - in_time) as f64 * 100.0 / due.max(1) as f64
+    }
+
     /// Latencies of all operations together.
     pub fn all(&self) -> Coarse {
         let mut all = coarse(2);
@@ -39,7 +59,9 @@ impl Slice {
     }
 
     fn add(&mut self, other: &Slice) {
-        self.errors += other.errors;
+        for (mine, theirs) in self.errors.iter_mut().zip(&other.errors) {
+            *mine += theirs;
+        }
         for (mine, theirs) in self.latencies.iter_mut().zip(&other.latencies) {
             if let Some(theirs) = theirs {
                 let mine = mine.get_or_insert_with(|| Box::new(coarse(2)));
@@ -91,8 +113,8 @@ impl Slices {
     }
 
     /// Count one that failed.
-    pub fn fail(&mut self, since_begin_ns: u64) {
-        self.at(since_begin_ns).errors += 1;
+    pub fn fail(&mut self, since_begin_ns: u64, operation: Operation) {
+        self.at(since_begin_ns).errors[operation as usize] += 1;
     }
 
     /// Count all of another's.
@@ -168,9 +190,9 @@ mod tests {
         one.record(2_500_000_000, Operation::Put, 2_000_000);
         let mut two = Slices::new(Duration::from_secs(1));
         two.record(100, Operation::Get, 3_000_000);
-        two.fail(3_999_999_999);
+        two.fail(3_999_999_999, Operation::Put);
         one.add(&two);
-        let answered: Vec<_> = one.iter().map(|slice| (slice.answered(), slice.errors)).collect();
+        let answered: Vec<_> = one.iter().map(|slice| (slice.answered(), slice.errors())).collect();
         assert_eq!(answered, [(2, 0), (0, 0), (1, 0), (0, 1)]);
         assert_eq!(one.iter().next().unwrap().all().len(), 2);
     }

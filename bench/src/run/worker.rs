@@ -235,7 +235,7 @@ impl Worker {
                 self.tally.unsent += 1;
                 if window.contains(&ask.at_ns) {
                     self.tally.errors[ask.operation as usize] += 1;
-                    self.tally.slices.fail(ask.at_ns - window.start);
+                    self.tally.slices.fail(ask.at_ns - window.start, ask.operation);
                     self.tally.partitions.fail(ask.place);
                 }
             }
@@ -321,7 +321,7 @@ fn count(tally: &mut Tally, ask: &Ask, answer: &Answer<'_>, counted: &Counted<'_
         return;
     }
     tally.errors[operation as usize] += 1;
-    tally.slices.fail(counted.since_ns);
+    tally.slices.fail(counted.since_ns, operation);
     tally.partitions.fail(ask.place);
     match answer.outcome {
         Outcome::NotFound => tally.missing += 1,
