@@ -15,6 +15,7 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::arena::{Handle, IndexArena};
+use super::borders::depth_of;
 use super::leaf::{LOCATION_BYTES, Leaf};
 use super::packed::{HEADER_BYTES, common_prefix};
 use super::values::{TopSpan, Values};
@@ -175,6 +176,11 @@ impl<'a> Compact<'a> {
     /// How many bytes of each key are known.
     pub fn depth(self) -> usize {
         self.sizes.prefix_len + self.sizes.width
+    }
+
+    /// Whether no key beyond this border may be tied with one of the leaf.
+    pub fn knows(self, border: &[u8]) -> bool {
+        depth_of(border).is_some_and(|least| least <= self.depth())
     }
 
     /// What is known of key `i` behind the prefix.
@@ -383,6 +389,28 @@ impl Part<'_> {
         }
     }
 
+    /// Bytes of key `i`, as far as it is known.
+    fn key_len(&self, i: usize) -> usize {
+        match self {
+            Part::Compact(leaf, _) => leaf.depth(),
+            Part::Whole(leaf, range) => leaf.prefix().len() + leaf.suffix_len(range.start + i),
+            Part::Keys(keys) => keys[i].0.len(),
+        }
+    }
+
+    /// How many bytes neighbouring keys have in common, padded with zeros; the most there are where only zeros tell them apart.
+    pub fn agreements(&self) -> Vec<usize> {
+        let (mut before, mut key) = (Vec::new(), Vec::new());
+        self.key_into(0, &mut before);
+        let agreements = (1..self.len()).map(|i| {
+            self.key_into(i, &mut key);
+            let agreement = common_padded(&before, &key).unwrap_or(usize::MAX);
+            std::mem::swap(&mut before, &mut key);
+            agreement
+        });
+        agreements.collect()
+    }
+
     fn location(&self, i: usize) -> Location {
         match self {
             Part::Compact(leaf, range) => leaf.location(range.start + i),
@@ -436,21 +464,13 @@ pub(super) fn assemble(parts: &[Part<'_>], depth: usize) -> Option<Vec<u8>> {
 }
 
 /// A leaf of whole keys in order, known to a depth at which few are tied, and a byte more for those to come, and at
-/// least to `least_depth`; `None` where no leaf is wide enough.
-pub(super) fn of_keys(part: &Part<'_>, least_depth: usize) -> Option<Vec<u8>> {
+/// least to `least_depth`; `None` where no leaf is wide enough. `agreements` are those of the part.
+pub(super) fn of_keys(part: &Part<'_>, agreements: &[usize], least_depth: usize) -> Option<Vec<u8>> {
     let len = part.len();
-    let mut lengths = Vec::with_capacity(len);
-    let (mut before, mut key) = (Vec::new(), Vec::new());
-    part.key_into(0, &mut before);
-    let mut longest = before.len();
-    for i in 1..len {
-        part.key_into(i, &mut key);
-        longest = longest.max(key.len());
-        lengths.push(common_padded(&before, &key).unwrap_or(usize::MAX));
-        std::mem::swap(&mut before, &mut key);
-    }
-    let shared = lengths.iter().copied().min().unwrap_or(longest).min(longest - 1);
-    let ties = |depth: usize| lengths.iter().filter(|shared| **shared >= depth).count();
+    assert_eq!(agreements.len() + 1, len, "one between two keys");
+    let longest = (0..len).map(|i| part.key_len(i)).max()?;
+    let shared = agreements.iter().copied().min().unwrap_or(longest).min(longest - 1);
+    let ties = |depth: usize| agreements.iter().filter(|shared| **shared >= depth).count();
     let depth = (shared + 1..shared + MAX_WIDTH).find(|depth| ties(*depth) <= len / KEYS_PER_TIE_OF_NEW)?;
     let margin = usize::from(longest > depth);
     assemble(std::slice::from_ref(part), (depth + margin).max(least_depth))
@@ -464,8 +484,7 @@ pub(super) fn merged(left: Part<'_>, right: Part<'_>, border: &[u8]) -> Option<V
         return None;
     }
     let depth = left.depth();
-    let is_border_known = border.len() <= depth && border.last().is_some_and(|last| *last != 0);
-    if depth != right.depth() || !is_border_known {
+    if depth != right.depth() || depth_of(border).is_none_or(|least| least > depth) {
         return None;
     }
     let bytes = assemble(&[left, right], depth)?;

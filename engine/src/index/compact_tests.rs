@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 
-use super::resolve::Imaging;
+use super::borders::Imaging;
 use super::tests::{FAMILIES, Keys as KeyFamily, Rng, location};
 use super::*;
 
@@ -33,15 +33,15 @@ const HOSTILE: [(&str, KeyFamily); 5] = [
 ];
 
 fn families() -> impl Iterator<Item = (&'static str, KeyFamily)> {
-    HOSTILE.into_iter().chain(FAMILIES)
+    HOSTILE.into_iter().chain(FAMILIES).chain(super::hostile_tests::FAMILIES)
 }
 
 /// The keys of all records, and which of them were read.
 #[derive(Default)]
-struct Records {
-    keys: HashMap<Location, Vec<u8>>,
-    read: HashSet<Location>,
-    unreadable: HashSet<Location>,
+pub(super) struct Records {
+    pub(super) keys: HashMap<Location, Vec<u8>>,
+    pub(super) read: HashSet<Location>,
+    pub(super) unreadable: HashSet<Location>,
     asked: Cell<u64>,
 }
 
@@ -57,17 +57,17 @@ impl Keys for Records {
 }
 
 /// A compact index, its arena, its records, and what it should hold.
-struct World {
-    arena: IndexArena,
-    index: PartitionIndex,
-    records: Records,
-    model: BTreeMap<Vec<u8>, Location>,
-    next: u64,
+pub(super) struct World {
+    pub(super) arena: IndexArena,
+    pub(super) index: PartitionIndex,
+    pub(super) records: Records,
+    pub(super) model: BTreeMap<Vec<u8>, Location>,
+    pub(super) next: u64,
     reads: u64,
 }
 
 impl World {
-    fn new() -> World {
+    pub(super) fn new() -> World {
         World {
             arena: IndexArena::new(),
             index: PartitionIndex::compact(),
@@ -79,7 +79,7 @@ impl World {
     }
 
     /// Reads what is needed, and does it again.
-    fn with_reads<T>(&mut self, mut act: impl FnMut(&mut World) -> Result<T, Need>) -> T {
+    pub(super) fn with_reads<T>(&mut self, mut act: impl FnMut(&mut World) -> Result<T, Need>) -> T {
         for _ in 0..10 {
             match act(self) {
                 Ok(done) => return done,
@@ -97,7 +97,7 @@ impl World {
         panic!("nothing more is needed after a few rounds");
     }
 
-    fn put(&mut self, key: &[u8]) {
+    pub(super) fn put(&mut self, key: &[u8]) {
         self.next += 1;
         let at = location(self.next * 64);
         self.records.keys.insert(at, key.to_vec());
@@ -111,11 +111,11 @@ impl World {
     }
 
     /// No more is known than the index holds.
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.records.read.clear();
     }
 
-    fn delete(&mut self, key: &[u8]) {
+    pub(super) fn delete(&mut self, key: &[u8]) {
         let old = self.with_reads(|world| world.index.unset(&mut world.arena, key, &world.records));
         assert_eq!(old, self.model.remove(key), "delete {key:?}");
         self.forget();
@@ -149,7 +149,7 @@ impl World {
         assert_eq!(self.index.len(), self.model.len() as u64);
     }
 
-    fn verify(&self) {
+    pub(super) fn verify(&self) {
         let keys = |at: Location| self.records.keys[&at].clone();
         let mut walked = Vec::new();
         let mut iter = self.index.iter(&self.arena, Bound::Unbounded, Bound::Unbounded);
@@ -311,6 +311,7 @@ fn an_image_that_is_written_while_the_index_changes_has_every_key_once() {
                 }
             }
             let index = load.finish(&mut loaded);
+            super::tests::recount_all(&index, &loaded, &|at| world.records.keys[&at].clone());
             let mut found: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
             let mut iter = index.iter(&loaded, Bound::Unbounded, Bound::Unbounded);
             while let Some((_, at)) = iter.next() {

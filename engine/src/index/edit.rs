@@ -103,6 +103,11 @@ impl<'a, const VALUE: usize> Run<'a, VALUE> {
         self.arena.replace(self.block, used, &builder.into_bytes());
     }
 
+    /// Puts another run into a block of its own.
+    pub fn store_beside(&mut self, builder: Builder<VALUE>) -> Handle {
+        builder.store(self.arena)
+    }
+
     /// Gives the block back.
     pub fn free(self) {
         let used = self.read().used_bytes();

@@ -193,8 +193,11 @@ impl IndexLoad {
         let mut first = Vec::new();
         leaf.known_into(0, &mut first);
         let is_first = self.leaves.is_empty();
+        // What is known while a frame is applied stays known: see `borders.rs`.
+        let before = self.leaves.last().map(|last| node(arena, last.child.block));
+        let is_known = before.is_none_or(|before| before.knows(border) && leaf.knows(border));
         let is_placed = is_first || (is_not_above(&self.last_key, border) && is_not_above(border, &first));
-        if !is_above || !is_placed || border.len() > MAX_KEY_BYTES {
+        if !is_above || !is_placed || !is_known || border.len() > MAX_KEY_BYTES {
             return Err(Malformed);
         }
         leaf.known_into(leaf.len() - 1, &mut self.last_key);

@@ -112,6 +112,14 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// Whether no key beyond this border may be tied with one of the leaf.
+    pub fn knows(self, border: &[u8]) -> bool {
+        match self {
+            Node::Whole(_) => true,
+            Node::Compact(leaf) => leaf.knows(border),
+        }
+    }
+
     fn part(self) -> Part<'a> {
         match self {
             Node::Whole(leaf) => Part::Whole(leaf, 0..leaf.len()),

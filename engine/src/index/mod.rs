@@ -5,6 +5,7 @@
 //! same codec (`packed.rs`, `edit.rs`), and count the keys below, so that a range is counted without a walk.
 
 mod arena;
+mod borders;
 mod check_leaf;
 mod compact;
 mod edit;
@@ -13,6 +14,7 @@ mod iter;
 mod leaf;
 mod lookup;
 mod packed;
+mod refine;
 mod resolve;
 mod tree;
 mod values;
@@ -28,9 +30,9 @@ pub use resolve::{Candidates, KeyOf, Keys, Need, Set};
 use crate::Location;
 use crate::limits::MAX_KEY_BYTES;
 use arena::Handle;
+use borders::Imaging;
 use iter::Cut;
 use leaf::leaf;
-use resolve::Imaging;
 use tree::{Changed, Child, inner};
 
 /// The keys of one partition, in order, and where their records lie.
@@ -131,6 +133,11 @@ impl PartitionIndex {
         mut leaf: impl FnMut(&mut IndexArena, Handle, bool) -> Changed,
     ) {
         let changed = tree::change(arena, (self.root, self.levels), key, rightmost, &mut leaf);
+        self.take_changed(arena, changed);
+    }
+
+    /// Takes the root that a change has left, and puts one over it where it did not fit.
+    fn take_changed(&mut self, arena: &mut IndexArena, changed: Changed) {
         self.records =
             self.records.checked_add_signed(changed.added).expect("no more keys go than there are");
         self.root = changed.block;
@@ -234,5 +241,7 @@ impl PartitionIndex {
 
 #[cfg(test)]
 mod compact_tests;
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;

@@ -11,11 +11,10 @@ use smallvec::SmallVec;
 
 use super::PartitionIndex;
 use super::arena::{Handle, IndexArena};
-use super::compact::{self, Compact, MAX_KEYS, MAX_KEYS_EVER, Part, common_padded};
+use super::compact::{self, Compact, MAX_KEYS, MAX_KEYS_EVER, common_padded};
 use super::iter::Cut;
 use super::leaf::{self, Node, node};
-use super::packed::common_prefix;
-use super::tree::{Changed, Split, inner};
+use super::tree::{Changed, Split};
 use crate::Location;
 use crate::limits::MAX_KEY_BYTES;
 
@@ -67,9 +66,6 @@ pub struct Set {
     /// Too many keys are tied: see [`PartitionIndex::refine`].
     pub is_crowded: bool,
 }
-
-/// Whole keys in order, and where their records lie.
-type Entries = Vec<(Vec<u8>, Location)>;
 
 /// Where a key is in its leaf, or where it would go.
 type Place = Result<usize, usize>;
@@ -139,18 +135,19 @@ impl PartitionIndex {
             self.records = 1;
             return Ok(Set { old: None, is_crowded: false });
         };
-        match resolve(node(arena, block), key, Some(location), keys)? {
+        let mut place = resolve(node(arena, block), key, Some(location), keys)?;
+        let mut block = block;
+        if place.is_err() && is_overfull_of_tied(node(arena, block), key) {
+            // All of them are tied with the key, so they are known by now.
+            self.refine(arena, key, keys)?;
+            block = self.leaf_of(arena, key).expect("a refined leaf keeps its keys");
+            place = resolve(node(arena, block), key, Some(location), keys)?;
+        }
+        match place {
             Ok(at) => {
                 let old = Some(node(arena, block).location(at));
                 leaf::set_location(arena, block, at, location);
                 Ok(Set { old, is_crowded: false })
-            }
-            Err(_) if is_overfull_of_tied(node(arena, block), key) => {
-                // All of them are tied with the key, so they are known by now. From one that is not, the leaf is split.
-                self.refine(arena, key, keys)?;
-                let is_still = is_overfull_of_tied(node(arena, block), key);
-                assert!(self.leaf_of(arena, key) != Some(block) || !is_still);
-                self.set(arena, key, location, keys)
             }
             Err(at) => {
                 let mut is_crowded = false;
@@ -201,10 +198,12 @@ impl PartitionIndex {
     }
 
     fn take_at(&mut self, arena: &mut IndexArena, block: Handle, key: &[u8], at: usize) -> Location {
-        if node(arena, block).len() == 1 {
-            self.leaf_goes(arena, block);
+        let border = if node(arena, block).len() == 1 { self.leaf_goes(arena, key) } else { None };
+        let location = self.remove_with(arena, key, Some(at)).expect("the key's place was just found");
+        if let Some(border) = border {
+            self.settle_border(arena, &border);
         }
-        self.remove_with(arena, key, Some(at)).expect("the key's place was just found")
+        location
     }
 
     /// How many keys there are in a range.
@@ -247,64 +246,6 @@ impl PartitionIndex {
         }
         if unknown.is_empty() { Ok(before + rank as u64) } else { Err(Need(unknown)) }
     }
-
-    /// Makes a full leaf of whole keys a compact one; reads more of the keys in the leaf of `key`, where too many are tied, and makes of it as many leaves
-    /// as will tell them apart.
-    pub fn refine(&mut self, arena: &mut IndexArena, key: &[u8], keys: &dyn Keys) -> Result<(), Need> {
-        let Some(block) = self.leaf_of(arena, key) else { return Ok(()) };
-        let leaf = match node(arena, block) {
-            Node::Whole(leaf) => {
-                let compact = compact::of_keys(&Part::Whole(leaf, 0..leaf.len()), 1);
-                if let Some(bytes) = compact.filter(|_| !leaf.is_small()) {
-                    self.change(arena, key, false, |arena, block, _| {
-                        leaf::replace(arena, block, &bytes);
-                        Changed { block, added: 0, split: None }
-                    });
-                }
-                return Ok(());
-            }
-            Node::Compact(leaf) => leaf,
-        };
-        if !leaf.is_crowded() && leaf.len() <= MAX_KEYS {
-            return Ok(());
-        }
-        let Some(entries) = whole_keys(leaf, keys)? else { return Ok(()) };
-        let depth = leaf.depth();
-        let mut pieces = Vec::new();
-        pack(&entries, depth, &mut pieces);
-        self.replace_leaf(arena, key, &entries, pieces);
-        Ok(())
-    }
-
-    /// Puts the pieces in the place of the leaf of `key`, one by one.
-    fn replace_leaf(
-        &mut self,
-        arena: &mut IndexArena,
-        key: &[u8],
-        entries: &[(Vec<u8>, Location)],
-        pieces: Vec<(Vec<u8>, usize)>,
-    ) {
-        let mut from = 0;
-        for (bytes, len) in pieces {
-            if from == 0 {
-                self.change(arena, key, false, |arena, block, _| {
-                    let gone = node(arena, block).len() as i64;
-                    leaf::replace(arena, block, &bytes);
-                    Changed { block, added: len as i64 - gone, split: None }
-                });
-            } else {
-                let (last, first) = (&entries[from - 1].0, &entries[from].0);
-                let separator = first[..=common_prefix(last, first)].to_vec();
-                self.change(arena, &separator, false, |arena, block, _| {
-                    let right = arena.store(&bytes);
-                    let split = Split { separator: separator.clone(), right, records: len as u32 };
-                    Changed { block, added: len as i64, split: Some(split) }
-                });
-            }
-            from += len;
-        }
-        assert_eq!(from, entries.len(), "a refined leaf keeps its keys");
-    }
 }
 
 /// The place of `key` in a leaf, or the one where it goes. `location` is its own, where that is known.
@@ -333,7 +274,7 @@ fn resolve(node: Node<'_>, key: &[u8], location: Option<Location>, keys: &dyn Ke
 
 /// Whether so many are tied with this key that no more may come before they are told apart.
 fn is_overfull_of_tied(leaf: Node<'_>, key: &[u8]) -> bool {
-    matches!(leaf, Node::Compact(leaf) if leaf.len() > 2 * MAX_KEYS && !leaf.candidates(key).is_empty())
+    matches!(leaf, Node::Compact(leaf) if leaf.len() > 2 * MAX_KEYS && leaf.candidates(key).len() == leaf.len())
 }
 
 fn place_of(arena: &IndexArena, block: Handle, key: &[u8], location: Location) -> Option<usize> {
@@ -420,135 +361,4 @@ fn insert_compact(
     leaf::replace(arena, block, &left);
     let right = arena.store(&right);
     (splits(arena, block, right), is_crowded)
-}
-
-/// All keys of a leaf in their order, each once; `None` where one cannot be had.
-fn whole_keys(leaf: Compact<'_>, keys: &dyn Keys) -> Result<Option<Entries>, Need> {
-    let mut unknown = SmallVec::new();
-    let mut entries = Vec::with_capacity(leaf.len());
-    let mut is_readable = true;
-    for i in 0..leaf.len() {
-        let location = leaf.location(i);
-        match keys.key_of(location) {
-            // What does not belong here is as good as not there.
-            KeyOf::Key(key) if leaf.candidates(key).contains(&i) => entries.push((key.to_vec(), location)),
-            KeyOf::Key(_) | KeyOf::Unreadable => {
-                is_readable = false;
-                // A key of its own that nobody asks for, for leaves that cannot stay as they are.
-                let mut key = Vec::new();
-                leaf.known_into(i, &mut key);
-                key.extend_from_slice(&(i as u32).to_be_bytes());
-                key.truncate(MAX_KEY_BYTES);
-                entries.push((key, location));
-            }
-            KeyOf::Unknown => unknown.push(location),
-        }
-    }
-    if !is_readable && leaf.len() <= 2 * MAX_KEYS {
-        return Ok(None);
-    }
-    if !unknown.is_empty() {
-        return Err(Need(unknown));
-    }
-    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let is_strict = entries.windows(2).all(|pair| pair[0].0 < pair[1].0);
-    Ok(is_strict.then_some(entries))
-}
-
-/// Leaves of these keys, known at least to `depth`, each with its number of keys: as few compact ones as will do, and
-/// ordinary ones of keys that defeat them.
-fn pack(entries: &[(Vec<u8>, Location)], depth: usize, out: &mut Vec<(Vec<u8>, usize)>) {
-    let len = entries.len();
-    let compact = if len <= MAX_KEYS { compact::of_keys(&Part::Keys(entries), depth) } else { None };
-    match compact.or_else(|| leaf::of_keys(entries)) {
-        Some(bytes) => out.push((bytes, len)),
-        None => {
-            pack(&entries[..len / 2], depth, out);
-            pack(&entries[len / 2..], depth, out);
-        }
-    }
-}
-
-/// From where on an image that is being written lacks leaves: always from a border between two on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Imaging {
-    /// From the first on.
-    Begin,
-    /// From the one that this separator is the lower border of.
-    From(Vec<u8>),
-}
-
-/// Where the leaf of a key lies.
-pub(super) struct Way {
-    pub block: Handle,
-    /// Its upper border, if it is not the last.
-    pub upper: Option<Vec<u8>>,
-}
-
-impl PartitionIndex {
-    /// The way to the leaf of `key`; to the first one without.
-    pub(super) fn way(&self, arena: &IndexArena, key: Option<&[u8]>) -> Option<Way> {
-        if self.is_empty() {
-            return None;
-        }
-        let mut way = Way { block: self.root, upper: None };
-        for _ in 0..self.levels {
-            let node = inner(arena, way.block);
-            let i = key.map_or(0, |key| node.child_of(key));
-            if i + 1 < node.len() {
-                way.upper = Some(node.key(i + 1));
-            }
-            way.block = node.child(i).block;
-        }
-        Some(way)
-    }
-
-    /// The leaf in this block is about to go. If it is the next that an image lacks, the image goes on behind it.
-    fn leaf_goes(&mut self, arena: &IndexArena, block: Handle) {
-        let Some(Imaging::From(border)) = self.imaging.as_deref() else { return };
-        let Some(way) = self.way(arena, Some(border)) else { return };
-        if way.block == block {
-            self.imaging = behind(way.upper);
-        }
-    }
-
-    /// Where `key` belongs to what an image has, and its leaf to what it lacks: the border between the two. The leaf
-    /// before has gone, and what comes in its place begins a leaf of its own.
-    fn border_above(&self, arena: &IndexArena, block: Handle, key: &[u8]) -> Option<Vec<u8>> {
-        let Some(Imaging::From(border)) = self.imaging.as_deref() else { return None };
-        let lacks = key < border.as_slice() && self.leaf_of(arena, border) == Some(block);
-        lacks.then(|| border.clone())
-    }
-}
-
-impl PartitionIndex {
-    /// An image of a compact index begins: it is written leaf by leaf, while the index changes.
-    pub fn begin_image(&mut self) {
-        self.imaging = self.is_compact.then(|| Box::new(Imaging::Begin));
-    }
-
-    /// How far an image is that is being written.
-    #[cfg(test)]
-    pub(super) fn begun_image(&self) -> Option<&Imaging> {
-        self.imaging.as_deref()
-    }
-
-    /// The way to the next leaf that the image lacks, and its lower border.
-    pub(super) fn way_of_image(&self, arena: &IndexArena) -> Option<(Way, &[u8])> {
-        match self.imaging.as_deref()? {
-            Imaging::Begin => Some((self.way(arena, None)?, &[])),
-            Imaging::From(border) => Some((self.way(arena, Some(border))?, border)),
-        }
-    }
-
-    /// The image has that leaf.
-    pub fn leaf_imaged(&mut self, arena: &IndexArena) {
-        let Some((way, _)) = self.way_of_image(arena) else { return };
-        self.imaging = behind(way.upper);
-    }
-}
-
-/// Without a border, nothing is left.
-fn behind(border: Option<Vec<u8>>) -> Option<Box<Imaging>> {
-    border.map(|border| Box::new(Imaging::From(border)))
 }

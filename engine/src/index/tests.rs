@@ -120,6 +120,8 @@ fn recount(
     if levels == 0 {
         let leaf = node(arena, block);
         assert!(leaf.len() > 0, "an empty leaf");
+        assert!(low.is_empty() || leaf.knows(low), "a lower border that is not known");
+        assert!(high.is_none_or(|high| leaf.knows(high)), "an upper border that is not known");
         let mut before = None;
         for i in 0..leaf.len() {
             let mut known = Vec::new();

@@ -1,9 +1,9 @@
 //! The tree above the leaves: inner nodes, and the walks down that change something.
 
 use super::arena::{Handle, IndexArena};
-use super::edit::{Builder, Run, merged_body_bytes};
+use super::edit::{Builder, Run};
 use super::leaf::{self, leaf, node};
-use super::packed::Packed;
+use super::packed::{Packed, common_prefix};
 use crate::Location;
 
 /// Bytes of a child in an inner node: its block u32 | its keys u32
@@ -112,8 +112,14 @@ pub(super) fn change(
     let node = inner(arena, block);
     let i = node.child_of(key);
     let (child, rightmost) = (node.child(i), rightmost && i + 1 == node.len());
-    let Changed { block: child_block, added, split } =
-        change(arena, (child.block, levels - 1), key, rightmost, leaf);
+    let changed = change(arena, (child.block, levels - 1), key, rightmost, leaf);
+    child_has(arena, block, i, changed, rightmost)
+}
+
+/// Notes what a change did to child `i`.
+fn child_has(arena: &mut IndexArena, block: Handle, i: usize, changed: Changed, rightmost: bool) -> Changed {
+    let Changed { block: child_block, added, split } = changed;
+    let child = inner(arena, block).child(i);
     let gone = split.as_ref().map_or(0, |split| i64::from(split.records));
     let records = u32::try_from(i64::from(child.records) + added - gone);
     let now = Child { block: child_block, records: records.expect("a node has less than 2^32 keys below") };
@@ -125,8 +131,33 @@ pub(super) fn change(
     Changed { block: run.block, added, split }
 }
 
+/// Puts another separator in the place of one between two leaves; no key lies between the two.
+pub(super) fn move_border(
+    arena: &mut IndexArena,
+    (block, levels): (Handle, u8),
+    old: &[u8],
+    new: &[u8],
+) -> Changed {
+    assert!(levels > 0, "there are leaves on both sides of a border");
+    let node = inner(arena, block);
+    let i = node.child_of(old);
+    let child = node.child(i);
+    if i == 0 || node.key(i) != old {
+        let changed = move_border(arena, (child.block, levels - 1), old, new);
+        return child_has(arena, block, i, changed, false);
+    }
+    let mut run = Run::at(arena, block);
+    run.remove_at(i);
+    let moved = Split { separator: new.to_vec(), right: child.block, records: child.records };
+    let split = adopt(&mut run, i - 1, &moved, false);
+    Changed { block: run.block, added: 0, split }
+}
+
 /// Takes the new neighbour of child `i` in; what does not fit comes back.
 fn adopt(run: &mut Run<'_, CHILD_BYTES>, i: usize, split: &Split, rightmost: bool) -> Option<Split> {
+    if should_end_at(run.read(), &split.separator) {
+        return Some(end_at(run, i, split));
+    }
     if matches!(run.read().search(&split.separator), Ok(0) | Err(0)) {
         // Keys below the first separator have come: a smaller one.
         run.set_key(0, below(&split.separator));
@@ -143,6 +174,35 @@ fn adopt(run: &mut Run<'_, CHILD_BYTES>, i: usize, split: &Split, rightmost: boo
     let records = node.records_before(count) - node.records_before(middle);
     let right = run.split_off(middle);
     Some(Split { separator, right, records: records as u32 })
+}
+
+/// Whether a separator would shorten the prefix so much that the others no longer fit: then it lies at an end of them.
+fn should_end_at(node: Inner<'_>, separator: &[u8]) -> bool {
+    let shared = common_prefix(node.prefix(), separator);
+    if shared == node.prefix().len() {
+        return false;
+    }
+    let entries = (node.len() + 1) * (node.shape().entry_bytes() + 1);
+    let tails = node.under_prefix(0..node.len(), shared).tails;
+    entries + tails + separator.len() - shared > MAX_BODY_BYTES
+}
+
+/// Parts a node where child `i` was split, its first or its last: what lies on the far side of the border begins another node.
+fn end_at(run: &mut Run<'_, CHILD_BYTES>, i: usize, split: &Split) -> Split {
+    let (node, separator) = (run.read(), split.separator.clone());
+    let right = Child { block: split.right, records: split.records };
+    if i + 1 == node.len() && node.key(i) < separator {
+        let alone = run.store_beside(Builder::one(&separator, right.encode()));
+        return Split { separator, right: alone, records: split.records };
+    }
+    assert_eq!(i, 0, "a separator without the prefix lies at an end");
+    let first = node.child(0);
+    let records = node.records_before(node.len()) - u64::from(first.records) + u64::from(split.records);
+    // Its own separator stays: the first one separates nothing.
+    run.set_value(0, right.encode());
+    let alone = run.store_beside(Builder::one(below(&separator), first.encode()));
+    let right = std::mem::replace(&mut run.block, alone);
+    Split { separator, right, records: records as u32 }
 }
 
 /// A key that is smaller than a separator.
@@ -244,8 +304,8 @@ fn merge(
 
 fn merge_inner(arena: &mut IndexArena, left: Handle, right: Handle, border: &[u8]) -> Option<Handle> {
     let (a, b) = (inner(arena, left), inner(arena, right));
-    // The border may be longer than the separator whose place it takes.
-    if a.len() + b.len() > MERGED_CHILDREN || merged_body_bytes(a, b) + border.len() > MERGED_BODY_BYTES {
+    let is_in_order = a.key(0).as_slice() < border;
+    if !is_in_order || a.len() + b.len() > MERGED_CHILDREN || merged_bytes(a, b, border) > MERGED_BODY_BYTES {
         return None;
     }
     let mut run = Run::<CHILD_BYTES>::at(arena, right);
@@ -256,6 +316,16 @@ fn merge_inner(arena: &mut IndexArena, left: Handle, right: Handle, border: &[u8
     let mut run = Run::at(arena, left);
     run.replace(merged);
     Some(run.block)
+}
+
+/// Bytes of the body of both nodes in one, where `border` becomes the first separator of the right one.
+fn merged_bytes(a: Inner<'_>, b: Inner<'_>, border: &[u8]) -> usize {
+    let last = if b.len() > 1 { b.key(b.len() - 1) } else { border.to_vec() };
+    let shared = common_prefix(&a.key(0), &last);
+    let sizes = a.under_prefix(0..a.len(), shared).and(b.under_prefix(1..b.len(), shared));
+    (a.len() + b.len()) * (a.shape().entry_bytes().max(b.shape().entry_bytes()) + 1)
+        + sizes.tails
+        + border.len()
 }
 
 /// Takes up to `most` keys out at the end of a node, and says where it is now and how many they were.
