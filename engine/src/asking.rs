@@ -148,6 +148,20 @@ impl Shard {
         None
     }
 
+    /// Answers those whose answers nobody wants. Says whether there were any.
+    pub(crate) fn give_up_asking(
+        &mut self,
+        is_unwanted: impl Fn(RequestId) -> bool,
+        io: &mut Io<'_>,
+    ) -> bool {
+        let (gone, asking): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.asking).into_iter().partition(|asking| is_unwanted(asking.id));
+        self.asking = asking;
+        self.stats.reads_given_up += gone.len() as u64;
+        gone.iter().for_each(|asking| io.reply(asking.id, asking.refusal()));
+        !gone.is_empty()
+    }
+
     /// Serves the requests that wait for keys again, where some became known.
     pub(crate) fn serve_asking(&mut self, io: &mut Io<'_>) {
         if self.asking.is_empty() || !self.facts.take_news() {

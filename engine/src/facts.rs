@@ -117,6 +117,25 @@ impl Facts {
         self.note(at, if tries < MOST_TRIES { Fact::Failed { tries } } else { Fact::Unreadable });
     }
 
+    /// Whether the log does not wait for this read.
+    pub fn may_be_given_up(&self, at: (Location, Generation)) -> bool {
+        matches!(self.known.get(&at), Some(Fact::Reading { is_awaited: false, .. }))
+    }
+
+    /// It is not being read any more, though nothing became known.
+    pub fn give_up(&mut self, at: (Location, Generation)) {
+        let Some(Fact::Reading { is_awaited: false, tries }) = self.known.get(&at) else {
+            panic!("what is given up is being read, and not for the log");
+        };
+        match *tries {
+            0 => {
+                self.known.remove(&at);
+                (self.bytes, self.reading) = (self.bytes - FACT_BYTES, self.reading - 1);
+            }
+            tries => self.note(at, Fact::Failed { tries }),
+        }
+    }
+
     /// Whether the record there counts as damaged.
     pub fn is_unreadable(&self, at: (Location, Generation)) -> bool {
         matches!(self.known.get(&at), Some(Fact::Unreadable))

@@ -109,8 +109,12 @@ impl Reads {
     }
 
     /// Takes those out of the queue that `is_unwanted`.
-    pub fn take_unwanted(&mut self, is_unwanted: impl Fn(&ReadFor) -> bool) -> Vec<(ReadFor, Location)> {
-        let (taken, kept): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(|(why, _)| is_unwanted(why));
+    pub fn take_unwanted(
+        &mut self,
+        is_unwanted: impl Fn(&ReadFor, Location) -> bool,
+    ) -> Vec<(ReadFor, Location)> {
+        let (taken, kept): (Vec<_>, Vec<_>) =
+            self.queue.drain(..).partition(|(why, location)| is_unwanted(why, *location));
         self.queue = kept.into();
         self.queued_bytes -=
             taken.iter().map(|(why, location)| bytes_to_count(why, *location)).sum::<usize>();

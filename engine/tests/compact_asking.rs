@@ -1,0 +1,157 @@
+//! Requests to a compact index that wait for keys to be read end: when those were read, and when nobody wants them.
+#![allow(missing_docs)]
+
+mod support;
+
+use lode_engine::{
+    BatchWrite, BufferId, Buffers, Condition, Geometry, IndexKind, KeyRange, ReadError, ReplyBody, Request,
+    RequestBody, RequestId, StoreKind, Ttl,
+};
+use support::Sim;
+use support::ask::{target, use_index};
+
+/// Tied for 60 bytes.
+fn tied(i: u32) -> Vec<u8> {
+    [&[b'm'; 60][..], &i.to_be_bytes()].concat()
+}
+
+/// A compact index with tied keys, and nothing known of them.
+fn sim(seed: u64) -> Sim {
+    use_index(IndexKind::Compact);
+    let geometry = Geometry::plan(16 << 20, 1, Some(128 << 10), 8 << 10).expect("the drive is large enough");
+    let mut sim = Sim::format(seed, geometry, |config| config.cache_bytes = 0);
+    sim.create(1, StoreKind::Durable, &[1]).expect("the drive is empty");
+    let random = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes().repeat(2);
+    // So many that leaves are full, and become compact.
+    for i in 0..4u64 {
+        let keys: Vec<Vec<u8>> = (1..=1000).map(|n| random(1000 * i + n)).collect();
+        let writes = keys.iter().map(|key| BatchWrite::Put { key, value: b"v" }).collect();
+        sim.batch(1, writes).expect("there is room");
+        sim.settle();
+    }
+    for i in 0..4 {
+        sim.put(1, &tied(2 * i), b"v").expect("there is room");
+    }
+    sim.checkpoint().expect("there is room");
+    sim.reopen();
+    assert_eq!(sim.count(1), Ok(4004));
+    sim.settle();
+    sim
+}
+
+fn hold_buffers(sim: &mut Sim) -> Vec<BufferId> {
+    let mut held = Vec::new();
+    for len in [1 << 20, 4096] {
+        while let Some(buffer) = sim.buffers.acquire(len) {
+            held.push(buffer);
+        }
+    }
+    held
+}
+
+fn send(sim: &mut Sim, body: RequestBody<'_>) -> RequestId {
+    let id = sim.next_id();
+    sim.step(&mut vec![Request { id, body }]);
+    id
+}
+
+fn has_reply(sim: &Sim, id: RequestId) -> bool {
+    sim.replies.iter().any(|reply| reply.id == id)
+}
+
+/// Requests of each kind that wait for keys.
+fn asks(sim: &mut Sim, i: u32) -> [RequestId; 2] {
+    let (start, key) = (tied(2 * i + 1), tied(2 * i));
+    let range = KeyRange { start: &start, end: None };
+    [
+        send(sim, RequestBody::Count { target: target(1), range }),
+        send(sim, RequestBody::TimeToLive { target: target(1), key: &key }),
+    ]
+}
+
+fn is_busy(body: &ReplyBody) -> bool {
+    matches!(body, ReplyBody::Count(Err(ReadError::Busy)) | ReplyBody::TimeToLive(Err(ReadError::Busy)))
+}
+
+#[test]
+fn what_waits_for_keys_and_nobody_wants_is_given_up_and_not_read() {
+    for seed in 1..20 {
+        let mut sim = sim(seed);
+        let held = hold_buffers(&mut sim);
+        let before = sim.shard.stats();
+        let gone: Vec<_> = (0..3).flat_map(|i| asks(&mut sim, i)).collect();
+        assert!(gone.iter().all(|id| !has_reply(&sim, *id)), "all wait for keys");
+        assert!(sim.shard.stats().requests_parked > 0, "reads wait for buffers");
+        sim.unwanted = gone.clone();
+        sim.step(&mut vec![]);
+        for id in &gone {
+            assert!(has_reply(&sim, *id), "answered at once");
+            assert!(is_busy(&sim.reply_to(*id)));
+        }
+        assert_eq!(sim.shard.stats().reads_given_up - before.reads_given_up, 6);
+        assert_eq!(sim.shard.stats().requests_parked, 0, "nothing is read for nobody");
+        sim.give_back(held);
+        sim.settle();
+        assert_eq!(sim.shard.stats().device_reads, before.device_reads);
+        assert_eq!(sim.count(1), Ok(4004), "who asks then is answered");
+    }
+}
+
+#[test]
+fn who_waits_for_the_same_keys_goes_on_waiting_and_so_does_a_write() {
+    for seed in 1..20 {
+        let mut sim = sim(seed);
+        let held = hold_buffers(&mut sim);
+        let gone = asks(&mut sim, 1);
+        let stays = asks(&mut sim, 1);
+        let (key, value) = (tied(3), b"v");
+        let put = RequestBody::Put {
+            target: target(1),
+            key: &key,
+            value,
+            condition: Condition::Always,
+            ttl: Ttl::Table,
+        };
+        let write = send(&mut sim, put);
+        (0..seed).for_each(|_| sim.step(&mut vec![]));
+        sim.unwanted = gone.to_vec();
+        sim.step(&mut vec![]);
+        assert!(gone.iter().all(|id| has_reply(&sim, *id)) && stays.iter().all(|id| !has_reply(&sim, *id)));
+        sim.give_back(held);
+        let ReplyBody::Count(Ok(count)) = sim.reply_to(stays[0]) else { panic!("a count") };
+        assert!((2..=4004).contains(&count));
+        assert!(matches!(sim.reply_to(stays[1]), ReplyBody::TimeToLive(Ok(Some(_)))));
+        assert!(matches!(sim.reply_to(write), ReplyBody::Write(Ok(_))));
+        assert_eq!(sim.count(1), Ok(4005));
+    }
+}
+
+/// Neither a log that is closed nor a partition that goes leaves anybody waiting.
+#[test]
+fn what_waits_for_keys_is_answered_though_the_log_is_closed_or_the_table_dropped() {
+    for seed in 1..20 {
+        let mut sim = sim(seed);
+        let held = hold_buffers(&mut sim);
+        let waiting = asks(&mut sim, 1);
+        if seed % 2 == 0 {
+            sim.drive.fail_writes = Some(5);
+            let put = RequestBody::Put {
+                target: target(1),
+                key: b"other",
+                value: b"v",
+                condition: Condition::Always,
+                ttl: Ttl::Table,
+            };
+            let write = send(&mut sim, put);
+            sim.give_back(held);
+            assert!(matches!(sim.reply_to(write), ReplyBody::Write(Err(_))));
+        } else {
+            let drop = send(&mut sim, RequestBody::DropTable { table: lode_engine::TableId(1) });
+            sim.give_back(held);
+            assert!(matches!(sim.reply_to(drop), ReplyBody::Catalog(Ok(()))));
+        }
+        waiting.iter().for_each(|id| drop(sim.reply_to(*id)));
+        sim.settle();
+        assert_eq!(sim.buffers.in_use(), 0, "every buffer comes back");
+    }
+}
