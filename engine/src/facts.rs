@@ -350,11 +350,11 @@ impl Shard {
 
     /// Refines the first leaf that waits for it, as far as what it takes is known. Says whether it is done.
     fn refine_next(&mut self, io: &mut Io<'_>) -> bool {
-        let crowded = &self.catalog.crowded;
-        let Some(at) = crowded.iter().position(|(partition, _)| self.may_read_all(*partition)) else {
-            return false;
-        };
-        let (partition, key) = crowded[at].clone();
+        let Some((partition, key)) = self.catalog.crowded.first().cloned() else { return false };
+        assert!(
+            self.may_read_all(partition),
+            "a leaf of partition {partition} was filled before what is gone had left"
+        );
         let Shard { catalog, facts, space, .. } = self;
         let keys = KnownKeys { facts, space, partition, own: None };
         let refined = catalog.with_index(partition, |index, _| index.refine(&key, &keys));
@@ -364,7 +364,7 @@ impl Shard {
                 false
             }
             Some(Ok(())) | None => {
-                self.catalog.crowded.remove(at);
+                self.catalog.crowded.remove(0);
                 self.has_more |= !self.catalog.crowded.is_empty();
                 true
             }
