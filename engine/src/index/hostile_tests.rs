@@ -195,3 +195,42 @@ fn a_key_that_shares_nothing_with_thousands_of_long_ones_finds_room() {
     }
     verify(&owner);
 }
+
+/// So many are tied in one leaf that they must be told apart while a frame is applied, and some of their records cannot be read. Where
+/// the keys are as long as keys can be, there is no room behind what is known of them for keys that stand in for those.
+#[test]
+fn a_leaf_of_nothing_but_tied_keys_is_parted_though_some_cannot_be_read() {
+    let short: (KeyFamily, fn(usize) -> Vec<u8>) =
+        (|rng| rng.next().to_be_bytes().to_vec(), |i| [&[b'm'; 40][..], &(i as u32).to_be_bytes()].concat());
+    let long: (KeyFamily, fn(usize) -> Vec<u8>) = (
+        |rng| [&[b'm'][..], &[0; 4092], &rng.next().to_be_bytes()[..3]].concat(),
+        |i| [&[b'm'][..], &vec![0; 3000 + i]].concat(),
+    );
+    for (others, tied) in [short, long] {
+        let (mut world, mut rng) = (World::new(), Rng(7));
+        for _ in 0..2_000 {
+            let key = others(&mut rng);
+            world.put(&key);
+        }
+        let before = world.index.len();
+        let locations: Vec<_> = (0..900).map(|i| location((1 << 20) + 64 * i)).collect();
+        for (i, at) in locations.iter().enumerate() {
+            let World { arena, index, records, .. } = &mut world;
+            records.keys.insert(*at, tied(i));
+            records.read.insert(*at);
+            // What it takes beside those that came before is what is in the leaf.
+            while let Err(Need(all)) = index.set(arena, &tied(i), *at, records) {
+                assert!(i < 3, "{all:?} of {i}");
+                records.read.extend(all);
+            }
+            if i % 30 == 7 {
+                records.unreadable.insert(*at);
+            }
+        }
+        assert_eq!(world.index.len(), before + 900);
+        for (i, at) in locations.iter().enumerate().filter(|(i, _)| i % 30 != 7) {
+            let found = world.index.find(&world.arena, &tied(i), &world.records);
+            assert_eq!(found, Ok(Some(*at)), "{i}");
+        }
+    }
+}
