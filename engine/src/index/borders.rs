@@ -111,8 +111,9 @@ impl PartitionIndex {
     /// Where `key` belongs to what an image has, and its leaf to what it lacks: the border between the two. The leaf
     /// before has gone, and what comes in its place begins a leaf of its own.
     pub(super) fn border_above(&self, arena: &IndexArena, block: Handle, key: &[u8]) -> Option<Vec<u8>> {
-        let border = self.image_border_in(arena, block)?;
-        (key < border).then(|| border.to_vec())
+        let Some(Imaging::From(border)) = self.imaging.as_deref() else { return None };
+        let lacks = key < border.as_slice() && self.leaf_of(arena, border) == Some(block);
+        lacks.then(|| border.clone())
     }
 }
 

@@ -234,3 +234,22 @@ fn a_leaf_of_nothing_but_tied_keys_is_parted_though_some_cannot_be_read() {
         }
     }
 }
+
+/// Between a compact leaf that knows its keys to a few bytes and one of long keys, a leaf goes: what is left of it would not know
+/// the border to what is right of it.
+#[test]
+fn when_a_leaf_goes_the_border_stays_that_both_neighbours_know() {
+    let mut world = World::new();
+    let long = |n: u32| [&[b'm'; 60][..], format!("{n:03}").as_bytes()].concat();
+    let between: Vec<_> = (0..127).map(|n| format!("m{n:03}").into_bytes()).chain([vec![b'm'; 50]]).collect();
+    // In ascending order leaves are left full.
+    (0..128).for_each(|n| world.put(format!("a{n:03}").as_bytes()));
+    between.iter().for_each(|key| world.put(key));
+    (0..110).for_each(|n| world.put(&long(n)));
+    world.put(b"a1265");
+    assert!(!world.index.candidates(&world.arena, b"a127").is_certain, "the leaf before is compact");
+    between.iter().for_each(|key| world.delete(key));
+    world.verify();
+    world.frame(&[(vec![b'm'; 50], true), (long(3), false)]);
+    world.verify();
+}
