@@ -1,6 +1,6 @@
 //! Leaves of a compact index are made anew, so that they tell more of their keys apart.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use smallvec::SmallVec;
 
@@ -84,7 +84,7 @@ impl PartitionIndex {
 /// All keys of a leaf in their order, each once; `None` where one cannot be had, and the leaf may stay as it is.
 fn whole_keys(leaf: Compact<'_>, keys: &dyn Keys) -> Result<Option<Entries>, Need> {
     let mut unknown = SmallVec::new();
-    let (mut entries, mut used) = (Vec::with_capacity(leaf.len()), HashSet::new());
+    let (mut entries, mut used) = (Vec::with_capacity(leaf.len()), BTreeSet::new());
     let mut unreadable = Vec::new();
     for i in 0..leaf.len() {
         let location = leaf.location(i);
@@ -116,7 +116,7 @@ fn whole_keys(leaf: Compact<'_>, keys: &dyn Keys) -> Result<Option<Entries>, Nee
 
 /// A key of its own that nobody asks for, of a record that cannot be read, for leaves that cannot stay as they are. It agrees with
 /// what is known, and so lies within the leaf's borders.
-fn stand_in(leaf: Compact<'_>, i: usize, used: &HashSet<Vec<u8>>) -> Option<Vec<u8>> {
+fn stand_in(leaf: Compact<'_>, i: usize, used: &BTreeSet<Vec<u8>>) -> Option<Vec<u8>> {
     let mut known = Vec::new();
     leaf.known_into(i, &mut known);
     let room = MAX_KEY_BYTES.saturating_sub(known.len()).min(4);
