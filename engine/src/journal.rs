@@ -294,13 +294,17 @@ impl Journal {
 
     /// A checkpoint begins. Gives the first frame that its image may lack, and where it may lie.
     pub fn begin_checkpoint(&mut self, space: &Space) -> (FrameNumber, LogPosition) {
-        self.close();
         if self.state == State::Broken {
             assert!(self.in_flight.is_empty(), "what was in flight is waited for");
-            // The number of the lost entries is never used.
+            assert!(self.ready.is_empty() && self.open.bytes() == 0, "a broken journal keeps nothing");
+            // The number of the lost entries is never used. Nor is a frame closed that would say which users' frames were
+            // applied meanwhile: it would come before the one with which the journal begins anew, and that one says so.
+            self.uncovered_bytes = 0;
             self.next_number = self.next_number.next();
             self.seq_before = self.seq_upto;
             self.state = State::Mending;
+        } else {
+            self.close();
         }
         self.bytes_since_checkpoint = 0;
         let beyond = Generation(space.highest_generation().0 + 1);
@@ -469,4 +473,31 @@ impl Shard {
 fn payload_bytes(geometry: &Geometry) -> usize {
     let quarter = align_down(geometry.segment_payload_bytes() / 4, BLOCK_BYTES as u64) as usize;
     quarter.clamp(LEAST_FRAME_BYTES, MOST_FRAME_BYTES) - FRAME_HEADER_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::ChecksumSeed;
+    use crate::ids::{DriveOffset, ShardId};
+
+    #[test]
+    fn a_journal_that_begins_anew_has_no_frame_before_its_first() {
+        let geometry =
+            Geometry::plan(64 << 20, 1, Some(1 << 20), 64 << 10).expect("the drive is large enough");
+        let (seed, space) = (ChecksumSeed::new(&[7; 16], ShardId(0)), Space::new(geometry, 1));
+        let place = Place { geometry, area_at: DriveOffset(0), seed };
+        let mut journal = Journal::new(place, FrameNumber(1), FrameNumber(0), LogPosition::default());
+        journal.break_off();
+        // Users' frames go on being applied, and say nothing to it.
+        journal.cover_user(FrameNumber(1), LogPosition::default(), 4096);
+        journal.push(&JournalEntry::Freed(SegmentId(0), Generation(1)));
+        let (from, _) = journal.begin_checkpoint(&space);
+        assert_eq!(from, FrameNumber(2), "the number of what was lost is left out");
+        assert!(journal.ready.is_empty(), "a frame before the first would never be in its turn");
+        // And the first says what was applied.
+        journal.close();
+        let first = journal.ready.front().expect("there is something to be said");
+        assert_eq!((first.number, first.user_upto), (from, FrameNumber(1)));
+    }
 }
