@@ -65,6 +65,8 @@ pub struct Catalog {
     pub unloaded: UnloadedTotals,
     /// Those of them that were dropped, until those who wait for them are told.
     pub dropped_unloaded: Vec<PartitionId>,
+    /// Frames that told of tables may have been lost to damage, and nobody has said yet that none is missing.
+    pub may_lack_tables: bool,
     /// Highest ids ever seen.
     pub highest_table: TableId,
     /// Highest ids ever seen.
@@ -100,6 +102,7 @@ impl Catalog {
             expiry_bytes: 0,
             unloaded: UnloadedTotals::default(),
             dropped_unloaded: Vec::new(),
+            may_lack_tables: false,
             highest_table: TableId(0),
             highest_partition: PartitionId(0),
             arena: IndexArena::new(),

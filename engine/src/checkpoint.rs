@@ -156,6 +156,7 @@ impl Shard {
             void: self.superblock.void.iter().copied().filter(|range| range.to > user_from).collect(),
             // They all lie before it.
             journal_void: Vec::new(),
+            may_lack_tables: self.catalog.may_lack_tables,
         };
         let most_bytes = self.image_payload_bytes();
         let writer = ImageWriter::new(&self.catalog, self.catalog_payloads(), most_bytes);

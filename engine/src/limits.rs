@@ -41,6 +41,8 @@ pub const MAX_DAMAGED_PLACES: usize = 1024;
 pub const MAX_TRANSACTIONS: usize = 4096;
 /// Most transactions that are open on one partition.
 pub const MAX_PARTITION_TRANSACTIONS: usize = 256;
+/// Most transactions that one owner has open on one shard: one connection is not to take them all.
+pub const MAX_OWNER_TRANSACTIONS: usize = 1024;
 /// Most bytes of memory of what one transaction has read: keys and ranges, not values.
 pub const MAX_READ_SET_BYTES: usize = 1024 * 1024;
 /// Most bytes of memory of all that the transactions of one shard have read, and of what was overwritten since

@@ -32,7 +32,7 @@ pub enum ReplyBody {
     Scan(Result<ScanPage, ReadError>),
     /// To `Count`.
     Count(Result<u64, ReadError>),
-    /// To `CreateTable`, `DropTable`, `CreatePartition`, `DropPartition` and `SetQuota`.
+    /// To `CreateTable`, `DropTable`, `CreatePartition`, `DropPartition`, `SetQuota` and `HasAllTables`.
     Catalog(Result<(), CatalogError>),
     /// To `Begin`.
     Begin(Result<TransactionId, BeginError>),
@@ -153,7 +153,7 @@ pub enum BeginError {
     },
     /// As many are open as may be.
     #[error(
-        "the partition has 256 open transactions or the shard 4096, the most they take; end some, or try again later"
+        "256 transactions are open on the partition, 1024 of this connection or 4096 in all on its shard, the most there may be; end some, or try again later"
     )]
     TooMany,
     /// The shard does not serve yet.

@@ -276,6 +276,10 @@ impl Shard {
             | RequestBody::DropPartition { .. }
             | RequestBody::SetQuota { .. } => self.queue_catalog_job(request.id, &request.body, io),
             RequestBody::ListTables => io.reply(request.id, ReplyBody::Tables(self.catalog.list())),
+            RequestBody::HasAllTables => {
+                self.catalog.may_lack_tables = false;
+                io.reply(request.id, ReplyBody::Catalog(Ok(())));
+            }
             RequestBody::Stats => io.reply(request.id, ReplyBody::Stats(Box::new(self.stats()))),
             RequestBody::Checkpoint => self.request_checkpoint(request.id, io),
             RequestBody::Scrub => {
@@ -432,6 +436,7 @@ impl Shard {
             transactions_open: self.transactions.len() as u64,
             transaction_bytes: self.transactions.bytes() as u64,
             poisoned: u64::from(self.log.is_poisoned()),
+            may_lack_tables: u64::from(self.catalog.may_lack_tables),
             highest_table: u64::from(self.catalog.highest_table.0),
             highest_partition: u64::from(self.catalog.highest_partition.0),
             ..self.stats.clone()
@@ -471,6 +476,7 @@ pub(crate) fn busy(body: &RequestBody<'_>) -> ReplyBody {
         | RequestBody::DropTable { .. }
         | RequestBody::CreatePartition { .. }
         | RequestBody::DropPartition { .. }
-        | RequestBody::SetQuota { .. } => ReplyBody::Catalog(Err(CatalogError::Busy)),
+        | RequestBody::SetQuota { .. }
+        | RequestBody::HasAllTables => ReplyBody::Catalog(Err(CatalogError::Busy)),
     }
 }

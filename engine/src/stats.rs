@@ -69,6 +69,8 @@ pub struct ShardStats {
     pub failed_reads: u64,
     /// Damaged places found below the durable watermark at the last start.
     pub quarantined_frames: u64,
+    /// Whether damage, of this start or of one before, may have taken tables that nobody has made again since.
+    pub may_lack_tables: u64,
     /// Transactions begun.
     pub transactions_begun: u64,
     /// Transactions committed.

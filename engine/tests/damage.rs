@@ -9,7 +9,8 @@ use lode_engine::format::frame::{FrameHeader, Stream};
 use lode_engine::format::segment::SegmentHeader;
 use lode_engine::format::superblock::{RootLocation, Superblock};
 use lode_engine::{
-    Condition, Generation, Geometry, OpenError, Phase, ReadError, SegmentId, ShardId, StoreKind, WriteError,
+    Condition, Generation, Geometry, OpenError, Phase, ReadError, RequestBody, SegmentId, ShardId, StoreKind,
+    WriteError,
 };
 use support::{Sim, UUID};
 
@@ -188,6 +189,33 @@ fn a_frame_without_a_trace_below_the_watermark_concerns_every_partition() {
         assert!(is_quarantined(&sim.get(partition, key), NEWEST));
     }
     assert_eq!(sim.get(1, b"after"), Ok(Some(value("after"))));
+}
+
+/// A checkpoint puts the damage behind the log's start: the start after it would take a table that another shard still
+/// holds for one that was never made.
+#[test]
+fn that_damage_may_have_taken_tables_is_known_until_somebody_has_looked_for_them() {
+    let mut sim = sim(4);
+    sim.put(1, b"k", &value("lost")).unwrap();
+    sim.put(1, b"after", &value("after")).unwrap();
+    sim.reopen();
+    assert_eq!(sim.shard.stats().may_lack_tables, 0, "nothing is damaged");
+    let header = find(&sim, &value("lost")) / BLOCK * BLOCK;
+    sim.drive.flip(header + 30);
+    for round in 0..3 {
+        sim.reopen();
+        assert_eq!(sim.shard.stats().may_lack_tables, 1, "round {round}");
+        sim.checkpoint().unwrap();
+    }
+    assert_eq!(sim.shard.stats().quarantined_frames, 0, "the log tells of no damage any more");
+    sim.catalog(RequestBody::HasAllTables).unwrap();
+    assert_eq!(sim.shard.stats().may_lack_tables, 0);
+    sim.reopen();
+    assert_eq!(sim.shard.stats().may_lack_tables, 1, "no checkpoint has said so");
+    sim.catalog(RequestBody::HasAllTables).unwrap();
+    sim.checkpoint().unwrap();
+    sim.reopen();
+    assert_eq!(sim.shard.stats().may_lack_tables, 0);
 }
 
 #[test]

@@ -4,7 +4,8 @@
 mod support;
 
 use lode_engine::limits::{
-    MAX_PARTITION_TRANSACTIONS, MAX_READ_SET_BYTES, MAX_TRANSACTION_MS, MAX_TRANSACTIONS,
+    MAX_OWNER_TRANSACTIONS, MAX_PARTITION_TRANSACTIONS, MAX_READ_SET_BYTES, MAX_TRANSACTION_MS,
+    MAX_TRANSACTIONS,
 };
 use lode_engine::{
     BatchWrite, BeginError, Condition, Geometry, KeyRange, OwnerId, ReadError, ReplyBody, Request,
@@ -276,12 +277,31 @@ fn so_many_transactions_are_open_and_no_more() {
     assert_eq!(sim.begin(10, false), Err(BeginError::TooMany));
     sim.rollback(10, open[7]);
     assert!(sim.begin(10, false).is_ok());
-    for partition in &partitions[1..partitions.len() - 1] {
+    for (owner, partition) in partitions[1..partitions.len() - 1].iter().enumerate() {
         for _ in 0..MAX_PARTITION_TRANSACTIONS {
-            sim.begin(*partition, true).unwrap();
+            sim.begin_as(1 + owner as u64, *partition, true, 0).unwrap();
         }
     }
     assert_eq!(sim.begin(partitions[partitions.len() - 1], true), Err(BeginError::TooMany));
+}
+
+#[test]
+fn one_connection_has_so_many_open_on_a_shard_and_leaves_the_rest_to_others() {
+    let mut sim = sim(8);
+    let partitions: Vec<u32> =
+        (10..=10 + (MAX_OWNER_TRANSACTIONS / MAX_PARTITION_TRANSACTIONS) as u32).collect();
+    sim.create(4, StoreKind::Memory, &partitions).unwrap();
+    let mut last = None;
+    for i in 0..MAX_OWNER_TRANSACTIONS {
+        let partition = partitions[i / MAX_PARTITION_TRANSACTIONS];
+        last = Some((partition, sim.begin_as(7, partition, true, 0).unwrap()));
+    }
+    let free = partitions[partitions.len() - 1];
+    assert_eq!(sim.begin_as(7, free, true, 0), Err(BeginError::TooMany));
+    assert!(sim.begin_as(6, free, true, 0).is_ok() && sim.begin_as(8, free, true, 0).is_ok());
+    let (partition, transaction) = last.unwrap();
+    sim.rollback(partition, transaction);
+    assert!(sim.begin_as(7, free, true, 0).is_ok());
 }
 
 #[test]

@@ -64,6 +64,8 @@ pub struct Superblock {
     pub void: Vec<VoidRange>,
     /// Journal frames from `journal_from` on that are void.
     pub journal_void: Vec<VoidRange>,
+    /// Damage may have taken tables that the image lacks.
+    pub may_lack_tables: bool,
 }
 
 impl Superblock {
@@ -90,6 +92,7 @@ impl Superblock {
             }
             body.raw(&vec![0; (MAX_VOID_RANGES - void.len()) * VOID_RANGE_BYTES]);
         }
+        body.u32(u32::from(self.may_lack_tables));
         let body = body.into_bytes();
         let block = &mut block[..BLOCK_BYTES];
         block.fill(0);
@@ -118,6 +121,8 @@ impl Superblock {
         let highest_seq = Seq::from_bytes(reader.array()?);
         let void = void_ranges(&mut reader, void_count)?;
         let journal_void = void_ranges(&mut reader, journal_void_count)?;
+        // Shards of before this was kept have zeros here.
+        let may_lack_tables = reader.u32()? != 0;
         let is_possible = version.max(checkpoint) <= MAX_VERSION
             && highest_generation <= Generation::MAX
             && [user_from, journal_from].into_iter().all(FrameNumber::is_possible)
@@ -134,6 +139,7 @@ impl Superblock {
             highest_seq,
             void,
             journal_void,
+            may_lack_tables,
         })
     }
 
@@ -196,6 +202,7 @@ mod tests {
         superblock.roots = Some([root(1), root(2)]);
         superblock.journal_void = superblock.void[..3].to_vec();
         superblock.journal_from = FrameNumber(77);
+        superblock.may_lack_tables = true;
         let mut block = vec![1u8; BLOCK_BYTES];
         superblock.encode(seed, 65536, &mut block);
         assert_eq!(Superblock::decode(seed, 65536, &block), Some(superblock.clone()));

@@ -122,6 +122,7 @@ pub fn target_of<'r>(body: &'r RequestBody<'_>) -> Option<&'r Target> {
         | RequestBody::DropPartition { .. }
         | RequestBody::SetQuota { .. }
         | RequestBody::ListTables
+        | RequestBody::HasAllTables
         | RequestBody::Stats
         | RequestBody::Checkpoint
         | RequestBody::Scrub => None,

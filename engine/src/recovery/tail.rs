@@ -205,6 +205,8 @@ impl Shard {
         self.distrust_all_before(recovery, io);
         self.clock.observe(self.sequencer.last().wall_ns);
         self.catalog.forget_unfinished();
+        // A checkpoint puts the damage behind us, and may come before anybody has looked for what it took.
+        self.catalog.may_lack_tables = self.superblock.may_lack_tables || self.stats.quarantined_frames > 0;
         self.settle_what_is_in_no_image();
         let last = FrameNumber(end.next_number.0 - 1);
         self.space.replayed_user(recovery.covered.user_from.generation, last);

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use crate::Location;
 use crate::catalog::Catalog;
 use crate::ids::{FrameNumber, OwnerId, PartitionId, TransactionId, WallMs};
-use crate::limits::{MAX_PARTITION_TRANSACTIONS, MAX_TRANSACTIONS};
+use crate::limits::{MAX_OWNER_TRANSACTIONS, MAX_PARTITION_TRANSACTIONS, MAX_TRANSACTIONS};
 use crate::partition::Store;
 use crate::reply::BeginError;
 use crate::space::Space;
@@ -115,7 +115,9 @@ impl Transactions {
     fn begin(&mut self, begin: &Begin, known_after: FrameNumber) -> Result<TransactionId, BeginError> {
         let Begin { partition, owner, read_only, now, deadline_ns } = *begin;
         let in_partition = self.histories.get(&partition).map_or(0, History::open_count);
-        if self.open.len() >= MAX_TRANSACTIONS || in_partition >= MAX_PARTITION_TRANSACTIONS {
+        let is_owner_full = self.of_owner(owner).nth(MAX_OWNER_TRANSACTIONS - 1).is_some();
+        let is_full = self.open.len() >= MAX_TRANSACTIONS || in_partition >= MAX_PARTITION_TRANSACTIONS;
+        if is_full || is_owner_full {
             return Err(BeginError::TooMany);
         }
         let history = self.histories.entry(partition).or_insert_with(|| History::new(known_after));
@@ -145,10 +147,15 @@ impl Transactions {
         true
     }
 
+    /// Those of an owner.
+    fn of_owner(&self, owner: OwnerId) -> impl Iterator<Item = TransactionId> + '_ {
+        let id = |number| TransactionId { owner, number };
+        self.open.range(id(0)..=id(u64::MAX)).map(|(id, _)| *id)
+    }
+
     /// Ends all of an owner. Gives how many.
     fn end_of(&mut self, owner: OwnerId) -> u64 {
-        let id = |number| TransactionId { owner, number };
-        let ids: Vec<_> = self.open.range(id(0)..=id(u64::MAX)).map(|(id, _)| *id).collect();
+        let ids: Vec<_> = self.of_owner(owner).collect();
         ids.into_iter().map(|id| u64::from(self.end(id))).sum()
     }
 

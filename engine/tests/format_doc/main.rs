@@ -175,6 +175,7 @@ fn superblock() {
         highest_seq: SEQ,
         void: vec![VoidRange { from: FrameNumber(5), to: FrameNumber(9) }; MAX_VOID_RANGES],
         journal_void: vec![VoidRange { from: FrameNumber(6), to: FrameNumber(7) }; MAX_VOID_RANGES],
+        may_lack_tables: true,
     };
     let mut block = vec![1u8; BLOCK_BYTES];
     superblock.encode(seed(), 77 << 12, &mut block);
@@ -202,6 +203,7 @@ fn superblock() {
             ("highest_generation", 17),
             ("void_count", MAX_VOID_RANGES as u64),
             ("journal_void_count", MAX_VOID_RANGES as u64),
+            ("may_lack_tables", 1),
         ],
     );
     assert_eq!(len, BLOCK_BYTES);

@@ -1,5 +1,5 @@
-//! Dropping a table from shards that may be busy, full or closed: tried again where that can help, remembered where it
-//! does not, and never told as done.
+//! Asking shards that may be busy, full or closed: tried again where that can help. A drop that they do not take is
+//! remembered, and never told as done.
 
 use std::time::Duration;
 
@@ -20,14 +20,22 @@ impl Control {
         shards: impl Iterator<Item = ShardId>,
     ) -> Result<(), (ShardId, CatalogError)> {
         self.undropped.extend(shards.map(|shard| (table, shard)));
+        self.patiently(|control| control.drop_once(table))
+    }
+
+    /// Tries what shards may be too busy or too full for, a few times. They can be had again in a moment; a closed log
+    /// stays closed until the node restarts.
+    pub(super) fn patiently(
+        &mut self,
+        mut once: impl FnMut(&mut Control) -> Result<(), (ShardId, CatalogError)>,
+    ) -> Result<(), (ShardId, CatalogError)> {
         for _ in 1..ATTEMPTS {
-            match self.drop_once(table) {
-                // Others can be had again in a moment; a closed log stays closed until the node restarts.
+            match once(self) {
                 Err((_, CatalogError::Busy | CatalogError::Full)) if self.waits.pause(PAUSE) => {}
                 done => return done,
             }
         }
-        self.drop_once(table)
+        once(self)
     }
 
     /// Tries again what could not be dropped before.

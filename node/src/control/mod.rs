@@ -153,14 +153,6 @@ pub enum RecoverError {
         /// Why.
         error: OpenError,
     },
-    /// A shard refused a change that brings the shards' catalogs together.
-    #[error("a half-made table could not be removed from shard {shard}: {error}")]
-    Reconcile {
-        /// Which.
-        shard: ShardId,
-        /// Why.
-        error: CatalogError,
-    },
     /// A bound socket could not begin to listen.
     #[error("the node cannot listen ({0}); give another address to --listen")]
     Listen(String),
@@ -276,7 +268,7 @@ impl Control {
                 Some(other) => unreachable!("nothing is asked before the node is up: {other:?}"),
             }
         }
-        self.reconcile()?;
+        self.reconcile();
         self.facts.recovered(features.iter().flatten());
         Ok(features.into_iter().flatten().collect())
     }

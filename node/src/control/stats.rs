@@ -233,7 +233,7 @@ fn engine_numbers(stats: &ShardStats) -> Vec<(&'static str, u64)> {
             recovery_read_bytes,
             poisoned,
         },
-        except scrub, highest_table, highest_partition
+        except scrub, highest_table, highest_partition, may_lack_tables
     )
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, channel};
 
-use lode_engine::{CatalogError, Geometry, NodeId, Now, OpenError, Shard, ShardConfig, ShardId};
+use lode_engine::{Geometry, NodeId, Now, OpenError, Shard, ShardConfig, ShardId};
 use lode_net::ring::Waker;
 use lode_net::wire::control::{CreateTable, NodeLimits, Placement, ShardAddress, Store};
 use lode_net::wire::server::{ConnectionLimits, NodeInfo};
@@ -290,7 +290,6 @@ impl SimNode {
                     | OpenError::NoSuperblock,
                 ..
             })) if self.may_be_damaged => Stage::Damaged,
-            Some(Err(RecoverError::Reconcile { error: CatalogError::Poisoned, .. })) => Stage::Failed,
             Some(Err(error)) => panic!("the node does not come up: {error}"),
         };
     }
