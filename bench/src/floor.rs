@@ -152,6 +152,19 @@ pub fn echo(path: &Path, load: &EchoLoad) -> Result<FloorSummary, FloorError> {
     measured.map(FloorSummary::from).map_err(|error| FloorError::Measure { path: path.into(), error })
 }
 
+/// A load of `depth` requests in flight, as far as the connections can share them evenly.
+pub fn echo_load(depth: u16, connections: u16, time: Duration) -> EchoLoad {
+    let connections = usize::from(connections.min(depth));
+    let each = usize::from(depth).div_ceil(connections);
+    EchoLoad {
+        connections,
+        depth: each.min(MAX_DEPTH / connections),
+        reply_bytes: ECHO_REPLY_BYTES,
+        spin: if depth <= LONE_DEPTH { LONE_SPIN } else { Duration::ZERO },
+        time,
+    }
+}
+
 /// What `lode-bench floor` prints.
 #[derive(Debug, Serialize)]
 pub struct FloorOutput {
@@ -199,16 +212,7 @@ impl FloorOutput {
 pub fn floor(options: &FloorOptions) -> Result<FloorOutput, FloorError> {
     let FloorOptions { file, depth, threads, duration, connections, .. } = options;
     let reads = reads(file, *depth, *threads, *duration)?;
-    // As many in flight as there are reads, as far as they can be shared evenly.
-    let connections = (*connections).min(*depth);
-    let each = usize::from(*depth).div_ceil(usize::from(connections));
-    let load = EchoLoad {
-        connections: usize::from(connections),
-        depth: each.min(MAX_DEPTH / usize::from(connections)),
-        reply_bytes: ECHO_REPLY_BYTES,
-        spin: if *depth <= LONE_DEPTH { LONE_SPIN } else { Duration::ZERO },
-        time: *duration,
-    };
+    let load = echo_load(*depth, *connections, *duration);
     let echo = echo(file, &load)?;
     let scratch = options.scratch.as_deref().map(Scratch::new).transpose()?;
     let durable_appends = scratch.map(|scratch| scratch.appends(*duration)).transpose()?;
@@ -218,7 +222,7 @@ pub fn floor(options: &FloorOptions) -> Result<FloorOutput, FloorError> {
         read_iops: reads.per_second,
         cpu_us_per_read: reads.cpu_us_per_operation,
         reads,
-        connections,
+        connections: load.connections as u16,
         echo,
         durable_appends,
     })

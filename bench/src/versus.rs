@@ -11,8 +11,10 @@ use crate::report::RunReport;
 use crate::run::{self, PrepareError, Ready, RunError};
 use crate::workload::Workload;
 
-/// Clients of the load that shows group commit.
+/// Clients of the load that shows group commit, and of GETs by many.
 const MANY_CLIENTS: u16 = 64;
+/// What each of them has in flight of GETs.
+const MANY_DEPTH: u16 = 8;
 
 /// Why the comparison failed.
 #[derive(Debug, Error)]
@@ -73,6 +75,16 @@ pub struct Round {
     pub floor_reads_of_one: FloorSummary,
     /// GETs with as many in flight.
     pub gets: RunReport,
+    /// A bare loop that reads a block for each request over TCP, asked as the node is: what any server pays.
+    pub echo: FloorSummary,
+    /// Bare random reads, as many in flight as many clients have.
+    pub floor_reads_of_many: FloorSummary,
+    /// GETs of many clients.
+    pub gets_of_many: RunReport,
+    /// The bare loop over TCP, one request at a time.
+    pub echo_of_one: FloorSummary,
+    /// GETs, one at a time.
+    pub gets_of_one: RunReport,
     /// Bare durable appends of 4 KiB, one at a time.
     pub floor_appends: FloorSummary,
     /// PUTs of one client, one at a time.
@@ -116,6 +128,19 @@ fn round(options: &VersusOptions, ready: &mut Ready, scratch: &Scratch) -> Resul
         floor_reads: floor::reads(&options.drive, in_flight, shards, options.duration)?,
         floor_reads_of_one: floor::reads(&options.drive, in_flight, 1, options.duration)?,
         gets: load(Workload::Get, options.connections, options.depth)?,
+        echo: floor::echo(
+            &options.drive,
+            &floor::echo_load(in_flight, options.connections, options.duration),
+        )?,
+        floor_reads_of_many: floor::reads(
+            &options.drive,
+            MANY_CLIENTS * MANY_DEPTH,
+            shards,
+            options.duration,
+        )?,
+        gets_of_many: load(Workload::Get, MANY_CLIENTS, MANY_DEPTH)?,
+        echo_of_one: floor::echo(&options.drive, &floor::echo_load(1, 1, options.duration))?,
+        gets_of_one: load(Workload::Get, 1, 1)?,
         floor_appends: scratch.appends(options.duration)?,
         puts_of_one: load(Workload::Put, 1, 1)?,
         puts_of_many: load(Workload::Put, MANY_CLIENTS, 1)?,
@@ -126,8 +151,20 @@ impl VersusReport {
     fn new(rounds: Vec<Round>) -> VersusReport {
         let server_cpu = |run: &RunReport| run.server_cpu_us_per_op.unwrap_or(f64::INFINITY);
         let claims = vec![
-            claim(&rounds, "GETs/s over bare reads/s", Bound::AtLeast(0.9), |r| {
+            claim(&rounds, "GETs/s over bare reads/s", Bound::AtLeast(0.95), |r| {
                 (r.gets.ops_per_s, Some(r.floor_reads.per_second))
+            }),
+            claim(&rounds, "GETs/s over bare reads/s, 64 clients", Bound::AtLeast(0.95), |r| {
+                (r.gets_of_many.ops_per_s, Some(r.floor_reads_of_many.per_second))
+            }),
+            claim(&rounds, "GETs/s over those of a bare loop over TCP", Bound::AtLeast(0.95), |r| {
+                (r.gets.ops_per_s, Some(r.echo.per_second))
+            }),
+            claim(&rounds, "node CPU us per GET over the bare loop's over TCP", Bound::AtMost(1.25), |r| {
+                (server_cpu(&r.gets), Some(r.echo.cpu_us_per_operation))
+            }),
+            claim(&rounds, "GET p50 us, one at a time, over the bare loop's", Bound::AtMost(1.15), |r| {
+                (r.gets_of_one.get_us.p50, Some(r.echo_of_one.p50_us))
             }),
             claim(&rounds, "node CPU us per GET over bare CPU us per read", Bound::AtMost(2.0), |r| {
                 (server_cpu(&r.gets), Some(r.floor_reads.cpu_us_per_operation))
@@ -145,7 +182,9 @@ impl VersusReport {
         ];
         let over_one = rounds.iter().map(|r| server_cpu(&r.gets) / r.floor_reads_of_one.cpu_us_per_operation);
         let cpu_over_one_bare_thread = median(over_one.collect());
-        let runs = rounds.iter().flat_map(|r| [&r.gets, &r.puts_of_one, &r.puts_of_many]);
+        let runs = rounds
+            .iter()
+            .flat_map(|r| [&r.gets, &r.gets_of_many, &r.gets_of_one, &r.puts_of_one, &r.puts_of_many]);
         let unsound = runs.map(|run| run.missing + run.wrong + run.refused).sum();
         let all_hold = unsound == 0 && claims.iter().all(|claim| claim.holds);
         VersusReport { claims, all_hold, unsound, cpu_over_one_bare_thread, rounds }
