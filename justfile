@@ -61,9 +61,9 @@ report DATA="/tmp/lode-report":
 cleaning *ARGS:
     cargo run --release -q -p lode-engine --example cleaning_bench -- {{ARGS}}
 
-# What of this machine would hold a node back.
+# What of this machine would hold a node back: `just tune check`; and what changes that: `just tune tune plan`.
 tune *ARGS:
-    cargo run --release -q -p lode-tune -- check {{ARGS}}
+    cargo run --release -q -p lode-tune -- {{ARGS}}
 
 # Everything that must hold before a change goes in.
 ci:

@@ -1,6 +1,8 @@
-//! One finding about the machine: what it is, what it should be, and why that matters to a node.
+//! One finding about the machine: what it is, what it should be, why that matters to a node, and what would change it.
 
 use serde::Serialize;
+
+use crate::change::{Change, Write};
 
 /// How much a finding would hold a node back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -16,11 +18,14 @@ pub enum Severity {
     Fatal,
 }
 
-/// One finding.
+/// One finding. All that the program knows of a knob is said here, once: `check` prints it, `tune` makes its
+/// change, and `tune render` writes the change down for the next boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Knob {
     /// Short name, stable for scripts: lower case, digits and underscores.
     pub name: &'static str,
+    /// The drive or the interface that it is about; empty for the whole machine.
+    pub target: String,
     /// What the machine has.
     pub current: String,
     /// What a node wants.
@@ -31,6 +36,8 @@ pub struct Knob {
     pub why: String,
     /// How to change it; empty where nothing is to be done.
     pub remedy: String,
+    /// What makes it as wanted, whether or not it is already.
+    pub change: Change,
 }
 
 impl Knob {
@@ -38,24 +45,25 @@ impl Knob {
     pub fn ok(name: &'static str, current: impl Into<String>, wanted: &str, why: &str) -> Knob {
         Knob {
             name,
+            target: String::new(),
             current: current.into(),
             wanted: wanted.to_owned(),
             severity: Severity::Ok,
             why: why.to_owned(),
             remedy: String::new(),
+            change: Change::default(),
         }
     }
 
     /// A question that does not arise here.
     pub fn not_applicable(name: &'static str, why: impl Into<String>) -> Knob {
-        Knob {
-            name,
-            current: "-".to_owned(),
-            wanted: "-".to_owned(),
-            severity: Severity::NotApplicable,
-            why: why.into(),
-            remedy: String::new(),
-        }
+        Knob { severity: Severity::NotApplicable, why: why.into(), ..Knob::ok(name, "-", "-", "") }
+    }
+
+    /// The same finding about one drive or interface.
+    pub fn of(mut self, target: &str) -> Knob {
+        self.target = target.to_owned();
+        self
     }
 
     /// The same finding, short of what is wanted.
@@ -68,6 +76,34 @@ impl Knob {
     /// [`short`](Knob::short) if `fine` is false, else unchanged.
     pub fn unless(self, fine: bool, severity: Severity, remedy: impl Into<String>) -> Knob {
         if fine { self } else { self.short(severity, remedy) }
+    }
+
+    /// Changed by these writes.
+    pub fn written(mut self, writes: impl IntoIterator<Item = Write>) -> Knob {
+        self.change.writes.extend(writes);
+        self
+    }
+
+    /// Changed by these parameters of the kernel, at the next boot.
+    pub fn booted(mut self, parameters: impl IntoIterator<Item = String>) -> Knob {
+        self.change.boot.extend(parameters);
+        self
+    }
+
+    /// Changed by these lines of systemd's units.
+    pub fn with_units(mut self, lines: impl IntoIterator<Item = crate::change::UnitLine>) -> Knob {
+        self.change.units.extend(lines);
+        self
+    }
+
+    /// Whether something is to be done.
+    pub fn is_short(&self) -> bool {
+        self.severity >= Severity::Warn
+    }
+
+    /// Name and target, for people.
+    pub fn label(&self) -> String {
+        if self.target.is_empty() { self.name.to_owned() } else { format!("{} {}", self.name, self.target) }
     }
 }
 

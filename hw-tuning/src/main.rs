@@ -1,17 +1,26 @@
-//! `lode-tune`: what of this machine would hold a lode node back. It looks, and changes nothing.
+//! `lode-tune`: what of this machine would hold a lode node back, and what changes that.
 
+mod change;
 mod checks;
+mod commands;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod golden;
 mod knob;
+mod machine;
 mod probe;
+mod profile;
+mod render;
 mod report;
+mod tune;
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
-/// What of this machine would hold a lode node back.
+/// What of this machine would hold a lode node back, and what changes that.
 #[derive(Debug, Parser)]
 #[command(name = "lode-tune", version)]
 struct Arguments {
@@ -21,19 +30,64 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Say what the machine is: CPUs, memory, drives, network, kernel, cloud. Asks nothing of a drive.
+    Inspect(Machine),
     /// Look at every knob; exit 0 if all is well, 1 if something costs, 2 if a node would not run.
     #[command(after_help = "Exit codes: 0 all is well, 1 something costs, 2 fatal, 64 wrong usage.")]
-    Check {
-        /// Print one JSON object with a list `knobs`.
-        #[arg(long)]
-        json: bool,
-        /// Read the machine's files under this directory (for a copy of another machine's).
-        #[arg(long, default_value = "/")]
-        sysroot: PathBuf,
-        /// The drive's file or block device, there or not.
-        #[arg(long, default_value = "lode-data/drive.lode")]
-        drive: PathBuf,
+    Check(Wanted),
+    /// Change what is short of what is wanted, and change it back.
+    #[command(subcommand)]
+    Tune(Tune),
+}
+
+#[derive(Debug, Subcommand)]
+enum Tune {
+    /// Say what `apply` would write, what needs a boot, what a unit, and what a person. Changes nothing.
+    Plan(Wanted),
+    /// Write, read back, and keep the old values in /var/lib/lode-tune/journal.
+    #[command(
+        after_help = "Exit codes: 0 all of it, 1 some was not taken, 2 nothing could be noted, 64 wrong usage."
+    )]
+    Apply(Wanted),
+    /// Restore every old value of the journal.
+    #[command(
+        after_help = "Exit codes: 0 all of it, 1 some was not taken, 2 the journal is of no use, 64 wrong usage."
+    )]
+    Revert(Machine),
+    /// Write the settings down for the next boot: sysctl.d, udev rules, kernel command line, systemd units, a script.
+    Render {
+        #[command(flatten)]
+        wanted: Wanted,
+        /// Write the files below this directory, rather than print them.
+        #[arg(long, value_name = "DIRECTORY")]
+        output: Option<PathBuf>,
     },
+}
+
+/// Which machine.
+#[derive(Debug, Args)]
+struct Machine {
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// The machine's files lie under this directory (for a copy of another machine's).
+    #[arg(long, default_value = "/")]
+    sysroot: PathBuf,
+}
+
+/// Which machine, and what is wanted of it.
+#[derive(Debug, Args)]
+struct Wanted {
+    #[command(flatten)]
+    machine: Machine,
+    /// What is wanted: azure-lsv3, azure-lsv4, azure-laosv4, generic-nvme, dev, or a TOML file; the one that suits the
+    /// machine by default.
+    #[arg(long, value_name = "NAME|FILE")]
+    profile: Option<String>,
+    /// A node's drive: a file, there or not, a block device, or id: and its serial number or name in
+    /// /dev/disk/by-id; may be given more than once [default: the profile's, or lode-data/drive.lode]
+    #[arg(long, value_name = "DRIVE")]
+    drive: Vec<String>,
 }
 
 /// Exit code of a wrong command line, apart from the codes of a finding.
@@ -49,21 +103,19 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let Command::Check { json, sysroot, drive } = arguments.command;
-    if !sysroot.is_dir() {
-        eprintln!(
-            "there is no directory {}; give --sysroot one with proc/ and sys/ in it",
-            sysroot.display()
-        );
-        return ExitCode::from(EXIT_USAGE);
-    }
-    let report = report::Report::new(checks::all(&probe::Probe::new(sysroot), &drive));
-    let text = if json {
-        serde_json::to_string_pretty(&report).expect("a report is plain data") + "\n"
-    } else {
-        report.to_text()
+    let done = match &arguments.command {
+        Command::Inspect(machine) => commands::inspect(machine),
+        Command::Check(wanted) => commands::check(wanted),
+        Command::Tune(Tune::Plan(wanted)) => commands::plan(wanted),
+        Command::Tune(Tune::Apply(wanted)) => commands::apply(wanted),
+        Command::Tune(Tune::Revert(machine)) => commands::revert(machine),
+        Command::Tune(Tune::Render { wanted, output }) => commands::render(wanted, output.as_deref()),
     };
-    // A reader that has seen enough (`| head`) is no reason to fail: the exit code still tells.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    ExitCode::from(report.exit_code())
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
 }

@@ -1,6 +1,22 @@
 //! Reads the machine: files under a root, so that a fixture tree can stand for a machine.
 
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Component, Path, PathBuf};
+
+use crate::machine::cpus::CpuSet;
+
+/// Most bytes of a file that is read whole: more than the longest list of mounts, less than what hurts.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// Why a file's text is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unread {
+    /// There is no such file.
+    Absent,
+    /// There is one that cannot be read or understood; says which and why.
+    Refused(String),
+}
 
 /// The machine, seen through the files under one root.
 #[derive(Debug, Clone)]
@@ -35,6 +51,41 @@ impl Probe {
         self.root.join(absolute.trim_start_matches('/'))
     }
 
+    /// Whether there is a file or directory.
+    pub fn exists(&self, absolute: &str) -> bool {
+        self.path(absolute).exists()
+    }
+
+    /// The names in a directory, in order; none where it cannot be read.
+    pub fn names(&self, absolute: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path(absolute)).into_iter().flatten().flatten();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// Where a link leads to in the end.
+    pub fn link(&self, absolute: &str) -> Option<PathBuf> {
+        self.path(absolute).canonicalize().ok()
+    }
+
+    /// The file's text without the space around it, or why there is none.
+    pub fn read(&self, absolute: &str) -> Result<String, Unread> {
+        match read_bounded(&self.path(absolute)) {
+            Ok(text) => Ok(text.trim().to_owned()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(Unread::Absent),
+            Err(error) => Err(Unread::Refused(format!("{absolute} cannot be read: {error}"))),
+        }
+    }
+
+    /// The file's text as a number, or why there is none.
+    pub fn read_number(&self, absolute: &str) -> Result<u64, Unread> {
+        let text = self.read(absolute)?;
+        let garbage = |_| Unread::Refused(format!("{absolute} holds {text:?}, which is not a number"));
+        text.parse().map_err(garbage)
+    }
+
     /// The file's text without the space around it; `None` where it cannot be read.
     pub fn text(&self, absolute: &str) -> Option<String> {
         text_of(&self.path(absolute))
@@ -62,9 +113,14 @@ impl Probe {
         }
     }
 
-    /// How many CPUs are online.
-    pub fn online_cpus(&self) -> Option<u64> {
-        count_cpu_list(&self.text("/sys/devices/system/cpu/online")?)
+    /// The CPUs that are online.
+    pub fn online_cpus(&self) -> Option<CpuSet> {
+        CpuSet::from_list(&self.text("/sys/devices/system/cpu/online")?).filter(|set| !set.is_empty())
+    }
+
+    /// What tells this boot of the machine from any other.
+    pub fn boot_id(&self) -> Option<String> {
+        self.text("/proc/sys/kernel/random/boot_id")
     }
 
     /// One line of `/proc/meminfo`, in bytes.
@@ -72,14 +128,19 @@ impl Probe {
         let info = self.text("/proc/meminfo")?;
         let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-        Some(kib * 1024)
+        kib.checked_mul(1024)
     }
 
     /// The mount that holds `path`: the one with the longest mount point above it, the last of equals.
     pub fn mount_of(&self, path: &Path) -> Option<Mount> {
-        let table = self.text("/proc/self/mountinfo")?;
-        let mounts = table.lines().filter_map(parse_mount);
+        let mounts = self.mounts().into_iter();
         mounts.filter(|m| path.starts_with(&m.point)).max_by_key(|m| m.point.components().count())
+    }
+
+    /// Everything that is mounted, in the order of mounting.
+    pub fn mounts(&self) -> Vec<Mount> {
+        let table = self.text("/proc/self/mountinfo").unwrap_or_default();
+        table.lines().filter_map(parse_mount).collect()
     }
 
     /// The directory in `/sys` of the whole disk behind device `MAJOR:MINOR`, going up from a partition.
@@ -95,7 +156,17 @@ impl Probe {
 
 /// The text of a file without the space around it.
 pub fn text_of(path: &Path) -> Option<String> {
-    Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
+    Some(read_bounded(path).ok()?.trim().to_owned())
+}
+
+/// The text of a file that ends within [`MOST_BYTES`].
+pub fn read_bounded(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MOST_BYTES {
+        return Err(io::Error::other("longer than 16 MiB"));
+    }
+    Ok(text)
 }
 
 /// An absolute path without `.` and `..`, whether or not it exists.
@@ -113,17 +184,6 @@ pub fn absolute(path: &Path) -> Option<PathBuf> {
     Some(out)
 }
 
-/// `0-3,8,10-11` is 7 CPUs.
-fn count_cpu_list(list: &str) -> Option<u64> {
-    let mut count = 0;
-    for range in list.split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-        count += last.checked_sub(first)? + 1;
-    }
-    Some(count)
-}
-
 /// `36 35 98:0 /root /mnt rw,noatime master:1 - ext4 /dev/sda1 rw`: the tags before the dash vary in number.
 fn parse_mount(line: &str) -> Option<Mount> {
     let (left, right) = line.split_once(" - ")?;
@@ -137,14 +197,6 @@ fn parse_mount(line: &str) -> Option<Mount> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cpu_list_is_counted() {
-        assert_eq!(count_cpu_list("0-3,8,10-11"), Some(7));
-        assert_eq!(count_cpu_list("0"), Some(1));
-        assert_eq!(count_cpu_list("3-1"), None);
-        assert_eq!(count_cpu_list(""), None);
-    }
 
     #[test]
     fn the_longest_mount_point_wins() {

@@ -9,6 +9,8 @@ use crate::knob::{Knob, Severity};
 /// All findings of one look at the machine.
 #[derive(Debug, Serialize)]
 pub struct Report {
+    /// Name of the profile that says what is wanted.
+    pub profile: String,
     /// In the order they were looked at.
     pub knobs: Vec<Knob>,
     /// Findings that are as wanted.
@@ -21,10 +23,10 @@ pub struct Report {
 
 impl Report {
     /// Count the findings.
-    pub fn new(knobs: Vec<Knob>) -> Report {
+    pub fn new(profile: &str, knobs: Vec<Knob>) -> Report {
         let count = |severity| knobs.iter().filter(|knob| knob.severity == severity).count();
         let (ok, warn, fatal) = (count(Severity::Ok), count(Severity::Warn), count(Severity::Fatal));
-        Report { knobs, ok, warn, fatal }
+        Report { profile: profile.to_owned(), knobs, ok, warn, fatal }
     }
 
     /// 0: all is well; 1: something costs; 2: a node would not run.
@@ -40,16 +42,16 @@ impl Report {
     pub fn to_text(&self) -> String {
         let mut sorted: Vec<&Knob> = self.knobs.iter().collect();
         sorted.sort_by_key(|knob| std::cmp::Reverse(knob.severity));
-        let width = sorted.iter().map(|knob| knob.name.len()).max().unwrap_or(0);
+        let width = sorted.iter().map(|knob| knob.label().len()).max().unwrap_or(0);
         let mut out = String::new();
         for knob in sorted {
             // Writing to a string cannot fail.
             let _ = match knob.severity {
-                Severity::NotApplicable => writeln!(out, "n/a    {:width$}  {}", knob.name, knob.why),
-                Severity::Ok => writeln!(out, "ok     {:width$}  {}", knob.name, knob.current),
+                Severity::NotApplicable => writeln!(out, "n/a    {:width$}  {}", knob.label(), knob.why),
+                Severity::Ok => writeln!(out, "ok     {:width$}  {}", knob.label(), knob.current),
                 short => {
                     let label = if short == Severity::Fatal { "FATAL" } else { "warn " };
-                    let (name, current, wanted) = (knob.name, &knob.current, &knob.wanted);
+                    let (name, current, wanted) = (knob.label(), &knob.current, &knob.wanted);
                     let (why, remedy) = (&knob.why, &knob.remedy);
                     writeln!(out, "{label}  {name:width$}  {current}; wanted: {wanted}")
                         .and_then(|()| writeln!(out, "       {:width$}  why: {why}", ""))
@@ -72,15 +74,18 @@ mod tests {
 
     #[test]
     fn the_exit_code_is_that_of_the_worst_finding() {
-        assert_eq!(Report::new(vec![]).exit_code(), 0);
-        assert_eq!(Report::new(vec![knob(Severity::Ok), knob(Severity::NotApplicable)]).exit_code(), 0);
-        assert_eq!(Report::new(vec![knob(Severity::Ok), knob(Severity::Warn)]).exit_code(), 1);
-        assert_eq!(Report::new(vec![knob(Severity::Fatal), knob(Severity::Warn)]).exit_code(), 2);
+        assert_eq!(Report::new("dev", vec![]).exit_code(), 0);
+        assert_eq!(
+            Report::new("dev", vec![knob(Severity::Ok), knob(Severity::NotApplicable)]).exit_code(),
+            0
+        );
+        assert_eq!(Report::new("dev", vec![knob(Severity::Ok), knob(Severity::Warn)]).exit_code(), 1);
+        assert_eq!(Report::new("dev", vec![knob(Severity::Fatal), knob(Severity::Warn)]).exit_code(), 2);
     }
 
     #[test]
     fn the_worst_comes_first_and_says_what_to_do() {
-        let text = Report::new(vec![knob(Severity::Ok), knob(Severity::Fatal)]).to_text();
+        let text = Report::new("dev", vec![knob(Severity::Ok), knob(Severity::Fatal)]).to_text();
         let first = text.lines().next().unwrap();
         assert!(first.starts_with("FATAL"), "{text}");
         assert!(text.contains("do: turn it") && text.contains("why: it matters"), "{text}");
@@ -89,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_json_has_the_knobs_with_their_severity_in_words() {
-        let json = serde_json::to_value(Report::new(vec![knob(Severity::NotApplicable)])).unwrap();
+        let json = serde_json::to_value(Report::new("dev", vec![knob(Severity::NotApplicable)])).unwrap();
         assert_eq!(json["knobs"][0]["severity"], "not_applicable");
         assert_eq!(json["knobs"][0]["name"], "thing");
     }

@@ -1,22 +1,27 @@
 //! The kernel and the limits it puts on a process.
 
-use super::human_bytes;
+use super::judge::{OneFile, Rule};
+use super::{Context, Facts, human_bytes};
+use crate::change::{UnitLine, Write};
 use crate::knob::{Knob, Severity};
 use crate::probe::Probe;
+use crate::profile::Want;
+use crate::render::units::NODE;
 
 /// Pinned memory that one shard's ring and registered buffers ask for, in bytes.
 const MEMLOCK_PER_SHARD_BYTES: u64 = 2 << 20;
-/// Open files that a node is comfortable with: one per connection, and a few.
-const WANTED_FILES: u64 = 16_384;
 /// Open files below which a node cannot serve even a small client pool.
 const LEAST_FILES: u64 = 256;
-/// Connections that may wait to be accepted.
-const WANTED_BACKLOG: u64 = 1024;
 /// `CAP_SYS_ADMIN` in `/proc/self/status`.
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
-pub fn knobs(probe: &Probe) -> Vec<Knob> {
-    vec![kernel(probe), io_uring(probe), memlock(probe), nofile(probe), backlog(probe)]
+pub fn knobs(cx: &Context, facts: &Facts) -> Vec<Knob> {
+    let aio = OneFile::sysctl(
+        "aio_max_nr",
+        "fs.aio-max-nr",
+        "a node uses io_uring and none of these; tools that measure drives beside it (fio's libaio) fail without",
+    );
+    vec![kernel(cx.probe), io_uring(cx), memlock(cx, facts), nofile(cx), aio.number(cx, Rule::AtLeast, None)]
 }
 
 fn kernel(probe: &Probe) -> Knob {
@@ -33,15 +38,24 @@ fn kernel(probe: &Probe) -> Knob {
     }
 }
 
-fn io_uring(probe: &Probe) -> Knob {
+fn io_uring(cx: &Context) -> Knob {
+    let probe = cx.probe;
+    let file = "/proc/sys/kernel/io_uring_disabled";
     let why = "every read, write, send and receive of a node goes through io_uring";
     let remedy = "sysctl kernel.io_uring_disabled=0";
-    match probe.number("/proc/sys/kernel/io_uring_disabled") {
+    let value = match probe.read_number(file) {
+        Ok(value) => Some(value),
+        Err(crate::probe::Unread::Absent) => None,
+        Err(crate::probe::Unread::Refused(why)) => return Knob::not_applicable("io_uring", why),
+    };
+    let knob = match value {
         None if probe.kernel_version() < Some((6, 6)) => {
-            Knob::ok("io_uring", "on (this kernel has no switch for it)", "on", why)
+            return Knob::ok("io_uring", "on (this kernel has no switch for it)", "on", why);
         }
-        None => Knob::ok("io_uring", "absent", "on", why)
-            .short(Severity::Fatal, "boot a kernel built with CONFIG_IO_URING"),
+        None => {
+            return Knob::ok("io_uring", "absent", "on", why)
+                .short(Severity::Fatal, "boot a kernel built with CONFIG_IO_URING");
+        }
         Some(0) => Knob::ok("io_uring", "on", "on", why),
         Some(1) if may_administer(probe) => {
             let current = "on for privileged processes, of which this is one";
@@ -52,6 +66,11 @@ fn io_uring(probe: &Probe) -> Knob {
             Knob::ok("io_uring", current, "on", why).short(Severity::Fatal, remedy)
         }
         Some(_) => Knob::ok("io_uring", "off", "on", why).short(Severity::Fatal, remedy),
+    };
+    // A node does not run without it, whatever a profile says; only the change is the profile's to ask for.
+    match cx.profile.word("io_uring") {
+        Some(_) => knob.written([Write::machine(file, "0")]),
+        None => knob,
     }
 }
 
@@ -62,44 +81,50 @@ fn may_administer(probe: &Probe) -> bool {
     bits.is_some_and(|bits| bits & CAP_SYS_ADMIN != 0)
 }
 
-fn memlock(probe: &Probe) -> Knob {
-    let Some(limit) = probe.soft_limit("Max locked memory") else {
-        return Knob::not_applicable("memlock", "the limit cannot be read");
+/// A line of the node's unit.
+fn of_node(line: String) -> UnitLine {
+    UnitLine { unit: NODE, section: "Service", line }
+}
+
+fn memlock(cx: &Context, facts: &Facts) -> Knob {
+    let Some(limit) = cx.probe.soft_limit("Max locked memory") else {
+        return Knob::not_applicable("memlock", "the limit of this process cannot be read");
     };
-    let cpus = probe.online_cpus().unwrap_or(1);
-    let wanted = cpus * MEMLOCK_PER_SHARD_BYTES;
+    let cpus = facts.online.len().max(1) as u64;
+    let wanted = match cx.profile.want("memlock") {
+        Want::Number(bytes) => *bytes,
+        Want::Auto => cpus * MEMLOCK_PER_SHARD_BYTES,
+        _ => {
+            return Knob::not_applicable(
+                "memlock",
+                format!("the profile {} leaves it as it is", cx.profile.name),
+            );
+        }
+    };
     let why = "registered buffers are pinned, and the limit holds for all processes of the user together; \
                without them a read costs about 5 % more CPU";
     let wanted_text = format!("{} ({cpus} shards)", human_bytes(wanted));
-    Knob::ok("memlock", human_bytes(limit), &wanted_text, why).unless(
-        limit >= wanted,
-        Severity::Warn,
-        "ulimit -l, LimitMEMLOCK= of the unit, or memlock in /etc/security/limits.conf",
-    )
+    Knob::ok("memlock", human_bytes(limit), &wanted_text, why)
+        .unless(
+            limit >= wanted,
+            Severity::Warn,
+            "ulimit -l, LimitMEMLOCK= of the unit, or memlock in /etc/security/limits.conf",
+        )
+        .with_units([of_node(format!("LimitMEMLOCK={wanted}"))])
 }
 
-fn nofile(probe: &Probe) -> Knob {
-    let Some(limit) = probe.soft_limit("Max open files") else {
-        return Knob::not_applicable("nofile", "the limit cannot be read");
+fn nofile(cx: &Context) -> Knob {
+    let Some(limit) = cx.probe.soft_limit("Max open files") else {
+        return Knob::not_applicable("nofile", "the limit of this process cannot be read");
     };
     let current = if limit == u64::MAX { "unlimited".to_owned() } else { limit.to_string() };
     let why = "a connection is an open file; a node at the limit refuses new clients";
-    let severity = if limit < LEAST_FILES { Severity::Fatal } else { Severity::Warn };
-    Knob::ok("nofile", current, &format!("{WANTED_FILES} or more"), why).unless(
-        limit >= WANTED_FILES,
-        severity,
-        format!("ulimit -n {WANTED_FILES}, or LimitNOFILE= of the unit"),
-    )
-}
-
-fn backlog(probe: &Probe) -> Knob {
-    let Some(limit) = probe.number("/proc/sys/net/core/somaxconn") else {
-        return Knob::not_applicable("somaxconn", "the limit cannot be read");
+    let wanted = cx.profile.number("nofile");
+    let knob = Knob::ok("nofile", current, &format!("{} or more", wanted.unwrap_or(LEAST_FILES)), why);
+    let Some(wanted) = wanted else {
+        return knob.unless(limit >= LEAST_FILES, Severity::Fatal, format!("ulimit -n {LEAST_FILES}"));
     };
-    let why = "when many clients reconnect at once, those beyond the backlog wait a second for a retry";
-    Knob::ok("somaxconn", limit.to_string(), &format!("{WANTED_BACKLOG} or more"), why).unless(
-        limit >= WANTED_BACKLOG,
-        Severity::Warn,
-        format!("sysctl net.core.somaxconn={WANTED_BACKLOG}"),
-    )
+    let severity = if limit < LEAST_FILES { Severity::Fatal } else { Severity::Warn };
+    knob.unless(limit >= wanted, severity, format!("ulimit -n {wanted}, or LimitNOFILE= of the unit"))
+        .with_units([of_node(format!("LimitNOFILE={wanted}"))])
 }

@@ -1,6 +1,8 @@
 //! Memory: how much, and what the kernel does behind a node's back.
 
-use super::human_bytes;
+use super::judge::{OneFile, Rule};
+use super::{Context, Facts, human_bytes};
+use crate::change::Place;
 use crate::knob::{Knob, Severity};
 use crate::probe::Probe;
 
@@ -8,11 +10,51 @@ use crate::probe::Probe;
 const DRIVE_BYTES_PER_MEMORY_BYTE: u64 = 28;
 /// Memory that a node needs for buffers and cache before the first record.
 const LEAST_MEMORY_BYTES: u64 = 512 << 20;
-/// Swappiness above which idle parts of the index are swapped out.
-const MOST_SWAPPINESS: u64 = 10;
+/// The part of memory that `auto` keeps free for the kernel, with these bounds in KiB.
+const FREE_PART: u64 = 200;
+const LEAST_FREE_KIB: u64 = 64 << 10;
+const MOST_FREE_KIB: u64 = 1 << 20;
 
-pub fn knobs(probe: &Probe, drive_bytes: Option<u64>) -> Vec<Knob> {
-    vec![memory(probe, drive_bytes), swappiness(probe), huge_pages(probe)]
+pub fn knobs(cx: &Context, facts: &Facts, drive_bytes: Option<u64>) -> Vec<Knob> {
+    vec![
+        memory(cx.probe, drive_bytes),
+        swappiness(cx),
+        huge_pages(cx),
+        defrag(cx),
+        // After the pages above, which have the kernel work it out anew.
+        min_free(cx),
+        OneFile::sysctl(
+            "huge_pages",
+            "vm.nr_hugepages",
+            "a node takes no pages of this reserve, so they are memory that nobody uses",
+        )
+        .number(cx, Rule::Exactly, None),
+        of_numa(
+            cx,
+            facts,
+            OneFile::sysctl(
+                "numa_balancing",
+                "kernel.numa_balancing",
+                "the kernel unmaps pages to learn who uses them: faults on the shard's thread, which is pinned anyway",
+            ),
+        ),
+        of_numa(
+            cx,
+            facts,
+            OneFile::sysctl(
+                "zone_reclaim_mode",
+                "vm.zone_reclaim_mode",
+                "a thread that finds its node's memory full reclaims pages there, rather than take one from the next",
+            ),
+        ),
+    ]
+}
+
+fn of_numa(cx: &Context, facts: &Facts, knob: OneFile) -> Knob {
+    if facts.numa_nodes < 2 {
+        return Knob::not_applicable(knob.name, "the memory is all at one node");
+    }
+    knob.number(cx, Rule::Exactly, None)
 }
 
 fn memory(probe: &Probe, drive_bytes: Option<u64>) -> Knob {
@@ -33,35 +75,51 @@ fn memory(probe: &Probe, drive_bytes: Option<u64>) -> Knob {
     )
 }
 
-fn swappiness(probe: &Probe) -> Knob {
+fn swappiness(cx: &Context) -> Knob {
     // The first line is the heading; a machine without swap has no other.
-    let swaps = probe.text("/proc/swaps").unwrap_or_default();
+    let swaps = cx.probe.text("/proc/swaps").unwrap_or_default();
     if swaps.lines().count() < 2 {
         return Knob::not_applicable("swappiness", "there is no swap");
     }
-    let Some(value) = probe.number("/proc/sys/vm/swappiness") else {
-        return Knob::not_applicable("swappiness", "the setting cannot be read");
-    };
     let why =
         "a swapped-out leaf of the index turns a memory access into a device read on the shard's thread";
-    Knob::ok("swappiness", value.to_string(), &format!("{MOST_SWAPPINESS} or less"), why).unless(
-        value <= MOST_SWAPPINESS,
-        Severity::Warn,
-        "sysctl vm.swappiness=1, or swapoff -a",
-    )
+    OneFile::sysctl("swappiness", "vm.swappiness", why).number(cx, Rule::AtMost, None)
 }
 
-fn huge_pages(probe: &Probe) -> Knob {
-    let Some(text) = probe.text("/sys/kernel/mm/transparent_hugepage/enabled") else {
-        return Knob::not_applicable("transparent_huge_pages", "this kernel has none");
-    };
-    let chosen = text.split_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
-    let current = chosen.unwrap_or("unknown");
+fn min_free(cx: &Context) -> Knob {
+    let total_kib = cx.probe.memory_bytes("MemTotal").map(|bytes| bytes / 1024);
+    let auto = total_kib.map(|kib| (kib / FREE_PART).clamp(LEAST_FREE_KIB, MOST_FREE_KIB));
+    // On a machine this small the reserve would be memory that the node needs.
+    let auto = auto.filter(|kib| total_kib.is_some_and(|total| kib * 20 <= total));
+    let why = "packets come in where no thread can wait for memory; without a reserve they are dropped \
+               while the kernel reclaims";
+    OneFile::sysctl("min_free_kbytes", "vm.min_free_kbytes", why).number(cx, Rule::AtLeast, auto)
+}
+
+fn huge_pages(cx: &Context) -> Knob {
     let why =
         "with `always` the kernel compacts memory while a request waits, and small allocations grow to 2 MiB";
-    Knob::ok("transparent_huge_pages", current, "madvise or never", why).unless(
-        current == "madvise" || current == "never",
-        Severity::Warn,
-        "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
-    )
+    let file = "/sys/kernel/mm/transparent_hugepage/enabled";
+    let knob = OneFile::machine("transparent_huge_pages", file, why, "this kernel has none");
+    let others: &[&str] = match cx.profile.word("transparent_huge_pages") {
+        Some("madvise") => &["never"],
+        _ => &[],
+    };
+    let mut found = knob.word(cx, others);
+    // The kernel works its reserve out anew when these pages are switched.
+    for write in &mut found.change.writes {
+        write.also_moves.push(Place::Machine { file: "/proc/sys/vm/min_free_kbytes".to_owned() });
+    }
+    let parameter = found.change.writes.first().map(|write| format!("transparent_hugepage={}", write.value));
+    found.booted(parameter)
+}
+
+fn defrag(cx: &Context) -> Knob {
+    let why = "how long a thread that touches new memory may be held up to make a huge page of it";
+    let file = "/sys/kernel/mm/transparent_hugepage/defrag";
+    let others: &[&str] = match cx.profile.word("transparent_huge_pages_defrag") {
+        Some("defer+madvise") => &["madvise", "defer", "never"],
+        _ => &[],
+    };
+    OneFile::machine("transparent_huge_pages_defrag", file, why, "this kernel has none").word(cx, others)
 }

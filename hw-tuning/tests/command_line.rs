@@ -1,0 +1,160 @@
+//! The program as people run it, on a machine of a few files.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// A machine with one drive and a few settings.
+fn machine() -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for (path, text) in [
+        ("proc/sys/kernel/osrelease", "6.12.0"),
+        ("proc/sys/kernel/io_uring_disabled", "0"),
+        ("proc/sys/kernel/random/boot_id", "this-boot"),
+        ("proc/sys/net/core/somaxconn", "128"),
+        ("proc/sys/vm/stat_interval", "1"),
+        ("sys/devices/pci/nvme0/serial", "SERIAL-A"),
+        ("sys/devices/pci/nvme0/nvme0n1/queue/nomerges", "0"),
+        ("sys/devices/pci/nvme0/nvme0n1/queue/iostats", "1"),
+        ("sys/devices/pci/nvme0/nvme0n1/queue/logical_block_size", "4096"),
+    ] {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, format!("{text}\n")).unwrap();
+    }
+    fs::create_dir_all(root.path().join("sys/block")).unwrap();
+    let link = |target: &str, path: &str| std::os::unix::fs::symlink(target, root.path().join(path)).unwrap();
+    link("../devices/pci/nvme0/nvme0n1", "sys/block/nvme0n1");
+    link("..", "sys/devices/pci/nvme0/nvme0n1/device");
+    root
+}
+
+fn tune(root: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lode-tune"));
+    command.args(arguments).arg("--sysroot").arg(root).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+const WANTED: [&str; 4] = ["--profile", "generic-nvme", "--drive", "id:SERIAL-A"];
+
+fn with<'a>(verb: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    [verb, &WANTED, more].concat()
+}
+
+#[test]
+fn check_apply_check_revert_check() {
+    let root = machine();
+    let settings = || {
+        [
+            "proc/sys/net/core/somaxconn",
+            "proc/sys/vm/stat_interval",
+            "sys/block/nvme0n1/queue/nomerges",
+            "sys/block/nvme0n1/queue/iostats",
+        ]
+        .map(|path| fs::read_to_string(root.path().join(path)).unwrap())
+    };
+    let before = settings();
+    let checked = tune(root.path(), &with(&["check"], &["--json"]));
+    assert_eq!(checked.status.code(), Some(1), "{checked:?}");
+    assert_eq!(json(&checked)["warn"], 4, "{}", text(&checked.stdout));
+    let planned = tune(root.path(), &with(&["tune", "plan"], &["--json"]));
+    assert_eq!(planned.status.code(), Some(0));
+    assert_eq!(json(&planned)["writes"].as_array().unwrap().len(), 4);
+    assert_eq!(settings(), before, "a plan changes nothing");
+    let applied = tune(root.path(), &with(&["tune", "apply"], &["--json"]));
+    assert_eq!(applied.status.code(), Some(0), "{applied:?}");
+    let attempts = json(&applied)["attempts"].as_array().unwrap().clone();
+    assert!(
+        attempts.len() == 4 && attempts.iter().all(|attempt| attempt["outcome"] == "done"),
+        "{attempts:?}"
+    );
+    assert_eq!(tune(root.path(), &with(&["check"], &[])).status.code(), Some(0));
+    assert!(root.path().join("var/lib/lode-tune/journal").exists());
+    let reverted = tune(root.path(), &["tune", "revert"]);
+    assert_eq!(reverted.status.code(), Some(0), "{reverted:?}");
+    assert!(
+        text(&reverted.stdout).contains("4 restored and read back, 0 failed"),
+        "{}",
+        text(&reverted.stdout)
+    );
+    assert_eq!(settings(), before);
+    assert!(!root.path().join("var/lib/lode-tune/journal").exists());
+}
+
+#[test]
+fn render_writes_files_below_a_directory() {
+    let root = machine();
+    let output = root.path().join("out");
+    let rendered = tune(root.path(), &with(&["tune", "render"], &["--output", output.to_str().unwrap()]));
+    assert_eq!(rendered.status.code(), Some(0), "{rendered:?}");
+    let sysctl = fs::read_to_string(output.join("etc/sysctl.d/90-lode.conf")).unwrap();
+    assert!(sysctl.contains("net.core.somaxconn = 4096"), "{sysctl}");
+    let printed = tune(root.path(), &with(&["tune", "render"], &["--json"]));
+    assert_eq!(json(&printed)["etc/sysctl.d/90-lode.conf"], sysctl);
+    use std::os::unix::fs::PermissionsExt;
+    let script = fs::metadata(output.join("usr/local/sbin/lode-tune-now")).unwrap();
+    assert_eq!(script.permissions().mode() & 0o777, 0o755);
+}
+
+#[test]
+fn inspect_tells_the_drives() {
+    let root = machine();
+    let told = json(&tune(root.path(), &["inspect", "--json"]));
+    assert_eq!(told["drives"][0]["id"], "SERIAL-A");
+    assert!(text(&tune(root.path(), &["inspect"]).stdout).contains("drive nvme0n1 (SERIAL-A):"));
+}
+
+#[test]
+fn a_second_one_waits_for_nobody() {
+    let root = machine();
+    let directory = root.path().join("var/lib/lode-tune");
+    fs::create_dir_all(&directory).unwrap();
+    let held = fs::File::open(&directory).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    let refused = tune(root.path(), &with(&["tune", "apply"], &[]));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("another lode-tune is at work"), "{refused:?}");
+    assert_eq!(fs::read_to_string(root.path().join("proc/sys/net/core/somaxconn")).unwrap(), "128\n");
+}
+
+#[test]
+fn what_is_wrong_with_the_command_line_is_said() {
+    let root = machine();
+    for (arguments, part) in [
+        (vec!["check", "--profile", "nothing"], "there is no profile \"nothing\""),
+        (vec!["check", "--profile", "/nowhere.toml"], "/nowhere.toml: No such file"),
+        (vec!["check", "--colour"], "--colour"),
+        (vec!["tune"], "Usage"),
+    ] {
+        let refused = tune(root.path(), &arguments);
+        assert_eq!(refused.status.code(), Some(64), "{refused:?}");
+        assert!(text(&refused.stderr).contains(part), "{refused:?}");
+    }
+    let nowhere = tune(Path::new("/nowhere"), &["inspect"]);
+    assert_eq!(nowhere.status.code(), Some(64));
+    assert!(text(&nowhere.stderr).contains("there is no directory /nowhere"));
+}
+
+#[test]
+fn a_file_without_an_end_is_not_read_to_the_end_of_memory() {
+    let root = machine();
+    let path = root.path().join("proc/sys/vm/stat_interval");
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+    let applied = tune(root.path(), &with(&["tune", "apply"], &[]));
+    assert_eq!(applied.status.code(), Some(0), "{applied:?}");
+    let checked = json(&tune(root.path(), &with(&["check"], &["--json"])));
+    let knobs = checked["knobs"].as_array().unwrap();
+    let knob = knobs.iter().find(|knob| knob["name"] == "stat_interval").unwrap();
+    assert_eq!(knob["severity"], "not_applicable");
+    assert!(knob["why"].as_str().unwrap().contains("longer than 16 MiB"), "{knob}");
+    let endless = tune(root.path(), &["check", "--profile", "/dev/zero"]);
+    assert_eq!(endless.status.code(), Some(64), "{endless:?}");
+}
