@@ -352,6 +352,8 @@ pub struct FakeKernel {
     pub has_stopped: bool,
     pub managed_interrupts: bool,
     pub refused: Option<(&'static str, i32)>,
+    /// A file, and what it makes of whatever is written.
+    pub clamped: Option<(&'static str, &'static str)>,
     pub log: Vec<String>,
 }
 
@@ -406,7 +408,8 @@ impl Store for FakeKernel {
         {
             return Err(io::Error::from_raw_os_error(error));
         }
-        let text = FakeKernel::chosen(path, value)?;
+        let clamped = self.clamped.filter(|(file, _)| name.ends_with(file)).map(|(_, value)| value);
+        let text = FakeKernel::chosen(path, clamped.unwrap_or(value))?;
         fs::write(path, format!("{text}\n"))?;
         self.log.push(name.clone());
         // Another scheduler comes with its own number of requests and throttling; other pages, another reserve.

@@ -278,6 +278,11 @@ fn cpus_are_set_apart_by_boot_parameters_or_by_cpusets_but_not_by_both() {
     let both = groups.with("proc/cmdline", "quiet isolcpus=1-3");
     let knob = both.knob("isolation");
     assert!(knob.severity == Severity::Warn && knob.change == Default::default(), "{knob:?}");
+    // Nor where the profile asks for neither.
+    let neither = Fixture::good()
+        .with("proc/cmdline", "isolcpus=1-3")
+        .with("sys/fs/cgroup/system.slice/cpuset.cpus", "0");
+    assert_eq!(neither.severity("isolation"), Severity::Warn);
     let boot = Fixture::good().wanting("isolation = \"boot\"");
     let parameters = boot.knob("isolation").change.boot;
     assert_eq!(parameters, ["isolcpus=managed_irq,domain,1-3", "nohz_full=1-3", "rcu_nocbs=1-3"]);

@@ -204,6 +204,19 @@ fn what_is_not_taken_is_said_with_what_to_do_and_the_rest_is_done() {
 }
 
 #[test]
+fn what_the_kernel_makes_something_else_of_is_a_failure() {
+    let machine = Fixture::untuned();
+    let before = machine.files();
+    let mut kernel = FakeKernel { clamped: Some(("core/somaxconn", "2048")), ..FakeKernel::default() };
+    let done = applied(&machine, &mut kernel).unwrap();
+    assert!(!done.is_well());
+    let text = done.to_text("written");
+    assert!(text.contains("\"4096\" was written, but the kernel has made \"2048\" of it"), "{text}");
+    reverted(&machine, &mut FakeKernel::default()).unwrap();
+    assert_eq!(machine.files(), before);
+}
+
+#[test]
 fn a_drive_that_is_gone_is_no_failure_of_revert() {
     let machine = Fixture::untuned();
     applied(&machine, &mut FakeKernel::default()).unwrap();
