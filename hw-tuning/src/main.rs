@@ -3,16 +3,14 @@
 mod change;
 mod checks;
 mod commands;
-#[cfg(test)]
-mod fixture;
-#[cfg(test)]
-mod golden;
 mod knob;
 mod machine;
 mod probe;
 mod profile;
 mod render;
 mod report;
+#[cfg(test)]
+mod tests;
 mod tune;
 
 use std::path::PathBuf;

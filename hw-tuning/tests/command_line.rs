@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 /// A machine with one drive and a few settings.
 fn machine() -> tempfile::TempDir {
-    let root = tempfile::tempdir().unwrap();
+    let root = tempfile::tempdir().expect("a file of the fixture");
     for (path, text) in [
         ("proc/sys/kernel/osrelease", "6.12.0"),
         ("proc/sys/kernel/io_uring_disabled", "0"),
@@ -19,11 +19,13 @@ fn machine() -> tempfile::TempDir {
         ("sys/devices/pci/nvme0/nvme0n1/queue/logical_block_size", "4096"),
     ] {
         let path = root.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, format!("{text}\n")).unwrap();
+        fs::create_dir_all(path.parent().expect("a file of the fixture")).expect("a file of the fixture");
+        fs::write(path, format!("{text}\n")).expect("a file of the fixture");
     }
-    fs::create_dir_all(root.path().join("sys/block")).unwrap();
-    let link = |target: &str, path: &str| std::os::unix::fs::symlink(target, root.path().join(path)).unwrap();
+    fs::create_dir_all(root.path().join("sys/block")).expect("a file of the fixture");
+    let link = |target: &str, path: &str| {
+        std::os::unix::fs::symlink(target, root.path().join(path)).expect("a file of the fixture")
+    };
     link("../devices/pci/nvme0/nvme0n1", "sys/block/nvme0n1");
     link("..", "sys/devices/pci/nvme0/nvme0n1/device");
     root
@@ -31,7 +33,7 @@ fn machine() -> tempfile::TempDir {
 
 fn tune(root: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lode-tune"));
-    command.args(arguments).arg("--sysroot").arg(root).output().unwrap()
+    command.args(arguments).arg("--sysroot").arg(root).output().expect("lode-tune runs")
 }
 
 fn text(bytes: &[u8]) -> String {

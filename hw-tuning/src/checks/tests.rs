@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::fixture::{CLOCK, Fixture};
 use crate::knob::Severity;
+use crate::tests::fixture::{CLOCK, Fixture};
 
 #[test]
 fn nothing_is_wrong_with_a_good_machine() {

@@ -2,8 +2,8 @@
 
 use super::Machine;
 use super::drives::{self, DriveId};
-use crate::fixture::Fixture;
 use crate::profile::choose;
+use crate::tests::fixture::Fixture;
 
 fn told(machine: &Fixture) -> serde_json::Value {
     serde_json::to_value(Machine::read(&machine.probe())).unwrap()

@@ -1,7 +1,7 @@
 //! Profiles, built in and others.
 
 use super::{BUILT_IN, KNOBS, Profile, Want};
-use crate::fixture::Fixture;
+use crate::tests::fixture::Fixture;
 
 fn parse(rest: &str) -> Result<Profile, String> {
     let text = format!("version = 1\nname = \"x\"\nabout = \"y\"\n{rest}");

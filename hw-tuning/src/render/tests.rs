@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use super::all;
-use crate::fixture::Fixture;
+use crate::tests::fixture::Fixture;
 use crate::tune::apply::apply;
 use crate::tune::journal::{Journal, PATH};
 use crate::tune::store::Files;

@@ -2,8 +2,8 @@
 
 use super::journal::{Journal, JournalError, PATH};
 use super::{Done, Outcome, TuneError, apply::apply, revert::revert};
-use crate::fixture::{FakeKernel, Fixture};
 use crate::knob::Severity;
+use crate::tests::fixture::{FakeKernel, Fixture};
 
 fn open(machine: &Fixture, kernel: &mut FakeKernel) -> Result<Journal, JournalError> {
     Journal::open(kernel, &machine.probe().path(PATH))

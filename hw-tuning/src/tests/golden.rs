@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::fixture::Fixture;
+use crate::tests::fixture::Fixture;
 use crate::tune::plan::Plan;
 use crate::{machine::Machine, render};
 

@@ -1,0 +1,4 @@
+//! What tests of several parts stand on.
+
+pub mod fixture;
+mod golden;
