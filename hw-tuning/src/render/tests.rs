@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use super::all;
+use crate::checks::Context;
 use crate::tests::fixture::Fixture;
 use crate::tune::apply::apply;
 use crate::tune::journal::{Journal, PATH};
@@ -110,6 +111,24 @@ fn a_disk_in_use_is_given_to_nobody() {
     let unit = &rendered(&machine)[UNIT];
     assert!(unit.contains("DeviceAllow=/dev/disk/by-id/nvme-A_Drive_SERIAL-B rw"), "{unit}");
     assert!(unit.contains("--data /dev/disk/by-id/nvme-A_Drive_SERIAL-B --no-format"), "{unit}");
+}
+
+#[test]
+fn a_unit_names_nothing_by_the_directory_that_it_was_rendered_in() {
+    let mut machine = Fixture::untuned();
+    machine.drives =
+        vec!["lode-data/drive.lode".to_owned(), "id:SERIAL-B".to_owned(), "/data/d.lode".to_owned()];
+    let probe = machine.probe();
+    let profile_name = "profiles/mine.toml";
+    let files =
+        all(&Context { probe: &probe, profile: &machine.profile, profile_name, drives: &machine.drives });
+    let unit = &files["etc/systemd/system/lode-tune.service"];
+    let here = std::env::current_dir().unwrap();
+    assert!(unit.contains(&format!("--profile {}/profiles/mine.toml", here.display())), "{unit}");
+    assert!(
+        unit.contains(" --drive /var/lib/lode/drive.lode --drive id:SERIAL-B --drive /data/d.lode\n"),
+        "{unit}"
+    );
 }
 
 #[test]

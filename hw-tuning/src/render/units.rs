@@ -1,10 +1,12 @@
 //! systemd's units: the node, its slice, and the tuning at boot.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::change::UnitLine;
 use crate::checks::{self, Context, NodeDrive};
 use crate::knob::Knob;
+use crate::probe::absolute;
 
 /// The node.
 pub const NODE: &str = "lode.service";
@@ -13,6 +15,8 @@ pub const SLICE: &str = "lode.slice";
 /// Who the node runs as.
 pub const USER: &str = "lode";
 const TUNE: &str = "lode-tune.service";
+/// The node's drive, where none was named by a path that means the same everywhere.
+const DATA: &str = "/var/lib/lode/drive.lode";
 
 /// A node's drives, as the checks have them.
 pub fn drives_of(cx: &Context) -> Vec<NodeDrive> {
@@ -59,7 +63,7 @@ fn node(lines: &[&UnitLine], drives: &[NodeDrive], head: &str) -> String {
         let file = drives.first().map(|drive| drive.named.clone())?;
         file.starts_with('/').then_some(file)
     });
-    let data = data.unwrap_or_else(|| "/var/lib/lode/drive.lode".to_owned());
+    let data = data.unwrap_or_else(|| DATA.to_owned());
     let mut own: String = lines.iter().map(|line| format!("{}\n", line.line)).collect();
     own += "DevicePolicy=closed\n";
     for device in &raw {
@@ -139,8 +143,16 @@ SystemCallFilter=io_uring_setup io_uring_enter io_uring_register sched_setaffini
 
 /// The tuning at boot: once, before the node, with nothing but the right to set.
 fn tune(cx: &Context, head: &str) -> String {
-    let drives: String = cx.drives.iter().map(|drive| format!(" --drive {}", escaped(drive))).collect();
-    let profile = escaped(cx.profile_name);
+    // A unit begins in the root directory: what was said of the directory that this runs in, is something else there.
+    let stays = |drive: &str| drive.starts_with('/') || drive.starts_with("id:");
+    let named = |drive: &String| if stays(drive) { drive.clone() } else { DATA.to_owned() };
+    let drives: String =
+        cx.drives.iter().map(|drive| format!(" --drive {}", escaped(&named(drive)))).collect();
+    let file = Path::new(cx.profile_name);
+    let profile = match absolute(file).filter(|_| file.extension().is_some()) {
+        Some(path) => escaped(&path.to_string_lossy()),
+        None => escaped(cx.profile_name),
+    };
     format!(
         "# {head}\n\
          [Unit]\nDescription=Set this machine up for lode\nAfter=local-fs.target systemd-udev-settle.service systemd-sysctl.service\n\
