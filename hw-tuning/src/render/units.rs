@@ -85,7 +85,7 @@ fn node(lines: &[&UnitLine], drives: &[NodeDrive], head: &str) -> String {
         "# {head}\n{note}\
          [Unit]\nDescription=lode, a key-value node\nAfter=network-online.target local-fs.target {TUNE}\n\
          Wants=network-online.target {TUNE}\n\n\
-         [Service]\nType=exec\nUser={USER}\nGroup={USER}\n\
+         [Service]\nType=notify\nNotifyAccess=main\nWatchdogSec=30s\nTimeoutStartSec=infinity\nUser={USER}\nGroup={USER}\n\
          Environment=LODE_LISTEN=127.0.0.1:7411\nEnvironmentFile=-/etc/lode/environment\n\
          ExecStart=/usr/bin/lode serve --data {data}{format} --listen ${{LODE_LISTEN}}\n\
          Restart=on-failure\nRestartSec=1s\nTimeoutStopSec=60s\nOOMScoreAdjust=-900\n{own}{HARDENING}\n\

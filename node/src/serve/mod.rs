@@ -1,6 +1,7 @@
 //! A node from its configuration to its end: drive, memory, sockets, threads.
 
 mod listen;
+mod manager;
 mod memory;
 mod shard_thread;
 
@@ -27,6 +28,7 @@ use crate::drive::{
 };
 use crate::mailbox::Mailbox;
 pub use listen::{ListenError, NodeSockets, listen};
+use manager::Manager;
 use memory::REGISTERED_BYTES;
 pub use memory::{MIN_MEMORY_PER_SHARD, MemoryPlan, machine_bytes, plan_memory};
 use shard_thread::{ReadyShard, ShardStart, start_shard};
@@ -202,7 +204,14 @@ pub fn run(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<(),
     let signals = [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT];
     let mut signals = signal_hook::iterator::Signals::new(signals).map_err(refused)?;
     say(format_args!("listening at {}, shards at ports {:?}", node.addr, node.shard_ports));
+    let manager = Manager::from_environment();
+    if let Some(manager) = &manager {
+        manager.serves(node.addr);
+    }
     signals.forever().next();
+    if let Some(manager) = &manager {
+        manager.stops();
+    }
     say(format_args!("stopping; a second signal ends it at once"));
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
