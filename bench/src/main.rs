@@ -1,36 +1,18 @@
 //! `lode-bench`: what a node gives, and what of the bare device's it gives.
 
-mod act;
-mod compare;
-mod draw;
-mod floor;
-mod node_stats;
-mod objective;
-mod options;
-mod overload;
-mod partitions;
-mod process;
-mod report;
-mod restart;
-mod run;
-mod search;
-mod spread;
-mod tenants;
-mod versus;
-mod workload;
-
 use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use lode_bench::{act, compare, floor, overload, partitions, report, restart, run, search, tenants, versus};
 use serde::Serialize;
 
-use options::{
+use lode_bench::options::{
     ActOptions, Arguments, Command, CompareOptions, FloorOptions, OverloadOptions, PartitionsOptions,
     RestartOptions, RunOptions, SearchOptions, TenantsOptions, VersusOptions,
 };
-use report::SloReport;
+use lode_bench::report::SloReport;
 
 /// A figure is not what it must be, or an answer was wrong.
 const EXIT_UNSOUND: u8 = 1;

@@ -28,6 +28,8 @@ pub enum Protocol {
     /// That of Redis, and of what passes for it. Values that were loaded are overwritten, and the records go to
     /// database 0.
     Resp,
+    /// That of memcached (its meta commands, of 1.6 and later).
+    Memcached,
 }
 
 /// How a table that is made spreads its keys over partitions.
@@ -123,9 +125,12 @@ pub struct RunOptions {
     /// are ordered and placed by range, over partitions. 0: all alike.
     #[arg(long, default_value_t = 0.0, value_parser = skew)]
     pub tenant_skew: f64,
-    /// Most records of a scan; they are drawn from 1 up to it.
+    /// Most records of a scan; how many are drawn from 1 up to it.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub scan_length: u32,
+    /// All scans are of --scan-length records.
+    #[arg(long)]
+    pub even_scans: bool,
     /// So many overwrites for each record before it is measured, drawn as the load's are: a drive that has been in use
     /// for long.
     #[arg(long, default_value_t = 0.0, value_parser = churn)]
@@ -194,6 +199,7 @@ impl RunOptions {
             distribution: None,
             tenant_skew: 0.0,
             scan_length: 100,
+            even_scans: false,
             churn: 0.0,
             fill_percent: None,
             slo: Vec::new(),

@@ -30,7 +30,7 @@ pub struct RunReport {
     pub mix: String,
     /// `uniform`, `zipfian` or `latest`.
     pub distribution: &'static str,
-    /// `lode` or `resp`.
+    /// `lode`, `resp` or `memcached`.
     pub protocol: &'static str,
     /// `closed` or `open`.
     pub mode: &'static str,
@@ -131,6 +131,7 @@ impl RunReport {
             protocol: match options.data.protocol {
                 Protocol::Lode => "lode",
                 Protocol::Resp => "resp",
+                Protocol::Memcached => "memcached",
             },
             mode: if is_open { "open" } else { "closed" },
             rate: options.rate.filter(|_| is_open),

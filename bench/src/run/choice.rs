@@ -30,6 +30,8 @@ pub struct Choice {
     records_of_table: u64,
     tables: u16,
     scan_length: u32,
+    /// Whether all scans are of `scan_length`.
+    even_scans: bool,
     inserted: Inserted,
     key: Vec<u8>,
 }
@@ -48,6 +50,12 @@ struct Inserted {
 }
 
 impl Inserted {
+    /// Nothing yet; of two with different seeds none numbers what the other does.
+    fn of_seed(seed: u64) -> Inserted {
+        let first = INSERTED | (Dice::new(seed).roll() >> 1 & !0xffff_ffff);
+        Inserted { first, ..Inserted::default() }
+    }
+
     /// So many, from the first, were answered.
     fn answered(&self) -> u64 {
         self.open.first().copied().unwrap_or(self.begun)
@@ -77,12 +85,15 @@ impl Choice {
             records_of_table: data.records_of_table(),
             tables: data.tables,
             scan_length: options.scan_length,
-            inserted: Inserted {
-                first: INSERTED | (Dice::new(seed).roll() >> 1 & !0xffff_ffff),
-                ..Inserted::default()
-            },
+            even_scans: options.even_scans,
+            inserted: Inserted::of_seed(seed),
             key: Vec::new(),
         }
+    }
+
+    /// The same for another worker, which inserts other records.
+    pub fn with_seed(&self, seed: u64) -> Choice {
+        Choice { inserted: Inserted::of_seed(seed), ..self.clone() }
     }
 
     /// The same records, alike often, of nothing but PUTs.
@@ -146,6 +157,7 @@ impl Choice {
         let (step, left) = match operation {
             Operation::Get | Operation::ReadModifyWrite => (Step::Read, 0),
             Operation::Put | Operation::Insert => (Step::Write, 0),
+            Operation::Scan if self.even_scans => (Step::Scan, self.scan_length),
             Operation::Scan => (Step::Scan, 1 + dice.below(u64::from(self.scan_length)) as u32),
             Operation::Transaction => (Step::Begin, 0),
         };
@@ -244,5 +256,7 @@ mod tests {
         let mut dice = Dice::new(4);
         let lengths: HashSet<u32> = (0..200).map(|_| choice.next(&mut dice, None, 0).0.left).collect();
         assert_eq!(lengths, (1..=5u32).collect::<HashSet<u32>>());
+        let mut choice = self::choice("--workload scan --records 10 --scan-length 5 --even-scans");
+        assert!((0..50).all(|_| choice.next(&mut dice, None, 0).0.left == 5));
     }
 }

@@ -17,7 +17,7 @@ use lode_net::wire::{
 use thiserror::Error;
 
 use super::ask::{Answer, Ask, Outcome, Step};
-use super::resp::{RespConnection, RespError};
+use super::pipeline::{Dialect, Pipeline, PipelineError};
 
 /// How long the node may take to answer a connection's handshake.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,15 +52,15 @@ pub enum LinkError {
     /// A request could not be encoded.
     #[error("a request could not be encoded: {0}")]
     Encode(#[from] EncodeError),
-    /// The server does not speak RESP, or cannot do what is asked for in it.
+    /// The server does not speak the protocol, or cannot do what is asked for in it.
     #[error(transparent)]
-    Resp(#[from] RespError),
+    Pipeline(#[from] PipelineError),
 }
 
 /// The sans-IO connection of a protocol.
 enum Wire {
     Lode(Box<Connection<Ask>>),
-    Resp(RespConnection),
+    Pipeline(Pipeline),
 }
 
 /// One connection to one shard.
@@ -91,9 +91,9 @@ impl Link {
         Ok((link, hello))
     }
 
-    /// Connects to a server that speaks RESP, which knows no handshake.
-    pub fn open_resp(addr: SocketAddr) -> Result<Link, LinkError> {
-        let link = Link::connect(addr, Wire::Resp(RespConnection::default()))?;
+    /// Connects to a server whose protocol knows no handshake.
+    pub fn open_pipeline(addr: SocketAddr, dialect: Dialect) -> Result<Link, LinkError> {
+        let link = Link::connect(addr, Wire::Pipeline(Pipeline::new(dialect)))?;
         link.stream.set_nonblocking(true).map_err(|error| LinkError::Socket { addr, error })?;
         Ok(link)
     }
@@ -134,7 +134,7 @@ impl Link {
     pub fn in_flight(&self) -> usize {
         match &self.wire {
             Wire::Lode(connection) => connection.in_flight(),
-            Wire::Resp(connection) => connection.in_flight(),
+            Wire::Pipeline(connection) => connection.in_flight(),
         }
     }
 
@@ -142,7 +142,7 @@ impl Link {
     pub fn ask(&mut self, ask: Ask, key: &[u8], value: &[u8]) -> Result<(), LinkError> {
         match &mut self.wire {
             Wire::Lode(connection) => submit(connection, ask, key, value)?,
-            Wire::Resp(connection) => connection.submit(ask, key, value)?,
+            Wire::Pipeline(connection) => connection.submit(ask, key, value)?,
         }
         Ok(())
     }
@@ -150,14 +150,14 @@ impl Link {
     fn output(&self) -> &[u8] {
         match &self.wire {
             Wire::Lode(connection) => connection.output(),
-            Wire::Resp(connection) => connection.output(),
+            Wire::Pipeline(connection) => connection.output(),
         }
     }
 
     fn consume_output(&mut self, bytes: usize) {
         match &mut self.wire {
             Wire::Lode(connection) => connection.consume_output(bytes),
-            Wire::Resp(connection) => connection.consume_output(bytes),
+            Wire::Pipeline(connection) => connection.consume_output(bytes),
         }
     }
 
@@ -168,7 +168,7 @@ impl Link {
                 let Link { stream, wire, .. } = self;
                 match wire {
                     Wire::Lode(connection) => stream.write(connection.output()),
-                    Wire::Resp(connection) => stream.write(connection.output()),
+                    Wire::Pipeline(connection) => stream.write(connection.output()),
                 }
             };
             match written {
@@ -206,7 +206,7 @@ impl Link {
         let mut input = &buffer[..count];
         let connection = match &mut self.wire {
             Wire::Lode(connection) => connection,
-            Wire::Resp(connection) => return Ok(connection.receive(input, each)?),
+            Wire::Pipeline(connection) => return Ok(connection.receive(input, each)?),
         };
         loop {
             let event = connection.next_event(&mut input);

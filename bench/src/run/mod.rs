@@ -1,8 +1,11 @@
 //! One load against a server: what is drawn, when it is sent, and what comes of it.
 
-mod ask;
+pub mod ask;
 mod choice;
 mod link;
+mod memcached;
+mod memcached_server;
+mod pipeline;
 mod pool;
 mod prepare;
 mod resp;
@@ -18,18 +21,18 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+pub use choice::Choice;
 pub use pool::PoolError;
 pub use prepare::{PrepareError, Ready, prepare};
 pub use routes::Routes;
 #[cfg(test)]
 pub use slices::Slices;
 pub use slices::{Coarse, PartitionTally, Slice};
-pub use tally::{Summary, Tally};
+pub use tally::{Latencies, Summary, Tally};
 
 use crate::node_stats::NodeStats;
 use crate::options::{Mode, RunOptions};
 use crate::report::RunReport;
-use choice::Choice;
 use worker::{Plan, Worker};
 
 /// Time between the workers' making and their first request.

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::ask::{Answer, Ask};
 use super::link::{Link, LinkError};
+use super::pipeline::Dialect;
 
 /// What one read of a socket takes at most.
 const RECEIVE_BYTES: usize = 256 << 10;
@@ -64,10 +65,10 @@ impl Pool {
         Ok((Pool::of(links, shards)?, map))
     }
 
-    /// Opens `connections` connections to a server that speaks RESP.
-    pub fn open_resp(addr: SocketAddr, connections: usize) -> Result<Pool, PoolError> {
+    /// Opens `connections` connections to a server whose protocol knows neither handshake nor partitions.
+    pub fn open_pipelines(addr: SocketAddr, dialect: Dialect, connections: usize) -> Result<Pool, PoolError> {
         let links: Result<Vec<Link>, LinkError> =
-            (0..connections.max(1)).map(|_| Link::open_resp(addr)).collect();
+            (0..connections.max(1)).map(|_| Link::open_pipeline(addr, dialect)).collect();
         Pool::of(links?, 1)
     }
 

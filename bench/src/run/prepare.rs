@@ -11,6 +11,8 @@ use lode_net::client::{
 use thiserror::Error;
 
 use super::choice::Choice;
+use super::memcached_server::{MemcachedError, MemcachedServer};
+use super::pipeline::Dialect;
 use super::pool::{Pool, PoolError};
 use super::resp_server::{RespServer, RespServerError};
 use super::routes::Routes;
@@ -56,14 +58,15 @@ pub enum PrepareError {
     /// The server cannot be asked about itself.
     #[error(transparent)]
     Resp(#[from] RespServerError),
+    /// The server cannot be asked about itself.
+    #[error(transparent)]
+    Memcached(#[from] MemcachedError),
     /// The node's counters could not be read.
     #[error("the node's counters could not be read: {0}")]
     Stats(#[from] StatsError),
     /// What the load asks for is not to be had of this server.
-    #[error(
-        "a RESP server has neither tables, scans nor transactions, and does not tell how full it is: leave out {0}"
-    )]
-    NotInResp(&'static str),
+    #[error("only a lode node has tables, scans and transactions, and tells how full it is: leave out {0}")]
+    OnlyInLode(&'static str),
     /// The node refused records.
     #[error("the node refused {refused} records while loading: {refusal}")]
     Refused {
@@ -80,6 +83,8 @@ pub enum Server {
     Lode(Box<Client>),
     /// A server that speaks RESP.
     Resp(RespServer),
+    /// memcached.
+    Memcached(MemcachedServer),
 }
 
 /// A server that holds the records.
@@ -103,8 +108,13 @@ impl Ready {
                 let routes = Routes::new(&map, data)?;
                 Ok((pool, routes))
             }
-            Server::Resp(_) => Ok((Pool::open_resp(self.addr, connections)?, Routes::of_server())),
+            Server::Resp(_) => self.open_pipelines(Dialect::Resp, connections),
+            Server::Memcached(_) => self.open_pipelines(Dialect::Memcached, connections),
         }
+    }
+
+    fn open_pipelines(&self, dialect: Dialect, connections: usize) -> Result<(Pool, Routes), PrepareError> {
+        Ok((Pool::open_pipelines(self.addr, dialect, connections)?, Routes::of_server()))
     }
 
     /// What the server counts, as it says it; and the CPU time of its process in microseconds.
@@ -112,6 +122,7 @@ impl Ready {
         match &mut self.server {
             Server::Lode(client) => Ok(NodeStats::new(client.stats()?)),
             Server::Resp(server) => Ok(NodeStats::new(server.counters()?)),
+            Server::Memcached(server) => Ok(NodeStats::new(server.counters()?)),
         }
     }
 }
@@ -120,17 +131,15 @@ impl Ready {
 pub fn prepare(options: &RunOptions) -> Result<Ready, PrepareError> {
     let data = &options.data;
     let addr = resolve(&data.addr)?;
-    let mut ready = match data.protocol {
-        Protocol::Lode => {
-            let client = Client::connect(&data.addr, ClientOptions::default())?;
-            Ready { server: Server::Lode(Box::new(client)), addr, records: data.records, loaded: 0 }
-        }
-        Protocol::Resp => {
-            refuse_what_resp_lacks(options)?;
-            let server = Server::Resp(RespServer::connect(addr)?);
-            Ready { server, addr, records: data.records, loaded: 0 }
-        }
+    if data.protocol != Protocol::Lode {
+        refuse_what_only_lode_has(options)?;
+    }
+    let server = match data.protocol {
+        Protocol::Lode => Server::Lode(Box::new(Client::connect(&data.addr, ClientOptions::default())?)),
+        Protocol::Resp => Server::Resp(RespServer::connect(addr)?),
+        Protocol::Memcached => Server::Memcached(MemcachedServer::connect(addr)?),
     };
+    let mut ready = Ready { server, addr, records: data.records, loaded: 0 };
     let mut options = options.clone();
     if let Some(percent) = options.fill_percent {
         ready.records = records_of_fill(&ready.counters()?, &options.data, percent);
@@ -139,6 +148,7 @@ pub fn prepare(options: &RunOptions) -> Result<Ready, PrepareError> {
     let present = match &mut ready.server {
         Server::Lode(client) => make_tables(client, &options)?,
         Server::Resp(server) => server.records()?,
+        Server::Memcached(server) => server.records()?,
     };
     if present < options.data.records {
         ready.loaded = options.data.records;
@@ -150,7 +160,7 @@ pub fn prepare(options: &RunOptions) -> Result<Ready, PrepareError> {
     Ok(ready)
 }
 
-fn refuse_what_resp_lacks(options: &RunOptions) -> Result<(), PrepareError> {
+fn refuse_what_only_lode_has(options: &RunOptions) -> Result<(), PrepareError> {
     let mix = options.mix();
     for (is_asked_for, what) in [
         (options.data.tables > 1, "--tables"),
@@ -160,7 +170,7 @@ fn refuse_what_resp_lacks(options: &RunOptions) -> Result<(), PrepareError> {
         (options.tenant_skew > 0.0, "--tenant-skew"),
     ] {
         if is_asked_for {
-            return Err(PrepareError::NotInResp(what));
+            return Err(PrepareError::OnlyInLode(what));
         }
     }
     Ok(())

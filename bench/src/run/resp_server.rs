@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use super::resp::{self, RespError};
+use super::pipeline::PipelineError;
+use super::resp;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,7 +26,7 @@ pub enum RespServerError {
     },
     /// What came is no RESP.
     #[error(transparent)]
-    Protocol(#[from] RespError),
+    Protocol(#[from] PipelineError),
     /// The answer to DBSIZE is no number.
     #[error("the server does not tell how many records it has: {0}")]
     NoNumber(String),
