@@ -4,11 +4,12 @@ use super::Broken;
 use crate::source::{Source, line_of, words};
 
 /// Each room, and the rooms of ours that it may import. Tests import all; nobody imports tests.
-pub const CARGO_FLOORS: [(&str, &[&str]); 7] = [
+pub const CARGO_FLOORS: [(&str, &[&str]); 8] = [
     ("engine", &[]),
     ("net", &[]),
     ("node", &["lode-engine", "lode-net"]),
     ("bench", &["lode-net"]),
+    ("bench/peers", &["lode-bench", "lode-net"]),
     ("hw-tuning", &[]),
     ("tests", &["lode-engine", "lode-net", "lode-node"]),
     ("fuzz", &["lode-tests"]),
