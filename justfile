@@ -57,6 +57,19 @@ partitions DIR="/tmp" *ARGS="":
 report DATA="/tmp/lode-report":
     bench/report {{DATA}}
 
+# lode beside what a user would pick instead (docs/peers.md): `just peers run --dir /tmp/peers`, `just peers list`.
+peers *ARGS:
+    cargo build --release -q -p lode-node -p lode-bench
+    cargo run --release -q --manifest-path bench/peers/Cargo.toml --features "${LODE_PEERS:-}" -- {{ARGS}}
+
+# How long the hot paths take; CRATE is lode-engine, lode-net or lode-node.
+criterion CRATE *ARGS:
+    cargo bench -p {{CRATE}} --bench '*' -- {{ARGS}}
+
+# How many instructions the hot paths take, against tests/counts.txt: fails above 5 % more. Needs valgrind.
+counts *ARGS:
+    cargo run --release -q -p lode-tests --bin counts -- {{ARGS}}
+
 # What cleaning costs, in the engine alone on a simulated drive, beside other ways of cleaning.
 cleaning *ARGS:
     cargo run --release -q -p lode-engine --example cleaning_bench -- {{ARGS}}
