@@ -1,5 +1,6 @@
 //! A load on an engine in this process: so many threads with one request each, drawn and counted as `lode-bench` does.
 
+use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,9 @@ use thiserror::Error;
 use crate::engines::{Engine, Failure};
 
 /// Records written at a time while loading.
-const LOADED_AT_A_TIME: u64 = 10_000;
+const LOADED_AT_A_TIME: u64 = 2_000;
+/// Threads count into so many tallies: one for each would take more memory than some engines have.
+const TALLIES: usize = 4;
 
 /// Why an engine could not be measured.
 #[derive(Debug, Error)]
@@ -47,7 +50,7 @@ struct Worker<'a> {
     values: Values,
     sizes: &'a ValueSizes,
     read: Vec<u8>,
-    tally: Tally,
+    tally: &'a Mutex<Tally>,
 }
 
 /// Writes all records, in the order in which `lode-bench` does.
@@ -75,9 +78,10 @@ pub fn measure(engine: &dyn Engine, options: &RunOptions) -> Result<RunReport, L
     refuse(options)?;
     let seed = options.data.seed();
     let choice = Choice::new(options, Routes::of_server(), seed);
-    let threads: Vec<Worker<'_>> = (0..u64::from(options.connections))
+    let tallies: [Mutex<Tally>; TALLIES] = std::array::from_fn(|_| Mutex::new(Tally::new(options.slice())));
+    let threads: Vec<Worker<'_>> = (0..usize::from(options.connections))
         .map(|place| {
-            let seed = seed.wrapping_add(place);
+            let seed = seed.wrapping_add(place as u64);
             Worker {
                 engine,
                 choice: choice.with_seed(seed),
@@ -85,13 +89,12 @@ pub fn measure(engine: &dyn Engine, options: &RunOptions) -> Result<RunReport, L
                 values: Values::new(options.data.value_size.clone(), seed),
                 sizes: &options.data.value_size,
                 read: Vec::new(),
-                tally: Tally::new(options.slice()),
+                tally: &tallies[place % TALLIES],
             }
         })
         .collect();
     let until = options.warmup + options.duration;
     let window = Window { origin: Instant::now(), from: options.warmup, until };
-    let mut tally = Tally::new(options.slice());
     let mut cpu = Duration::ZERO;
     thread::scope(|scope| {
         let running: Vec<_> =
@@ -104,10 +107,14 @@ pub fn measure(engine: &dyn Engine, options: &RunOptions) -> Result<RunReport, L
         cpu = cpu_at(window.until).saturating_sub(before);
         for thread in running {
             // A panic in a worker is a bug of this program; it goes on where it was.
-            tally.add(&thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         }
         Ok::<(), LoopError>(())
     })?;
+    let mut tally = Tally::new(options.slice());
+    for part in &tallies {
+        tally.add(&locked(part));
+    }
     let node = NodeDelta { cpu_us: cpu.as_micros() as u64, ..NodeDelta::default() };
     Ok(RunReport::new(options, seed, 0, &tally, 0.0, &node))
 }
@@ -129,7 +136,7 @@ fn refuse(options: &RunOptions) -> Result<(), LoopError> {
 }
 
 impl Worker<'_> {
-    fn run(mut self, window: Window) -> Result<Tally, LoopError> {
+    fn run(mut self, window: Window) -> Result<(), LoopError> {
         let (from, until) = (window.from.as_nanos() as u64, window.until.as_nanos() as u64);
         let now_ns = || window.origin.elapsed().as_nanos() as u64;
         let mut begun = now_ns();
@@ -143,7 +150,7 @@ impl Worker<'_> {
             }
             begun = ended;
         }
-        Ok(self.tally)
+        Ok(())
     }
 
     /// `false` where a record was missing, or was another's.
@@ -167,15 +174,15 @@ impl Worker<'_> {
             Step::Scan => {
                 let key = self.choice.key_of(ask.index);
                 let count = self.engine.scan(key, ask.left, &mut self.read)?;
-                self.tally.scanned += u64::from(count);
+                locked(self.tally).scanned += u64::from(count);
                 Ok(count > 0)
             }
             _ => Err(LoopError::Transaction),
         }
     }
 
-    fn count(&mut self, ask: &Ask, is_right: bool, latency_ns: u64, since_ns: u64) {
-        let (tally, operation) = (&mut self.tally, ask.operation);
+    fn count(&self, ask: &Ask, is_right: bool, latency_ns: u64, since_ns: u64) {
+        let (mut tally, operation) = (locked(self.tally), ask.operation);
         if is_right {
             tally.answered += 1;
             tally.latencies[operation as usize].record(latency_ns);
@@ -187,6 +194,10 @@ impl Worker<'_> {
     }
 }
 
+fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
+    tally.lock().expect("nothing panics while it is held")
+}
+
 /// CPU time that this process has used.
 fn own_cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
@@ -196,7 +207,6 @@ fn own_cpu() -> Duration {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Mutex;
 
     use super::*;
     use crate::engine_process::run_options;

@@ -61,7 +61,7 @@ fn known() -> Vec<Peer> {
             "rocksdb",
             Kind::Engine,
             ALWAYS,
-            "in process; direct reads, flushes and compactions; 60 % of the memory for blocks, indexes and filters \
+            "in process; direct reads, flushes and compactions; 50 % of the memory for blocks, indexes and filters \
              (10 bits), up to 25 % for memory tables; no compression; sync for each write, which RocksDB groups",
         ),
         peer(

@@ -12,7 +12,7 @@ use super::{Engine, Failure};
 
 /// The map is so many times as long as the records: pages are about two thirds full, and writes copy them.
 const MAP_OVER_DATA: u64 = 4;
-/// The shortest map.
+/// The shortest map; longer ones are multiples of it.
 const LEAST_MAP_BYTES: u64 = 1 << 30;
 /// Readers at a time.
 const READERS: u32 = 1024;
@@ -28,7 +28,8 @@ impl Lmdb {
     /// In this directory, for so many bytes of records. Its memory is the page cache's.
     pub fn open(directory: &Path, data: u64) -> Result<Lmdb, Failure> {
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
-        options.map_size((data * MAP_OVER_DATA).max(LEAST_MAP_BYTES) as usize).max_readers(READERS);
+        let map = (data * MAP_OVER_DATA).max(LEAST_MAP_BYTES).next_multiple_of(LEAST_MAP_BYTES);
+        options.map_size(map as usize).max_readers(READERS);
         // SAFETY: the flag changes only what the kernel is told of the map's reads; none of those that give up
         // durability or locks is set.
         unsafe { options.flags(EnvFlags::NO_READ_AHEAD) };
