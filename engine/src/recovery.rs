@@ -350,11 +350,14 @@ impl Shard {
             }
         }
         // Where both a segment's header and its first frame are damaged, the root still knows it, and
-        // the superblock knows the root's.
+        // the superblock knows the root's. What was read may also be what lay there before: a segment that is in use
+        // would pass for a free one.
         let own = copies.map(|copy| (copy.segment, copy.generation, Stream::Image));
         for &(segment, generation, stream) in root.in_use.iter().chain(&own) {
             if !self.space.is_known(segment) {
                 self.space.found(segment, generation, stream);
+            } else {
+                self.space.found_later_life(segment, generation, stream);
             }
         }
         self.find_free(&root);
