@@ -72,7 +72,7 @@ pub struct Recovery {
     hidden_blocks: u64,
     /// Partitions whose damaged frames were followed by no whole one.
     unbounded: Vec<PartitionSet>,
-    /// Some of the tail was damaged: until a checkpoint is behind it, every restart meets it again.
+    /// Some of the tail was damaged: until a checkpoint is behind it, or the journal, every restart meets it again.
     met_damage: bool,
 }
 
@@ -419,6 +419,7 @@ impl Shard {
         next.version += 1;
         next.void.extend(void);
         next.journal_void.extend(journal_void);
+        next.may_lack_tables = self.catalog.may_lack_tables;
         self.rewrite_superblock(next, io);
     }
 

@@ -175,7 +175,7 @@ pub enum RequestBody<'a> {
     /// The tables and partitions of this shard.
     ListTables,
     /// Tables that this shard may have lost (`ShardStats::may_lack_tables`) were looked for elsewhere and made again
-    /// here: it lacks none any more. Answered at once; the next checkpoint says so to the next start.
+    /// here: it lacks none any more. Answered at once; a checkpoint follows, which says so to the next start.
     HasAllTables,
     /// Counters and gauges of this shard.
     Stats,

@@ -277,7 +277,8 @@ impl Shard {
             | RequestBody::SetQuota { .. } => self.queue_catalog_job(request.id, &request.body, io),
             RequestBody::ListTables => io.reply(request.id, ReplyBody::Tables(self.catalog.list())),
             RequestBody::HasAllTables => {
-                self.catalog.may_lack_tables = false;
+                // Until a checkpoint has said so, every start asks again; and takes for lost what was dropped.
+                self.checkpointer.wanted |= std::mem::replace(&mut self.catalog.may_lack_tables, false);
                 io.reply(request.id, ReplyBody::Catalog(Ok(())));
             }
             RequestBody::Stats => io.reply(request.id, ReplyBody::Stats(Box::new(self.stats()))),

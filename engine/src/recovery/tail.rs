@@ -205,7 +205,7 @@ impl Shard {
         self.distrust_all_before(recovery, io);
         self.clock.observe(self.sequencer.last().wall_ns);
         self.catalog.forget_unfinished();
-        // A checkpoint puts the damage behind us, and may come before anybody has looked for what it took.
+        // The journal and a checkpoint put the damage behind the next start, and may come before anybody has looked for what it took.
         self.catalog.may_lack_tables = self.superblock.may_lack_tables || self.stats.quarantined_frames > 0;
         self.settle_what_is_in_no_image();
         let last = FrameNumber(end.next_number.0 - 1);
@@ -224,7 +224,9 @@ impl Shard {
         }
         recovery.stage = Stage::Settling;
         let journal_void = recovery.journal_void;
-        if end.void.is_none() && journal_void.is_none() && recovery.mirrored {
+        let says_what_is =
+            recovery.mirrored && self.superblock.may_lack_tables == self.catalog.may_lack_tables;
+        if end.void.is_none() && journal_void.is_none() && says_what_is {
             // What was read may have been in the drive's cache alone, left there by a process that was
             // killed: it is relied on from now on, so it must be durable.
             io.start(Op::Flush { token: Purpose::Superblock.token(0) });

@@ -214,7 +214,8 @@ impl Control {
             }
         }
         let mut has_all_tables = true;
-        for (id, (table, shards)) in orphans {
+        // Of two of one name the later is the one that was served last.
+        for (id, (table, shards)) in orphans.into_iter().rev() {
             let has_name = known.values().any(|other| other.spec.name == table.spec.name);
             if may_have_lost_tables && !has_name {
                 has_all_tables &= self.make_again(&table.spec).is_ok();
