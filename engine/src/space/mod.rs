@@ -2,6 +2,7 @@
 
 mod audit;
 mod census;
+mod found;
 mod reserve;
 #[cfg(test)]
 mod tests;
@@ -194,18 +195,6 @@ impl Space {
         segment.consumed_bytes = self.geometry.segment_payload_bytes();
         self.journal_segments += u32::from(stream == Stream::Journal);
         self.saw_generation(generation);
-    }
-
-    /// Recovery knows of a later life of a segment than what was read as its header tells of: the read was of what had been there
-    /// before.
-    pub fn found_later_life(&mut self, id: SegmentId, generation: Generation, stream: Stream) {
-        let segment = &mut self.segments[id.0 as usize];
-        assert_eq!(segment.state, SegmentState::Sealed, "nothing is known of segment {id}");
-        if segment.generation < generation {
-            self.journal_segments -= u32::from(segment.stream == Stream::Journal);
-            segment.state = SegmentState::Free;
-            self.found(id, generation, stream);
-        }
     }
 
     /// Recovery has replayed user frames up to this one, from a segment of this generation on.
