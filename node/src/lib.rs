@@ -8,4 +8,5 @@ pub mod escape;
 pub mod input;
 pub mod mailbox;
 pub mod reactor;
+pub mod redis;
 pub mod serve;

@@ -179,6 +179,24 @@ impl Client {
         Ok(answer::of_write(&reply).map_err(WriteError::from)?)
     }
 
+    /// The one partition that holds all of these keys; `None` where they fall in several, or there are none.
+    pub async fn common_partition<'a>(
+        &self,
+        table: &str,
+        keys: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Option<PartitionId>, GetError> {
+        let found = self.table(table).await?;
+        let mut common = None;
+        for key in keys {
+            let home = found.home(key)?;
+            if common.is_some_and(|common| common != home) {
+                return Ok(None);
+            }
+            common = Some(home);
+        }
+        Ok(common)
+    }
+
     /// Records in key order, page by page.
     pub fn scan(&self, table: &str, options: ScanOptions) -> Scanner {
         Scanner::new(self.clone(), table, options)

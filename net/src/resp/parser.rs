@@ -199,7 +199,11 @@ impl Parser {
     }
 
     /// A line without its end; `too_long` where it has none within its limit.
-    fn line(&mut self, input: &mut BytesMut, too_long: ProtocolError) -> Result<Option<Bytes>, ProtocolError> {
+    fn line(
+        &mut self,
+        input: &mut BytesMut,
+        too_long: ProtocolError,
+    ) -> Result<Option<Bytes>, ProtocolError> {
         let end = input[self.searched..].iter().position(|byte| *byte == b'\n').map(|at| at + self.searched);
         let Some(end) = end.filter(|end| *end <= MAX_LINE_BYTES) else {
             self.searched = input.len();

@@ -71,7 +71,9 @@ impl Reply {
                 Reply::Bulk(bytes) => bytes.len(),
                 Reply::Error(text) | Reply::Text(text) => text.len(),
                 Reply::Array(items) => items.iter().map(Reply::size_bytes).sum(),
-                Reply::Map(pairs) => pairs.iter().map(|(key, value)| key.size_bytes() + value.size_bytes()).sum(),
+                Reply::Map(pairs) => {
+                    pairs.iter().map(|(key, value)| key.size_bytes() + value.size_bytes()).sum()
+                }
                 _ => 0,
             }
     }

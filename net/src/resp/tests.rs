@@ -28,8 +28,12 @@ fn command(words: &[&[u8]]) -> Request {
 #[test]
 fn requests_are_found_however_they_are_cut() {
     let bytes = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\na\r\nb\r\nPING\r\n\r\n*0\r\n*-1\r\n  get  \"a b\" \n*1\r\n$0\r\n\r\n";
-    let wanted =
-        vec![command(&[b"SET", b"k", b"a\r\nb"]), command(&[b"PING"]), command(&[b"get", b"a b"]), command(&[b""])];
+    let wanted = vec![
+        command(&[b"SET", b"k", b"a\r\nb"]),
+        command(&[b"PING"]),
+        command(&[b"get", b"a b"]),
+        command(&[b""]),
+    ];
     for at_a_time in 1..=bytes.len() {
         assert_eq!(parse(bytes, at_a_time), Ok(wanted.clone()), "{at_a_time} bytes at a time");
     }
@@ -120,7 +124,9 @@ fn what_is_too_large_is_forgotten_and_the_next_request_found() {
     // Many small ones count as well.
     let many = HELD_BYTES / ARGUMENT_OVERHEAD_BYTES;
     let request = |count: usize| [format!("*{count}\r\n").as_bytes(), &b"$0\r\n\r\n".repeat(count)].concat();
-    assert!(matches!(&parse(&request(many), 9999).expect("one")[..], [Request::Command(words)] if words.len() == many));
+    assert!(
+        matches!(&parse(&request(many), 9999).expect("one")[..], [Request::Command(words)] if words.len() == many)
+    );
     assert_eq!(parse(&request(many + 1), 9999), Ok(vec![Request::TooLarge]));
 }
 

@@ -62,6 +62,7 @@ impl ServeOptions {
             "size" => self.size = Some(size(value)?),
             "shards" => self.shards = Some(whole(value)?),
             "listen" => self.listen = Some(text::<SocketAddr>(value)?),
+            "redis" => self.redis = Some(text::<SocketAddr>(value)?),
             "memory" => self.memory = Some(size(value)?),
             "table-defaults" => self.table_defaults = Some(text(value)?),
             "commit-window" => self.commit_window = Some(text(value)?),

@@ -41,6 +41,9 @@ pub struct ServeOptions {
     /// Address to listen at; each shard also takes a port of its own [default: 127.0.0.1:7411]
     #[arg(long, value_name = "HOST:PORT", value_parser = |text: &str| parsed::<SocketAddr>("listen", text))]
     pub listen: Option<SocketAddr>,
+    /// Address for Redis clients, who speak RESP; they are served where this is given
+    #[arg(long, value_name = "HOST:PORT", value_parser = |text: &str| parsed::<SocketAddr>("redis", text))]
+    pub redis: Option<SocketAddr>,
     /// Memory for cache, index, memory tables and buffers, of all shards together [default: 1GiB]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Size>,
@@ -285,11 +288,12 @@ pub enum ConfigError {
 }
 
 /// What each option may be, in the words of every message; in the order of [`ServeOptions`].
-const ALLOWED: [(&str, &str); 14] = [
+const ALLOWED: [(&str, &str); 15] = [
     ("data", "the path of a file or a block device"),
     ("size", "a number of bytes, or a text as 10GiB"),
     ("shards", "a whole number from 1 to 256"),
     ("listen", "an IP address and a port, as 127.0.0.1:7411 or [::1]:7411"),
+    ("redis", "an IP address and a port, as 127.0.0.1:6379 or [::1]:6379"),
     ("memory", "a number of bytes, or a text as 1GiB; at least 64MiB for each shard"),
     (
         "table-defaults",
@@ -324,6 +328,7 @@ impl ServeOptions {
             size: self.size.or(other.size),
             shards: self.shards.or(other.shards),
             listen: self.listen.or(other.listen),
+            redis: self.redis.or(other.redis),
             memory: self.memory.or(other.memory),
             table_defaults: self.table_defaults.or(other.table_defaults),
             commit_window: self.commit_window.or(other.commit_window),
@@ -351,6 +356,7 @@ impl ServeOptions {
             max_value_bytes: self.max_value.map_or(as_is.max_value_bytes, narrow),
             may_format: !self.no_format.unwrap_or(false),
             listen: self.listen.unwrap_or(as_is.listen),
+            redis: self.redis.or(as_is.redis),
             memory_bytes: self.memory.map_or(as_is.memory_bytes, |size| size.0),
             commit_window: self.commit_window.map_or(as_is.commit_window, |span| span.0),
             scrub_bytes_per_s: self.scrub_rate.map_or(as_is.scrub_bytes_per_s, |rate| rate.0),

@@ -22,6 +22,7 @@ const WHOLE: &str = r#"
     size = "20GiB"
     shards = 4
     listen = "0.0.0.0:7500"
+    redis = "0.0.0.0:6379"
     memory = 2147483648
     commit-window = "200us"
     scrub-rate = "1MiB"
@@ -44,6 +45,7 @@ fn file_and_flags_say_the_same() {
         "--size=20GiB",
         "--shards=4",
         "--listen=0.0.0.0:7500",
+        "--redis=0.0.0.0:6379",
         "--memory=2GiB",
         "--commit-window=200us",
         "--scrub-rate=1MiB",
@@ -92,6 +94,7 @@ fn limits_are_the_same_in_file_and_flags() {
             &["127.0.0.1:0", "[::1]:65535"],
             &["127.0.0.1", "127.0.0.1:65536", "localhost:80", "7411"],
         ),
+        ("redis", &["127.0.0.1:0", "[::1]:65535"], &["127.0.0.1", "localhost:6379", "6379"]),
         ("memory", &["1", "64MiB"], &["0", "-1", "true"]),
         ("commit-window", &["0us", "1s"], &["1000001us", "2s", "500", "-1us"]),
         ("scrub-rate", &["0", "1GiB"], &["-1", "fast"]),
@@ -149,7 +152,7 @@ fn every_option_has_its_words_and_no_value_of_another_kind_is_taken() {
             "size" | "memory" | "scrub-rate" | "segment" | "max-value" => "4096",
             "shards" | "max-connections" => "4",
             "no-format" | "no-pin" => "true",
-            "listen" => "'127.0.0.1:1'",
+            "listen" | "redis" => "'127.0.0.1:1'",
             "commit-window" => "'1ms'",
             "table-defaults" => "{}",
             _ => "'text'",

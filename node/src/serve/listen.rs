@@ -1,7 +1,7 @@
 //! The node's sockets: one port that all shards share, and one of each shard's own.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
 use rustix::net::{
@@ -41,6 +41,9 @@ pub enum ListenError {
     /// Somebody else listens there.
     #[error("{0} is in use by another process; give another address to --listen")]
     InUse(SocketAddr),
+    /// Somebody else listens where the RESP door should be.
+    #[error("{0} is in use by another process; give another address to --redis")]
+    RedisInUse(SocketAddr),
     /// The system refused.
     #[error("cannot listen at {addr}: {error}")]
     System {
@@ -91,6 +94,30 @@ pub fn bind(addr: SocketAddr, shards: u16) -> Result<NodeSockets, ListenError> {
 /// Begins to listen on a bound socket.
 pub fn listen(socket: &OwnedFd) -> rustix::io::Result<()> {
     rustix::net::listen(socket, BACKLOG)
+}
+
+/// Binds the RESP door's socket, which does not listen yet.
+pub fn bind_redis(addr: SocketAddr) -> Result<OwnedFd, ListenError> {
+    let refused = |error: rustix::io::Errno| match error {
+        rustix::io::Errno::ADDRINUSE => ListenError::RedisInUse(addr),
+        error => ListenError::System { addr, error: error.into() },
+    };
+    let socket = open(addr, false).map_err(refused)?;
+    if addr.port() != 0 {
+        // Beside a listening socket a bind may work, and listening fails: a second one tells that now.
+        let probe = open(addr, false).map_err(refused)?;
+        listen(&probe).map_err(refused)?;
+    }
+    Ok(socket)
+}
+
+/// Begins to listen on a bound socket that is handed on.
+pub fn begin(socket: OwnedFd) -> Result<TcpListener, ListenError> {
+    let listener = TcpListener::from(socket);
+    let addr = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    let refused = |error: rustix::io::Errno| ListenError::System { addr, error: error.into() };
+    rustix::net::listen(&listener, BACKLOG).map_err(refused)?;
+    Ok(listener)
 }
 
 fn open_own(shared: SocketAddr, shard: u16) -> rustix::io::Result<OwnedFd> {

@@ -27,6 +27,7 @@ use crate::drive::{
     Drive, DriveKind, FormatError, FormatOptions, FormatProgress, HeaderCopy, OpenDriveError, format,
 };
 use crate::mailbox::Mailbox;
+use crate::redis::{self, DoorError, OpenDoor};
 pub use listen::{ListenError, NodeSockets, listen};
 use manager::Manager;
 use memory::REGISTERED_BYTES;
@@ -50,6 +51,8 @@ pub struct ServeConfig {
     pub may_format: bool,
     /// Address to listen at; port 0 takes any.
     pub listen: SocketAddr,
+    /// Where Redis clients are served, if they are.
+    pub redis: Option<SocketAddr>,
     /// The most memory, in bytes, that all shards together take for cache, index, memory tables and
     /// buffers.
     pub memory_bytes: u64,
@@ -77,6 +80,7 @@ impl Default for ServeConfig {
             max_value_bytes: MAX_VALUE_BYTES as u32,
             may_format: true,
             listen: SocketAddr::from(([127, 0, 0, 1], 7411)),
+            redis: None,
             memory_bytes: 1 << 30,
             // Longer than a durable write takes on NVMe: a frame goes out when the one before it is durable, and
             // only a slow write lets another one past. With 64 clients 0.09 device writes per PUT and 89,000
@@ -141,6 +145,9 @@ pub enum ServeError {
     /// The address cannot be listened at.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The RESP door does not open.
+    #[error(transparent)]
+    Redis(#[from] DoorError),
     /// A shard's thread or ring could not be set up.
     #[error("shard {shard} could not be set up: {reason}")]
     Shard {
@@ -168,6 +175,9 @@ pub struct RunningNode {
     pub addr: SocketAddr,
     /// Each shard's own port.
     pub shard_ports: Vec<u16>,
+    /// Where Redis clients are served, if they are.
+    pub redis_addr: Option<SocketAddr>,
+    door: Option<OpenDoor>,
     control: ControlSender,
     threads: Vec<JoinHandle<()>>,
     /// Holds the drive's lock until the threads have ended.
@@ -181,6 +191,8 @@ impl RunningNode {
     }
 
     fn bring_down(&mut self) {
+        // Before the shards, which answer what has begun there.
+        self.door = None;
         self.control.stop();
         for thread in self.threads.drain(..) {
             // A thread that panicked has aborted the process already.
@@ -203,6 +215,9 @@ pub fn run(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<(),
     let node = start(config, watch)?;
     let signals = [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT];
     let mut signals = signal_hook::iterator::Signals::new(signals).map_err(refused)?;
+    if let Some(addr) = node.redis_addr {
+        say(format_args!("RESP door at {addr}"));
+    }
     say(format_args!("listening at {}, shards at ports {:?}", node.addr, node.shard_ports));
     let manager = Manager::from_environment();
     if let Some(manager) = &manager {
@@ -230,7 +245,9 @@ fn say(text: std::fmt::Arguments<'_>) {
 /// Starts a node in threads of this process; returns when it serves.
 pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<RunningNode, ServeError> {
     let begun = Instant::now();
-    listen::allow_descriptors(config.max_connections, watch);
+    let doors = 1 + usize::from(config.redis.is_some());
+    listen::allow_descriptors(config.max_connections.saturating_mul(doors), watch);
+    let redis = config.redis.map(listen::bind_redis).transpose()?;
     let (drive, memory, sockets) = take_all(&config, watch)?;
     let shards = drive.geometry.shards;
     let mailboxes = make_mailboxes(shards)?;
@@ -281,8 +298,14 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
     let (started_in, started) = channel();
     threads.push(start_control(control_config, started_in)?);
     let (addr, shard_ports) = (sockets.addr, sockets.ports);
-    let node = RunningNode { addr, shard_ports, control, threads, drive: Some(drive) };
+    let mut node =
+        RunningNode { addr, shard_ports, redis_addr: None, door: None, control, threads, drive: Some(drive) };
     report(&await_start(&started)?, watch);
+    if let Some(socket) = redis {
+        let door = redis::open(listen::begin(socket)?, addr, config.max_connections)?;
+        node.redis_addr = Some(door.addr);
+        node.door = Some(door);
+    }
     Ok(node)
 }
 

@@ -10,8 +10,8 @@ use self::work::{Pages, Work, key_range, of_table};
 pub use self::work::{TransactionOptions, TransactionRange};
 use crate::client::call::Call;
 use crate::client::error::TransactionError;
-use crate::client::{Client, Written, answer};
-use crate::wire::{RangeView, ReadView, TransactionId};
+use crate::client::{Client, Record, TimeLeft, Written, answer};
+use crate::wire::{RangeView, ReadView, Seq, TransactionId};
 
 /// How often [`Client::transact`] begins again after a conflict.
 pub(crate) const MOST_TRIES: u32 = 64;
@@ -89,15 +89,21 @@ impl Client {
 }
 
 impl Transaction {
-    /// Reads one record.
+    /// Reads one record's value.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TransactionError> {
+        Ok(self.get_record(key).await?.map(|record| record.value))
+    }
+
+    /// Reads one record. What the transaction has written itself has no version yet, and is told with
+    /// [`Seq::ZERO`] and as living for ever.
+    pub async fn get_record(&self, key: &[u8]) -> Result<Option<Record>, TransactionError> {
         self.work.check(key)?;
         if let Some(own) = self.work.own(key) {
-            return Ok(own);
+            return Ok(own.map(|value| Record { seq: Seq::default(), value, left: TimeLeft::Forever }));
         }
         let call = self.work.read(ReadView::Get { key });
         let reply = self.client.pool.call(&call).await.and_then(answer::of_get);
-        Ok(reply.map_err(TransactionError::of_read)?.map(|record| record.value))
+        reply.map_err(TransactionError::of_read)
     }
 
     /// The records of a range, keys and values, in order.

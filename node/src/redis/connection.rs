@@ -1,0 +1,323 @@
+//! One connection: bytes in, commands begun in their order, replies out in that order.
+//!
+//! Commands of one pipeline are under way together where none is in another's way, so that their writes share the
+//! device's; what they are told, and what each sees of those before it, is as if they were done one by one.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use lode_net::resp::{Parser, Protocol, Reply, Request};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::door::{Door, Peer, Tally};
+use super::limits::{
+    LEAST_HELD_BYTES, MAX_IN_WORK, MAX_PENDING_REPLY_BYTES, MAX_READ_AHEAD_BYTES, MAX_REQUEST_BYTES,
+    STALL_TIMEOUT,
+};
+use super::refusal::Refusal;
+use super::session::{Access, Begun, Session, Work};
+
+/// Room for what is received at once.
+const READ_BYTES: usize = 16 << 10;
+/// Between two looks for a stalled peer.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A command in its turn.
+struct Turn {
+    protocol: Protocol,
+    access: Option<Access>,
+    state: State,
+}
+
+enum State {
+    Done(Reply),
+    Running(JoinHandle<Reply>),
+}
+
+/// What a connection has.
+struct Connection {
+    door: Rc<Door>,
+    session: Session,
+    parser: Parser,
+    input: BytesMut,
+    /// Begun, in their order.
+    turns: VecDeque<Turn>,
+    /// The next one, where something is in its way.
+    waiting: Option<(Protocol, Access, Work)>,
+    out: Vec<u8>,
+    sent: usize,
+    /// No more requests are taken.
+    is_closing: bool,
+    /// The parser wants more bytes.
+    is_hungry: bool,
+    held_bytes: usize,
+    received_at: Instant,
+    sent_at: Instant,
+}
+
+/// What woke a connection.
+enum Woken {
+    Received(io::Result<usize>),
+    Sent(io::Result<usize>),
+    Answered,
+    Look,
+    Stop,
+}
+
+/// Serves a connection to its end.
+pub async fn serve(mut stream: TcpStream, door: Rc<Door>, peer: Rc<Peer>, mut stop: watch::Receiver<bool>) {
+    let number = peer.number;
+    let mut connection = Connection::new(door.clone(), peer);
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    let (mut reader, mut writer) = stream.split();
+    loop {
+        connection.advance();
+        if connection.is_over() {
+            break;
+        }
+        let (may_receive, has_output) = (connection.may_receive(), connection.has_output());
+        let is_stopping = *stop.borrow();
+        if may_receive && connection.input.capacity() - connection.input.len() < READ_BYTES / 4 {
+            connection.input.reserve(READ_BYTES);
+        }
+        let woken = tokio::select! {
+            biased;
+            () = front(&mut connection.turns) => Woken::Answered,
+            sent = writer.write(&connection.out[connection.sent..]), if has_output => Woken::Sent(sent),
+            received = reader.read_buf(&mut connection.input), if may_receive => Woken::Received(received),
+            _ = look.tick() => Woken::Look,
+            _ = stop.changed(), if !is_stopping => Woken::Stop,
+        };
+        if !connection.wake(woken) {
+            break;
+        }
+    }
+    connection.hold(0);
+    door.peers.borrow_mut().remove(&number);
+    // What was answered last is to arrive before the end of the connection does.
+    let _ = writer.shutdown().await;
+}
+
+/// Waits until the first command that is not answered is done.
+async fn front(turns: &mut VecDeque<Turn>) {
+    let Some(Turn { state, .. }) = turns.front_mut() else { return std::future::pending().await };
+    let State::Running(running) = state else { return };
+    let done = poll_fn(|context| match Pin::new(&mut *running).poll(context) {
+        Poll::Ready(done) => Poll::Ready(done),
+        Poll::Pending => Poll::Pending,
+    });
+    *state = State::Done(reply_of(done.await));
+}
+
+fn reply_of(done: Result<Reply, tokio::task::JoinError>) -> Reply {
+    // A task ends otherwise only by a panic, which has aborted the process, or while the door closes.
+    done.unwrap_or_else(|error| Refusal::new(format_args!("the command was not finished: {error}")).into())
+}
+
+impl Connection {
+    fn new(door: Rc<Door>, peer: Rc<Peer>) -> Connection {
+        let now = Instant::now();
+        Connection {
+            session: Session::new(door.clone(), peer),
+            door,
+            parser: Parser::new(MAX_REQUEST_BYTES),
+            input: BytesMut::new(),
+            turns: VecDeque::new(),
+            waiting: None,
+            out: Vec::new(),
+            sent: 0,
+            is_closing: false,
+            is_hungry: true,
+            held_bytes: 0,
+            received_at: now,
+            sent_at: now,
+        }
+    }
+
+    fn has_output(&self) -> bool {
+        self.sent < self.out.len()
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_closing && self.turns.is_empty() && self.waiting.is_none() && !self.has_output()
+    }
+
+    /// More is received for a request that is not whole, and ahead of those that are, within the limits.
+    fn may_receive(&self) -> bool {
+        let most = if self.door.is_short() { LEAST_HELD_BYTES } else { MAX_READ_AHEAD_BYTES };
+        !self.is_closing && (self.is_hungry || self.input.len() < most)
+    }
+
+    /// Commands are begun while the replies that wait are within theirs.
+    fn may_begin(&self) -> bool {
+        let most = if self.door.is_short() { LEAST_HELD_BYTES } else { MAX_PENDING_REPLY_BYTES };
+        self.waiting.is_none() && self.turns.len() < MAX_IN_WORK && self.out.len() - self.sent < most
+    }
+
+    /// Takes in what happened; false: the connection is to end.
+    fn wake(&mut self, woken: Woken) -> bool {
+        match woken {
+            Woken::Received(Ok(0)) => {
+                // What was asked before is still done and answered.
+                self.is_closing = true;
+                true
+            }
+            Woken::Received(Ok(_)) => {
+                self.received_at = Instant::now();
+                true
+            }
+            Woken::Sent(Ok(bytes)) if bytes > 0 => {
+                self.sent += bytes;
+                self.sent_at = Instant::now();
+                if self.sent == self.out.len() {
+                    self.out.clear();
+                    self.out.shrink_to(LEAST_HELD_BYTES);
+                    self.sent = 0;
+                }
+                true
+            }
+            Woken::Received(Err(_)) | Woken::Sent(_) => false,
+            Woken::Answered => true,
+            Woken::Look => !self.has_stalled(),
+            Woken::Stop => {
+                self.is_closing = true;
+                true
+            }
+        }
+    }
+
+    fn has_stalled(&self) -> bool {
+        let amid = self.is_hungry && self.parser.is_amid(&self.input);
+        let stops = amid && self.received_at.elapsed() > STALL_TIMEOUT;
+        stops || self.has_output() && self.sent_at.elapsed() > STALL_TIMEOUT
+    }
+
+    /// Goes on as far as it can without waiting.
+    fn advance(&mut self) {
+        loop {
+            self.collect();
+            if let Some((protocol, access, work)) = self.waiting.take() {
+                self.start(protocol, access, work);
+            }
+            if self.is_closing || !self.may_begin() {
+                break;
+            }
+            match self.parser.next(&mut self.input) {
+                Ok(Some(Request::Command(args))) => self.take(args),
+                Ok(Some(Request::TooLarge)) => {
+                    let most = MAX_REQUEST_BYTES;
+                    let text = format!(
+                        "the request is larger than {most} bytes, or memory is short; nothing was done"
+                    );
+                    let begun = self.session.refuse(Refusal::new(text));
+                    self.push(begun);
+                }
+                Ok(None) => {
+                    self.is_hungry = true;
+                    self.bound();
+                    return;
+                }
+                Err(error) => {
+                    self.push(Begun::Last(Reply::error(error)));
+                    break;
+                }
+            }
+        }
+        self.is_hungry = false;
+        self.bound();
+    }
+
+    /// Counts what is held; where that is too much of all, a request that is large is forgotten.
+    fn bound(&mut self) {
+        self.collect();
+        if self.door.is_short() && self.parser.held_bytes() > LEAST_HELD_BYTES {
+            self.parser.forget();
+        }
+        self.hold(self.input.len() + self.parser.held_bytes() + self.out.len());
+    }
+
+    fn hold(&mut self, bytes: usize) {
+        self.door.hold(self.held_bytes, bytes);
+        self.held_bytes = bytes;
+    }
+
+    fn take(&mut self, args: Vec<Bytes>) {
+        let begun = self.session.begin(args);
+        self.push(begun);
+    }
+
+    fn push(&mut self, begun: Begun) {
+        let protocol = self.session.protocol();
+        let done = |reply| Turn { protocol, access: None, state: State::Done(reply) };
+        match begun {
+            Begun::Told(reply) => self.turns.push_back(done(reply)),
+            Begun::Last(reply) => {
+                self.turns.push_back(done(reply));
+                self.is_closing = true;
+            }
+            Begun::Cut => self.is_closing = true,
+            Begun::Work(access, work) => self.start(protocol, access, work),
+        }
+    }
+
+    /// Begins a command, or keeps it until nothing is in its way.
+    fn start(&mut self, protocol: Protocol, access: Access, work: Work) {
+        let is_on_its_way = |turn: &&Turn| matches!(&turn.state, State::Running(task) if !task.is_finished());
+        let mut on_their_way = self.turns.iter().filter(is_on_its_way);
+        let is_blocked =
+            on_their_way.any(|turn| turn.access.as_ref().is_some_and(|other| other.conflicts(&access)));
+        if is_blocked {
+            self.waiting = Some((protocol, access, work));
+            return;
+        }
+        let state = State::Running(tokio::task::spawn_local(work));
+        self.turns.push_back(Turn { protocol, access: Some(access), state });
+    }
+
+    /// Moves answers that are next to the output.
+    fn collect(&mut self) {
+        while let Some(Turn { state: State::Done(_), .. }) = self.turns.front() {
+            let Some(Turn { protocol, state: State::Done(reply), .. }) = self.turns.pop_front() else {
+                break;
+            };
+            if reply.is_error() {
+                Tally::count(&self.door.tally.errors);
+            }
+            if !self.has_output() {
+                self.sent_at = Instant::now();
+            }
+            reply.encode(protocol, &mut self.out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_wait_for_those_in_their_way_and_no_others() {
+        let of = |hashes: &[u64], writes| Access::Keys { hashes: hashes.to_vec(), writes };
+        for (a, b, conflict) in [
+            (of(&[1], false), of(&[1], false), false),
+            (of(&[1], true), of(&[1], false), true),
+            (of(&[1], true), of(&[1], true), true),
+            (of(&[1, 2], true), of(&[3, 2], false), true),
+            (of(&[1, 2], true), of(&[3, 4], true), false),
+            (of(&[], false), of(&[1], true), false),
+            (of(&[], false), Access::Alone, true),
+            (Access::Alone, Access::Alone, true),
+        ] {
+            assert_eq!((a.conflicts(&b), b.conflicts(&a)), (conflict, conflict), "{a:?} {b:?}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Commands on several keys: of one partition they see and change one instant; of several, each key by itself, where
+//! that is no lie, and not at all elsewhere.
+
+use std::pin::Pin;
+use std::task::Poll;
+
+use bytes::Bytes;
+use lode_net::client::{
+    Batch, BatchWrite, Lifetime, PutOptions, TimeLeft, Transaction, TransactionOptions, WriteError,
+};
+use lode_net::resp::Reply;
+
+use super::limits::MAX_KEYS_AT_ONCE;
+use super::refusal::Refusal;
+use super::store::{Refused, Table, time_in_transaction};
+
+/// Requests of one command under way at once.
+const FAN_OUT: usize = 64;
+/// How often a transaction is begun again.
+const MOST_TRIES: u32 = 64;
+
+/// What a command does to its several keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeysOp {
+    Get(Vec<Bytes>),
+    Exist(Vec<Bytes>),
+    Delete(Vec<Bytes>),
+    Set(Vec<(Bytes, Bytes)>),
+    SetIfNone(Vec<(Bytes, Bytes)>),
+    Rename(Bytes, Bytes),
+}
+
+impl KeysOp {
+    /// Its keys.
+    pub fn keys(&self) -> Vec<&Bytes> {
+        match self {
+            KeysOp::Get(keys) | KeysOp::Exist(keys) | KeysOp::Delete(keys) => keys.iter().collect(),
+            KeysOp::Set(pairs) | KeysOp::SetIfNone(pairs) => pairs.iter().map(|(key, _)| key).collect(),
+            KeysOp::Rename(from, to) => vec![from, to],
+        }
+    }
+
+    /// Whether it may change them.
+    pub fn writes(&self) -> bool {
+        !matches!(self, KeysOp::Get(_) | KeysOp::Exist(_))
+    }
+
+    /// Does it, at once.
+    pub async fn carry_out(&self, table: &Table) -> Result<Reply, Refusal> {
+        match self {
+            KeysOp::Get(keys) if keys.len() == 1 => {
+                let record = table.client.get(&table.name, &keys[0]).await?;
+                return Ok(Reply::Array(vec![Reply::bulk_or_null(record.map(|record| record.value))]));
+            }
+            KeysOp::Exist(keys) if keys.len() == 1 => {
+                return Ok(Reply::Integer(i64::from(table.exists(&keys[0]).await?)));
+            }
+            KeysOp::Delete(keys) if keys.len() == 1 => {
+                let existed = table.client.delete(&table.name, &keys[0]).await?.existed;
+                return Ok(Reply::Integer(i64::from(existed)));
+            }
+            KeysOp::Set(pairs) => return set_all(table, pairs).await,
+            KeysOp::Rename(from, to) => return rename(table, from, to).await,
+            _ => {}
+        }
+        let keys = self.keys();
+        let common = table.client.common_partition(&table.name, keys.iter().map(|key| &key[..])).await?;
+        match (self, common) {
+            (KeysOp::Delete(keys), Some(_)) if keys.len() > MAX_KEYS_AT_ONCE => self.one_by_one(table).await,
+            (_, Some(_)) => self.in_one_instant(table).await,
+            (KeysOp::SetIfNone(_), None) => Err(Refusal::cross_slot(&table.name)),
+            (_, None) => self.one_by_one(table).await,
+        }
+    }
+
+    /// As a transaction of its own, begun again where others are in its way.
+    async fn in_one_instant(&self, table: &Table) -> Result<Reply, Refusal> {
+        let options = TransactionOptions { read_only: !self.writes(), ..TransactionOptions::default() };
+        let keys = self.keys();
+        let mut last = Refusal::syntax();
+        for tries in 0..MOST_TRIES {
+            let mut transaction = table.client.transaction(&table.name, keys[0], options).await?;
+            let done = self.within(&mut transaction).await;
+            match finish(transaction, done).await {
+                Err(Refused::Again(refusal)) => last = refusal,
+                done => return done.map_err(Refused::into_refusal),
+            }
+            pause(tries).await;
+        }
+        Err(last)
+    }
+
+    /// Within a transaction that is open.
+    pub async fn within(&self, transaction: &mut Transaction) -> Result<Reply, Refused> {
+        let all = Refused::all;
+        Ok(match self {
+            KeysOp::Get(keys) => {
+                let records = gather(keys, |key| transaction.get(key)).await.map_err(all)?;
+                Reply::Array(records.into_iter().map(Reply::bulk_or_null).collect())
+            }
+            KeysOp::Exist(keys) => {
+                let there = present(transaction, keys).await.map_err(all)?;
+                Reply::Integer(there.into_iter().filter(|is_there| *is_there).count() as i64)
+            }
+            KeysOp::Delete(keys) => {
+                let mut keys = keys.clone();
+                keys.sort();
+                keys.dedup();
+                let there = present(transaction, &keys).await.map_err(all)?;
+                for (key, _) in keys.iter().zip(&there).filter(|(_, is_there)| **is_there) {
+                    transaction.delete(key).map_err(all)?;
+                }
+                Reply::Integer(there.into_iter().filter(|is_there| *is_there).count() as i64)
+            }
+            KeysOp::Set(pairs) => {
+                pairs.iter().try_for_each(|(key, value)| transaction.put(key, value)).map_err(all)?;
+                Reply::OK
+            }
+            KeysOp::SetIfNone(pairs) => {
+                let keys: Vec<Bytes> = pairs.iter().map(|(key, _)| key.clone()).collect();
+                if present(transaction, &keys).await.map_err(all)?.contains(&true) {
+                    return Ok(Reply::Integer(0));
+                }
+                pairs.iter().try_for_each(|(key, value)| transaction.put(key, value)).map_err(all)?;
+                Reply::Integer(1)
+            }
+            KeysOp::Rename(from, to) => {
+                let record = transaction.get_record(from).await.map_err(all)?;
+                let record = record.ok_or_else(|| Refused::This(no_such_key()))?;
+                if record.left != TimeLeft::Forever {
+                    let key = from.escape_ascii();
+                    return Err(Refused::All(time_in_transaction(&format!("the key '{key}' has"))));
+                }
+                transaction.delete(from).map_err(all)?;
+                transaction.put(to, &record.value).map_err(all)?;
+                Reply::OK
+            }
+        })
+    }
+
+    /// Each key by itself.
+    async fn one_by_one(&self, table: &Table) -> Result<Reply, Refusal> {
+        let (client, name) = (&table.client, &*table.name);
+        match self {
+            KeysOp::Get(keys) => {
+                let records = gather(keys, |key| client.get(name, key)).await?;
+                let values = records.into_iter().map(|record| record.map(|record| record.value));
+                Ok(Reply::Array(values.map(Reply::bulk_or_null).collect()))
+            }
+            KeysOp::Exist(keys) => {
+                let there = gather(keys, |key| table.exists(key)).await?;
+                Ok(Reply::Integer(there.into_iter().filter(|is_there| *is_there).count() as i64))
+            }
+            KeysOp::Delete(keys) => {
+                let deleted = gather(keys, |key| client.delete(name, key)).await?;
+                Ok(Reply::Integer(deleted.into_iter().filter(|done| done.existed).count() as i64))
+            }
+            KeysOp::Set(_) | KeysOp::SetIfNone(_) | KeysOp::Rename(..) => {
+                Err(Refusal::cross_slot(&table.name))
+            }
+        }
+    }
+}
+
+fn no_such_key() -> Refusal {
+    Refusal::new("no such key")
+}
+
+/// Which of the keys are there, as the transaction sees them; takes no read of the drive.
+async fn present(
+    transaction: &Transaction,
+    keys: &[Bytes],
+) -> Result<Vec<bool>, lode_net::client::TransactionError> {
+    let behind: Vec<(Bytes, Bytes)> =
+        keys.iter().map(|key| (key.clone(), Bytes::from([&key[..], &[0]].concat()))).collect();
+    let counts = gather(&behind, |(key, behind)| transaction.count(key, Some(behind))).await?;
+    Ok(counts.into_iter().map(|count| count > 0).collect())
+}
+
+/// Commits what was done, or ends the transaction where it failed.
+pub async fn finish<T>(transaction: Transaction, done: Result<T, Refused>) -> Result<T, Refused> {
+    match done {
+        Ok(value) => transaction.commit().await.map(|_| value).map_err(Refused::all),
+        Err(refused) => {
+            // Why it failed matters more than that it could not be ended: its lifetime ends it.
+            let _ = transaction.rollback().await;
+            Err(refused)
+        }
+    }
+}
+
+/// Waits before another try, longer each time.
+pub async fn pause(tries: u32) {
+    let most_us = 500u64 << tries.min(6);
+    // Whoever contends wakes at another time.
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let spread = u64::from(since.subsec_nanos());
+    tokio::time::sleep(std::time::Duration::from_micros(most_us / 2 + spread % (most_us / 2))).await;
+}
+
+/// Writes all, in one write of their partition.
+async fn set_all(table: &Table, pairs: &[(Bytes, Bytes)]) -> Result<Reply, Refusal> {
+    if let [(key, value)] = pairs {
+        table.client.put(&table.name, key, value).await?;
+        return Ok(Reply::OK);
+    }
+    let mut batch = Batch::new();
+    pairs.iter().for_each(|(key, value)| batch.push(BatchWrite::Put { key, value }));
+    table.client.batch(&table.name, batch).await?;
+    Ok(Reply::OK)
+}
+
+/// Moves a record to another key. One that lives for ever moves at one instant; one that expires is first written
+/// under its new key, and then taken from the old one, as no transaction carries a time to live.
+async fn rename(table: &Table, from: &Bytes, to: &Bytes) -> Result<Reply, Refusal> {
+    let (client, name) = (&table.client, &*table.name);
+    if client.common_partition(name, [&from[..], to]).await?.is_none() {
+        return Err(Refusal::cross_slot(name));
+    }
+    for tries in 0..MOST_TRIES {
+        let Some(record) = client.get(name, from).await? else { return Err(no_such_key()) };
+        if from == to {
+            return Ok(Reply::OK);
+        }
+        let TimeLeft::For(left) = record.left else {
+            let op = KeysOp::Rename(from.clone(), to.clone());
+            return op.in_one_instant(table).await;
+        };
+        let options = PutOptions { lifetime: Lifetime::For(left), ..PutOptions::default() };
+        client.put_with(name, to, &record.value, options).await?;
+        match client.delete_if(name, from, record.seq).await {
+            Ok(_) => return Ok(Reply::OK),
+            Err(WriteError::ConditionFailed { current: None }) => return Ok(Reply::OK),
+            Err(WriteError::ConditionFailed { .. }) => pause(tries).await,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Refusal::new(format_args!("others wrote the key {MOST_TRIES} times while this was tried; try again")))
+}
+
+/// Asks for each, some at once, and gives the answers in order.
+async fn gather<'a, K, T, E, F: Future<Output = Result<T, E>>>(
+    keys: &'a [K],
+    ask: impl Fn(&'a K) -> F,
+) -> Result<Vec<T>, E> {
+    let mut answers = Vec::with_capacity(keys.len());
+    for some in keys.chunks(FAN_OUT) {
+        let mut asked: Vec<(Pin<Box<F>>, Option<T>)> =
+            some.iter().map(|key| (Box::pin(ask(key)), None)).collect();
+        std::future::poll_fn(|context| {
+            let mut is_waiting = false;
+            for (future, answer) in asked.iter_mut().filter(|(_, answer)| answer.is_none()) {
+                match future.as_mut().poll(context) {
+                    Poll::Ready(Ok(value)) => *answer = Some(value),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => is_waiting = true,
+                }
+            }
+            if is_waiting { Poll::Pending } else { Poll::Ready(Ok(())) }
+        })
+        .await?;
+        answers.extend(asked.into_iter().map(|(_, answer)| answer.expect("each was waited for")));
+    }
+    Ok(answers)
+}

@@ -1,0 +1,334 @@
+//! Commands on a table as a whole: scans, counts, and what is ordered.
+
+use bytes::Bytes;
+use lode_net::client::{Batch, BatchWrite, ScanOptions, ScanRecord, Scanner, Transaction, TransactionRange};
+use lode_net::resp::Reply;
+use lode_net::wire::PartitionId;
+use lode_net::wire::limits::{MAX_BATCH_BYTES, MAX_BATCH_WRITES};
+
+use super::cursors::Cursors;
+use super::glob;
+use super::limits::{MAX_REPLY_BYTES, MAX_SCAN_COUNT};
+use super::refusal::Refusal;
+use super::store::{Refused, Table};
+
+/// Keys that RANDOMKEY chooses among.
+const RANDOM_CHOICE: u64 = 64;
+
+/// What is asked of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TableOp {
+    Count,
+    Scan {
+        cursor: u64,
+        pattern: Option<Bytes>,
+        count: u64,
+        is_for_strings: bool,
+    },
+    Keys {
+        pattern: Bytes,
+    },
+    RandomKey,
+    Empty,
+    Range(Range),
+    /// The record with the largest key, or the smallest.
+    Extreme {
+        largest: bool,
+    },
+}
+
+/// Records in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Range {
+    /// First key; empty: the smallest.
+    pub start: Bytes,
+    /// First key beyond; `None`: to the largest.
+    pub end: Option<Bytes>,
+    pub reverse: bool,
+    pub limit: Option<u64>,
+    pub keys_only: bool,
+}
+
+impl Range {
+    /// Of all keys with this prefix.
+    fn of_prefix(prefix: &[u8]) -> Range {
+        // The first key behind all of them: the prefix without what cannot be raised, and its last byte raised.
+        let raised = prefix.iter().rposition(|byte| *byte < 0xff);
+        let end = raised.map(|at| {
+            let mut end = prefix[..=at].to_vec();
+            end[at] += 1;
+            Bytes::from(end)
+        });
+        Range { start: Bytes::copy_from_slice(prefix), end, ..Range::default() }
+    }
+
+    fn options(&self) -> ScanOptions {
+        ScanOptions {
+            start: self.start.to_vec(),
+            end: self.end.as_ref().map(|end| end.to_vec()),
+            reverse: self.reverse,
+            limit: self.limit,
+            keys_only: self.keys_only,
+            ..ScanOptions::default()
+        }
+    }
+}
+
+impl TableOp {
+    /// Does it. `random` is any number.
+    pub async fn carry_out(
+        &self,
+        table: &Table,
+        cursors: &std::cell::RefCell<Cursors>,
+        random: u64,
+    ) -> Result<Reply, Refusal> {
+        let (client, name) = (&table.client, &*table.name);
+        match self {
+            TableOp::Count => Ok(Reply::Integer(client.count(name, b"", None).await? as i64)),
+            TableOp::Scan { cursor, pattern, count, is_for_strings } => {
+                let scan = Scan { cursor: *cursor, pattern: pattern.as_deref(), count: *count };
+                let (next, keys) = scan.page(table, cursors).await?;
+                let keys = if *is_for_strings { keys } else { Vec::new() };
+                let keys = keys.into_iter().map(Reply::Bulk).collect();
+                Ok(Reply::Array(vec![Reply::text(next.to_string()), Reply::Array(keys)]))
+            }
+            TableOp::Keys { pattern } => {
+                let range = Range { keys_only: true, ..Range::of_prefix(&glob::prefix(pattern)) };
+                let mut list = List::default();
+                let mut scanner = client.scan(name, range.options());
+                while let Some(record) = scanner.next().await.transpose()? {
+                    if glob::matches(pattern, &record.key) {
+                        list.push(record.key)?;
+                    }
+                }
+                Ok(Reply::Array(list.items))
+            }
+            TableOp::RandomKey => random_key(table, random).await,
+            TableOp::Empty => empty(table).await,
+            TableOp::Range(range) => {
+                let mut list = List::default();
+                let mut scanner = client.scan(name, range.options());
+                while let Some(record) = scanner.next().await.transpose()? {
+                    list.record(record, range.keys_only)?;
+                }
+                Ok(Reply::Array(list.items))
+            }
+            TableOp::Extreme { largest } => {
+                let found = if *largest { client.max(name).await? } else { client.min(name).await? };
+                Ok(found.map_or(Reply::NullArray, |record| pair(record.key, record.value)))
+            }
+        }
+    }
+
+    /// Whether it can be done within a transaction, where the table has one partition.
+    pub fn is_for_transactions(&self) -> bool {
+        matches!(self, TableOp::Count | TableOp::Range(_) | TableOp::Extreme { .. })
+    }
+
+    /// Whether it changes the table.
+    pub fn writes(&self) -> bool {
+        matches!(self, TableOp::Empty)
+    }
+
+    /// Within a transaction that is open, of a table with one partition.
+    pub async fn within(&self, transaction: &Transaction) -> Result<Reply, Refused> {
+        match self {
+            TableOp::Count => {
+                let count = transaction.count(b"", None).await.map_err(Refused::all)?;
+                Ok(Reply::Integer(count as i64))
+            }
+            TableOp::Range(range) => {
+                let records = transaction.scan(TransactionRange {
+                    start: &range.start,
+                    end: range.end.as_deref(),
+                    reverse: range.reverse,
+                    limit: range.limit.and_then(|limit| usize::try_from(limit).ok()),
+                });
+                let mut list = List::default();
+                for (key, value) in records.await.map_err(Refused::all)? {
+                    let pushed = list.push(key);
+                    let pushed =
+                        if range.keys_only { pushed } else { pushed.and_then(|()| list.push(value)) };
+                    pushed.map_err(Refused::This)?;
+                }
+                Ok(Reply::Array(list.items))
+            }
+            TableOp::Extreme { largest } => {
+                let range =
+                    TransactionRange { reverse: *largest, limit: Some(1), ..TransactionRange::default() };
+                let first = transaction.scan(range).await.map_err(Refused::all)?.into_iter().next();
+                Ok(first.map_or(Reply::NullArray, |(key, value)| pair(key, value)))
+            }
+            _ => Err(Refused::This(Refusal::new("this cannot be done within MULTI"))),
+        }
+    }
+}
+
+fn pair(key: Bytes, value: Bytes) -> Reply {
+    Reply::Array(vec![Reply::Bulk(key), Reply::Bulk(value)])
+}
+
+/// A reply that grows to its limit.
+#[derive(Default)]
+struct List {
+    items: Vec<Reply>,
+    bytes: usize,
+}
+
+impl List {
+    fn push(&mut self, item: Bytes) -> Result<(), Refusal> {
+        let item = Reply::Bulk(item);
+        self.bytes += item.size_bytes();
+        if self.bytes > MAX_REPLY_BYTES {
+            return Err(Refusal::new(format_args!(
+                "the reply would be longer than {MAX_REPLY_BYTES} bytes; use SCAN, a narrower pattern, or LIMIT"
+            )));
+        }
+        self.items.push(item);
+        Ok(())
+    }
+
+    fn record(&mut self, record: ScanRecord, keys_only: bool) -> Result<(), Refusal> {
+        self.push(record.key)?;
+        if keys_only { Ok(()) } else { self.push(record.value) }
+    }
+}
+
+/// One call of SCAN.
+struct Scan<'a> {
+    cursor: u64,
+    pattern: Option<&'a [u8]>,
+    count: u64,
+}
+
+impl Scan<'_> {
+    /// The cursor of the next call, and the keys of this one.
+    async fn page(
+        &self,
+        table: &Table,
+        cursors: &std::cell::RefCell<Cursors>,
+    ) -> Result<(u64, Vec<Bytes>), Refusal> {
+        let prefix = self.pattern.map(glob::prefix).unwrap_or_default();
+        let mut range = Range::of_prefix(&prefix);
+        if self.cursor != 0 {
+            let from = cursors.borrow_mut().resume(self.cursor, &table.name);
+            let from = from.ok_or_else(|| {
+                Refusal::new(
+                    "invalid cursor: it is not known any more, or of another table; begin again with 0",
+                )
+            })?;
+            range.start = range.start.max(from);
+        }
+        let count = self.count.min(MAX_SCAN_COUNT);
+        let options = ScanOptions {
+            page_records: count as u32,
+            ..Range { keys_only: true, limit: Some(count), ..range }.options()
+        };
+        let mut scanner: Scanner = table.client.scan(&table.name, options);
+        let (mut keys, mut seen, mut last) = (Vec::new(), 0, None);
+        while let Some(record) = scanner.next().await.transpose()? {
+            seen += 1;
+            last = Some(record.key.clone());
+            if self.pattern.is_none_or(|pattern| glob::matches(pattern, &record.key)) {
+                keys.push(record.key);
+            }
+        }
+        let next = match last {
+            Some(last) if seen == count => {
+                let behind = Bytes::from([&last[..], &[0]].concat());
+                cursors.borrow_mut().keep(&table.name, behind)
+            }
+            _ => 0,
+        };
+        Ok((next, keys))
+    }
+}
+
+/// A key somewhere in the table: each can be it, not all are equally likely.
+async fn random_key(table: &Table, random: u64) -> Result<Reply, Refusal> {
+    let (client, name) = (&table.client, &*table.name);
+    let (Some(least), Some(largest)) = (client.min(name).await?, client.max(name).await?) else {
+        return Ok(Reply::Null);
+    };
+    let start = between(&least.key, &largest.key, random);
+    let options =
+        ScanOptions { start, limit: Some(RANDOM_CHOICE), keys_only: true, ..ScanOptions::default() };
+    let some = client.scan(name, options).collect().await?;
+    let chosen = some.get((random % RANDOM_CHOICE) as usize % some.len().max(1));
+    Ok(Reply::Bulk(chosen.map_or(least.key, |record| record.key.clone())))
+}
+
+/// A key between two others, by a number that says how far.
+fn between(least: &[u8], largest: &[u8], random: u64) -> Vec<u8> {
+    let common = least.iter().zip(largest).take_while(|(a, b)| a == b).count();
+    // Eight bytes behind what both begin with, as one number.
+    let number = |key: &[u8]| {
+        let mut bytes = [0u8; 8];
+        key[common..].iter().zip(&mut bytes).for_each(|(from, to)| *to = *from);
+        u64::from_be_bytes(bytes)
+    };
+    let (from, to) = (number(least), number(largest));
+    let width = u128::from(to.saturating_sub(from)) + 1;
+    let chosen = from + ((u128::from(random) * width) >> 64) as u64;
+    [&least[..common], &chosen.to_be_bytes()].concat()
+}
+
+/// Deletes every key, in batches by partition.
+async fn empty(table: &Table) -> Result<Reply, Refusal> {
+    let (client, name) = (&table.client, &*table.name);
+    let options = ScanOptions { keys_only: true, page_records: 4096, ..ScanOptions::default() };
+    let mut scanner = client.scan(name, options);
+    let mut batches: std::collections::HashMap<PartitionId, Batch> = std::collections::HashMap::new();
+    while let Some(record) = scanner.next().await.transpose()? {
+        let home = client.common_partition(name, [&record.key[..]]).await?;
+        let batch = home.map(|home| batches.entry(home).or_default());
+        let Some(batch) = batch else { continue };
+        batch.push(BatchWrite::Delete { key: &record.key });
+        let is_full = batch.len() >= MAX_BATCH_WRITES as usize || batch.encoded_len() >= MAX_BATCH_BYTES / 2;
+        if is_full {
+            client.batch(name, std::mem::take(batch)).await?;
+        }
+    }
+    for batch in batches.into_values().filter(|batch| !batch.is_empty()) {
+        client.batch(name, batch).await?;
+    }
+    Ok(Reply::OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_a_range() {
+        let end = |prefix: &[u8]| Range::of_prefix(prefix).end;
+        assert_eq!(end(b"user:"), Some(Bytes::from_static(b"user;")));
+        assert_eq!(end(b"a\xff\xff"), Some(Bytes::from_static(b"b")));
+        assert_eq!((end(b""), end(b"\xff")), (None, None));
+    }
+
+    #[test]
+    fn a_key_between_two_is_between_them() {
+        for random in [0, 1, u64::MAX / 2, u64::MAX] {
+            for (least, largest) in
+                [(&b"key:1"[..], &b"key:9"[..]), (b"a", b"a"), (b"a", b"ab"), (b"\x01", b"\xff")]
+            {
+                let key = between(least, largest, random);
+                assert!(key.len() > least.len().min(largest.len()), "{key:?}");
+                let ends = [least, &[0u8; 8]].concat();
+                assert!(key.as_slice() >= least && key[..1] <= largest[..1], "{key:?} {ends:?}");
+            }
+        }
+        assert_ne!(between(b"key:1", b"key:9", 0), between(b"key:1", b"key:9", u64::MAX));
+    }
+
+    #[test]
+    fn a_reply_ends_at_its_limit() {
+        let mut list = List::default();
+        let item = Bytes::from(vec![0; (1 << 20) - Reply::text("").size_bytes()]);
+        for _ in 0..MAX_REPLY_BYTES >> 20 {
+            assert_eq!(list.push(item.clone()), Ok(()));
+        }
+        assert!(list.push(Bytes::new()).is_err());
+    }
+}
