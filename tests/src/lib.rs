@@ -3,6 +3,7 @@
 pub mod fuzz;
 pub mod mutations;
 pub mod node;
+pub mod resp;
 pub mod sim;
 pub mod source;
 pub mod swarm;

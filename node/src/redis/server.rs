@@ -208,10 +208,10 @@ pub fn command(args: &[Bytes]) -> Result<Reply, Refusal> {
         (b"count", 2) => Ok(Reply::Integer(COMMANDS.len() as i64)),
         (b"list", 2) => Ok(Reply::Array(COMMANDS.iter().map(|command| text(command.name)).collect())),
         (b"info", 2) => Ok(Reply::Array(COMMANDS.iter().map(row).collect())),
-        (b"info", _) => Ok(Reply::Array(named().map(|found| found.map_or(Reply::NullArray, row)).collect())),
+        (b"info", _) => Ok(Reply::Array(named().map(|found| found.map_or(Reply::Null, row)).collect())),
         (b"docs", 2) => Ok(Reply::Map(COMMANDS.iter().map(docs).collect())),
         (b"docs", _) => Ok(Reply::Map(named().flatten().map(docs).collect())),
-        (b"getkeys", 3..) => {
+        (b"getkeys", 4..) => {
             let asked = &args[2..];
             let command =
                 Command::find(&asked[0]).ok_or_else(|| Refusal::new("Invalid command specified"))?;

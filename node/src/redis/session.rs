@@ -84,7 +84,17 @@ impl Session {
         };
         self.peer.last_command.set(command.name);
         if !command.takes(args.len()) {
-            return self.refuse(Refusal::arity(command.name));
+            let refusal = Refusal::arity(command.name);
+            if command.name == "exec" {
+                // The transaction is over, as Redis has it.
+                self.queue = None;
+                self.watched = Rc::default();
+                let text = refusal.0.trim_start_matches("ERR ");
+                return Begun::Told(Reply::Error(format!(
+                    "EXECABORT Transaction discarded because of: {text}"
+                )));
+            }
+            return self.refuse(refusal);
         }
         match command.does {
             Does::Session(of) if is_control(of) => self.control(of, args),
