@@ -284,7 +284,7 @@ async fn empty(table: &Table) -> Result<Reply, Refusal> {
         let batch = home.map(|home| batches.entry(home).or_default());
         let Some(batch) = batch else { continue };
         batch.push(BatchWrite::Delete { key: &record.key });
-        let is_full = batch.len() >= MAX_BATCH_WRITES as usize || batch.encoded_len() >= MAX_BATCH_BYTES / 2;
+        let is_full = batch.len() >= MAX_BATCH_WRITES || batch.encoded_len() >= MAX_BATCH_BYTES / 2;
         if is_full {
             client.batch(name, std::mem::take(batch)).await?;
         }
