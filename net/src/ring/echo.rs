@@ -50,7 +50,9 @@ pub fn echo(file: Option<(File, u64)>, load: &EchoLoad) -> Result<FloorReport, F
     }
     assert!((HEAD_BYTES..=BLOCK_BYTES).contains(&load.reply_bytes), "a reply of {} bytes", load.reply_bytes);
     let blocks = match &file {
-        Some((_, bytes)) if *bytes < BLOCK_BYTES as u64 => return Err(FloorError::TooShort(*bytes)),
+        Some((_, bytes)) if *bytes < BLOCK_BYTES as u64 => {
+            return Err(FloorError::TooShort { bytes: *bytes, block_bytes: BLOCK_BYTES as u32 });
+        }
         Some((_, bytes)) => bytes / BLOCK_BYTES as u64,
         None => 1,
     };
@@ -392,7 +394,10 @@ mod tests {
             assert!(matches!(echo(None, &load(connections, depth, 64)), Err(FloorError::Depth { .. })));
         }
         let short = File::open("/dev/null").expect("a file");
-        assert!(matches!(echo(Some((short, 100)), &load(1, 1, 64)), Err(FloorError::TooShort(100))));
+        assert!(matches!(
+            echo(Some((short, 100)), &load(1, 1, 64)),
+            Err(FloorError::TooShort { bytes: 100, .. })
+        ));
     }
 
     #[test]

@@ -363,17 +363,6 @@ fn a_ring_can_be_dropped_with_everything_in_flight() {
 }
 
 #[test]
-fn the_floor_measures_reads_and_appends() {
-    let file = drive_file();
-    file.set_len(1 << 20).expect("sized");
-    let time = Duration::from_millis(20);
-    let reads = floor::random_reads(file.try_clone().expect("cloned"), 1 << 20, 16, 0, time).expect("reads");
-    assert!(reads.operations >= 16 && reads.latencies_ns.is_sorted());
-    let appends = floor::durable_appends(file, 0, 1 << 20, time).expect("appends");
-    assert_eq!(appends.operations as usize, appends.latencies_ns.len());
-}
-
-#[test]
 fn a_small_ring_carries_more_than_its_queues_hold() {
     for allowed in ALL {
         let config = RingConfig { entries: 2, slab_bytes: 4 << 20, allowed, ..RingConfig::default() };
