@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::checks::{self, Context};
 use crate::machine::Machine as Facts;
+use crate::measure::{self as measuring, MeasureError};
 use crate::probe::Probe;
 use crate::profile::{self, Profile, ProfileError};
 use crate::report::Report;
@@ -17,10 +18,10 @@ use crate::tune::journal::PATH;
 use crate::tune::plan::Plan;
 use crate::tune::store::{Files, make_directory};
 use crate::tune::{Done, Journal, JournalError, TuneError, apply as tuning, revert as untuning};
-use crate::{EXIT_USAGE, Machine, Wanted, render as rendering};
+use crate::{EXIT_USAGE, Machine, MeasureArguments, Wanted, render as rendering};
 
 /// Where a node's drive is unless told otherwise.
-const DEFAULT_DRIVE: &str = "lode-data/drive.lode";
+pub const DEFAULT_DRIVE: &str = "lode-data/drive.lode";
 /// Exit code where nothing could be begun.
 const EXIT_FATAL: u8 = 2;
 
@@ -39,6 +40,9 @@ pub enum CommandError {
     /// The change was not begun.
     #[error(transparent)]
     Tune(#[from] TuneError),
+    /// The drive was not measured.
+    #[error(transparent)]
+    Measure(#[from] MeasureError),
     /// Somebody else changes the machine.
     #[error("another lode-tune is at work (it holds {0}); wait for it")]
     Busy(PathBuf),
@@ -198,6 +202,22 @@ pub fn render(wanted: &Wanted, output: Option<&Path>) -> Result<u8, CommandError
         });
         Ok(0)
     })
+}
+
+/// `measure`.
+pub fn measure(arguments: &MeasureArguments) -> Result<u8, CommandError> {
+    let probe = probe(&arguments.machine)?;
+    let options = measuring::Options {
+        drive: &arguments.drive,
+        output: arguments.output.as_deref(),
+        precondition: arguments.precondition,
+        destroy_data: arguments.destroy_data,
+        point: arguments.point,
+        area_bytes: arguments.area,
+    };
+    let measured = measuring::measure(&probe, &options)?;
+    print(arguments.machine.json, &measured, || measured.to_text());
+    Ok(0)
 }
 
 fn write_file(path: &Path, text: &str) -> io::Result<()> {

@@ -1,10 +1,11 @@
-//! `lode-tune`: what of this machine would hold a lode node back, and what changes that.
+//! `lode-tune`: what of this machine would hold a lode node back, what changes that, and what its drives give.
 
 mod change;
 mod checks;
 mod commands;
 mod knob;
 mod machine;
+mod measure;
 mod probe;
 mod profile;
 mod render;
@@ -15,6 +16,7 @@ mod tune;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -36,6 +38,58 @@ enum Command {
     /// Change what is short of what is wanted, and change it back.
     #[command(subcommand)]
     Tune(Tune),
+    /// Draw a drive's curves, and write them down for `lode serve` in io-properties.toml.
+    ///
+    /// A file, there or not, is measured without harm: in another one beside it, which is gone afterwards. A block device is
+    /// written all over, so it is refused where it has partitions or data, unless --destroy-data says that these may be lost;
+    /// one that is mounted or held is always refused.
+    #[command(after_help = "Exit codes: 0 measured, 2 refused or failed, 64 wrong usage.")]
+    Measure(MeasureArguments),
+}
+
+#[derive(Debug, Args)]
+struct MeasureArguments {
+    #[command(flatten)]
+    machine: Machine,
+    /// A file, there or not, a block device, or id: and its serial number or name in /dev/disk/by-id
+    #[arg(long, value_name = "DRIVE", default_value = commands::DEFAULT_DRIVE)]
+    drive: String,
+    /// Where to write [default: io-properties.toml beside a file, /var/lib/lode/io-properties.toml for a block device]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Write all of it twice before, so that the drive is measured as one that is in use
+    #[arg(long)]
+    precondition: bool,
+    /// All that is on the device, or in the file, may be lost; a file is then measured itself
+    #[arg(long)]
+    destroy_data: bool,
+    /// How long each of about 70 points counts, in seconds, 0.01 to 60
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    point: Duration,
+    /// Bytes to read and write, as 4GiB [default: 1GiB of a file, all of a block device]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    area: Option<u64>,
+}
+
+/// A time in seconds.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.01..=60.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "it is a number of seconds from 0.01 to 60".to_owned())
+}
+
+/// Bytes, with or without a unit.
+fn size(text: &str) -> Result<u64, String> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[number.len()..] {
+        "" | "B" => Some(0),
+        "KiB" => Some(10),
+        "MiB" => Some(20),
+        "GiB" => Some(30),
+        "TiB" => Some(40),
+        _ => None,
+    };
+    let bytes = unit.and_then(|unit| number.parse::<u64>().ok()?.checked_mul(1 << unit));
+    bytes.ok_or_else(|| "it is a whole number of bytes, or one with a unit, as 4GiB".to_owned())
 }
 
 #[derive(Debug, Subcommand)]
@@ -108,6 +162,7 @@ fn main() -> ExitCode {
         Command::Tune(Tune::Apply(wanted)) => commands::apply(wanted),
         Command::Tune(Tune::Revert(machine)) => commands::revert(machine),
         Command::Tune(Tune::Render { wanted, output }) => commands::render(wanted, output.as_deref()),
+        Command::Measure(arguments) => commands::measure(arguments),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -149,8 +149,9 @@ fn read(probe: &Probe, directory: &Path) -> Option<Drive> {
     })
 }
 
-/// Partitions, devices on top (LVM, RAID, encryption), and mounts of the disk as a whole.
-fn in_use(probe: &Probe, directory: &Path, name: &str) -> Vec<String> {
+/// Partitions, devices on top (LVM, RAID, encryption), and mounts of the disk as a whole; or the same of a partition, by its
+/// own directory and name.
+pub fn in_use(probe: &Probe, directory: &Path, name: &str) -> Vec<String> {
     let below = |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().flatten();
     let partitions = below(directory.to_path_buf()).filter(|entry| entry.path().join("partition").exists());
     let holders = below(directory.join("holders"));

@@ -10,7 +10,7 @@ pub const CARGO_FLOORS: [(&str, &[&str]); 8] = [
     ("node", &["lode-engine", "lode-net"]),
     ("bench", &["lode-net"]),
     ("bench/peers", &["lode-bench", "lode-net"]),
-    ("hw-tuning", &[]),
+    ("hw-tuning", &["lode-net"]),
     ("tests", &["lode-engine", "lode-net", "lode-node"]),
     ("fuzz", &["lode-tests"]),
 ];

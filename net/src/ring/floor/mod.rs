@@ -334,9 +334,23 @@ impl Window {
             return false;
         };
         report.seconds = (now - from).as_secs_f64();
-        report.cpu_us = (thread_cpu() - cpu_before).as_secs_f64() * 1e6;
-        self.closed = now >= self.closes;
+        if now >= self.closes {
+            self.close(cpu_before, report);
+        }
         true
+    }
+
+    /// Nothing counts any more. The CPU's clock is read here and not at each end: it is a call into the kernel.
+    fn close(&mut self, cpu_before: Duration, report: &mut FloorReport) {
+        report.cpu_us = (thread_cpu() - cpu_before).as_secs_f64() * 1e6;
+        self.closed = true;
+    }
+
+    /// The load has ended, with or without all of its time.
+    fn end(&mut self, report: &mut FloorReport) {
+        if let (Some((_, cpu_before)), false) = (self.open, self.closed) {
+            self.close(cpu_before, report);
+        }
     }
 }
 
@@ -390,6 +404,7 @@ pub fn run(file: File, load: &Load) -> Result<FloorReport, FloorError> {
             }
         }
     }
+    window.end(&mut report);
     report.latencies_ns.sort_unstable();
     Ok(report)
 }

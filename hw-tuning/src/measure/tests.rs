@@ -1,0 +1,132 @@
+//! What is refused, what is left alone, and what the searches find.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+
+use lode_net::io_properties::Point;
+use lode_net::ring::floor::FloorReport;
+
+use super::refuse::{EDGE_BYTES, Uses, data_on, uses_of};
+use super::*;
+use crate::tests::fixture::Fixture;
+
+fn point(iops: f64) -> Point {
+    Point { depth: 1, iops, bytes_per_s: iops * 4096.0, p50_us: 1.0, p99_us: 1.0, p999_us: 1.0 }
+}
+
+#[test]
+fn a_curve_ends_where_two_doublings_bring_little() {
+    let goes_on = |iops: &[f64]| curves::is_worthwhile(&iops.iter().copied().map(point).collect::<Vec<_>>());
+    assert!(goes_on(&[]) && goes_on(&[100.0]) && goes_on(&[100.0, 100.0]));
+    assert!(!goes_on(&[100.0, 100.0, 104.0]));
+    assert!(goes_on(&[100.0, 100.0, 106.0]));
+    assert!(goes_on(&[100.0, 200.0, 200.0]), "one that brings nothing may be chance");
+    assert!(!goes_on(&[100.0, 200.0, 200.0, 190.0]));
+}
+
+#[test]
+fn the_largest_multiple_is_found_and_no_more_is_asked_than_the_drive_has() {
+    let mut asked = Vec::new();
+    let mut search = |most, truth: u32| {
+        asked.clear();
+        let found = mixed::largest(most, |multiple| {
+            asked.push(multiple);
+            Ok::<_, ()>(if multiple <= truth { [5.0, 1.0, 0.1] } else { [5.001, 1.0, 0.1] })
+        });
+        (found.unwrap(), asked.clone())
+    };
+    assert_eq!(search(100, 0), ((0, [5.001, 1.0, 0.1]), vec![1]));
+    assert_eq!(search(0, 5).0.0, 1, "1 is always tried");
+    assert_eq!(search(100, 1), ((1, [5.0, 1.0, 0.1]), vec![1, 2]));
+    assert_eq!(search(100, 11).0.0, 11);
+    let (found, asked) = search(100, 1000);
+    assert!((90..=100).contains(&found.0) && asked.iter().all(|multiple| *multiple <= 100), "{asked:?}");
+}
+
+#[test]
+fn what_is_above_a_threshold_is_counted_at_it_and_beyond() {
+    let report =
+        FloorReport { latencies_ns: vec![1, 1_000_000, 1_000_001, 2_000_000], ..FloorReport::default() };
+    assert_eq!(mixed::above_percent(&report, 1_000.0), 50.0);
+    assert_eq!(mixed::above_percent(&report, 2_000.0), 0.0);
+    assert_eq!(mixed::above_percent(&FloorReport::default(), 1.0), 0.0);
+}
+
+#[test]
+fn a_device_that_is_used_is_told_from_one_that_is_divided() {
+    let machine = Fixture::untuned();
+    let uses = |disk: &str| {
+        uses_of(&machine.probe(), &machine.path(&format!("sys/block/{disk}")).canonicalize().unwrap())
+    };
+    assert_eq!(uses("nvme1n1"), Uses::default());
+    // Its partition is mounted, which the disk as a whole does not show.
+    machine.set("sys/devices/pci/nvme0/nvme0n1/nvme0n1p1/dev", "259:1");
+    let found = uses("nvme0n1");
+    assert_eq!(found.partitions.len(), 1, "{found:?}");
+    assert!(found.running.iter().any(|used| used.contains("mounted at")), "{found:?}");
+    fs::create_dir_all(machine.path("sys/devices/pci/nvme1/nvme1n1/holders/dm-0")).unwrap();
+    assert_eq!(uses("nvme1n1").running, ["held by dm-0"]);
+}
+
+#[test]
+fn what_lies_at_the_ends_of_a_device_is_named_and_zeros_and_the_middle_are_free() {
+    let file = tempfile::tempfile().unwrap();
+    let bytes = 4 << 20;
+    let found = |at: u64, sign: &[u8]| {
+        file.set_len(0).unwrap();
+        file.set_len(bytes).unwrap();
+        file.write_all_at(sign, at).unwrap();
+        data_on(&file, bytes).unwrap()
+    };
+    assert_eq!(found(0, &[]), None);
+    assert_eq!(found(EDGE_BYTES, &[1; 8192]), None, "what measuring itself has written");
+    assert_eq!(found(bytes - EDGE_BYTES - 1, &[1]), None);
+    for (at, sign, what) in [
+        (512, b"EFI PART".as_slice(), "a GPT partition table"),
+        (1080, b"\x53\xef", "an ext2, ext3 or ext4 file system"),
+        (65600, b"_BHRfS_M", "a btrfs file system"),
+        (0, b"XFSB", "an xfs file system"),
+        (100_000, b"?", "data of a kind that is not known in its first MiB"),
+        (EDGE_BYTES - 1, b"?", "data of a kind that is not known in its first MiB"),
+        (bytes - EDGE_BYTES, b"?", "data of a kind that is not known in its last MiB"),
+        (bytes - 1, b"?", "data of a kind that is not known in its last MiB"),
+    ] {
+        assert_eq!(found(at, sign).as_deref(), Some(what));
+    }
+}
+
+fn options<'a>(drive: &'a str) -> Options<'a> {
+    Options {
+        drive,
+        output: None,
+        precondition: false,
+        destroy_data: false,
+        point: Duration::from_millis(10),
+        area_bytes: Some(4 << 20),
+    }
+}
+
+fn refused(options: &Options) -> String {
+    measure(&Probe::new("/"), options).map(|measured| measured.output).unwrap_err().to_string()
+}
+
+#[test]
+fn what_cannot_be_measured_is_told_and_nothing_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("drive.lode");
+    let drive = path.to_str().unwrap();
+    assert!(refused(&options("id:NO-SUCH")).contains("no disk has the serial number or name \"NO-SUCH\""));
+    assert!(refused(&options("/no/such/place")).contains("/no/such/place: No such file"));
+    assert!(refused(&options("/dev/null")).contains("neither a file nor a block device"));
+    assert!(refused(&options(directory.path().to_str().unwrap())).contains("neither a file nor"));
+    let below = Options { area_bytes: Some((4 << 20) - 1), ..options(drive) };
+    assert!(refused(&below).contains("4194304 are needed"), "{}", refused(&below));
+    let beyond = Options { area_bytes: Some(u64::MAX), ..options(drive) };
+    assert!(refused(&beyond).contains("are too few"));
+    fs::write(&path, vec![0; 4 << 20]).unwrap();
+    let node = fs::File::open(&path).unwrap();
+    rustix::fs::flock(&node, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let lost = Options { destroy_data: true, ..options(drive) };
+    assert!(refused(&lost).contains("is in use (a running node)"), "{}", refused(&lost));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}

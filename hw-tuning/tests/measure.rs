@@ -1,0 +1,211 @@
+//! `lode-tune measure` as people run it, on a file, and on devices whose answers are known.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long a device may take to appear.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Bytes of a device.
+const DEVICE_BYTES: u64 = 16 << 20;
+
+fn measure(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lode-tune"));
+    command.arg("measure").args(arguments).output().expect("lode-tune runs")
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+fn curve<'a>(properties: &'a Value, operation: &str, block_bytes: u64) -> &'a Value {
+    let curves = properties["curves"].as_array().expect("curves");
+    let found = curves.iter().find(|c| c["operation"] == operation && c["block_bytes"] == block_bytes);
+    found.unwrap_or_else(|| panic!("no curve of {operation} of {block_bytes}"))
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("a directory").flatten();
+    let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_file_is_measured_without_harm_and_told_as_table_json_and_toml() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("drive.lode");
+    fs::write(&path, "precious").expect("written");
+    let drive = path.to_str().expect("a path");
+    let quick = ["--drive", drive, "--area", "8MiB", "--point", "0.01"];
+    let output = measure(&quick);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    for words in ["operation", "p99.9 us", "durable-write", "flush", "knee", "ACT's", "written to"] {
+        assert!(text.contains(words), "no {words} in {text}");
+    }
+    assert_eq!(fs::read(&path).expect("read"), b"precious");
+    assert_eq!(names(directory.path()), ["drive.lode", "io-properties.toml"]);
+    let told = json(&measure(&[&quick[..], &["--json", "--precondition"]].concat()));
+    let properties = &told["properties"];
+    assert_eq!(told["output"], directory.path().join("io-properties.toml").to_str().expect("a path"));
+    assert_eq!(properties["measurement"]["preconditioned"], true);
+    assert_eq!(properties["drive"]["kind"], "file");
+    for (operation, block_bytes) in
+        [("read", 262_144), ("write", 65_536), ("durable-write", 4096), ("flush", 4096)]
+    {
+        let points = curve(properties, operation, block_bytes)["points"].as_array().expect("points");
+        assert!(points.len() >= 3 && points[0]["depth"] == 1, "{points:?}");
+    }
+    let written = fs::read_to_string(directory.path().join("io-properties.toml")).expect("the file");
+    assert!(written.contains("\nversion = 1\n") && written.contains("tunables_hash = \""), "{written}");
+}
+
+#[test]
+fn under_a_root_the_drive_the_facts_and_the_file_are_those_below_it() {
+    let root = tempfile::tempdir().expect("a directory");
+    fs::create_dir_all(root.path().join("proc/sys/kernel")).expect("made");
+    fs::create_dir_all(root.path().join("data")).expect("made");
+    fs::write(root.path().join("proc/sys/kernel/osrelease"), "1.2.3-fixture\n").expect("written");
+    let at = root.path().to_str().expect("a path");
+    let quick = ["--sysroot", at, "--area", "4MiB", "--point", "0.01", "--json"];
+    let told =
+        json(&measure(&[&quick[..], &["--drive", "/data/drive.lode", "--output", "/out/p.toml"]].concat()));
+    assert_eq!(told["properties"]["drive"]["kernel"], "1.2.3-fixture");
+    assert!(root.path().join("out/p.toml").exists());
+    assert_eq!(names(&root.path().join("data")), Vec::<String>::new());
+}
+
+#[test]
+fn wrong_usage_is_told() {
+    for (arguments, words) in [
+        (["--point", "0.009"], "0.01 to 60"),
+        (["--point", "60.1"], "0.01 to 60"),
+        (["--area", "4XiB"], "as 4GiB"),
+        (["--area", "99999999TiB"], "as 4GiB"),
+        (["--sysroot", "/no/such"], "there is no directory"),
+    ] {
+        let output = measure(&arguments);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(64) && text.contains(words), "{arguments:?}: {text}");
+    }
+}
+
+/// A device of qemu's storage daemon, exported by FUSE as a file. Gone when dropped.
+struct Device {
+    daemon: Child,
+    directory: tempfile::TempDir,
+}
+
+impl Device {
+    /// A device of these layers, the last of which is called `out`; `None`, with a line, where there can be none.
+    fn new(layers: &[String]) -> Option<Device> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("device");
+        fs::write(&path, "").expect("made");
+        let mut command = Command::new("qemu-storage-daemon");
+        command.args(layers);
+        command
+            .arg("--export")
+            .arg(format!("type=fuse,id=e,node-name=out,mountpoint={},writable=on", path.display()));
+        let daemon = match command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn() {
+            Ok(daemon) => daemon,
+            Err(error) => {
+                println!("no qemu-storage-daemon here ({error}): known devices were not measured");
+                return None;
+            }
+        };
+        let mut device = Device { daemon, directory };
+        let begun = Instant::now();
+        while fs::metadata(&path).map_or(0, |metadata| metadata.len()) != DEVICE_BYTES {
+            let ended = device.daemon.try_wait().expect("asked");
+            if ended.is_some() || begun.elapsed() > PATIENCE {
+                println!(
+                    "qemu-storage-daemon exports nothing here ({ended:?}): known devices were not measured"
+                );
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Some(device)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("device")
+    }
+
+    /// Measures it, with some milliseconds for each point.
+    fn measured(&self, point: &str) -> Value {
+        let path = self.path();
+        let output = self.directory.path().join("p.toml");
+        let words = ["--drive", path.to_str().expect("a path"), "--output", output.to_str().expect("a path")];
+        json(&measure(&[&words[..], &["--destroy-data", "--point", point, "--json"]].concat()))["properties"]
+            .clone()
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // It may have ended by itself; its mount ends with it.
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+        let _ = Command::new("umount").arg("-l").arg(self.path()).stderr(Stdio::null()).status();
+    }
+}
+
+fn layers(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+/// The rate is the throttle's, whoever runs beside this: only a machine that cannot do so little would fail.
+#[test]
+fn a_device_with_a_known_rate_is_measured_near_it() {
+    let Some(device) = Device::new(&layers(&[
+        "--object",
+        "throttle-group,id=t,x-iops-total=500,x-iops-total-max=500",
+        "--blockdev",
+        &format!("null-co,node-name=n,size={DEVICE_BYTES}"),
+        "--blockdev",
+        "throttle,node-name=out,throttle-group=t,file=n",
+    ])) else {
+        return;
+    };
+    let properties = device.measured("0.1");
+    for (operation, block_bytes) in [("read", 4096), ("write", 4096), ("read", 65_536)] {
+        let curve = curve(&properties, operation, block_bytes);
+        for point in curve["points"].as_array().expect("points").iter().skip(1) {
+            let iops = number(&point["iops"]);
+            assert!(
+                (350.0..=650.0).contains(&iops),
+                "{operation} of {block_bytes}: {iops} a second, 500 allowed"
+            );
+        }
+    }
+    assert_eq!(properties["mixed"]["act_multiple"], 0, "500 a second are less than ACT's least");
+}
+
+#[test]
+fn a_device_with_a_known_latency_is_measured_near_it() {
+    let Some(device) = Device::new(&layers(&[
+        "--blockdev",
+        &format!("null-co,node-name=out,size={DEVICE_BYTES},latency-ns=5000000"),
+    ])) else {
+        return;
+    };
+    let properties = device.measured("0.05");
+    for operation in ["read", "write", "durable-write"] {
+        let alone = &curve(&properties, operation, 4096)["points"][0];
+        let p50_us = number(&alone["p50_us"]);
+        assert!((5_000.0..=10_000.0).contains(&p50_us), "{operation}: {p50_us} us, 5,000 are known");
+        let iops = number(&alone["iops"]);
+        assert!((80.0..=205.0).contains(&iops), "{operation}: {iops} a second one at a time");
+    }
+}
