@@ -6,6 +6,7 @@ pub mod dispatch;
 pub mod drive;
 pub mod escape;
 pub mod input;
+pub mod io_limits;
 pub mod mailbox;
 pub mod reactor;
 pub mod redis;

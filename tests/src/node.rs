@@ -34,6 +34,12 @@ pub fn bench_binary() -> &'static Path {
     BINARY.get_or_init(|| built("lode-bench", "lode-bench"))
 }
 
+/// The binary that tunes and measures machines.
+pub fn tune_binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| built("lode-tune", "lode-tune"))
+}
+
 /// A binary of the running test's profile. It is there already where all of the workspace is tested; else whoever comes
 /// first waits for its build, in which cargo may take other features of shared crates, and so build those again.
 fn built(package: &str, name: &str) -> PathBuf {
@@ -101,8 +107,13 @@ impl Home {
 
     /// Starts a node, and waits until it listens.
     pub fn start(&self) -> Node {
+        self.start_with(self.command())
+    }
+
+    /// Starts a node by a command of [`command`](Home::command) with more options, and waits until it listens.
+    pub fn start_with(&self, mut command: Command) -> Node {
         allow_many_files();
-        let mut child = self.command().spawn().expect("the node can be started");
+        let mut child = command.spawn().expect("the node can be started");
         let log = Arc::new(Mutex::new(Vec::new()));
         let stderr = child.stderr.take().expect("stderr is piped");
         let lines = Arc::clone(&log);

@@ -132,6 +132,33 @@ fn a_unit_names_nothing_by_the_directory_that_it_was_rendered_in() {
 }
 
 #[test]
+fn the_drive_is_measured_at_the_first_boot_where_the_node_looks_for_it() {
+    let unit_for = |drive: &str| {
+        let mut machine = Fixture::untuned();
+        machine.drives = vec![drive.to_owned()];
+        let files = rendered(&machine);
+        assert!(files[UNIT].contains(" lode-measure.service\nWants="), "{}", files[UNIT]);
+        files["etc/systemd/system/lode-measure.service"].clone()
+    };
+    let raw = unit_for("id:SERIAL-B");
+    for line in [
+        "ConditionPathExists=!/var/lib/lode/io-properties.toml\n",
+        "After=local-fs.target lode-tune.service\n",
+        "Before=lode.service\n",
+        "ExecStart=/usr/bin/lode-tune measure --drive /dev/disk/by-id/nvme-A_Drive_SERIAL-B --output \
+         /var/lib/lode/io-properties.toml\n",
+        "DeviceAllow=/dev/disk/by-id/nvme-A_Drive_SERIAL-B rw\n",
+        "User=lode\n",
+    ] {
+        assert!(raw.contains(line), "no {line} in {raw}");
+    }
+    assert!(!raw.contains("destroy-data"), "{raw}");
+    let file = unit_for("/data/d.lode");
+    assert!(file.contains("ConditionPathExists=!/data/io-properties.toml\n"), "{file}");
+    assert!(file.contains("ReadWritePaths=/data\n") && file.contains("PrivateDevices=yes\n"), "{file}");
+}
+
+#[test]
 fn cpus_are_set_apart_in_slices_or_on_the_command_line() {
     let groups = rendered(&Fixture::untuned().wanting("isolation = \"cpusets\""));
     assert!(groups["etc/systemd/system/system.slice.d/90-lode.conf"].contains("[Slice]\nAllowedCPUs=0\n"));
@@ -172,7 +199,7 @@ fn units_are_as_tight_as_systemd_asks() {
     let mut machine = Fixture::untuned();
     machine.drives = vec!["id:SERIAL-B".to_owned()];
     let files = rendered(&machine);
-    for unit in ["lode.service", "lode-tune.service"] {
+    for unit in ["lode.service", "lode-tune.service", "lode-measure.service"] {
         let path = machine.path(unit);
         std::fs::write(&path, &files[&format!("etc/systemd/system/{unit}")]).unwrap();
         let judged = Command::new("systemd-analyze")

@@ -1,7 +1,9 @@
-//! systemd's units: the node, its slice, and the tuning at boot.
+//! systemd's units: the node, its slice, the tuning at every boot, and the measurement at the first.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+
+use lode_net::io_properties::{Kind, default_path};
 
 use crate::change::UnitLine;
 use crate::checks::{self, Context, NodeDrive};
@@ -15,6 +17,7 @@ pub const SLICE: &str = "lode.slice";
 /// Who the node runs as.
 pub const USER: &str = "lode";
 const TUNE: &str = "lode-tune.service";
+const MEASURE: &str = "lode-measure.service";
 /// The node's drive, where none was named by a path that means the same everywhere.
 const DATA: &str = "/var/lib/lode/drive.lode";
 
@@ -33,8 +36,10 @@ pub fn render(knobs: &[Knob], cx: &Context, head: &str) -> Vec<(String, String)>
         }
     }
     let of_node: Vec<&UnitLine> = by_unit.remove(NODE).unwrap_or_default();
+    let drive = DriveOfUnit::of(&drives_of(cx));
     let mut files = vec![
-        (format!("etc/systemd/system/{NODE}"), node(&of_node, &drives_of(cx), head)),
+        (format!("etc/systemd/system/{NODE}"), node(&of_node, &drive, head)),
+        (format!("etc/systemd/system/{MEASURE}"), measure(&drive, head)),
         (format!("etc/systemd/system/{TUNE}"), tune(cx, head)),
         ("usr/lib/sysusers.d/lode.conf".to_owned(), format!("# {head}\nu {USER} - \"lode node\"\n")),
     ];
@@ -55,40 +60,76 @@ pub fn render(knobs: &[Knob], cx: &Context, head: &str) -> Vec<(String, String)>
     files
 }
 
+/// The drive of the node's unit, and what a unit needs to reach it.
+struct DriveOfUnit {
+    /// The drive, by a name that stays.
+    data: String,
+    /// Whether it is a whole disk.
+    is_raw: bool,
+    /// Lines of a unit's section `Service`.
+    access: String,
+}
+
+impl DriveOfUnit {
+    fn of(drives: &[NodeDrive]) -> DriveOfUnit {
+        let raw: Vec<String> = drives.iter().filter(|drive| drive.is_raw()).filter_map(device).collect();
+        let data = raw.first().cloned().or_else(|| {
+            let file = drives.first().map(|drive| drive.named.clone())?;
+            file.starts_with('/').then_some(file)
+        });
+        let data = data.unwrap_or_else(|| DATA.to_owned());
+        let mut access = "DevicePolicy=closed\n".to_owned();
+        for device in &raw {
+            access += &format!("DeviceAllow={device} rw\n");
+        }
+        let directory = Path::new(&data).parent().map(|directory| directory.display().to_string());
+        if let Some(directory) = directory.filter(|directory| raw.is_empty() && directory != "/var/lib/lode")
+        {
+            access += &format!("ReadWritePaths={directory}\n");
+        }
+        // Without a raw drive there are no devices to be seen but those that every program has.
+        access += if raw.is_empty() { "PrivateDevices=yes\n" } else { "" };
+        DriveOfUnit { data, is_raw: !raw.is_empty(), access }
+    }
+}
+
 /// The node's unit: nothing that it does not need. What it needs and others do not: io_uring, setting the CPUs of its
 /// own threads, pinned memory, and its drive.
-fn node(lines: &[&UnitLine], drives: &[NodeDrive], head: &str) -> String {
-    let raw: Vec<String> = drives.iter().filter(|drive| drive.is_raw()).filter_map(device).collect();
-    let data = raw.first().cloned().or_else(|| {
-        let file = drives.first().map(|drive| drive.named.clone())?;
-        file.starts_with('/').then_some(file)
-    });
-    let data = data.unwrap_or_else(|| DATA.to_owned());
-    let mut own: String = lines.iter().map(|line| format!("{}\n", line.line)).collect();
-    own += "DevicePolicy=closed\n";
-    for device in &raw {
-        own += &format!("DeviceAllow={device} rw\n");
-    }
-    let directory = std::path::Path::new(&data).parent().map(|directory| directory.display().to_string());
-    if let Some(directory) = directory.filter(|directory| raw.is_empty() && directory != "/var/lib/lode") {
-        own += &format!("ReadWritePaths={directory}\n");
-    }
-    // Without a raw drive the node sees no devices but those that every program has.
-    own += if raw.is_empty() { "PrivateDevices=yes\n" } else { "" };
-    let format = if raw.is_empty() { "" } else { " --no-format" };
-    let note = if raw.is_empty() {
-        ""
-    } else {
-        "# A raw drive is made a node's once, by hand: lode format DEVICE\n"
-    };
+fn node(lines: &[&UnitLine], drive: &DriveOfUnit, head: &str) -> String {
+    let own: String = lines.iter().map(|line| format!("{}\n", line.line)).collect();
+    let DriveOfUnit { data, is_raw, access } = drive;
+    let format = if *is_raw { " --no-format" } else { "" };
+    let note =
+        if *is_raw { "# A raw drive is made a node's once, by hand: lode format DEVICE\n" } else { "" };
     format!(
         "# {head}\n{note}\
-         [Unit]\nDescription=lode, a key-value node\nAfter=network-online.target local-fs.target {TUNE}\n\
-         Wants=network-online.target {TUNE}\n\n\
+         [Unit]\nDescription=lode, a key-value node\nAfter=network-online.target local-fs.target {TUNE} {MEASURE}\n\
+         Wants=network-online.target {TUNE} {MEASURE}\n\n\
          [Service]\nType=notify\nNotifyAccess=main\nWatchdogSec=30s\nTimeoutStartSec=infinity\nUser={USER}\nGroup={USER}\n\
          Environment=LODE_LISTEN=127.0.0.1:7411\nEnvironmentFile=-/etc/lode/environment\n\
          ExecStart=/usr/bin/lode serve --data {data}{format} --listen ${{LODE_LISTEN}}\n\
-         Restart=on-failure\nRestartSec=1s\nTimeoutStopSec=60s\nOOMScoreAdjust=-900\n{own}{HARDENING}\n\
+         Restart=on-failure\nRestartSec=1s\nTimeoutStopSec=60s\nOOMScoreAdjust=-900\n{own}{access}{HARDENING}{RING_HARDENING}\
+         RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX\n\n\
+         [Install]\nWantedBy=multi-user.target\n"
+    )
+}
+
+/// The measurement, at the first boot: where its file is not there yet, after the tuning and before the node.
+fn measure(drive: &DriveOfUnit, head: &str) -> String {
+    let DriveOfUnit { data, is_raw, access } = drive;
+    let kind = if *is_raw { Kind::BlockDevice } else { Kind::File };
+    let output = default_path(kind, Path::new(data));
+    let output = output.display();
+    format!(
+        "# {head}\n\
+         # To measure anew, as after an upgrade of the kernel: rm {output}\n\
+         [Unit]\nDescription=Measure lode's drive\nConditionPathExists=!{output}\n\
+         After=local-fs.target {TUNE}\nWants={TUNE}\nBefore={NODE}\n\n\
+         [Service]\nType=oneshot\nUser={USER}\nGroup={USER}\n\
+         # A drive that holds data is not written: that is said in the journal, and the node goes by its own values.\n\
+         SuccessExitStatus=2\n\
+         ExecStart=/usr/bin/lode-tune measure --drive {data} --output {output}\n{access}{HARDENING}{RING_HARDENING}\
+         IPAddressDeny=any\nRestrictAddressFamilies=none\n\n\
          [Install]\nWantedBy=multi-user.target\n"
     )
 }
@@ -106,17 +147,14 @@ fn device(drive: &NodeDrive) -> Option<String> {
     )
 }
 
+/// What no unit needs.
 const HARDENING: &str = "\
-StateDirectory=lode
 StateDirectoryMode=0700
 UMask=0077
-CapabilityBoundingSet=
-AmbientCapabilities=
 NoNewPrivileges=yes
 ProtectSystem=strict
 ProtectHome=yes
 PrivateTmp=yes
-PrivateUsers=yes
 PrivateMounts=yes
 PrivateIPC=yes
 ProtectClock=yes
@@ -124,10 +162,6 @@ ProtectControlGroups=yes
 ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectKernelModules=yes
-ProtectKernelTunables=yes
-ProtectProc=invisible
-RemoveIPC=yes
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
@@ -138,7 +172,28 @@ SystemCallArchitectures=native
 SystemCallErrorNumber=EPERM
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources @keyring @chown
+";
+
+/// What further nobody needs who works on a drive with a ring; and the ring.
+const RING_HARDENING: &str = "\
+StateDirectory=lode
+CapabilityBoundingSet=
+AmbientCapabilities=
+PrivateUsers=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+RemoveIPC=yes
 SystemCallFilter=io_uring_setup io_uring_enter io_uring_register sched_setaffinity sched_getaffinity
+";
+
+/// What further the tuning does not need, which changes the kernel's settings and those of network interfaces.
+const TUNE_HARDENING: &str = "\
+StateDirectory=lode-tune
+CapabilityBoundingSet=CAP_NET_ADMIN
+DevicePolicy=strict
+DeviceAllow=
+IPAddressDeny=any
+RestrictAddressFamilies=none
 ";
 
 /// The tuning at boot: once, before the node, with nothing but the right to set.
@@ -160,42 +215,10 @@ fn tune(cx: &Context, head: &str) -> String {
          [Service]\nType=oneshot\nRemainAfterExit=yes\n\
          # What one machine does not take is said in the journal, and keeps no node from starting.\n\
          SuccessExitStatus=1\n\
-         ExecStart=/usr/bin/lode-tune tune apply --profile {profile}{drives}\n{TUNE_HARDENING}\n\
+         ExecStart=/usr/bin/lode-tune tune apply --profile {profile}{drives}\n{HARDENING}{TUNE_HARDENING}\n\
          [Install]\nWantedBy=multi-user.target\n"
     )
 }
-
-const TUNE_HARDENING: &str = "\
-StateDirectory=lode-tune
-StateDirectoryMode=0700
-UMask=0077
-CapabilityBoundingSet=CAP_NET_ADMIN
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-PrivateMounts=yes
-PrivateIPC=yes
-DevicePolicy=strict
-ProtectClock=yes
-DeviceAllow=
-ProtectControlGroups=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-IPAddressDeny=any
-RestrictAddressFamilies=none
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-KeyringMode=private
-SystemCallArchitectures=native
-SystemCallErrorNumber=EPERM
-SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources @keyring @chown
-";
 
 /// A word of a unit's command line that means itself.
 fn escaped(text: &str) -> String {

@@ -82,6 +82,7 @@ impl Watcher {
         match event {
             StartEvent::Formatting(_) => {}
             StartEvent::Warning(text) => self.line("warning", &text),
+            StartEvent::Io(text) => self.line("io", &text),
             StartEvent::Recovering => {
                 self.recovering = Some(Instant::now());
                 self.line("drive", &data.display().to_string());

@@ -65,6 +65,7 @@ impl ServeOptions {
             "redis" => self.redis = Some(text::<SocketAddr>(value)?),
             "memory" => self.memory = Some(size(value)?),
             "table-defaults" => self.table_defaults = Some(text(value)?),
+            "io-properties" => self.io_properties = Some(value.as_str()?.into()),
             "commit-window" => self.commit_window = Some(text(value)?),
             "scrub-rate" => self.scrub_rate = Some(size(value)?),
             "name" => self.name = Some(value.as_str()?.to_owned()),

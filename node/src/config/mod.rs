@@ -16,6 +16,7 @@ use lode_engine::MAX_SHARDS;
 use lode_engine::limits::MAX_VALUE_BYTES;
 use lode_net::client::Quota;
 use lode_net::wire::limits::{MAX_BURST_MS, MAX_QUOTA_PER_S, MAX_WEIGHT};
+use lode_node::io_limits::Wanted;
 use lode_node::serve::ServeConfig;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -50,7 +51,12 @@ pub struct ServeOptions {
     /// What a new table is like where its maker leaves it open, as store=durable,placement=hash,partitions=64
     #[arg(long, value_name = "NAME=VALUE,...")]
     pub table_defaults: Option<TableDefaults>,
-    /// How long a write may wait for company while other frames are being written [default: 500us]
+    /// What lode-tune measure has found of the drive, for depth limits, costs, commit window and spinning [default:
+    /// io-properties.toml beside a drive file, /var/lib/lode/io-properties.toml for a block device; lode's own values
+    /// where there is none, or one of another drive, kernel or setting]
+    #[arg(long, value_name = "FILE")]
+    pub io_properties: Option<PathBuf>,
+    /// How long a write may wait for company while other frames are being written [default: as measured, or 500us]
     #[arg(long, value_name = "TIME")]
     pub commit_window: Option<Span>,
     /// Bytes a second that each shard reads to find damage before anybody meets it, so that 1.2 TB a
@@ -299,6 +305,7 @@ const ALLOWED: [(&str, &str); 15] = [
         "table-defaults",
         "made of store, placement, partitions and the quota of a partition, as store=durable,placement=hash,partitions=64",
     ),
+    ("io-properties", "the path of a file"),
     ("commit-window", "a time of at most 1s, as 500us"),
     ("scrub-rate", "a number of bytes a second, or a text as 2MiB; 0 for never"),
     ("name", "a text of 1 to 128 bytes"),
@@ -331,6 +338,7 @@ impl ServeOptions {
             redis: self.redis.or(other.redis),
             memory: self.memory.or(other.memory),
             table_defaults: self.table_defaults.or(other.table_defaults),
+            io_properties: self.io_properties.or(other.io_properties),
             commit_window: self.commit_window.or(other.commit_window),
             scrub_rate: self.scrub_rate.or(other.scrub_rate),
             name: self.name.or(other.name),
@@ -358,7 +366,10 @@ impl ServeOptions {
             listen: self.listen.unwrap_or(as_is.listen),
             redis: self.redis.or(as_is.redis),
             memory_bytes: self.memory.map_or(as_is.memory_bytes, |size| size.0),
-            commit_window: self.commit_window.map_or(as_is.commit_window, |span| span.0),
+            io: Wanted {
+                file: self.io_properties.clone(),
+                commit_window: self.commit_window.map(|span| span.0),
+            },
             scrub_bytes_per_s: self.scrub_rate.map_or(as_is.scrub_bytes_per_s, |rate| rate.0),
             name: self.name.clone().unwrap_or(as_is.name),
             max_connections: self.max_connections.unwrap_or(as_is.max_connections),
@@ -395,7 +406,9 @@ impl ServeOptions {
         let name = self.name.as_ref().filter(|name| !(1..=MAX_NODE_NAME_BYTES).contains(&name.len()));
         let data = self.data.as_ref().filter(|data| data.as_os_str().is_empty());
         let segment = |bytes: u64| bytes.is_power_of_two() && bytes <= MAX_SEGMENT_BYTES;
+        let properties = self.io_properties.as_ref().filter(|path| path.as_os_str().is_empty());
         refuse("data", data.map(|_| "empty".to_owned()))?;
+        refuse("io-properties", properties.map(|_| "empty".to_owned()))?;
         refuse("size", size_unless(self.size, |bytes| bytes > 0))?;
         refuse("segment", size_unless(self.segment, segment))?;
         refuse(

@@ -24,6 +24,7 @@ const WHOLE: &str = r#"
     listen = "0.0.0.0:7500"
     redis = "0.0.0.0:6379"
     memory = 2147483648
+    io-properties = "/data/p.toml"
     commit-window = "200us"
     scrub-rate = "1MiB"
     name = "n1"
@@ -47,6 +48,7 @@ fn file_and_flags_say_the_same() {
         "--listen=0.0.0.0:7500",
         "--redis=0.0.0.0:6379",
         "--memory=2GiB",
+        "--io-properties=/data/p.toml",
         "--commit-window=200us",
         "--scrub-rate=1MiB",
         "--name=n1",
@@ -96,6 +98,7 @@ fn limits_are_the_same_in_file_and_flags() {
         ),
         ("redis", &["127.0.0.1:0", "[::1]:65535"], &["127.0.0.1", "localhost:6379", "6379"]),
         ("memory", &["1", "64MiB"], &["0", "-1", "true"]),
+        ("io-properties", &["p.toml"], &[""]),
         ("commit-window", &["0us", "1s"], &["1000001us", "2s", "500", "-1us"]),
         ("scrub-rate", &["0", "1GiB"], &["-1", "fast"]),
         ("name", &["n", &long[..128]], &["", &long]),

@@ -347,6 +347,7 @@ mod tests {
             ring: Value::Null,
             pinned: false,
             table_defaults: Value::Null,
+            io: Value::Null,
         };
         let limits = lode_net::wire::control::NodeLimits::default();
         let node = NodeInfo { name: "n".into(), incarnation: 1, shards: Vec::new(), limits };

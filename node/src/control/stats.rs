@@ -27,6 +27,8 @@ pub struct NodeFacts {
     pub pinned: bool,
     /// What a new table is like where its maker leaves it open.
     pub table_defaults: Value,
+    /// What the drive is taken to stand, and where that comes from.
+    pub io: Value,
 }
 
 impl NodeFacts {
@@ -103,6 +105,7 @@ pub fn to_json(
         "drive": facts.drive,
         "memory": facts.memory,
         "ring": facts.ring,
+        "io": facts.io,
         "shards": list,
         "totals": totals,
     })

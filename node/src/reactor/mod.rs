@@ -33,6 +33,7 @@ use lode_net::wire::{self, Frame};
 use crate::buffers::EngineBuffers;
 use crate::control::ControlSender;
 use crate::dispatch::{Answer, Asked};
+use crate::io_limits::IoLimits;
 use crate::mailbox::{Mail, Mailbox, NodeMap};
 use connection::{Connections, Spares};
 pub use counters::{Closed, Held, ReactorStats};
@@ -75,6 +76,8 @@ pub struct ReactorConfig {
     pub max_reply_bytes: usize,
     /// Whether durable writes must say so to the device.
     pub writes_need_flush: bool,
+    /// What the drive takes.
+    pub io: IoLimits,
     /// The map before the first is published.
     pub map: Arc<NodeMap>,
 }
@@ -129,12 +132,12 @@ impl<I: ReactorIo> Reactor<I> {
         Reactor {
             map: Arc::clone(&config.map),
             spares: Spares::new(config.max_reply_bytes),
+            fair: Fair::new(&config.io),
             config,
             ring,
             engine,
             connections: Connections::default(),
             pending: PendingTable::default(),
-            fair: Fair::default(),
             throttle: Throttle::default(),
             stats: ReactorStats::default(),
             node: None,

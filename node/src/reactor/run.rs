@@ -16,7 +16,8 @@ const LOOKS_PER_YIELD: u32 = 64;
 impl Reactor<Ring> {
     /// Turns until the control thread says to exit.
     pub fn run(self) {
-        let mut running = Running { reactor: self, idle: Idle::new(), clock: Clock::new() };
+        let idle = Idle::new(self.config.io.longest_spin);
+        let mut running = Running { reactor: self, idle, clock: Clock::new() };
         while !running.reactor.exiting {
             let now = running.clock.now();
             running.reactor.turn(now);

@@ -7,15 +7,16 @@ mod shard_thread;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use lode_engine::Geometry;
 use lode_engine::limits::MAX_VALUE_BYTES;
+use lode_net::io_properties::Identity;
 use lode_net::ring::{Features, Waker};
 use lode_net::wire::control::{NodeLimits, ShardAddress};
 use lode_net::wire::server::NodeInfo;
@@ -26,6 +27,7 @@ use crate::control::{Control, ControlConfig, ControlSender, NodeFacts, RecoverEr
 use crate::drive::{
     Drive, DriveKind, FormatError, FormatOptions, FormatProgress, HeaderCopy, OpenDriveError, format,
 };
+use crate::io_limits::{self, Chosen, Wanted};
 use crate::mailbox::Mailbox;
 use crate::redis::{self, DoorError, OpenDoor};
 pub use listen::{ListenError, NodeSockets, listen};
@@ -56,8 +58,8 @@ pub struct ServeConfig {
     /// The most memory, in bytes, that all shards together take for cache, index, memory tables and
     /// buffers.
     pub memory_bytes: u64,
-    /// How long a write may wait for company in its frame while other frames are being written.
-    pub commit_window: Duration,
+    /// What was told of the drive's speed: the file of its measurement, and the commit window.
+    pub io: Wanted,
     /// Bytes a second that the scrub of each shard reads; 0 where it begins no round by itself.
     pub scrub_bytes_per_s: u64,
     /// What the node calls itself.
@@ -82,10 +84,7 @@ impl Default for ServeConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 7411)),
             redis: None,
             memory_bytes: 1 << 30,
-            // Longer than a durable write takes on NVMe: a frame goes out when the one before it is durable, and
-            // only a slow write lets another one past. With 64 clients 0.09 device writes per PUT and 89,000
-            // PUTs/s, where 50 us gave 0.13 and 71,000 (`lode-bench run --workload put --connections 64`).
-            commit_window: Duration::from_micros(500),
+            io: Wanted::default(),
             // 1.2 TB a shard in a week. An idle node of two shards takes 1.0 % of a core for it; with 4 MiB/s, and reads
             // of 64 KiB, it was 3.2 %.
             scrub_bytes_per_s: 2 << 20,
@@ -104,6 +103,8 @@ pub enum StartEvent {
     Formatting(FormatProgress),
     /// Something is not as it should be, and the node goes on.
     Warning(String),
+    /// What the drive is taken to stand, and where that comes from.
+    Io(String),
     /// The shards begin to read their parts of the drive.
     Recovering,
     /// The rings, as they were found; one line each.
@@ -254,6 +255,7 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
     let (events_in, events) = channel();
     let control = ControlSender::new(events_in);
     let cores = shard_thread::cores_for(shards, config.pin);
+    let io = choose_io(&config.io, &drive, watch);
     watch(StartEvent::Recovering);
     let mut ready = Vec::new();
     let connections = Arc::new(AtomicUsize::new(0));
@@ -266,6 +268,7 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
             mailboxes: Arc::clone(&mailboxes),
             control: control.clone(),
             connections: Arc::clone(&connections),
+            io: io.limits,
             config: &config,
         };
         match start_shard(start) {
@@ -285,6 +288,7 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
         ring: json!([]),
         pinned: cores.is_some(),
         table_defaults: config.table_defaults.clone(),
+        io: io.to_json(),
     };
     let node = Arc::new(node_info(&config, &drive, &sockets.ports));
     let control_config = ControlConfig {
@@ -372,6 +376,17 @@ fn take_all(
             Ok((drive, memory, sockets))
         }
     }
+}
+
+/// What the drive is taken to stand; says what, and where that comes from.
+fn choose_io(wanted: &Wanted, drive: &Drive, watch: &mut dyn FnMut(StartEvent)) -> Chosen {
+    let now = Identity::of(Path::new("/"), &drive.path).map_err(|error| error.to_string());
+    let chosen = io_limits::choose(wanted, drive.geometry.shards, now);
+    if chosen.refused {
+        watch(StartEvent::Warning(format!("the drive's measurement is not used: {}", chosen.source)));
+    }
+    watch(StartEvent::Io(chosen.to_text()));
+    chosen
 }
 
 /// Says what is not as it should be, and repairs what can be.

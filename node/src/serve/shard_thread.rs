@@ -14,6 +14,7 @@ use super::ServeConfig;
 use super::memory::{CHUNK_BYTES, CHUNKS, MemoryPlan, registered_bytes};
 use crate::control::ControlSender;
 use crate::drive::Drive;
+use crate::io_limits::IoLimits;
 use crate::mailbox::{Mailbox, NodeMap};
 use crate::reactor::{Reactor, ReactorConfig};
 
@@ -26,6 +27,7 @@ pub struct ShardStart<'a> {
     pub mailboxes: Arc<[Mailbox]>,
     pub control: ControlSender,
     pub connections: Arc<AtomicUsize>,
+    pub io: IoLimits,
     pub config: &'a ServeConfig,
 }
 
@@ -72,10 +74,10 @@ impl ReadyShard {
 
 /// Starts the thread; returns when its ring is set up, or says why it could not be.
 pub fn start_shard(start: ShardStart<'_>) -> Result<ReadyShard, String> {
-    let ShardStart { shard, core, drive, memory, mailboxes, control, connections, config } = start;
+    let ShardStart { shard, core, drive, memory, mailboxes, control, connections, io, config } = start;
     let registered_bytes = registered_bytes(drive.geometry.shards);
     let descriptor = drive.descriptor().map_err(|error| format!("the drive's descriptor: {error}"))?;
-    let engine = Shard::new(shard_config(shard, drive, memory, config));
+    let engine = Shard::new(shard_config(shard, drive, memory, io, config));
     let reactor_config = ReactorConfig {
         shard: ShardId(shard),
         mailboxes: Arc::clone(&mailboxes),
@@ -86,6 +88,7 @@ pub fn start_shard(start: ShardStart<'_>) -> Result<ReadyShard, String> {
         max_partial_bytes: memory.partial_bytes as usize,
         max_reply_bytes: memory.reply_bytes as usize,
         writes_need_flush: drive.writes_need_flush(),
+        io,
         map: Arc::new(NodeMap::empty()),
     };
     let (ready_in, ready) = channel();
@@ -113,11 +116,18 @@ pub fn start_shard(start: ShardStart<'_>) -> Result<ReadyShard, String> {
     }
 }
 
-fn shard_config(shard: u16, drive: &Drive, memory: MemoryPlan, config: &ServeConfig) -> ShardConfig {
+fn shard_config(
+    shard: u16,
+    drive: &Drive,
+    memory: MemoryPlan,
+    io: IoLimits,
+    config: &ServeConfig,
+) -> ShardConfig {
     let [a, b, c, d, ..] = drive.identity.uuid;
     let node = NodeId(u32::from_le_bytes([a, b, c, d]));
     let mut shard = ShardConfig::new(drive.geometry, drive.identity.uuid, ShardId(shard), node);
-    shard.commit_window_ns = config.commit_window.as_nanos() as u64;
+    shard.commit_window_ns = io.commit_window.as_nanos() as u64;
+    shard.frames_in_flight = io.frames_in_flight;
     shard.discard = drive.discard;
     shard.scrub_bytes_per_s = config.scrub_bytes_per_s;
     memory.apply(&mut shard);

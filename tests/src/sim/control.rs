@@ -84,6 +84,7 @@ impl SimControl {
             ring: serde_json::Value::Null,
             pinned: false,
             table_defaults: serde_json::Value::Null,
+            io: serde_json::Value::Null,
         };
         let waits = Box::new(InStep { go: go_out, said: said_in });
         let config = ControlConfig { mailboxes, waits, sender, node: Arc::new(node), listeners, facts };

@@ -9,6 +9,7 @@ use lode_net::ring::Waker;
 use lode_net::wire::control::{CreateTable, NodeLimits, Placement, ShardAddress, Store};
 use lode_net::wire::server::{ConnectionLimits, NodeInfo};
 use lode_node::control::{ControlEvent, ControlSender, RecoverError};
+use lode_node::io_limits::IoLimits;
 use lode_node::mailbox::{Mailbox, NodeMap};
 use lode_node::reactor::{Held, Reactor, ReactorConfig};
 
@@ -191,6 +192,7 @@ impl SimNode {
                 max_partial_bytes: PARTIAL_BYTES,
                 max_reply_bytes: REPLY_BYTES,
                 writes_need_flush: true,
+                io: IoLimits::default(),
                 map: Arc::new(NodeMap::empty()),
             };
             let engine = Shard::new(shard_config(plan, geometry, shard));

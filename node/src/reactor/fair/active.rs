@@ -2,14 +2,10 @@
 
 use lode_net::wire::PartitionId;
 
-/// What may run of a partition that is alone: enough for the throughput of a drive.
-pub const MOST_RUNNING: u32 = 128;
+use crate::io_limits::IoLimits;
+
 /// What may run of a partition of the usual weight however many others there are.
 pub const LEAST_SHARE: u32 = 2;
-/// While less than this runs, shares do not count: a drive with so little to do is quick for everyone.
-pub const FREE_RUNNING: u32 = 16;
-/// The same where many ask, who would all feel it.
-pub const FREE_AMONG_MANY: u32 = 8;
 /// So many are many.
 const MANY: u64 = 64;
 /// A partition counts as active until this long after its last request, at least.
@@ -19,6 +15,9 @@ pub const WINDOW_NS: u64 = 100_000_000;
 /// the last one. Two partitions may share a bit; beyond a few thousand the share is the least anyway.
 #[derive(Debug)]
 pub struct Active {
+    most_running: u32,
+    free_running: u32,
+    free_among_many: u32,
     seen: [u64; 64],
     this: Sum,
     last: Sum,
@@ -31,13 +30,14 @@ struct Sum {
     weight: u64,
 }
 
-impl Default for Active {
-    fn default() -> Active {
-        Active { seen: [0; 64], this: Sum::default(), last: Sum::default(), ends_ns: 0 }
-    }
-}
-
 impl Active {
+    /// Nobody yet.
+    pub fn new(limits: &IoLimits) -> Active {
+        let IoLimits { most_running, free_running, free_among_many, .. } = *limits;
+        let (this, last) = (Sum::default(), Sum::default());
+        Active { most_running, free_running, free_among_many, seen: [0; 64], this, last, ends_ns: 0 }
+    }
+
     /// A partition asks for something.
     pub fn note(&mut self, partition: PartitionId, weight: u32, now_ns: u64) {
         if now_ns >= self.ends_ns {
@@ -60,14 +60,14 @@ impl Active {
     /// What may run of a partition of this weight; at least one request.
     pub fn share(&self, weight: u32) -> u32 {
         let sum = if self.this.weight > self.last.weight { self.this } else { self.last };
-        let all = u64::from(MOST_RUNNING).max(u64::from(LEAST_SHARE) * sum.count);
+        let all = u64::from(self.most_running).max(u64::from(LEAST_SHARE) * sum.count);
         let share = all * u64::from(weight) / sum.weight.max(u64::from(weight)).max(1);
-        share.clamp(1, u64::from(MOST_RUNNING)) as u32
+        share.clamp(1, u64::from(self.most_running)) as u32
     }
 
     /// How much may run whoever asks.
     pub fn free_running(&self) -> u32 {
-        if self.this.count.max(self.last.count) > MANY { FREE_AMONG_MANY } else { FREE_RUNNING }
+        if self.this.count.max(self.last.count) > MANY { self.free_among_many } else { self.free_running }
     }
 
     /// How many asked in this window.

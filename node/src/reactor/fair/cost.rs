@@ -2,8 +2,8 @@
 
 use lode_net::wire::Opcode;
 
-/// A request costs as much again for each so many bytes that it writes or reads.
-const BYTES_PER_COST: u64 = 8 * 1024;
+use crate::io_limits::IoLimits;
+
 /// A scan of which nothing is known reads several records.
 const SCAN_COST: u32 = 8;
 /// What was learned counts for 1 part in `2^SHIFT` less with each request.
@@ -14,7 +14,7 @@ const MOST: u64 = 256;
 /// What is known of a request's cost before it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// A write: so much.
+    /// A write of so many bytes.
     Write(u32),
     /// A read of one record: as those before it.
     Get,
@@ -29,13 +29,29 @@ impl Class {
         match Opcode::from_u8(opcode) {
             Some(Get | Min | Max | TransactionGet) => Class::Get,
             Some(Scan | TransactionScan) => Class::Scan,
-            _ => Class::Write(cost_of(body_bytes as u64)),
+            _ => Class::Write(u32::try_from(body_bytes).unwrap_or(u32::MAX)),
         }
     }
 }
 
-fn cost_of(bytes: u64) -> u32 {
-    (1 + bytes / BYTES_PER_COST).min(MOST) as u32
+/// A request costs one, and as much again for each so many bytes that it writes or reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Prices {
+    read_bytes: u64,
+    write_bytes: u64,
+}
+
+impl Prices {
+    /// As the drive has them.
+    pub fn new(limits: &IoLimits) -> Prices {
+        let (read_bytes, write_bytes) = (limits.read_bytes_per_cost, limits.write_bytes_per_cost);
+        assert!(read_bytes > 0 && write_bytes > 0, "{limits:?}");
+        Prices { read_bytes, write_bytes }
+    }
+}
+
+fn cost_of(bytes: u64, bytes_per_cost: u64) -> u32 {
+    (1 + bytes / bytes_per_cost).min(MOST) as u32
 }
 
 /// What reads of one partition have cost lately.
@@ -45,19 +61,18 @@ pub struct Costs {
     scan_bytes: u64,
 }
 
-impl Default for Costs {
-    fn default() -> Costs {
-        Costs { get_bytes: 0, scan_bytes: u64::from(SCAN_COST - 1) * BYTES_PER_COST }
-    }
-}
-
 impl Costs {
+    /// Of a partition of which nothing is known.
+    pub fn new(prices: Prices) -> Costs {
+        Costs { get_bytes: 0, scan_bytes: u64::from(SCAN_COST - 1) * prices.read_bytes }
+    }
+
     /// What a request will cost.
-    pub fn of(&self, class: Class) -> u32 {
+    pub fn of(&self, class: Class, prices: Prices) -> u32 {
         match class {
-            Class::Write(cost) => cost,
-            Class::Get => cost_of(self.get_bytes),
-            Class::Scan => cost_of(self.scan_bytes),
+            Class::Write(bytes) => cost_of(bytes.into(), prices.write_bytes),
+            Class::Get => cost_of(self.get_bytes, prices.read_bytes),
+            Class::Scan => cost_of(self.scan_bytes, prices.read_bytes),
         }
     }
 
@@ -76,23 +91,28 @@ impl Costs {
 mod tests {
     use super::*;
 
+    const PRICES: Prices = Prices { read_bytes: 8 * 1024, write_bytes: 8 * 1024 };
+
     #[test]
     fn reads_cost_what_those_before_them_gave() {
-        let mut costs = Costs::default();
-        assert_eq!((costs.of(Class::Get), costs.of(Class::Scan)), (1, SCAN_COST));
+        let mut costs = Costs::new(PRICES);
+        assert_eq!((costs.of(Class::Get, PRICES), costs.of(Class::Scan, PRICES)), (1, SCAN_COST));
         (0..64).for_each(|_| costs.learn(Class::Get, 1 << 20));
-        assert!((120..=129).contains(&costs.of(Class::Get)), "{costs:?}");
-        assert_eq!(costs.of(Class::Scan), SCAN_COST, "scans are another matter");
+        assert!((120..=129).contains(&costs.of(Class::Get, PRICES)), "{costs:?}");
+        assert_eq!(costs.of(Class::Scan, PRICES), SCAN_COST, "scans are another matter");
         (0..64).for_each(|_| costs.learn(Class::Get, 100));
-        assert_eq!(costs.of(Class::Get), 1);
+        assert_eq!(costs.of(Class::Get, PRICES), 1);
     }
 
     #[test]
     fn writes_cost_what_they_bring() {
         let put = Opcode::Put as u8;
-        let costs = Costs::default();
-        let of = |bytes| costs.of(Class::of(put, bytes));
+        let costs = Costs::new(PRICES);
+        let of = |bytes| costs.of(Class::of(put, bytes), PRICES);
         assert_eq!((of(0), of(8 * 1024 - 1), of(8 * 1024), of(1 << 20)), (1, 1, 2, 129));
+        let dear = Prices { write_bytes: 1024, ..PRICES };
+        assert_eq!(costs.of(Class::of(put, 8 * 1024), dear), 9, "a drive that writes slowly");
+        assert_eq!(costs.of(Class::of(put, 1 << 20), dear), MOST as u32);
         assert_eq!(Class::of(Opcode::TransactionScan as u8, 9), Class::Scan);
         assert_eq!(Class::of(Opcode::Min as u8, 0), Class::Get);
     }

@@ -7,8 +7,8 @@
 //! next. (Start-time fair queueing to a depth: W. Jin, J. Chase and J. Kaur, Interposed proportional sharing for a
 //! storage service utility, 2004; here the depth is shared out too.)
 //!
-//! A request costs one, and as much again for each 8 KiB that it writes, or that such reads of its partition gave
-//! lately: a large value takes the drive and the core for as long as many small ones.
+//! A request costs one, and as much again for each so many bytes (8 KiB, unless the drive was measured) that it writes, or that
+//! such reads of its partition gave lately: a large value takes the drive and the core for as long as many small ones.
 //!
 //! Requests of one partition keep their order. No work grows with the number of partitions.
 
@@ -21,8 +21,9 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use lode_net::wire::{Frame, PartitionId};
 
 use super::connection::ConnectionKey;
+use crate::io_limits::IoLimits;
 use active::Active;
-use cost::{Class, Costs};
+use cost::{Class, Costs, Prices};
 
 /// Bytes that a waiting request takes beside its frame.
 const QUEUED_BYTES: usize = 128;
@@ -82,7 +83,7 @@ struct Flow<T> {
 }
 
 impl<T> Flow<T> {
-    fn new(begins: u64) -> Flow<T> {
+    fn new(begins: u64, prices: Prices) -> Flow<T> {
         Flow {
             running: 0,
             queue: VecDeque::new(),
@@ -90,14 +91,14 @@ impl<T> Flow<T> {
             weight: 1,
             begins,
             blocked: false,
-            costs: Costs::default(),
+            costs: Costs::new(prices),
             held_up: VecDeque::new(),
         }
     }
 
     /// One of its requests begins to run.
-    fn run(&mut self, ask: Ask, now: &mut u64) -> Share {
-        let cost = self.costs.of(ask.class);
+    fn run(&mut self, ask: Ask, prices: Prices, now: &mut u64) -> Share {
+        let cost = self.costs.of(ask.class, prices);
         *now = (*now).max(self.begins);
         self.begins += u64::from(cost) * TICKS / u64::from(self.weight);
         self.running += cost;
@@ -139,6 +140,7 @@ pub struct Fair<T> {
     /// Virtual time: when what was last handed out began.
     now: u64,
     active: Active,
+    prices: Prices,
     running: u32,
     queued: usize,
     queued_bytes: usize,
@@ -148,15 +150,17 @@ pub struct Fair<T> {
     resumed: Vec<ConnectionKey>,
 }
 
-impl<T> Default for Fair<T> {
-    fn default() -> Fair<T> {
+impl<T> Fair<T> {
+    /// With nothing to do, for a drive with these limits.
+    pub fn new(limits: &IoLimits) -> Fair<T> {
         Fair {
             // Fixed seeds: the node itself gives the ids, so nobody can choose them to collide.
             flows: HashMap::with_hasher(ahash::RandomState::with_seeds(5, 6, 7, 8)),
             ready: BTreeSet::new(),
             blocked: BTreeSet::new(),
             now: 0,
-            active: Active::default(),
+            active: Active::new(limits),
+            prices: Prices::new(limits),
             running: 0,
             queued: 0,
             queued_bytes: 0,
@@ -164,9 +168,7 @@ impl<T> Default for Fair<T> {
             resumed: Vec::new(),
         }
     }
-}
 
-impl<T> Fair<T> {
     /// A request has come; if it has to wait, it is kept as what `own` makes of it. Those that wait may take
     /// `room` bytes.
     pub fn admit<R>(
@@ -179,11 +181,11 @@ impl<T> Fair<T> {
     ) -> Admission<R> {
         self.active.note(ask.partition, ask.weight, now_ns);
         let share = self.active.share(ask.weight);
-        let flow = self.flows.entry(ask.partition).or_insert_with(|| Flow::new(self.now));
+        let flow = self.flows.entry(ask.partition).or_insert_with(|| Flow::new(self.now, self.prices));
         flow.weight = ask.weight;
         if flow.queue.is_empty() && (self.running < self.active.free_running() || flow.running < share) {
             flow.begins = flow.begins.max(self.now);
-            let share = flow.run(ask, &mut self.now);
+            let share = flow.run(ask, self.prices, &mut self.now);
             self.running += share.cost;
             return Admission::Now(request, share);
         }
@@ -242,7 +244,7 @@ impl<T> Fair<T> {
                 continue;
             }
             let (ask, request) = flow.queue.pop_front().expect("a ready partition has requests");
-            let share = flow.run(ask, &mut self.now);
+            let share = flow.run(ask, self.prices, &mut self.now);
             self.running += share.cost;
             self.queued -= 1;
             self.queued_bytes -= ask.bytes;

@@ -1,10 +1,12 @@
 use lode_engine::limits::DEFAULT_WEIGHT;
 use lode_net::ring::SocketId;
 
-use super::active::{Active, FREE_AMONG_MANY, LEAST_SHARE, MOST_RUNNING, WINDOW_NS};
+use super::active::{Active, LEAST_SHARE, WINDOW_NS};
 use super::*;
 
 const ROOM: usize = 2 << 20;
+const MOST_RUNNING: u32 = 128;
+const FREE_AMONG_MANY: u32 = 8;
 
 fn share(partition: u32) -> Share {
     Share { partition: PartitionId(partition), cost: 1, class: Class::Get }
@@ -47,7 +49,7 @@ fn activate(fair: &mut Fair<u32>, partitions: std::ops::Range<u32>, now_ns: u64)
 
 #[test]
 fn a_partition_alone_may_keep_a_drive_busy_and_what_is_more_waits_in_order() {
-    let mut fair = Fair::default();
+    let mut fair = Fair::new(&IoLimits::default());
     assert_eq!(admit(&mut fair, 1, 0..200, 0).len(), MOST_RUNNING as usize);
     assert_eq!((fair.queued(), fair.queued_bytes()), (72, 72 * QUEUED_BYTES));
     assert_eq!(released(&mut fair), []);
@@ -63,8 +65,26 @@ fn a_partition_alone_may_keep_a_drive_busy_and_what_is_more_waits_in_order() {
 }
 
 #[test]
+fn what_was_measured_of_a_drive_bounds_what_runs() {
+    let measured = IoLimits { most_running: 40, free_running: 6, free_among_many: 3, ..IoLimits::default() };
+    let mut fair = Fair::new(&measured);
+    assert_eq!(admit(&mut fair, 1, 0..200, 0).len(), 40);
+    let mut fair = Fair::new(&measured);
+    activate(&mut fair, 10..20, 0);
+    assert_eq!(admit(&mut fair, 1, 0..200, 0).len(), 6, "the free ones are more than a share among eleven");
+    let mut fair = Fair::new(&measured);
+    activate(&mut fair, 10..1010, 0);
+    assert_eq!(admit(&mut fair, 1, 0..200, 0).len(), 3);
+    let mut dear = Fair::new(&IoLimits { write_bytes_per_cost: 1024, ..measured });
+    let ask =
+        Ask { partition: PartitionId(1), class: Class::Write(7 * 1024), weight: 1, bytes: QUEUED_BYTES };
+    let run = |fair: &mut Fair<u32>| matches!(fair.admit(ask, 0, |n| n, 0, ROOM), Admission::Now(..));
+    assert_eq!((0..200).filter(|_| run(&mut dear)).count(), 5, "eight each");
+}
+
+#[test]
 fn among_many_one_that_floods_has_its_share_and_the_others_go_at_once() {
-    let mut fair = Fair::default();
+    let mut fair = Fair::new(&IoLimits::default());
     activate(&mut fair, 10..1010, 0);
     let running = admit(&mut fair, 1, 0..5000, 0);
     assert_eq!(running.len(), FREE_AMONG_MANY as usize, "so much may run whoever asks");
@@ -84,7 +104,7 @@ fn among_many_one_that_floods_has_its_share_and_the_others_go_at_once() {
 
 #[test]
 fn those_that_wait_take_turns() {
-    let mut fair = Fair::default();
+    let mut fair = Fair::new(&IoLimits::default());
     activate(&mut fair, 10..1010, 0);
     assert_eq!(admit(&mut fair, 1, 0..FREE_AMONG_MANY, 0).len(), FREE_AMONG_MANY as usize);
     for partition in [2, 3, 4] {
@@ -109,7 +129,7 @@ fn those_that_wait_take_turns() {
 
 #[test]
 fn what_waits_has_so_much_memory_and_one_partition_half_of_it() {
-    let mut fair: Fair<u32> = Fair::default();
+    let mut fair: Fair<u32> = Fair::new(&IoLimits::default());
     let room = 6 * QUEUED_BYTES;
     assert_eq!(admit(&mut fair, 1, 0..MOST_RUNNING, 0).len(), MOST_RUNNING as usize);
     let mut waits = |partition| match fair.admit(ask(partition), 0, |n| n, 0, room) {
@@ -129,7 +149,7 @@ fn what_waits_has_so_much_memory_and_one_partition_half_of_it() {
 
 #[test]
 fn a_connection_that_brings_too_much_of_a_partition_is_held_up_until_half_of_it_has_gone() {
-    let mut fair: Fair<u32> = Fair::default();
+    let mut fair: Fair<u32> = Fair::new(&IoLimits::default());
     let room = 64 * QUEUED_BYTES;
     assert_eq!(admit(&mut fair, 1, 0..MOST_RUNNING, 0).len(), MOST_RUNNING as usize);
     let crowded: Vec<Option<Crowd>> = (0..5)
@@ -157,7 +177,7 @@ fn a_connection_that_brings_too_much_of_a_partition_is_held_up_until_half_of_it_
 
 #[test]
 fn where_too_much_waits_of_all_connections_are_held_up_too() {
-    let mut fair: Fair<u32> = Fair::default();
+    let mut fair: Fair<u32> = Fair::new(&IoLimits::default());
     let room = 64 * QUEUED_BYTES;
     // Four partitions that have their share, and three waiting each: none has too much, all have.
     let mut crowds = Vec::new();
@@ -183,7 +203,7 @@ fn where_too_much_waits_of_all_connections_are_held_up_too() {
 fn those_that_want_more_than_there_is_get_it_by_weight() {
     // Two floods of weights 1 to 3, alone and among a thousand others: what each has had after a while.
     for others in [0, 1000] {
-        let mut fair: Fair<u32> = Fair::default();
+        let mut fair: Fair<u32> = Fair::new(&IoLimits::default());
         activate(&mut fair, 10..10 + others, 0);
         let weights = [(1, 100), (2, 300)];
         let mut running = VecDeque::new();
@@ -208,7 +228,7 @@ fn those_that_want_more_than_there_is_get_it_by_weight() {
 
 #[test]
 fn large_values_count_as_many_small_ones() {
-    let mut fair: Fair<u32> = Fair::default();
+    let mut fair: Fair<u32> = Fair::new(&IoLimits::default());
     let mut running: VecDeque<Share> = VecDeque::new();
     let mut bytes = [0u64; 3];
     let values = [0, 1024, 1 << 20];
@@ -233,7 +253,7 @@ fn large_values_count_as_many_small_ones() {
 
 #[test]
 fn partitions_count_as_active_for_a_window_and_then_no_more() {
-    let mut active = Active::default();
+    let mut active = Active::new(&IoLimits::default());
     (1..=32).for_each(|partition| active.note(PartitionId(partition), 100, 5));
     (1..=32).for_each(|partition| active.note(PartitionId(partition), 100, 6));
     assert_eq!(active.share(100), MOST_RUNNING / 32);
@@ -248,7 +268,7 @@ fn partitions_count_as_active_for_a_window_and_then_no_more() {
 
 #[test]
 fn ids_in_a_row_do_not_share_bits() {
-    let mut active = Active::default();
+    let mut active = Active::new(&IoLimits::default());
     (1..=1500).for_each(|partition| active.note(PartitionId(partition), 100, 0));
     assert!(active.count() > 1200, "{} of 1500", active.count());
 }
