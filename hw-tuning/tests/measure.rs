@@ -76,6 +76,7 @@ fn under_a_root_the_drive_the_facts_and_the_file_are_those_below_it() {
     let told =
         json(&measure(&[&quick[..], &["--drive", "/data/drive.lode", "--output", "/out/p.toml"]].concat()));
     assert_eq!(told["properties"]["drive"]["kernel"], "1.2.3-fixture");
+    assert_eq!(told["properties"]["drive"]["path"], "/data/drive.lode");
     assert!(root.path().join("out/p.toml").exists());
     assert_eq!(names(&root.path().join("data")), Vec::<String>::new());
 }

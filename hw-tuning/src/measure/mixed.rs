@@ -24,6 +24,10 @@ const LARGE_WRITES: f64 = 2.0 * WRITES_PER_S * RECORD_BYTES / LARGE_BLOCK_BYTES 
 const LIMITS: [(f64, f64); 3] = [(1_000.0, 5.0), (8_000.0, 1.0), (64_000.0, 0.1)];
 /// A trial is so many times as long as a point of a curve.
 const TRIAL_POINTS: u32 = 2;
+/// Before it, so many run that do not count: what was measured before may still keep the drive busy.
+const WARMUP_POINTS: u32 = 1;
+/// A trial that does not pass is made once more: in so short a time one stall by chance decides.
+const TRIES: usize = 2;
 /// Trials between the last multiple that passes and the first that does not.
 const NARROWING: u32 = 3;
 
@@ -34,8 +38,16 @@ type Above = [f64; LIMITS.len()];
 pub fn search(target: &Target, point: Duration, most_reads: f64) -> Result<Mixed, FloorError> {
     let time = point * TRIAL_POINTS;
     eprintln!("measuring reads and writes beside each other");
-    let (act_multiple, above) =
-        largest((most_reads / READS_PER_S) as u32, |multiple| trial(target, multiple, time))?;
+    let tried = |multiple| -> Result<Above, FloorError> {
+        let mut above = trial(target, multiple, point * WARMUP_POINTS, time)?;
+        for _ in 1..TRIES {
+            if !passes(&above) {
+                above = trial(target, multiple, point * WARMUP_POINTS, time)?;
+            }
+        }
+        Ok(above)
+    };
+    let (act_multiple, above) = largest((most_reads / READS_PER_S) as u32, tried)?;
     let [above_1_ms_percent, above_8_ms_percent, above_64_ms_percent] = above;
     Ok(Mixed {
         act_multiple,
@@ -85,7 +97,7 @@ fn passes(above: &Above) -> bool {
     above.iter().zip(LIMITS).all(|(above, (_, most))| *above <= most)
 }
 
-fn trial(target: &Target, multiple: u32, time: Duration) -> Result<Above, FloorError> {
+fn trial(target: &Target, multiple: u32, warmup: Duration, time: Duration) -> Result<Above, FloorError> {
     let times = f64::from(multiple);
     let stream = |operation, block_bytes, per_second| Stream { operation, block_bytes, per_second };
     let streams = [
@@ -93,7 +105,7 @@ fn trial(target: &Target, multiple: u32, time: Duration) -> Result<Above, FloorE
         stream(Operation::Read, LARGE_BLOCK_BYTES, LARGE_WRITES * times),
         stream(Operation::Write, LARGE_BLOCK_BYTES, LARGE_WRITES * times),
     ];
-    let reports = paced(target.file()?, &target.area, &streams, time)?;
+    let reports = paced(target.file()?, &target.area, &streams, warmup, time)?;
     Ok(LIMITS.map(|(us, _)| above_percent(&reports[0], us)))
 }
 

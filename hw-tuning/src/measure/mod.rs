@@ -113,7 +113,13 @@ pub fn measure(probe: &Probe, options: &Options) -> Result<Measured, MeasureErro
     let path = path_of(probe, options.drive)?;
     let target = Target::open(probe, &path, options)?;
     let failed = |error| MeasureError::Path { path: path.clone(), error };
-    let drive = Identity::of(&probe.path("/"), &path).map_err(failed)?;
+    let mut drive = Identity::of(&probe.path("/"), &path).map_err(failed)?;
+    // A node that runs below the root sees the path from there.
+    if let Some(below) =
+        probe.link("/").and_then(|root| Path::new(&drive.path).strip_prefix(root).ok().map(PathBuf::from))
+    {
+        drive.path = Path::new("/").join(below).to_string_lossy().into_owned();
+    }
     let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let lost = |error| MeasureError::Loop { path: path.clone(), error };
     if options.precondition {

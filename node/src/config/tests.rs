@@ -173,7 +173,7 @@ fn every_option_has_its_words_and_no_value_of_another_kind_is_taken() {
                     assert!(!leaks.iter().any(|leak| error.contains(leak)), "{line}: {error}");
                 }
                 None if value == "''" || value == "'?'" => {
-                    assert!(["data", "name", "table-defaults"].contains(&name), "{line}")
+                    assert!(["data", "io-properties", "name", "table-defaults"].contains(&name), "{line}")
                 }
                 None => assert!(taken.parse::<u64>().is_ok() || taken == value, "{line}"),
             }

@@ -270,19 +270,25 @@ fn fill(ring: &mut Ring, buffer: SlabBuffer, seed: u32) {
     }
 }
 
-/// Submits, and waits for something to end: looks for a while, then sleeps.
+/// Submits, and waits for something to end: looks for a while, then sleeps. Without a look both are one call into the kernel.
 fn wait(ring: &mut Ring, spin: Duration, longest: Duration) {
-    ring.submit();
-    if !spin.is_zero() {
-        let begun = Instant::now();
-        while begun.elapsed() < spin.min(longest) {
-            if ring.is_ready() {
-                return ring.submit();
-            }
-            std::hint::spin_loop();
-        }
+    if spin.is_zero() || !look(ring, spin) {
+        ring.submit_and_wait(longest);
     }
-    ring.submit_and_wait(longest);
+}
+
+/// Submits, and looks for an end for so long; tells whether there is one.
+fn look(ring: &mut Ring, time: Duration) -> bool {
+    ring.submit();
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        if ring.is_ready() {
+            ring.submit();
+            return true;
+        }
+        std::hint::spin_loop();
+    }
+    false
 }
 
 /// One of the operations in flight.
@@ -310,6 +316,7 @@ fn begin(ring: &mut Ring, token: u64, slot: &Slot, load: &Load, places: &mut Pla
 struct Window {
     begun: Instant,
     opens: Duration,
+    time: Duration,
     closes: Duration,
     /// When it opened, and the CPU time that was used until then.
     open: Option<(Duration, Duration)>,
@@ -319,8 +326,8 @@ struct Window {
 impl Window {
     fn new(load: &Load) -> Window {
         let open = load.warmup.is_zero().then(|| (Duration::ZERO, thread_cpu()));
-        let closes = load.warmup.saturating_add(load.time);
-        Window { begun: Instant::now(), opens: load.warmup, closes, open, closed: false }
+        let (opens, time) = (load.warmup, load.time);
+        Window { begun: Instant::now(), opens, time, closes: time, open, closed: false }
     }
 
     /// Whether what has ended by `now` counts.
@@ -329,12 +336,15 @@ impl Window {
             return false;
         }
         let Some((from, cpu_before)) = self.open else {
-            // What ended in the same moment may have waited for the warm-up's end.
-            self.open = (now >= self.opens).then(|| (now, thread_cpu()));
+            if now >= self.opens {
+                // What ended in the same moment may have waited for the warm-up's end.
+                (self.open, self.closes) = (Some((now, thread_cpu())), now.saturating_add(self.time));
+            }
             return false;
         };
         report.seconds = (now - from).as_secs_f64();
-        if now >= self.closes {
+        // However slow: a load in which nothing has ended says nothing.
+        if now >= self.closes && report.operations > 0 {
             self.close(cpu_before, report);
         }
         true
@@ -396,7 +406,7 @@ pub fn run(file: File, load: &Load) -> Result<FloorReport, FloorError> {
                 report.operations += 1;
                 report.latencies_ns.push(now.saturating_sub(slot.begun).as_nanos() as u64);
             }
-            if now < window.closes && left > 0 {
+            if !window.closed && left > 0 {
                 (slot.begun, left) = (now, left - 1);
                 begin(&mut ring, token, slot, load, &mut places);
             } else {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::super::core::{Event, Ring};
 use super::super::slab::SlabBuffer;
 use super::{
-    FloorError, FloorReport, MAX_DEPTH, MAX_IN_FLIGHT_BYTES, Operation, Order, Places, blocks_of, fill,
+    FloorError, FloorReport, MAX_DEPTH, MAX_IN_FLIGHT_BYTES, Operation, Order, Places, blocks_of, fill, look,
     ring_on, wait,
 };
 
@@ -34,22 +34,29 @@ struct Running {
     places: Places,
     /// Operations that have been due so far.
     begun: u64,
-    report: FloorReport,
+    /// When each was due that has ended, and how long it took from then.
+    ended: Vec<(Duration, Duration)>,
 }
 
 impl Running {
+    fn count(&mut self, due: Duration, now: Duration) {
+        self.ended.push((due, now.saturating_sub(due)));
+    }
+
     fn next_due(&self) -> Duration {
         Duration::from_secs_f64(self.begun as f64 / self.stream.per_second)
     }
 }
 
-/// Runs the streams beside each other on random blocks within `area` of `file` (opened with `O_DIRECT`), for `time`. A
-/// latency counts from the moment at which the operation was due, so a stall is not hidden; what was due and had not begun
-/// when the time was over counts as if it had ended then. Writes destroy what is there.
+/// Runs the streams beside each other on random blocks within `area` of `file` (opened with `O_DIRECT`), for `warmup` and then
+/// for `time`; what is due in the latter counts. A latency counts from the moment at which the operation was due, so a stall
+/// is not hidden; what was due and had not begun when the time was over counts as if it had ended then. Writes destroy what is
+/// there.
 pub fn paced(
     file: File,
     area: &Range<u64>,
     streams: &[Stream],
+    warmup: Duration,
     time: Duration,
 ) -> Result<Vec<FloorReport>, FloorError> {
     let mut running = Vec::new();
@@ -57,7 +64,7 @@ pub fn paced(
         assert!(stream.operation != Operation::Flush, "a flush has no block of its own");
         assert!(stream.per_second > 0.0, "a stream of {} operations a second", stream.per_second);
         let places = Places::new(Order::Random(number + 1), blocks_of(area, stream.block_bytes)?);
-        running.push(Running { stream: *stream, places, begun: 0, report: FloorReport::default() });
+        running.push(Running { stream: *stream, places, begun: 0, ended: Vec::new() });
     }
     let mut pacing = Pacing {
         ring: ring_on(file, MAX_IN_FLIGHT_BYTES / 2)?,
@@ -67,22 +74,24 @@ pub fn paced(
         begun: Instant::now(),
         area_start: area.start,
     };
-    pacing.run(&mut running, time)?;
-    let seconds = time.as_secs_f64();
-    Ok(running.into_iter().map(|stream| stream.finish(time, seconds)).collect())
+    let ends = warmup + time;
+    pacing.run(&mut running, ends)?;
+    Ok(running.into_iter().map(|stream| stream.finish(warmup, ends)).collect())
 }
 
 impl Running {
-    fn finish(mut self, time: Duration, seconds: f64) -> FloorReport {
+    /// What was due between the warm-up and the end.
+    fn finish(mut self, warmup: Duration, ends: Duration) -> FloorReport {
         // Due, and never begun.
-        while self.next_due() < time {
-            self.report.latencies_ns.push((time - self.next_due()).as_nanos() as u64);
-            self.report.operations += 1;
+        while self.next_due() < ends {
+            self.count(self.next_due(), ends);
             self.begun += 1;
         }
-        self.report.seconds = seconds;
-        self.report.latencies_ns.sort_unstable();
-        self.report
+        let counted = self.ended.iter().filter(|(due, _)| *due >= warmup);
+        let mut latencies_ns: Vec<u64> = counted.map(|(_, latency)| latency.as_nanos() as u64).collect();
+        latencies_ns.sort_unstable();
+        let seconds = (ends - warmup).as_secs_f64();
+        FloorReport { operations: latencies_ns.len() as u64, seconds, latencies_ns, ..FloorReport::default() }
     }
 }
 
@@ -114,17 +123,11 @@ impl Pacing {
             }
             let next = running.iter().map(Running::next_due).min().unwrap_or(time).min(time);
             let until = next.saturating_sub(self.begun.elapsed());
-            let (spin, longest) = if now >= time || until.is_zero() {
-                (Duration::ZERO, LONGEST_WAIT)
-            } else if until <= SPIN {
-                (until, until)
+            if now < time && until <= SPIN {
+                look(&mut self.ring, until);
             } else {
-                (Duration::ZERO, (until - SPIN).min(LONGEST_WAIT))
-            };
-            if spin.is_zero() {
-                wait(&mut self.ring, spin, longest);
-            } else {
-                self.look(until);
+                let longest = if now < time { (until - SPIN).min(LONGEST_WAIT) } else { LONGEST_WAIT };
+                wait(&mut self.ring, Duration::ZERO, longest);
             }
             self.ring.take_events(&mut events);
             let now = self.begun.elapsed();
@@ -135,18 +138,6 @@ impl Pacing {
                 result.map_err(FloorError::Drive)?;
                 self.ended(token as usize, now, running);
             }
-        }
-    }
-
-    /// Looks for an end until the next operation is due.
-    fn look(&mut self, until: Duration) {
-        self.ring.submit();
-        let begun = Instant::now();
-        while begun.elapsed() < until {
-            if self.ring.is_ready() {
-                return self.ring.submit();
-            }
-            std::hint::spin_loop();
         }
     }
 
@@ -181,8 +172,6 @@ impl Pacing {
         self.ring.slab_mut().release(slot.buffer);
         self.free.push_back(token);
         self.in_flight -= 1;
-        let report = &mut running[slot.stream].report;
-        report.operations += 1;
-        report.latencies_ns.push((now - slot.due).as_nanos() as u64);
+        running[slot.stream].count(slot.due, now);
     }
 }

@@ -82,11 +82,14 @@ fn what_is_paced_is_begun_on_time_and_a_stall_is_not_hidden() {
     let streams = [stream(Operation::Read, 4096, 1000.0), stream(Operation::Write, 128 << 10, 50.0)];
     let area = 0..1 << 20;
     let time = Duration::from_millis(200);
-    let reports = paced(file.try_clone().expect("cloned"), &area, &streams, time).expect("paced");
+    let none = Duration::ZERO;
+    let reports = paced(file.try_clone().expect("cloned"), &area, &streams, none, time).expect("paced");
     assert_eq!(reports.iter().map(|report| report.operations).collect::<Vec<_>>(), [200, 10]);
+    let warm = paced(file.try_clone().expect("cloned"), &area, &streams, time / 2, time / 2).expect("paced");
+    assert_eq!(warm.iter().map(|report| report.operations).collect::<Vec<_>>(), [100, 5]);
     // More than any drive does: all of it was due, and most of it late.
     let flood = [stream(Operation::DurableWrite, 128 << 10, 1e6)];
-    let report = &paced(file, &area, &flood, Duration::from_millis(20)).expect("paced")[0];
+    let report = &paced(file, &area, &flood, none, Duration::from_millis(20)).expect("paced")[0];
     assert_eq!(report.operations, 20_000);
     assert!(report.latency_us(0.5) > 5_000.0, "{}", report.latency_us(0.5));
 }
