@@ -294,7 +294,7 @@ pub enum ConfigError {
 }
 
 /// What each option may be, in the words of every message; in the order of [`ServeOptions`].
-const ALLOWED: [(&str, &str); 15] = [
+const ALLOWED: [(&str, &str); 16] = [
     ("data", "the path of a file or a block device"),
     ("size", "a number of bytes, or a text as 10GiB"),
     ("shards", "a whole number from 1 to 256"),
