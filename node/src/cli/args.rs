@@ -54,7 +54,7 @@ fn whole<T: FromStr>(text: &str) -> Result<T, &'static str> {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a node
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Show in about a minute that it works: load real data, read it back, kill the node, check that nothing is lost
     Quickstart(QuickstartArgs),
     /// Store a directory, a CSV or a JSON-lines file; a killed load goes on where it was
