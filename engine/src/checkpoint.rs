@@ -187,7 +187,8 @@ impl Shard {
             None if self.is_checkpoint_due(&need) => ImageProgress::Due,
             None => ImageProgress::Idle { journal_bytes },
         };
-        self.space.expect_index(need, progress);
+        let is_wasteful = journal_bytes < need.interval_bytes() && !self.checkpointer.found_no_room;
+        self.space.expect_index(need, progress, is_wasteful);
     }
 
     /// What the next image may take: as the last one has turned out, for the records and the index of now; before that,

@@ -9,6 +9,8 @@ mod tail;
 
 pub use self::stretch::FrameBytes;
 
+use std::collections::BTreeSet;
+
 use self::stretch::Stretch;
 use crate::config::ShardConfig;
 use crate::format::catalog::CatalogChange;
@@ -70,6 +72,8 @@ pub struct Recovery {
     journal_void: Option<VoidRange>,
     /// Blocks of the tail that could not be read.
     hidden_blocks: u64,
+    /// Segments of the tail that have frames, or blocks that could not be read.
+    written: BTreeSet<SegmentId>,
     /// Partitions whose damaged frames were followed by no whole one.
     unbounded: Vec<PartitionSet>,
     /// Some of the tail was damaged: until a checkpoint is behind it, or the journal, every restart meets it again.
@@ -104,6 +108,7 @@ impl Recovery {
             journal_bytes: 0,
             journal_void: None,
             hidden_blocks: 0,
+            written: BTreeSet::new(),
             unbounded: Vec::new(),
             met_damage: false,
         }
@@ -176,6 +181,9 @@ impl Shard {
             Stage::Headers => self.found_segment(at, bytes),
             Stage::Root | Stage::Directory | Stage::Journal | Stage::User => {
                 let Some(mut stretch) = recovery.walk.pop_front() else { return };
+                if !is_readable {
+                    recovery.written.insert(stretch.segment());
+                }
                 stretch.feed(at, bytes, is_readable, |frame| self.recovered_frame(recovery, &frame));
                 if stretch.may_stop() && !recovery.reader.is_splitting() {
                     recovery.reader.stop();

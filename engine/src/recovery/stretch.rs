@@ -86,6 +86,11 @@ impl Stretch {
         Stretch { mode: Mode::UntilQuiet(frames), ..self }
     }
 
+    /// Of which segment it is.
+    pub fn segment(&self) -> SegmentId {
+        self.segment
+    }
+
     /// The first byte, and how many.
     pub fn extent(&self) -> (u64, u64) {
         (self.from, self.to - self.from)

@@ -48,6 +48,7 @@ impl Shard {
         self.journal = Journal::new(self.place, end.next_number, user_upto, user_from);
         self.journal.goes_on_after(seq_upto);
         self.journal.bytes_since_checkpoint = recovery.journal_bytes;
+        self.free_untouched(recovery, Stream::Journal, self.superblock.journal_from_position);
         for (_, segment) in
             self.tail_segments(Stream::Journal, self.superblock.journal_from_position.generation)
         {
@@ -77,6 +78,17 @@ impl Shard {
         tail
     }
 
+    /// The tail has been read: what a process that ended soon had opened and not written to is free.
+    fn free_untouched(&mut self, recovery: &Recovery, stream: Stream, from: LogPosition) {
+        for (generation, id) in self.tail_segments(stream, from.generation) {
+            // Of the first, only what lies behind the position was read.
+            let is_all_of_it = generation > from.generation || u64::from(from.offset) <= BLOCK_BYTES as u64;
+            if is_all_of_it && !recovery.written.contains(&id) {
+                self.space.found_untouched(id);
+            }
+        }
+    }
+
     fn walk_tail(&mut self, recovery: &mut Recovery, stream: Stream, from: LogPosition) {
         recovery.reader = self.recovery_reader(CHUNK_BYTES, CHUNKS_AHEAD);
         let frames = match stream {
@@ -99,6 +111,7 @@ impl Shard {
         if frame.header.stream == Stream::Journal {
             recovery.journal_bytes += frame.bytes.len() as u64;
         }
+        recovery.written.insert(frame.header.segment);
         recovery.replay.found(frame);
         while let Some(verdict) = recovery.replay.next() {
             self.replay_verdict(recovery, verdict);
@@ -209,7 +222,9 @@ impl Shard {
         self.catalog.may_lack_tables = self.superblock.may_lack_tables || self.stats.quarantined_frames > 0;
         self.settle_what_is_in_no_image();
         let last = FrameNumber(end.next_number.0 - 1);
-        self.space.replayed_user(recovery.covered.user_from.generation, last);
+        let from = recovery.covered.user_from;
+        self.free_untouched(recovery, Stream::User, from);
+        self.space.replayed_user(from.generation, last);
         self.space.begin_serving();
         if !self.is_loading() {
             self.space.finish_recovery();

@@ -16,4 +16,26 @@ impl Space {
             self.found(id, generation, stream);
         }
     }
+
+    /// A segment that recovery found was free when the image was written, and not opened since.
+    pub fn found_free(&mut self, id: SegmentId) {
+        self.transition(id, SegmentState::Sealed, SegmentState::Free);
+        self.journal_segments -= u32::from(self.get(id).stream == Stream::Journal);
+    }
+
+    /// The journal says that a segment was freed.
+    pub fn replay_freed(&mut self, id: SegmentId, generation: Generation) {
+        let segment = self.get(id);
+        let is_that = segment.state == SegmentState::Sealed && segment.generation == generation;
+        if is_that && segment.live_bytes == 0 {
+            self.found_free(id);
+        }
+    }
+
+    /// Recovery has read a segment of the tail to its end: nothing was ever written behind its header. It is free at once, for
+    /// a drive on which many processes end early would soon consist of such.
+    pub fn found_untouched(&mut self, id: SegmentId) {
+        assert!(!matches!(self.get(id).stream, Stream::Image), "no tail has segment {id}");
+        self.found_free(id);
+    }
 }

@@ -121,6 +121,8 @@ pub struct Space {
     highest_generation: Generation,
     /// Free segments that are kept for the next image, or for the rest of one that is being written.
     kept_for_image: u32,
+    /// Free segments that the journal leaves to the image with which it is to begin anew.
+    kept_from_journal: u32,
     image_is_written: bool,
     /// Free segments that are kept for users' deletes.
     kept_for_deletes: u32,
@@ -171,6 +173,7 @@ impl Space {
             lengths: Box::new([0; LENGTHS]),
             highest_generation: Generation(0),
             kept_for_image: 1,
+            kept_from_journal: 0,
             image_is_written: false,
             kept_for_deletes: 0,
             journal_segments_wanted: 1,
@@ -209,21 +212,6 @@ impl Space {
     /// A generation was in use: the next ones are beyond it.
     pub fn saw_generation(&mut self, generation: Generation) {
         self.highest_generation = self.highest_generation.max(generation);
-    }
-
-    /// A segment that recovery found was free when the image was written, and not opened since.
-    pub fn found_free(&mut self, id: SegmentId) {
-        self.transition(id, SegmentState::Sealed, SegmentState::Free);
-        self.journal_segments -= u32::from(self.get(id).stream == Stream::Journal);
-    }
-
-    /// The journal says that a segment was freed.
-    pub fn replay_freed(&mut self, id: SegmentId, generation: Generation) {
-        let segment = self.get(id);
-        let is_that = segment.state == SegmentState::Sealed && segment.generation == generation;
-        if is_that && segment.live_bytes == 0 {
-            self.found_free(id);
-        }
     }
 
     /// The shard serves from now on. What is live is not known before all partitions are loaded: until then

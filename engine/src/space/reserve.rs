@@ -84,12 +84,19 @@ impl IndexNeed {
 }
 
 impl Space {
-    /// What image and journal will take: it is kept back as far as it is needed by now.
-    pub fn expect_index(&mut self, need: IndexNeed, progress: ImageProgress) {
+    /// What image and journal will take: it is kept back as far as it is needed by now. `is_wasteful` is a journal whose
+    /// segments, should they be many, are hardly used.
+    pub fn expect_index(&mut self, need: IndexNeed, progress: ImageProgress, is_wasteful: bool) {
         let payload = self.geometry.segment_payload_bytes() - need.frame_bytes;
         let segments = |bytes: u64| bytes.div_ceil(payload).max(1) as u32;
         let image_segments = segments(need.image_bytes());
+        self.image_is_written = matches!(progress, ImageProgress::Writing { .. });
         self.journal_segments_wanted = 1 + segments(need.journal_bytes());
+        // With one more it has too many, and begins anew with an image, which gives them all back: where processes end
+        // early again and again, they would take what that needs.
+        let is_last = self.journal_segments >= self.journal_segments_wanted;
+        let leaves = is_last && is_wasteful && !self.image_is_written;
+        self.kept_from_journal = if leaves { image_segments } else { 0 };
         self.need = need;
         let part = |from: f64, to: f64, at: f64| ((at - from) / (to - from)).clamp(0.0, 1.0);
         let limit = self.live_limit_bytes(0).max(1) as f64;
@@ -103,7 +110,6 @@ impl Space {
             ImageProgress::Writing { taken } => (1.0, taken),
         };
         let kept = (f64::from(image_segments) * by_fill.max(by_progress)).ceil() as u32;
-        self.image_is_written = matches!(progress, ImageProgress::Writing { .. });
         self.kept_for_image = kept.saturating_sub(taken);
         self.kept_for_deletes = (f64::from(DELETE_RESERVE) * by_fill).ceil() as u32;
     }
@@ -186,7 +192,7 @@ impl Space {
             Claim::Delete => self.kept_for_index() + CLEANING_RESERVE,
             // It takes a few, and gives more back: for an image that is to come, too.
             Claim::Cleaning => self.kept_from_cleaning() + 1,
-            Claim::Journal => self.kept_from_cleaning(),
+            Claim::Journal => self.kept_from_cleaning().max(self.kept_from_journal),
             Claim::Image => 0,
         }
     }
