@@ -187,7 +187,7 @@ impl Shard {
             None if self.is_checkpoint_due(&need) => ImageProgress::Due,
             None => ImageProgress::Idle { journal_bytes },
         };
-        let is_wasteful = journal_bytes < need.interval_bytes() && !self.checkpointer.found_no_room;
+        let is_wasteful = self.space.is_wasted(journal_bytes) && !self.checkpointer.found_no_room;
         self.space.expect_index(need, progress, is_wasteful);
     }
 

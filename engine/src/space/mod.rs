@@ -121,8 +121,8 @@ pub struct Space {
     highest_generation: Generation,
     /// Free segments that are kept for the next image, or for the rest of one that is being written.
     kept_for_image: u32,
-    /// Free segments that the journal leaves to the image with which it is to begin anew.
-    kept_from_journal: u32,
+    /// Free segments that journal and cleaning leave to the image with which a wasteful journal is to begin anew.
+    kept_for_anew: u32,
     image_is_written: bool,
     /// Free segments that are kept for users' deletes.
     kept_for_deletes: u32,
@@ -173,7 +173,7 @@ impl Space {
             lengths: Box::new([0; LENGTHS]),
             highest_generation: Generation(0),
             kept_for_image: 1,
-            kept_from_journal: 0,
+            kept_for_anew: 0,
             image_is_written: false,
             kept_for_deletes: 0,
             journal_segments_wanted: 1,

@@ -95,8 +95,7 @@ impl Space {
         // With one more it has too many, and begins anew with an image, which gives them all back: where processes end
         // early again and again, they would take what that needs.
         let is_last = self.journal_segments >= self.journal_segments_wanted;
-        let leaves = is_last && is_wasteful && !self.image_is_written;
-        self.kept_from_journal = if leaves { image_segments } else { 0 };
+        self.kept_for_anew = if is_last && is_wasteful { image_segments } else { 0 };
         self.need = need;
         let part = |from: f64, to: f64, at: f64| ((at - from) / (to - from)).clamp(0.0, 1.0);
         let limit = self.live_limit_bytes(0).max(1) as f64;
@@ -124,13 +123,30 @@ impl Space {
         self.journal_segments > self.journal_segments_wanted
     }
 
+    /// Whether the journal's segments are hardly used: so many bytes of frames are in them.
+    pub fn is_wasted(&self, journal_bytes: u64) -> bool {
+        let room = u64::from(self.journal_segments) * self.geometry.segment_payload_bytes();
+        2 * journal_bytes < room
+    }
+
     /// Free segments that are kept for the image and for the journal.
     fn kept_for_index(&self) -> u32 {
         self.kept_for_image + JOURNAL_RESERVE
     }
 
-    /// Free segments that cleaning and the journal leave to the image that is being written.
+    /// Free segments that cleaning leaves to an image: to the one that is being written, and to the one that is to give back what
+    /// a wasteful journal has, as long as there are enough for that.
     fn kept_from_cleaning(&self) -> u32 {
+        if self.journal_has_too_many() { self.kept_from_journal() } else { self.kept_of_image_under_way() }
+    }
+
+    /// Free segments that the journal leaves to an image: it is not to have too many in the first place.
+    fn kept_from_journal(&self) -> u32 {
+        let is_enough = self.free.len() as u32 >= self.kept_for_anew;
+        if self.image_is_written || !is_enough { self.kept_of_image_under_way() } else { self.kept_for_anew }
+    }
+
+    fn kept_of_image_under_way(&self) -> u32 {
         if self.image_is_written { self.kept_for_image } else { 0 }
     }
 
@@ -192,7 +208,7 @@ impl Space {
             Claim::Delete => self.kept_for_index() + CLEANING_RESERVE,
             // It takes a few, and gives more back: for an image that is to come, too.
             Claim::Cleaning => self.kept_from_cleaning() + 1,
-            Claim::Journal => self.kept_from_cleaning().max(self.kept_from_journal),
+            Claim::Journal => self.kept_from_journal(),
             Claim::Image => 0,
         }
     }

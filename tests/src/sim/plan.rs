@@ -28,6 +28,9 @@ pub struct Faults {
     pub clock_jump_ns: u64,
     /// A node may end again while it recovers.
     pub crash_in_recovery: bool,
+    /// Of a hundred starts, how many are followed by another end of the process within a few milliseconds: it
+    /// starts over and over again.
+    pub short_lives_percent: u64,
     /// Between two damages of what lies on the drive.
     pub damage_interval_ns: u64,
     /// Reads that give other bytes than lie there, or none.
@@ -135,6 +138,8 @@ pub struct Plan {
 pub enum Simpler {
     /// The process does not end.
     NoCrashes,
+    /// It does not end soon after a start.
+    NoShortLives,
     /// Where it ends, the drive's power stays.
     NoPowerLoss,
     /// It does not end while it recovers.
@@ -240,6 +245,7 @@ impl Plan {
         // A few in every second that the clients think, or many.
         plan.quota_per_s = pick(&[0, 0, 1, 20]) * 1_000 * MS / think_ns / 10;
         plan.is_compact = pick(&[0, 1]) == 1;
+        plan.faults.short_lives_percent = pick(&[0, 0, 0, 60, 97]);
         plan
     }
 
@@ -273,6 +279,7 @@ impl Plan {
     pub fn simplified(mut self, how: Simpler) -> Plan {
         match how {
             Simpler::NoCrashes => self.faults.crash_interval_ns = 0,
+            Simpler::NoShortLives => self.faults.short_lives_percent = 0,
             Simpler::NoPowerLoss => self.faults.power_losses_percent = 0,
             Simpler::NoCrashInRecovery => self.faults.crash_in_recovery = false,
             Simpler::NoReadErrors => self.faults.read_errors_ppm = 0,

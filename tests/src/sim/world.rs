@@ -35,6 +35,8 @@ const REST_NS: u64 = 120_000 * MS;
 const MAX_HAPPENINGS: u64 = 20_000_000;
 /// How long it takes at most until somebody sees that a shard takes no writes, and starts the node again.
 const OPERATOR_NS: u64 = 200 * MS;
+/// A short life of the process: what a start takes, and a few writes.
+const MOST_SHORT_LIFE_NS: u64 = 8 * MS;
 const DRIVE_NS: u64 = 80_000;
 const NETWORK_NS: u64 = 60_000;
 
@@ -98,6 +100,8 @@ enum Happening {
     Crash,
     /// The operator ends it: the drive has failed a write.
     Restart,
+    /// The process ends again, soon after its start, if this is still the life that was meant.
+    EarlyEnd(u64),
     /// It starts again.
     Start,
     /// A connection breaks.
@@ -437,11 +441,13 @@ impl<'p> World<'p> {
                 }
             }
             Happening::Restart => self.crash(),
+            Happening::EarlyEnd(life) if self.season == Season::Work && life == self.lives => self.crash(),
             Happening::Reset if self.season == Season::Work => self.reset(),
             Happening::Silence if self.season == Season::Work => self.silence(),
             Happening::ClockJump if self.season == Season::Work => self.jump(),
             Happening::Damage if self.season == Season::Work => self.damage(),
             Happening::Crash
+            | Happening::EarlyEnd(_)
             | Happening::Reset
             | Happening::Silence
             | Happening::ClockJump
@@ -489,6 +495,11 @@ impl<'p> World<'p> {
         self.begins();
         self.begins_anew();
         self.node = Some(SimNode::start(self.plan, self.geometry, self.lives, self.now_ns));
+        let percent = self.plan.faults.short_lives_percent;
+        if self.season == Season::Work && percent > 0 && self.dice.below(100) < percent {
+            let pause_ns = self.dice.below(MOST_SHORT_LIFE_NS);
+            self.at(self.now_ns + pause_ns, Happening::EarlyEnd(self.lives));
+        }
     }
 
     /// The client's connection is over, on its side.
