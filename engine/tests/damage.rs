@@ -18,7 +18,11 @@ const BLOCK: usize = 4096;
 const SEGMENT: u32 = 64 << 10;
 
 fn sim(seed: u64) -> Sim {
-    let geometry = Geometry::plan(2 << 20, 1, Some(SEGMENT), 8 << 10).expect("the drive is large enough");
+    sim_of(seed, 2 << 20)
+}
+
+fn sim_of(seed: u64, drive_bytes: u64) -> Sim {
+    let geometry = Geometry::plan(drive_bytes, 1, Some(SEGMENT), 8 << 10).expect("the drive is large enough");
     // No cache: every read is of the drive.
     let mut sim = Sim::format(seed, geometry, |config| config.cache_bytes = 0);
     sim.create(1, StoreKind::Durable, &[1, 2]).expect("the drive is empty");
@@ -458,7 +462,8 @@ fn one_copy_of_catalog_root_and_directory_is_enough_and_none_is_said() {
 
 #[test]
 fn a_damaged_image_frame_condemns_the_partitions_that_it_may_have_held() {
-    let mut sim = sim(11);
+    // A compact index is expected to take more room before its first image.
+    let mut sim = sim_of(11, 3 << 20);
     sim.create(2, StoreKind::Durable, &[50]).unwrap();
     for i in 0..2800u32 {
         // Long keys, so that the image has many frames.
