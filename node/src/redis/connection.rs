@@ -59,6 +59,8 @@ struct Connection {
     is_closing: bool,
     /// The parser wants more bytes.
     is_hungry: bool,
+    /// A command is on its way that changes what the next ones mean.
+    is_settling: bool,
     held_bytes: usize,
     received_at: Instant,
     sent_at: Instant,
@@ -137,6 +139,7 @@ impl Connection {
             sent: 0,
             is_closing: false,
             is_hungry: true,
+            is_settling: false,
             held_bytes: 0,
             received_at: now,
             sent_at: now,
@@ -160,7 +163,8 @@ impl Connection {
     /// Commands are begun while the replies that wait are within theirs.
     fn may_begin(&self) -> bool {
         let most = if self.door.is_short() { LEAST_HELD_BYTES } else { MAX_PENDING_REPLY_BYTES };
-        self.waiting.is_none() && self.turns.len() < MAX_IN_WORK && self.out.len() - self.sent < most
+        let is_settled = self.waiting.is_none() && !self.is_settling;
+        is_settled && self.turns.len() < MAX_IN_WORK && self.out.len() - self.sent < most
     }
 
     /// Takes in what happened; false: the connection is to end.
@@ -266,6 +270,10 @@ impl Connection {
             }
             Begun::Cut => self.is_closing = true,
             Begun::Work(access, work) => self.start(protocol, access, work),
+            Begun::Settles(work) => {
+                self.is_settling = true;
+                self.start(protocol, Access::Alone, work);
+            }
         }
     }
 
@@ -297,6 +305,7 @@ impl Connection {
             }
             reply.encode(protocol, &mut self.out);
         }
+        self.is_settling &= !self.turns.is_empty() || self.waiting.is_some();
     }
 }
 

@@ -10,7 +10,7 @@ use lode_net::client::{
 };
 use lode_net::resp::Reply;
 
-use super::limits::MAX_KEYS_AT_ONCE;
+use super::limits::{MAX_KEY_BYTES_AT_ONCE, MAX_KEYS_AT_ONCE};
 use super::refusal::Refusal;
 use super::store::{Refused, Table, time_in_transaction};
 
@@ -66,7 +66,7 @@ impl KeysOp {
         let keys = self.keys();
         let common = table.client.common_partition(&table.name, keys.iter().map(|key| &key[..])).await?;
         match (self, common) {
-            (KeysOp::Delete(keys), Some(_)) if keys.len() > MAX_KEYS_AT_ONCE => self.one_by_one(table).await,
+            (KeysOp::Delete(keys), Some(_)) if !is_for_one_instant(keys) => self.one_by_one(table).await,
             (_, Some(_)) => self.in_one_instant(table).await,
             (KeysOp::SetIfNone(_), None) => Err(Refusal::cross_slot(&table.name)),
             (_, None) => self.one_by_one(table).await,
@@ -160,6 +160,11 @@ impl KeysOp {
             }
         }
     }
+}
+
+/// Whether a transaction can remember that it has looked for all of these.
+fn is_for_one_instant(keys: &[Bytes]) -> bool {
+    keys.len() <= MAX_KEYS_AT_ONCE && keys.iter().map(Bytes::len).sum::<usize>() <= MAX_KEY_BYTES_AT_ONCE
 }
 
 fn no_such_key() -> Refusal {

@@ -18,6 +18,8 @@ pub const MAX_IN_WORK: usize = 128;
 pub const MAX_REPLY_BYTES: usize = 16 << 20;
 /// Keys that one DEL takes at one instant; of more, each goes by itself.
 pub const MAX_KEYS_AT_ONCE: usize = 1024;
+/// And so many bytes of keys.
+pub const MAX_KEY_BYTES_AT_ONCE: usize = 256 << 10;
 /// Commands that wait for EXEC.
 pub const MAX_QUEUED_COMMANDS: usize = 4096;
 /// Their arguments, in bytes.

@@ -53,6 +53,8 @@ pub enum Begun {
     Cut,
     /// It is done once nothing is in its way.
     Work(Access, Work),
+    /// It is done alone, and the next request is taken in when it is done: it may mean another table then.
+    Settles(Work),
 }
 
 /// What a connection remembers between its commands.
@@ -276,7 +278,7 @@ impl Session {
     fn select(&mut self, name: &Bytes) -> Begun {
         let (client, peer) = (self.door.client.clone(), self.peer.clone());
         let name = String::from_utf8_lossy(name).into_owned();
-        work(Access::Alone, async move {
+        Begun::Settles(boxed(async move {
             let is_known = client.map().table(&name).is_some();
             let is_there = is_known || client.list_tables().await?.iter().any(|table| table.name == name);
             if !is_there {
@@ -286,7 +288,7 @@ impl Session {
             }
             *peer.table.borrow_mut() = name.into();
             Ok(Reply::OK)
-        })
+        }))
     }
 
     fn info(&mut self, args: Vec<Bytes>) -> Begun {
@@ -312,5 +314,9 @@ fn not_within(command: &Command) -> Refusal {
 }
 
 fn work(access: Access, does: impl Future<Output = Result<Reply, Refusal>> + 'static) -> Begun {
-    Begun::Work(access, Box::pin(async move { does.await.unwrap_or_else(Reply::from) }))
+    Begun::Work(access, boxed(does))
+}
+
+fn boxed(does: impl Future<Output = Result<Reply, Refusal>> + 'static) -> Work {
+    Box::pin(async move { does.await.unwrap_or_else(Reply::from) })
 }
