@@ -263,16 +263,11 @@ fn what_a_transaction_cannot_carry_is_refused_as_a_whole() {
 }
 
 #[test]
-fn tables_are_chosen_and_scanned_in_order() {
+fn a_select_within_a_pipeline_counts_for_what_follows_it() {
     let home = home(&[]);
     let node = home.start();
-    let mut client = node.client();
-    let mut ranges = table::durable("words", 1);
-    ranges.placement = Placement::Range { splits: vec![b"m".to_vec()] };
-    client.create_table(ranges).expect("made");
-    client.create_table(table::durable("7", 8)).expect("made");
+    ["words", "7"].map(|name| node.client().create_table(table::durable(name, 4)).expect("made"));
     let mut resp = open(&node);
-    assert_error(&resp.say("SELECT nosuch"), "ERR DB index is out of range");
     // In one pipeline, each means the table that was chosen before it.
     resp.send(&requests(&[
         "SET in 0",
@@ -298,6 +293,19 @@ fn tables_are_chosen_and_scanned_in_order() {
         Value::Integer(1000),
         "more than one instant takes"
     );
+}
+
+#[test]
+fn tables_are_chosen_and_scanned_in_order() {
+    let home = home(&[]);
+    let node = home.start();
+    let mut client = node.client();
+    let mut ranges = table::durable("words", 1);
+    ranges.placement = Placement::Range { splits: vec![b"m".to_vec()] };
+    client.create_table(ranges).expect("made");
+    client.create_table(table::durable("7", 8)).expect("made");
+    let mut resp = open(&node);
+    assert_error(&resp.say("SELECT nosuch"), "ERR DB index is out of range");
     for table in ["words", "7"] {
         assert_eq!(resp.say(&format!("SELECT {table}")), ok());
         for n in 0..300 {
