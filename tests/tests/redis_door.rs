@@ -266,7 +266,9 @@ fn what_a_transaction_cannot_carry_is_refused_as_a_whole() {
 fn a_select_within_a_pipeline_counts_for_what_follows_it() {
     let home = home(&[]);
     let node = home.start();
-    ["words", "7"].map(|name| node.client().create_table(table::durable(name, 4)).expect("made"));
+    for name in ["words", "7"] {
+        node.client().create_table(table::durable(name, 4)).expect("made");
+    }
     let mut resp = open(&node);
     // In one pipeline, each means the table that was chosen before it.
     resp.send(&requests(&[
