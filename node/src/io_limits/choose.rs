@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use super::IoLimits;
 
+const OWN: &str = "lode's own values";
+
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
@@ -77,7 +79,7 @@ fn measured(
     file: Option<&Path>,
     now: Result<Identity, String>,
 ) -> Result<(IoProperties, PathBuf), (String, bool)> {
-    let own = "lode's own values";
+    let own = OWN;
     let now = now.map_err(|error| (format!("{own}, for nothing is known of the drive: {error}"), true))?;
     let path = match file {
         Some(path) => path.to_path_buf(),
@@ -136,7 +138,9 @@ impl Chosen {
         let values = self.values();
         let words: Vec<String> =
             values.iter().map(|(name, _, text, origin)| format!("{name} {text} ({origin})")).collect();
-        format!("{}: {}", self.source, words.join(", "))
+        // Why a file was refused has been said in a warning by then.
+        let source = if self.refused { OWN } else { &self.source };
+        format!("{source}: {}", words.join(", "))
     }
 
     /// For statistics.

@@ -122,6 +122,7 @@ fn another_drives_file_a_broken_one_and_a_missing_one_are_refused_and_defaults_c
             (IoLimits::default(), Origin::Default, true)
         );
         assert!(chosen.source.contains(words), "{words}: {}", chosen.source);
+        assert!(chosen.to_text().starts_with("lode's own values: requests_of_one 128 (default)"));
     };
     refused("there is no ");
     let mut whole = drive(64, 90.0, 4, 100.0);
