@@ -101,9 +101,9 @@ impl Records {
     }
 
     fn set(&mut self, index: &mut PartitionIndex, arena: &mut IndexArena, key: &[u8], at: Location) {
-        let Set { is_crowded, .. } = self.with_reads(|records| index.set(arena, key, at, records));
-        if is_crowded {
-            self.with_reads(|records| index.refine(arena, key, records));
+        let Set { crowded, .. } = self.with_reads(|records| index.set(arena, key, at, records));
+        if let Some(crowded) = crowded {
+            self.with_reads(|records| index.refine(arena, &crowded, records));
         }
     }
 

@@ -113,9 +113,9 @@ impl Effects<'_> {
             *bytes = *bytes + u64::from(location.room()) - set.old.map_or(0, |old| u64::from(old.room()));
             Ok(set)
         });
-        let Some(Set { old, is_crowded }) = set.transpose()? else { return Ok(None) };
-        if is_crowded {
-            self.catalog.crowded.push((partition, key.into()));
+        let Some(Set { old, crowded }) = set.transpose()? else { return Ok(None) };
+        if let Some(crowded) = crowded {
+            self.catalog.crowded.push((partition, crowded));
         }
         self.catalog.set_expiry(partition, key, expires);
         self.space.add_live(location);

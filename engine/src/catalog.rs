@@ -44,7 +44,7 @@ pub struct Catalog {
     quarantined: usize,
     /// How many have a compact index.
     compact: usize,
-    /// Keys in leaves of theirs in which too many are tied.
+    /// Keys in leaves of theirs in which too many are tied, or which are full of whole keys.
     pub crowded: Vec<(PartitionId, Box<[u8]>)>,
     /// The log is being replayed: partitions with a compact index that are in no image count as not loaded, for what is
     /// changed in them may need reads.

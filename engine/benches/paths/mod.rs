@@ -136,8 +136,9 @@ fn compact_index_candidates() -> Path {
     let (mut arena, mut index) = (IndexArena::new(), PartitionIndex::compact());
     for number in 0..RECORDS {
         let key = key(number);
-        if index.set(&mut arena, &key, location(number), &Known).expect("every key is known").is_crowded {
-            index.refine(&mut arena, &key, &Known).expect("every key is known");
+        let set = index.set(&mut arena, &key, location(number), &Known).expect("every key is known");
+        if let Some(crowded) = set.crowded {
+            index.refine(&mut arena, &crowded, &Known).expect("every key is known");
         }
     }
     let mut dice = Dice(5);

@@ -18,7 +18,7 @@ impl IndexChange<'_> {
         if self.index.is_compact() {
             return self.index.set(self.arena, key, location, keys);
         }
-        Ok(Set { old: self.index.insert(self.arena, key, location), is_crowded: false })
+        Ok(Set { old: self.index.insert(self.arena, key, location), crowded: None })
     }
 
     /// Takes `key` out, and returns the location that it had.

@@ -104,8 +104,8 @@ impl World {
         let set = self.with_reads(|world| world.index.set(&mut world.arena, key, at, &world.records));
         assert_eq!(set.old, self.model.insert(key.to_vec(), at), "put {key:?}");
         self.forget();
-        if set.is_crowded {
-            self.with_reads(|world| world.index.refine(&mut world.arena, key, &world.records));
+        if let Some(crowded) = set.crowded {
+            self.with_reads(|world| world.index.refine(&mut world.arena, &crowded, &world.records));
             self.forget();
         }
     }
@@ -248,6 +248,19 @@ fn random_keys_take_few_bytes_and_few_reads() {
     }
     let reads = world.reads as f64 / keys.len() as f64;
     assert!(reads < 1.05, "{reads} reads a key that is overwritten");
+}
+
+#[test]
+fn keys_in_ascending_order_take_few_bytes_and_no_reads() {
+    let mut world = World::new();
+    let keys: Vec<_> = (0..20_000).map(|n| format!("order:{n:012}").into_bytes()).collect();
+    keys.iter().for_each(|key| world.put(key));
+    let whole = keys.iter().filter(|key| world.index.candidates(&world.arena, key).is_certain).count();
+    assert!(whole <= 128, "{whole} keys are in whole leaves; but for the last leaf all should be compact");
+    let per_key = world.arena.used_bytes() as f64 / keys.len() as f64;
+    assert!(per_key < 9.5, "{per_key} bytes a key");
+    assert_eq!(world.reads, 0);
+    world.verify();
 }
 
 #[test]

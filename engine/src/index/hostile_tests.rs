@@ -90,9 +90,7 @@ impl World {
                 records.keys.insert(at, key.clone());
                 records.read.insert(at);
                 let set = index.set(arena, key, at, records).expect("all is known before a frame is applied");
-                if set.is_crowded {
-                    crowded.push(key.clone());
-                }
+                crowded.extend(set.crowded);
                 (set.old, model.insert(key.clone(), at))
             } else {
                 let old = index.unset(arena, key, records).expect("all is known before a frame is applied");

@@ -63,8 +63,8 @@ impl Candidates {
 pub struct Set {
     /// The location that the key had.
     pub old: Option<Location>,
-    /// Too many keys are tied: see [`PartitionIndex::refine`].
-    pub is_crowded: bool,
+    /// A key of a leaf in which too many are tied, or which is full of whole keys: see [`PartitionIndex::refine`].
+    pub crowded: Option<Box<[u8]>>,
 }
 
 /// Where a key is in its leaf, or where it would go.
@@ -133,7 +133,7 @@ impl PartitionIndex {
         let Some(block) = self.leaf_of(arena, key) else {
             self.root = leaf::new_leaf(arena, key, location);
             self.records = 1;
-            return Ok(Set { old: None, is_crowded: false });
+            return Ok(Set { old: None, crowded: None });
         };
         let mut place = resolve(node(arena, block), key, Some(location), keys)?;
         let mut block = block;
@@ -147,10 +147,10 @@ impl PartitionIndex {
             Ok(at) => {
                 let old = Some(node(arena, block).location(at));
                 leaf::set_location(arena, block, at, location);
-                Ok(Set { old, is_crowded: false })
+                Ok(Set { old, crowded: None })
             }
             Err(at) => {
-                let mut is_crowded = false;
+                let mut crowded = None;
                 let border = self.border_above(arena, block, key);
                 self.change(arena, key, true, |arena, block, rightmost| {
                     if let Some(separator) = border.clone() {
@@ -161,10 +161,10 @@ impl PartitionIndex {
                         return Changed { block: alone, added: 1, split: Some(split) };
                     }
                     let inserted = insert_at(arena, block, at, (key, location), rightmost);
-                    is_crowded = inserted.1;
+                    crowded = inserted.1;
                     inserted.0
                 });
-                Ok(Set { old: None, is_crowded })
+                Ok(Set { old: None, crowded })
             }
         }
     }
@@ -292,19 +292,25 @@ fn splits(arena: &IndexArena, left: Handle, right: Handle) -> Changed {
     Changed { block: left, added: 1, split: Some(leaf::split(arena, left, right)) }
 }
 
-/// Puts a key in place `at` of a leaf. Says whether too many are tied now.
+/// A change of a leaf, and a key of the one that should be refined for it.
+type Inserted = (Changed, Option<Box<[u8]>>);
+
+/// Puts a key in place `at` of a leaf.
 fn insert_at(
     arena: &mut IndexArena,
     block: Handle,
     at: usize,
     (key, location): (&[u8], Location),
     rightmost: bool,
-) -> (Changed, bool) {
+) -> Inserted {
     match node(arena, block) {
         // It becomes a compact one when nothing is being applied: what is known while a frame is applied stays known.
         Node::Whole(whole) => {
-            let is_full = whole.is_full_for(key);
-            (insert_whole(arena, block, at, (key, location), rightmost), is_full)
+            // A key beyond the last one may get a leaf of its own: it is the one before it that is full.
+            let is_last = at == whole.len();
+            let full = whole.is_full_for(key).then(|| if is_last { whole.key(at - 1) } else { key.to_vec() });
+            let full = full.map(Vec::into_boxed_slice);
+            (insert_whole(arena, block, at, (key, location), rightmost), full)
         }
         Node::Compact(_) => insert_compact(arena, block, at, (key, location), rightmost),
     }
@@ -327,7 +333,7 @@ fn insert_compact(
     at: usize,
     (key, location): (&[u8], Location),
     rightmost: bool,
-) -> (Changed, bool) {
+) -> Inserted {
     let leaf = Compact::new(arena.bytes(block));
     let (len, is_tied) = (leaf.len(), !leaf.candidates(key).is_empty());
     let shared = common_padded(leaf.prefix(), key).unwrap_or(usize::MAX).min(leaf.prefix().len());
@@ -342,7 +348,7 @@ fn insert_compact(
         assert!(at == 0 || at == len, "a key without the prefix lies at an end");
         let alone = leaf::new_leaf(arena, key, location);
         let (left, right) = if at > 0 { (block, alone) } else { (alone, block) };
-        return (splits(arena, left, right), false);
+        return (splits(arena, left, right), None);
     }
     if let Some(bytes) = widened {
         leaf::replace(arena, block, &bytes);
@@ -353,12 +359,12 @@ fn insert_compact(
     let Some(middle) = place else {
         assert!(leaf.len() <= MAX_KEYS_EVER, "{} keys are tied", leaf.len());
         let is_crowded = (is_tied && leaf.is_crowded()) || leaf.len() > MAX_KEYS;
-        return (stays(block), is_crowded);
+        return (stays(block), is_crowded.then(|| key.into()));
     };
     let right = compact::sliced(leaf, middle..leaf.len());
     let left = compact::sliced(leaf, 0..middle);
     let is_crowded = is_tied && leaf.is_crowded();
     leaf::replace(arena, block, &left);
     let right = arena.store(&right);
-    (splits(arena, block, right), is_crowded)
+    (splits(arena, block, right), is_crowded.then(|| key.into()))
 }

@@ -83,7 +83,7 @@ fn leaves_that_are_too_long_are_cut() {
 fn an_index_may_change_while_it_is_copied() {
     for (name, keys) in FAMILIES {
         for seed in 1..=3 {
-            let (mut index, mut untouched) = filled(keys, seed, 8_000);
+            let (mut index, mut untouched) = filled(keys, seed, 2_500);
             let mut rng = Rng(seed + 100);
             let leaves = copied(&mut index, usize::MAX, |index| {
                 for _ in 0..rng.below(60) {
