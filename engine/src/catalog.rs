@@ -296,6 +296,11 @@ impl Catalog {
         self.partition_ids().into_iter().filter_map(|id| self.partitions.get(id))
     }
 
+    /// The partitions from an id on, in order.
+    pub fn partitions_from(&self, from: PartitionId) -> impl Iterator<Item = &Partition> {
+        self.partitions.from(from)
+    }
+
     /// Up to which version writes to a partition may have been lost to damage. Where none is quarantined, no
     /// partition is looked at.
     pub fn quarantine_of(&self, id: PartitionId) -> Option<Seq> {

@@ -96,6 +96,18 @@ impl PartitionTable {
         self.slots.iter().flatten()
     }
 
+    /// Those from an id on, ascending; pages of ids that no partition has are passed over.
+    pub fn from(&self, id: PartitionId) -> impl Iterator<Item = &Partition> {
+        let (first, place) = page_of(id);
+        let pages = self.pages.iter().enumerate().skip(first);
+        let slots = pages.flat_map(move |(number, page)| {
+            let skipped = if number == first { place } else { 0 };
+            page.iter().flat_map(move |page| &page.slots[skipped..])
+        });
+        let used = slots.filter(|slot| **slot != NO_SLOT);
+        used.filter_map(|slot| self.slots[*slot as usize].as_ref())
+    }
+
     /// The ids of all, ascending.
     pub fn ids(&self) -> Vec<PartitionId> {
         let mut ids: Vec<_> = self.values().map(|partition| partition.spec.id).collect();
@@ -137,6 +149,9 @@ mod tests {
         let ids = [1, 255, 256, 257, 70_000];
         ids.iter().for_each(|id| table.insert(partition(*id)));
         assert_eq!(table.ids(), ids.map(PartitionId));
+        let from = |id| table.from(PartitionId(id)).map(|p| p.spec.id.0).collect::<Vec<_>>();
+        assert_eq!((from(0), from(256), from(258)), (ids.to_vec(), vec![256, 257, 70_000], vec![70_000]));
+        assert_eq!(from(70_001), Vec::<u32>::new());
         assert!(ids.iter().all(|id| table.get(PartitionId(*id)).is_some_and(|p| p.spec.id.0 == *id)));
         assert!(table.get(PartitionId(2)).is_none() && table.get(PartitionId(u32::MAX)).is_none());
         let gone = table.remove(PartitionId(70_000)).map(|partition| partition.spec.id);

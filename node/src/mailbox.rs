@@ -13,6 +13,7 @@ use lode_net::wire::server::NodeInfo;
 use lode_net::wire::{Frame, PublishedMap};
 
 use crate::dispatch::Answer;
+use crate::reactor::Observation;
 
 /// Most pieces of mail that wait for one shard.
 pub const MAILBOX_CAPACITY: usize = 4096;
@@ -136,6 +137,8 @@ pub enum Mail {
         /// The question.
         body: RequestBody<'static>,
     },
+    /// Somebody observes the node.
+    Observe(Box<Observation>),
     /// A new partition map.
     Map(Arc<NodeMap>),
     /// Begin to serve.

@@ -40,6 +40,7 @@ impl<I: ReactorIo> Reactor<I> {
         let mut replies = std::mem::take(&mut self.outbox.replies);
         for Reply { id, body } in replies.drain(..) {
             let share = self.pending.end_run(id);
+            let since_ns = self.pending.since_ns(id);
             let pending = self.pending.remove(id);
             let read_bytes = read_bytes(&body);
             if let Some(share) = share {
@@ -56,9 +57,15 @@ impl<I: ReactorIo> Reactor<I> {
                 // A page that would be given up is not even put together.
                 origin if matches!(body, ReplyBody::Scan(Ok(_))) && self.is_crowded(origin) => {
                     self.stats.answers_given_up += 1;
-                    self.deliver(pending, pending.asked.plain(Status::Busy), now_ns);
+                    let answer = pending.asked.plain(Status::Busy);
+                    self.count_served(share, read_bytes, &answer, since_ns);
+                    self.deliver(pending, answer, since_ns, now_ns);
                 }
-                _ => self.deliver(pending, answer(pending.asked, body), now_ns),
+                _ => {
+                    let answer = answer(pending.asked, body);
+                    self.count_served(share, read_bytes, &answer, since_ns);
+                    self.deliver(pending, answer, since_ns, now_ns);
+                }
             }
         }
         self.outbox.replies = replies;
@@ -68,18 +75,19 @@ impl<I: ReactorIo> Reactor<I> {
                 self.fair.done(share, 0);
             }
             let away_bytes = self.pending.come_back(id) as usize;
+            let since_ns = self.pending.since_ns(id);
             let pending = self.pending.remove(id);
             if let Origin::Connection(key) = pending.origin
                 && let Some(connection) = self.connections.find(key)
             {
                 connection.away_bytes -= away_bytes;
             }
-            self.deliver(pending, answer, now_ns);
+            self.deliver(pending, answer, since_ns, now_ns);
         }
         self.answers = answers;
     }
 
-    fn deliver(&mut self, pending: Pending, answer: Answer, now_ns: u64) {
+    fn deliver(&mut self, pending: Pending, answer: Answer, since_ns: u64, now_ns: u64) {
         self.end_orphan(&pending, &answer);
         match pending.origin {
             Origin::Connection(key) => {
@@ -95,6 +103,9 @@ impl<I: ReactorIo> Reactor<I> {
                     self.stats.answers_given_up += 1;
                     give_up(answer, self.ring.slab_mut());
                     answer = pending.asked.plain(Status::Busy);
+                }
+                if let Some(meter) = &mut self.meter {
+                    meter.answered(answer.head.opcode, answer.head.status, since_ns);
                 }
                 let mut surroundings = Surroundings {
                     slab: self.ring.slab_mut(),

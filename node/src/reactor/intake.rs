@@ -9,6 +9,7 @@ use super::connection::{ConnectionKey, Connections, Phase, Spares};
 use super::counters::{CloseReason, ReactorStats};
 use super::fair::quota::{Demand, Throttle};
 use super::fair::{Admission, Ask, Crowd};
+use super::meter::Meter;
 use super::pending::{Origin, Pending, PendingTable};
 use super::sockets::FINISH_NS;
 use super::transactions::owner_of;
@@ -30,6 +31,7 @@ pub struct Intake<'r, 'b> {
     pub throttle: &'r mut Throttle,
     pub spares: &'r mut Spares,
     pub stats: &'r mut ReactorStats,
+    pub meter: &'r mut Option<Box<Meter>>,
     pub answers: &'r mut Vec<(RequestId, Answer)>,
     pub map: &'r NodeMap,
     pub node: Option<&'r NodeInfo>,
@@ -63,7 +65,8 @@ impl<'b> Intake<'_, 'b> {
                     self.stats.requests += 1;
                     let asked = Asked::of(&frame.header, owner_of(self.config.shard, key));
                     connection.has_begun |= asked.opcode == Opcode::Begin as u8;
-                    let id = self.pending.insert(Pending { origin: Origin::Connection(key), asked });
+                    let pending = Pending { origin: Origin::Connection(key), asked };
+                    let id = self.pending.insert_at(pending, self.now_ns);
                     let greedy = self.short_of_buffers && connection.server.in_flight() > FEW_IN_FLIGHT;
                     if (crowded || greedy) && has_long_answer(&frame) {
                         self.stats.answers_given_up += 1;
@@ -126,6 +129,7 @@ impl<'b> Intake<'_, 'b> {
         let quota = self.map.quota_of(partition);
         if let Err(throttled) = self.throttle.take(partition, quota, Demand::of(&frame), self.now_ns) {
             self.stats.throttled += 1;
+            self.limited(partition);
             let aux = throttled.retry_after.as_micros() as u64;
             return self.answers.push((id, failed(asked, Status::Throttled, aux, &throttled)));
         }
@@ -147,7 +151,16 @@ impl<'b> Intake<'_, 'b> {
                     self.hold_up(crowd, from);
                 }
             }
-            Admission::Full => self.answers.push((id, asked.plain(Status::Busy))),
+            Admission::Full => {
+                self.limited(partition);
+                self.answers.push((id, asked.plain(Status::Busy)));
+            }
+        }
+    }
+
+    fn limited(&mut self, partition: wire::PartitionId) {
+        if let Some(meter) = self.meter {
+            meter.limited(partition);
         }
     }
 

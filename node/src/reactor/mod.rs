@@ -12,6 +12,9 @@ mod gone;
 mod idle;
 mod intake;
 mod io;
+pub mod latency;
+pub mod meter;
+mod observe;
 mod pace;
 mod pending;
 mod run;
@@ -40,6 +43,8 @@ pub use counters::{Closed, Held, ReactorStats};
 use fair::Fair;
 use fair::quota::Throttle;
 pub use io::ReactorIo;
+use meter::Meter;
+pub use observe::{Observation, Sample};
 use pace::Pace;
 pub use pace::Waited;
 use pending::{Origin, Pending, PendingTable};
@@ -96,6 +101,8 @@ pub struct Reactor<I> {
     throttle: Throttle,
     spares: Spares,
     stats: ReactorStats,
+    /// Where somebody observes the node.
+    meter: Option<Box<Meter>>,
     map: Arc<NodeMap>,
     node: Option<Arc<NodeInfo>>,
     listeners: Vec<SocketId>,
@@ -140,6 +147,7 @@ impl<I: ReactorIo> Reactor<I> {
             pending: PendingTable::default(),
             throttle: Throttle::default(),
             stats: ReactorStats::default(),
+            meter: None,
             node: None,
             listeners: Vec::new(),
             pace: Pace::default(),
@@ -194,6 +202,7 @@ impl<I: ReactorIo> Reactor<I> {
     /// One turn.
     pub fn turn(&mut self, now: Now) {
         self.stats.turns += 1;
+        self.settle_meter(now.monotonic_ns);
         let mut events = std::mem::take(&mut self.events);
         let in_flight = self.ring.drive_operations();
         self.ring.take_events(&mut events);
@@ -205,7 +214,7 @@ impl<I: ReactorIo> Reactor<I> {
             self.on_event(event, now.monotonic_ns);
         }
         self.events = events;
-        worked |= self.take_mail();
+        worked |= self.take_mail(now.monotonic_ns);
         worked |= !self.commands.is_empty()
             || self.engine.has_work()
             || self.is_due(now.monotonic_ns)
@@ -238,6 +247,7 @@ impl<I: ReactorIo> Reactor<I> {
                 throttle: &mut self.throttle,
                 spares: &mut self.spares,
                 stats: &mut self.stats,
+                meter: &mut self.meter,
                 answers: &mut self.answers,
                 map: &self.map,
                 node: self.node.as_deref(),
@@ -294,25 +304,25 @@ impl<I: ReactorIo> Reactor<I> {
         }
     }
 
-    fn take_mail(&mut self) -> bool {
+    fn take_mail(&mut self, now_ns: u64) -> bool {
         let mailboxes = Arc::clone(&self.config.mailboxes);
         let mailbox = &mailboxes[usize::from(self.config.shard.0)];
         for taken in 0..MAX_MAIL_PER_TURN {
             match mailbox.take() {
-                Some(mail) => self.on_mail(mail),
+                Some(mail) => self.on_mail(mail, now_ns),
                 None => return taken > 0,
             }
         }
         true
     }
 
-    fn on_mail(&mut self, mail: Mail) {
+    fn on_mail(&mut self, mail: Mail, now_ns: u64) {
         match mail {
             Mail::Request { origin, ticket, owner, frame } => {
                 self.stats.hops_in += 1;
                 let asked = Asked::of(&frame.header, owner);
                 let origin = Origin::Hop { shard: origin, ticket };
-                let id = self.pending.insert(Pending { origin, asked });
+                let id = self.pending.insert_at(Pending { origin, asked }, now_ns);
                 self.mailed.push((id, asked, frame));
             }
             Mail::Answer { ticket, answer } => self.answers.push((ticket, *answer)),
@@ -320,6 +330,7 @@ impl<I: ReactorIo> Reactor<I> {
                 let id = self.pending.insert(Pending { origin: Origin::Control(job), asked: OURS });
                 self.commands.push(Request { id, body });
             }
+            Mail::Observe(observation) => self.observe(observation),
             Mail::Gone { origin: shard, tickets } => {
                 tickets.into_iter().for_each(|ticket| self.gone.add(Origin::Hop { shard, ticket }));
             }

@@ -37,6 +37,8 @@ pub struct Pending {
 #[derive(Debug)]
 struct Slot {
     generation: u32,
+    /// When it came.
+    since_ns: u64,
     /// Bytes of it that are on their way to another shard, or wait there.
     away_bytes: u32,
     /// What it counts while it runs.
@@ -55,13 +57,25 @@ impl PendingTable {
     /// Adds a request and names it.
     pub fn insert(&mut self, pending: Pending) -> RequestId {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, away_bytes: 0, share: None, pending: None });
+            self.slots.push(Slot { generation: 0, since_ns: 0, away_bytes: 0, share: None, pending: None });
             (self.slots.len() - 1) as u32
         });
         let slot = &mut self.slots[index as usize];
         assert!(slot.pending.is_none(), "slot {index} is in use");
         slot.pending = Some(pending);
         RequestId(u64::from(slot.generation) << 32 | u64::from(index))
+    }
+
+    /// Adds a request of which it matters when it came, and names it.
+    pub fn insert_at(&mut self, pending: Pending, now_ns: u64) -> RequestId {
+        let id = self.insert(pending);
+        self.slots[id.0 as u32 as usize].since_ns = now_ns;
+        id
+    }
+
+    /// When a request came, of those of which it matters.
+    pub fn since_ns(&self, id: RequestId) -> u64 {
+        self.slots[id.0 as u32 as usize].since_ns
     }
 
     /// The request runs, and counts so much while it does.

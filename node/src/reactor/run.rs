@@ -41,6 +41,7 @@ impl Running {
             return reactor.ring.submit();
         }
         let begun_ns = self.clock.monotonic_ns();
+        reactor.settle_meter(begun_ns);
         let spin = self.idle.spin(reactor.pending.len(), begun_ns);
         if spin.is_zero() || !self.spin(begun_ns, spin) {
             self.sleep();

@@ -46,6 +46,16 @@ pub struct Share {
     class: Class,
 }
 
+impl Share {
+    /// Bytes that came to be written.
+    pub fn write_bytes(&self) -> u32 {
+        match self.class {
+            Class::Write(bytes) => bytes,
+            Class::Get | Class::Scan => 0,
+        }
+    }
+}
+
 /// What is to be known of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ask {
