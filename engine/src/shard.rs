@@ -408,6 +408,11 @@ impl Shard {
 
     /// The shard's counters and gauges.
     pub fn stats(&self) -> ShardStats {
+        ShardStats { memory_records: self.catalog.memory_records(), ..self.brief_stats() }
+    }
+
+    /// All of them but the number of records in memory tables, which takes work in proportion to the partitions.
+    pub fn brief_stats(&self) -> ShardStats {
         let (partitions, tables) = self.catalog.counts();
         let (segments, free) = self.space.counts();
         let (cache_bytes, cache_limit_bytes) = self.cache.bytes();
@@ -415,7 +420,6 @@ impl Shard {
             tables: tables as u64,
             partitions: partitions as u64,
             records: self.catalog.records,
-            memory_records: self.catalog.memory_records(),
             live_bytes: self.known_live_bytes(),
             partitions_unloaded: self.catalog.unloaded.partitions,
             live_limit_bytes: self.space.live_limit_bytes(0),

@@ -1,6 +1,8 @@
 //! What the whole-system tests share: the rules of the house, and a real node to drive.
 
+pub mod browser;
 pub mod fuzz;
+pub mod http;
 pub mod mutations;
 pub mod node;
 pub mod resp;

@@ -68,7 +68,7 @@ fn modified(path: &Path) -> Option<SystemTime> {
 
 /// When anything that a binary is made of was changed last.
 fn newest_source() -> Option<SystemTime> {
-    let extensions = ["rs", "toml", "lock", "css"];
+    let extensions = ["rs", "toml", "lock", "css", "html", "js"];
     let files = extensions.into_iter().flat_map(crate::source::files);
     files.filter_map(|(path, _)| modified(&crate::source::root().join(path))).max()
 }
@@ -175,6 +175,14 @@ impl Node {
         let said = lines.iter().find_map(|line| line.strip_prefix("RESP door at "));
         said.and_then(|addr| addr.parse().ok())
             .unwrap_or_else(|| panic!("no RESP door:\n{}", lines.join("\n")))
+    }
+
+    /// Where it serves health, metrics and the console, as it has said.
+    pub fn admin_addr(&self) -> SocketAddr {
+        let lines = self.log();
+        let said = lines.iter().find_map(|line| line.split_once("admin port at http://"));
+        said.and_then(|(_, addr)| addr.trim_end_matches('/').parse().ok())
+            .unwrap_or_else(|| panic!("no admin port:\n{}", lines.join("\n")))
     }
 
     /// What the node has written to stderr.

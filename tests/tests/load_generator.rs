@@ -4,11 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use lode_tests::browser::{self, BROWSERS};
 use lode_tests::node::{Home, Node, bench_binary};
 use serde_json::Value;
-
-/// Browsers that render without a screen.
-const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 
 fn bench(node: &Node, line: &str) -> Output {
     let mut command = Command::new(bench_binary());
@@ -147,12 +145,6 @@ fn the_certification_load_is_told_by_slices() {
     assert!(report["slices"][0]["reads"].as_u64() > Some(500), "{report}");
 }
 
-fn browser() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let places = || std::env::split_paths(&path);
-    BROWSERS.iter().find_map(|name| places().map(|place| place.join(name)).find(|path| path.exists()))
-}
-
 /// Runs the browser on a page: with `argument`, in light (1) or dark (0), so wide.
 fn browse(browser: &Path, page: &Path, argument: &str, scheme: u8, width: u32) -> Output {
     let profile = tempfile::tempdir().expect("a temporary directory can be made");
@@ -166,7 +158,7 @@ fn browse(browser: &Path, page: &Path, argument: &str, scheme: u8, width: u32) -
 
 #[test]
 fn a_browser_renders_the_report() {
-    let Some(browser) = browser() else {
+    let Some(browser) = browser::find() else {
         eprintln!("no browser of {BROWSERS:?} is on this machine: the report was not rendered");
         return;
     };

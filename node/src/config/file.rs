@@ -10,6 +10,7 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::address::AdminAddress;
 use super::{ALLOWED, ConfigError, ServeOptions, TABLE_OPTIONS, TableDefaults, TableDefaultsError, allowed};
 use crate::cli::size::Size;
 
@@ -63,6 +64,7 @@ impl ServeOptions {
             "shards" => self.shards = Some(whole(value)?),
             "listen" => self.listen = Some(text::<SocketAddr>(value)?),
             "redis" => self.redis = Some(text::<SocketAddr>(value)?),
+            "admin" => self.admin = Some(admin(value)?),
             "memory" => self.memory = Some(size(value)?),
             "table-defaults" => self.table_defaults = Some(text(value)?),
             "io-properties" => self.io_properties = Some(value.as_str()?.into()),
@@ -114,6 +116,14 @@ fn size(value: &DeValue<'_>) -> Option<Size> {
     match value.is_str() {
         true => text(value),
         false => whole(value).map(Size),
+    }
+}
+
+/// A port, or a text with an address.
+fn admin(value: &DeValue<'_>) -> Option<AdminAddress> {
+    match value.is_str() {
+        true => text(value),
+        false => whole(value).map(AdminAddress::of_port),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What `lode serve` may be told: by one TOML file, by the command line, or by both. Every option is one field
 //! of [`ServeOptions`], which is read from either, so that the two cannot differ.
 
+mod address;
 mod file;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use lode_node::serve::ServeConfig;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use self::address::AdminAddress;
 use crate::cli::args::{PlacementName, StoreName};
 use crate::cli::size::{Size, Span};
 
@@ -45,6 +47,10 @@ pub struct ServeOptions {
     /// Address for Redis clients, who speak RESP; they are served where this is given
     #[arg(long, value_name = "HOST:PORT", value_parser = |text: &str| parsed::<SocketAddr>("redis", text))]
     pub redis: Option<SocketAddr>,
+    /// Address for health, metrics and the console, by HTTP; they are served where this is given. A port alone is one of
+    /// 127.0.0.1
+    #[arg(long, value_name = "[HOST:]PORT", value_parser = |text: &str| parsed::<AdminAddress>("admin", text))]
+    pub admin: Option<AdminAddress>,
     /// Memory for cache, index, memory tables and buffers, of all shards together [default: 1GiB]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Size>,
@@ -294,12 +300,13 @@ pub enum ConfigError {
 }
 
 /// What each option may be, in the words of every message; in the order of [`ServeOptions`].
-const ALLOWED: [(&str, &str); 16] = [
+const ALLOWED: [(&str, &str); 17] = [
     ("data", "the path of a file or a block device"),
     ("size", "a number of bytes, or a text as 10GiB"),
     ("shards", "a whole number from 1 to 256"),
     ("listen", "an IP address and a port, as 127.0.0.1:7411 or [::1]:7411"),
     ("redis", "an IP address and a port, as 127.0.0.1:6379 or [::1]:6379"),
+    ("admin", "a port, as 9411, or an IP address and a port, as 127.0.0.1:9411 or [::1]:9411"),
     ("memory", "a number of bytes, or a text as 1GiB; at least 64MiB for each shard"),
     (
         "table-defaults",
@@ -336,6 +343,7 @@ impl ServeOptions {
             shards: self.shards.or(other.shards),
             listen: self.listen.or(other.listen),
             redis: self.redis.or(other.redis),
+            admin: self.admin.or(other.admin),
             memory: self.memory.or(other.memory),
             table_defaults: self.table_defaults.or(other.table_defaults),
             io_properties: self.io_properties.or(other.io_properties),
@@ -365,6 +373,7 @@ impl ServeOptions {
             may_format: !self.no_format.unwrap_or(false),
             listen: self.listen.unwrap_or(as_is.listen),
             redis: self.redis.or(as_is.redis),
+            admin: self.admin.map(|admin| admin.0).or(as_is.admin),
             memory_bytes: self.memory.map_or(as_is.memory_bytes, |size| size.0),
             io: Wanted {
                 file: self.io_properties.clone(),

@@ -23,6 +23,7 @@ const WHOLE: &str = r#"
     shards = 4
     listen = "0.0.0.0:7500"
     redis = "0.0.0.0:6379"
+    admin = 9411
     memory = 2147483648
     io-properties = "/data/p.toml"
     commit-window = "200us"
@@ -47,6 +48,7 @@ fn file_and_flags_say_the_same() {
         "--shards=4",
         "--listen=0.0.0.0:7500",
         "--redis=0.0.0.0:6379",
+        "--admin=127.0.0.1:9411",
         "--memory=2GiB",
         "--io-properties=/data/p.toml",
         "--commit-window=200us",
@@ -97,6 +99,7 @@ fn limits_are_the_same_in_file_and_flags() {
             &["127.0.0.1", "127.0.0.1:65536", "localhost:80", "7411"],
         ),
         ("redis", &["127.0.0.1:0", "[::1]:65535"], &["127.0.0.1", "localhost:6379", "6379"]),
+        ("admin", &["9411", "0.0.0.0:9411", "[::1]:0"], &["localhost:9411", "65536", "-1", "127.0.0.1"]),
         ("memory", &["1", "64MiB"], &["0", "-1", "true"]),
         ("io-properties", &["p.toml"], &[""]),
         ("commit-window", &["0us", "1s"], &["1000001us", "2s", "500", "-1us"]),
@@ -153,7 +156,7 @@ fn every_option_has_its_words_and_no_value_of_another_kind_is_taken() {
     for name in names {
         let taken = match name {
             "size" | "memory" | "scrub-rate" | "segment" | "max-value" => "4096",
-            "shards" | "max-connections" => "4",
+            "shards" | "max-connections" | "admin" => "4",
             "no-format" | "no-pin" => "true",
             "listen" | "redis" => "'127.0.0.1:1'",
             "commit-window" => "'1ms'",

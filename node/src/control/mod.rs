@@ -8,7 +8,7 @@ mod catalog;
 mod drops;
 mod jobs;
 pub mod quotas;
-mod stats;
+pub mod stats;
 mod waits;
 
 use std::collections::{BTreeSet, VecDeque};

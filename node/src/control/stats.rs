@@ -169,7 +169,8 @@ fn add_ratios(object: &mut Map<String, Value>) {
     object.insert("device_writes_per_write".into(), device_writes_per_write);
 }
 
-fn engine_numbers(stats: &ShardStats) -> Vec<(&'static str, u64)> {
+/// The engine's counters and gauges by their names.
+pub fn engine_numbers(stats: &ShardStats) -> Vec<(&'static str, u64)> {
     numbers!(
         stats,
         ShardStats {
@@ -240,7 +241,8 @@ fn engine_numbers(stats: &ShardStats) -> Vec<(&'static str, u64)> {
     )
 }
 
-fn reactor_numbers(stats: &ReactorStats) -> Vec<(&'static str, u64)> {
+/// The reactor's counters and gauges by their names.
+pub fn reactor_numbers(stats: &ReactorStats) -> Vec<(&'static str, u64)> {
     let mut pairs = numbers!(
         stats,
         ReactorStats {
@@ -281,7 +283,7 @@ fn reactor_numbers(stats: &ReactorStats) -> Vec<(&'static str, u64)> {
 }
 
 /// Memory of the process that is resident now.
-fn resident_bytes() -> Option<u64> {
+pub fn resident_bytes() -> Option<u64> {
     let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
     let resident: u64 = pages.split_whitespace().nth(1)?.parse().ok()?;
     Some(resident * rustix::param::page_size() as u64)

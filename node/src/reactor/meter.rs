@@ -211,8 +211,7 @@ impl Meter {
         for open in self.open.drain(..) {
             match open {
                 Open::Row(row, since_ns) => {
-                    let (counts, took_ns) =
-                        (&mut self.rows[row as usize].1, now_ns.saturating_sub(since_ns));
+                    let (counts, took_ns) = (&mut self.rows[row as usize].1, now_ns.saturating_sub(since_ns));
                     counts.waited_ns += took_ns;
                     counts.longest_ns = counts.longest_ns.max(took_ns);
                 }

@@ -330,7 +330,7 @@ impl<I: ReactorIo> Reactor<I> {
                 let id = self.pending.insert(Pending { origin: Origin::Control(job), asked: OURS });
                 self.commands.push(Request { id, body });
             }
-            Mail::Observe(observation) => self.observe(observation),
+            Mail::Observe(observation) => self.observe(*observation),
             Mail::Gone { origin: shard, tickets } => {
                 tickets.into_iter().for_each(|ticket| self.gone.add(Origin::Hop { shard, ticket }));
             }

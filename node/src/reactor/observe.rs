@@ -26,7 +26,7 @@ pub struct Sample {
     pub sizes_from: PartitionId,
     /// Whether the sizes of all partitions have been told since they began from 0.
     pub is_round: bool,
-    /// The engine's counters.
+    /// The engine's counters, but for the number of records in memory tables.
     pub engine: Option<ShardStats>,
     /// The reactor's.
     pub reactor: ReactorStats,
@@ -60,8 +60,8 @@ pub struct Observation {
 
 impl<I: ReactorIo> Reactor<I> {
     /// Fills a sample and sends it back. The first time begins the counting.
-    pub(super) fn observe(&mut self, observation: Box<Observation>) {
-        let Observation { mut sample, back } = *observation;
+    pub(super) fn observe(&mut self, observation: Observation) {
+        let Observation { mut sample, back } = observation;
         match &mut self.meter {
             Some(meter) => std::mem::swap(meter, &mut sample.meter),
             None => self.meter = Some(std::mem::take(&mut sample.meter)),
@@ -70,7 +70,7 @@ impl<I: ReactorIo> Reactor<I> {
         let next = self.engine.partition_sizes(sample.sizes_from, SIZES_AT_A_TIME, &mut sample.sizes);
         sample.is_round = next.is_none();
         sample.sizes_from = next.unwrap_or(PartitionId(0));
-        sample.engine = Some(self.engine.stats());
+        sample.engine = Some(self.engine.brief_stats());
         sample.reactor = self.stats();
         sample.map = Arc::clone(&self.map);
         // An observer that has gone wants no answer.

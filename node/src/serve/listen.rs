@@ -44,6 +44,9 @@ pub enum ListenError {
     /// Somebody else listens where the RESP door should be.
     #[error("{0} is in use by another process; give another address to --redis")]
     RedisInUse(SocketAddr),
+    /// Somebody else listens where the admin port should be.
+    #[error("{0} is in use by another process; give another address to --admin")]
+    AdminInUse(SocketAddr),
     /// The system refused.
     #[error("cannot listen at {addr}: {error}")]
     System {
@@ -98,8 +101,17 @@ pub fn listen(socket: &OwnedFd) -> rustix::io::Result<()> {
 
 /// Binds the RESP door's socket, which does not listen yet.
 pub fn bind_redis(addr: SocketAddr) -> Result<OwnedFd, ListenError> {
+    bind_door(addr, ListenError::RedisInUse)
+}
+
+/// Binds the admin port's socket, which does not listen yet.
+pub fn bind_admin(addr: SocketAddr) -> Result<OwnedFd, ListenError> {
+    bind_door(addr, ListenError::AdminInUse)
+}
+
+fn bind_door(addr: SocketAddr, in_use: fn(SocketAddr) -> ListenError) -> Result<OwnedFd, ListenError> {
     let refused = |error: rustix::io::Errno| match error {
-        rustix::io::Errno::ADDRINUSE => ListenError::RedisInUse(addr),
+        rustix::io::Errno::ADDRINUSE => in_use(addr),
         error => ListenError::System { addr, error: error.into() },
     };
     let socket = open(addr, false).map_err(refused)?;

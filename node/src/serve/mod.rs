@@ -1,5 +1,6 @@
 //! A node from its configuration to its end: drive, memory, sockets, threads.
 
+mod admin_port;
 mod listen;
 mod manager;
 mod memory;
@@ -23,6 +24,7 @@ use lode_net::wire::server::NodeInfo;
 use serde_json::json;
 use thiserror::Error;
 
+use crate::admin::{AdminError, OpenAdmin};
 use crate::control::{Control, ControlConfig, ControlSender, NodeFacts, RecoverError, Recovered};
 use crate::drive::{
     Drive, DriveKind, FormatError, FormatOptions, FormatProgress, HeaderCopy, OpenDriveError, format,
@@ -55,6 +57,8 @@ pub struct ServeConfig {
     pub listen: SocketAddr,
     /// Where Redis clients are served, if they are.
     pub redis: Option<SocketAddr>,
+    /// Where health, metrics and the console are served, if they are.
+    pub admin: Option<SocketAddr>,
     /// The most memory, in bytes, that all shards together take for cache, index, memory tables and
     /// buffers.
     pub memory_bytes: u64,
@@ -83,6 +87,7 @@ impl Default for ServeConfig {
             may_format: true,
             listen: SocketAddr::from(([127, 0, 0, 1], 7411)),
             redis: None,
+            admin: None,
             memory_bytes: 1 << 30,
             io: Wanted::default(),
             // 1.2 TB a shard in a week. An idle node of two shards takes 1.0 % of a core for it; with 4 MiB/s, and reads
@@ -149,6 +154,9 @@ pub enum ServeError {
     /// The RESP door does not open.
     #[error(transparent)]
     Redis(#[from] DoorError),
+    /// The admin port does not open.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// A shard's thread or ring could not be set up.
     #[error("shard {shard} could not be set up: {reason}")]
     Shard {
@@ -178,7 +186,10 @@ pub struct RunningNode {
     pub shard_ports: Vec<u16>,
     /// Where Redis clients are served, if they are.
     pub redis_addr: Option<SocketAddr>,
+    /// Where health, metrics and the console are served, if they are.
+    pub admin_addr: Option<SocketAddr>,
     door: Option<OpenDoor>,
+    admin: Option<OpenAdmin>,
     control: ControlSender,
     threads: Vec<JoinHandle<()>>,
     /// Holds the drive's lock until the threads have ended.
@@ -192,6 +203,9 @@ impl RunningNode {
     }
 
     fn bring_down(&mut self) {
+        if let Some(admin) = &mut self.admin {
+            admin.stops();
+        }
         // Before the shards, which answer what has begun there.
         self.door = None;
         self.control.stop();
@@ -200,6 +214,8 @@ impl RunningNode {
             let _ = thread.join();
         }
         self.drive = None;
+        // Last: until here it tells that the node stops.
+        self.admin = None;
     }
 }
 
@@ -218,6 +234,9 @@ pub fn run(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<(),
     let mut signals = signal_hook::iterator::Signals::new(signals).map_err(refused)?;
     if let Some(addr) = node.redis_addr {
         say(format_args!("RESP door at {addr}"));
+    }
+    if let Some(addr) = node.admin_addr {
+        say(format_args!("admin port at http://{addr}/"));
     }
     say(format_args!("listening at {}, shards at ports {:?}", node.addr, node.shard_ports));
     let manager = Manager::from_environment();
@@ -249,6 +268,8 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
     let doors = 1 + usize::from(config.redis.is_some());
     listen::allow_descriptors(config.max_connections.saturating_mul(doors), watch);
     let redis = config.redis.map(listen::bind_redis).transpose()?;
+    // The first of all: it tells that the node starts, which may take long.
+    let mut admin = admin_port::open(&config)?;
     let (drive, memory, sockets) = take_all(&config, watch)?;
     let shards = drive.geometry.shards;
     let mailboxes = make_mailboxes(shards)?;
@@ -257,42 +278,27 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
     let cores = shard_thread::cores_for(shards, config.pin);
     let io = choose_io(&config.io, &drive, watch);
     watch(StartEvent::Recovering);
-    let mut ready = Vec::new();
-    let connections = Arc::new(AtomicUsize::new(0));
-    for shard in 0..shards {
-        let start = ShardStart {
-            shard,
-            core: cores.as_ref().map(|cores| cores[usize::from(shard)]),
-            drive: &drive,
-            memory,
-            mailboxes: Arc::clone(&mailboxes),
-            control: control.clone(),
-            connections: Arc::clone(&connections),
-            io: io.limits,
-            config: &config,
-        };
-        match start_shard(start) {
-            Ok(shard) => ready.push(shard),
-            Err(reason) => {
-                ready.into_iter().for_each(ReadyShard::give_up);
-                return Err(ServeError::Shard { shard, reason });
-            }
-        }
+    if let Some(admin) = &admin {
+        admin.starting("its shards read their parts of the drive");
     }
-    let mut threads: Vec<_> = ready.into_iter().map(ReadyShard::begin).collect();
-    let facts = NodeFacts {
-        begun,
-        drive: drive_json(&drive),
-        memory: memory.to_json(),
-        recovery_ms: 0.0,
-        ring: json!([]),
-        pinned: cores.is_some(),
-        table_defaults: config.table_defaults.clone(),
-        io: io.to_json(),
+    let connections = Arc::new(AtomicUsize::new(0));
+    let shard_start = |shard: u16| ShardStart {
+        shard,
+        core: cores.as_ref().map(|cores| cores[usize::from(shard)]),
+        drive: &drive,
+        memory,
+        mailboxes: Arc::clone(&mailboxes),
+        control: control.clone(),
+        connections: Arc::clone(&connections),
+        io: io.limits,
+        config: &config,
     };
+    let mut threads = start_shards(shards, shard_start)?;
+    let facts = node_facts(begun, &drive, memory, cores.is_some(), &config, &io);
     let node = Arc::new(node_info(&config, &drive, &sockets.ports));
+    let settings = admin_port::settings(&config, &facts, &sockets);
     let control_config = ControlConfig {
-        mailboxes,
+        mailboxes: Arc::clone(&mailboxes),
         waits: Box::new(events),
         sender: control.clone(),
         node,
@@ -302,15 +308,66 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
     let (started_in, started) = channel();
     threads.push(start_control(control_config, started_in)?);
     let (addr, shard_ports) = (sockets.addr, sockets.ports);
-    let mut node =
-        RunningNode { addr, shard_ports, redis_addr: None, door: None, control, threads, drive: Some(drive) };
+    let mut node = RunningNode {
+        addr,
+        shard_ports,
+        redis_addr: None,
+        admin_addr: admin.as_ref().map(|admin| admin.addr),
+        door: None,
+        admin: None,
+        control,
+        threads,
+        drive: Some(drive),
+    };
     report(&await_start(&started)?, watch);
     if let Some(socket) = redis {
         let door = redis::open(listen::begin(socket)?, addr, config.max_connections)?;
         node.redis_addr = Some(door.addr);
         node.door = Some(door);
     }
+    if let Some(admin) = &mut admin {
+        admin.serves(mailboxes, settings)?;
+    }
+    node.admin = admin;
     Ok(node)
+}
+
+/// The threads of all shards: they begin when the last is ready, or none does.
+fn start_shards<'a>(
+    shards: u16,
+    start: impl Fn(u16) -> ShardStart<'a>,
+) -> Result<Vec<JoinHandle<()>>, ServeError> {
+    let mut ready = Vec::new();
+    for shard in 0..shards {
+        match start_shard(start(shard)) {
+            Ok(shard) => ready.push(shard),
+            Err(reason) => {
+                ready.into_iter().for_each(ReadyShard::give_up);
+                return Err(ServeError::Shard { shard, reason });
+            }
+        }
+    }
+    Ok(ready.into_iter().map(ReadyShard::begin).collect())
+}
+
+fn node_facts(
+    begun: Instant,
+    drive: &Drive,
+    memory: MemoryPlan,
+    pinned: bool,
+    config: &ServeConfig,
+    io: &Chosen,
+) -> NodeFacts {
+    NodeFacts {
+        begun,
+        drive: drive_json(drive),
+        memory: memory.to_json(),
+        recovery_ms: 0.0,
+        ring: json!([]),
+        pinned,
+        table_defaults: config.table_defaults.clone(),
+        io: io.to_json(),
+    }
 }
 
 fn start_control(config: ControlConfig, started: Sender<Recovered>) -> Result<JoinHandle<()>, ServeError> {

@@ -1,0 +1,37 @@
+//! The admin port of a node that starts: where it listens, and what it tells of the configuration.
+
+use serde_json::{Value, json};
+
+use super::{NodeSockets, ServeConfig, ServeError, listen};
+use crate::admin::{self, OpenAdmin};
+use crate::control::NodeFacts;
+
+/// Opens it, where there is to be one.
+pub fn open(config: &ServeConfig) -> Result<Option<OpenAdmin>, ServeError> {
+    let Some(addr) = config.admin else { return Ok(None) };
+    let socket = listen::begin(listen::bind_admin(addr)?)?;
+    Ok(Some(admin::open(socket, &config.name)?))
+}
+
+/// What the admin port tells of the configuration.
+pub fn settings(config: &ServeConfig, facts: &NodeFacts, sockets: &NodeSockets) -> Value {
+    json!({
+        "listen": sockets.addr,
+        "shard_ports": sockets.ports,
+        "redis": config.redis,
+        "admin": config.admin,
+        "max_connections": config.max_connections,
+        "memory_bytes": config.memory_bytes,
+        "memory_of_each_shard": facts.memory,
+        "drive": facts.drive,
+        "io": facts.io,
+        "pinned": facts.pinned,
+        "scrub_bytes_per_s": config.scrub_bytes_per_s,
+        "table_defaults": facts.table_defaults,
+        "limits": {
+            "key_bytes": lode_engine::limits::MAX_KEY_BYTES,
+            "value_bytes": facts.drive["max_value_bytes"],
+            "partitions_of_each_shard": lode_engine::limits::MAX_PARTITIONS,
+        },
+    })
+}
