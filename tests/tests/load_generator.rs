@@ -1,7 +1,7 @@
 //! The load generator against a real node, as people run it: every workload, open and closed, the search for a rate, the
 //! comparison of two loads, and the report, which a real browser renders.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use lode_tests::browser::{self, BROWSERS};

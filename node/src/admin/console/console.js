@@ -173,6 +173,7 @@ function chart(id, times, lines, { tell, log, from, to }) {
     context.strokeStyle = ink(colour);
     context.lineWidth = 1.7;
     context.lineJoin = "round";
+    context.lineCap = "round";
     context.beginPath();
     let drawing = false;
     values.forEach((value, at) => {
@@ -181,7 +182,7 @@ function chart(id, times, lines, { tell, log, from, to }) {
         return;
       }
       if (drawing) context.lineTo(x(times[at]), y(value));
-      else context.moveTo(x(times[at]) - 1, y(value)), context.lineTo(x(times[at]), y(value));
+      else context.moveTo(x(times[at]) - 2, y(value)), context.lineTo(x(times[at]), y(value));
       drawing = true;
     });
     context.stroke();
@@ -257,6 +258,7 @@ function showDead() {
     const since = heardAt ? " since " + new Date(heardAt).toLocaleTimeString() : "";
     const told = `The node does not answer${since}. What is below is what it told last.`;
     if (banner.textContent !== told) banner.textContent = told;
+    byId("since").textContent = "no answer";
     document.title = "dead – lode";
   }
 }
@@ -352,7 +354,8 @@ function showSettings() {
       const name = path[path.length - 1];
       const isSize = typeof value === "number" && / bytes$|^bytes$/.test(name);
       const isRate = typeof value === "number" && /bytes per s$/.test(name);
-      rows.push([path.join(" · ").replace(/ bytes( per s)?$/, ""), isRate ? byteRate(value) : isSize ? bytes(value) : String(value)]);
+      const words = path.join(" · ").replace(/· bytes$/, "· size").replace(/ bytes( per s)?$/, "");
+      rows.push([words, isRate ? byteRate(value) : isSize ? bytes(value) : String(value)]);
     }
   };
   walk(node.settings, []);
