@@ -9,6 +9,10 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::checks::{self, Context};
+use crate::claim::{self as claiming, ClaimError};
+use crate::format_lba::{self, FormatLbaError};
+use crate::image::args::Image;
+use crate::image::{self as imaging, BootTestError, BuildError};
 use crate::machine::Machine as Facts;
 use crate::measure::{self as measuring, MeasureError};
 use crate::probe::Probe;
@@ -18,12 +22,16 @@ use crate::tune::journal::PATH;
 use crate::tune::plan::Plan;
 use crate::tune::store::{Files, make_directory};
 use crate::tune::{Done, Journal, JournalError, TuneError, apply as tuning, revert as untuning};
-use crate::{EXIT_USAGE, Machine, MeasureArguments, Wanted, render as rendering};
+use crate::{
+    ClaimArguments, EXIT_USAGE, FormatLbaArguments, Machine, MeasureArguments, Wanted, render as rendering,
+};
 
 /// Where a node's drive is unless told otherwise.
 pub const DEFAULT_DRIVE: &str = "lode-data/drive.lode";
 /// Exit code where nothing could be begun.
 const EXIT_FATAL: u8 = 2;
+/// Exit code where a test could not be done here.
+const EXIT_LEFT_OUT: u8 = 3;
 
 /// Why a verb did not do its work.
 #[derive(Debug, Error)]
@@ -43,6 +51,18 @@ pub enum CommandError {
     /// The drive was not measured.
     #[error(transparent)]
     Measure(#[from] MeasureError),
+    /// No drive was looked for.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The image was not made.
+    #[error(transparent)]
+    Image(#[from] BuildError),
+    /// The image was not tried.
+    #[error(transparent)]
+    BootTest(#[from] BootTestError),
+    /// The drive was not formatted.
+    #[error(transparent)]
+    FormatLba(#[from] FormatLbaError),
     /// Somebody else changes the machine.
     #[error("another lode-tune is at work (it holds {0}); wait for it")]
     Busy(PathBuf),
@@ -69,6 +89,8 @@ impl CommandError {
     pub fn exit_code(&self) -> u8 {
         match self {
             CommandError::Sysroot(_) | CommandError::Profile(_) => EXIT_USAGE,
+            CommandError::Image(error) if error.is_usage() => EXIT_USAGE,
+            CommandError::FormatLba(FormatLbaError::NotById(_)) => EXIT_USAGE,
             _ => EXIT_FATAL,
         }
     }
@@ -92,20 +114,22 @@ fn print(json: bool, value: &impl Serialize, text: impl FnOnce() -> String) {
     let _ = io::stdout().write_all(out.as_bytes());
 }
 
+/// What the command line calls the profile, or else which one suits the machine.
+fn profile_name(probe: &Probe, wanted: &Option<String>) -> String {
+    wanted.clone().unwrap_or_else(|| {
+        let (name, why) = profile::choose(&Facts::read(probe));
+        eprintln!("profile {name}: {why}");
+        name.to_owned()
+    })
+}
+
 /// Look up what is wanted, then do something with it.
 fn with_context<T>(
     wanted: &Wanted,
     then: impl FnOnce(&Context) -> Result<T, CommandError>,
 ) -> Result<T, CommandError> {
     let probe = probe(&wanted.machine)?;
-    let name = match &wanted.profile {
-        Some(name) => name.clone(),
-        None => {
-            let (name, why) = profile::choose(&Facts::read(&probe));
-            eprintln!("profile {name}: {why}");
-            name.to_owned()
-        }
-    };
+    let name = profile_name(&probe, &wanted.profile);
     let profile = Profile::load(&name)?;
     let by_default = wanted.drive.is_empty() && profile.drives == profile::DriveChoice::default();
     let drives = if by_default { vec![DEFAULT_DRIVE.to_owned()] } else { wanted.drive.clone() };
@@ -218,6 +242,55 @@ pub fn measure(arguments: &MeasureArguments) -> Result<u8, CommandError> {
     let measured = measuring::measure(&probe, &options)?;
     print(arguments.machine.json, &measured, || measured.to_text());
     Ok(0)
+}
+
+/// `claim`.
+pub fn claim(arguments: &ClaimArguments) -> Result<u8, CommandError> {
+    let probe = probe(&arguments.machine)?;
+    let name = profile_name(&probe, &arguments.profile);
+    let profile = Profile::load(&name)?;
+    let options =
+        claiming::Options { profile: &name, choice: &profile.drives, empty_drive: arguments.empty_drive };
+    let claimed = claiming::claim(&probe, &options)?;
+    print(arguments.machine.json, &claimed, || claimed.to_text());
+    Ok(if claimed.is_taken() { 0 } else { 1 })
+}
+
+/// `format-lba`.
+pub fn format_lba(arguments: &FormatLbaArguments) -> Result<u8, CommandError> {
+    let probe = probe(&arguments.machine)?;
+    let formatted = format_lba::format_lba(&probe, &arguments.drive, arguments.block)?;
+    print(arguments.machine.json, &formatted, || formatted.to_text());
+    Ok(0)
+}
+
+/// `image ...`.
+pub fn image(verb: &Image) -> Result<u8, CommandError> {
+    match verb {
+        Image::Build(options) => {
+            let built = imaging::build(options)?;
+            print(options.json, &built, || built.to_text());
+            Ok(0)
+        }
+        Image::BootTest(options) => match imaging::boot_test(options) {
+            Ok(tried) => {
+                print(options.json, &tried, || tried.to_text());
+                Ok(if tried.is_well() { 0 } else { 1 })
+            }
+            Err(BootTestError::LeftOut(why)) => {
+                print(options.json, &serde_json::json!({ "left_out": why.to_string() }), || {
+                    format!("left out: {why}\n")
+                });
+                Ok(EXIT_LEFT_OUT)
+            }
+            Err(error) => Err(error.into()),
+        },
+        Image::Export(options) => {
+            let exported = imaging::export(options)?;
+            print(options.json, &exported, || exported.to_text());
+            Ok(0)
+        }
+    }
 }
 
 fn write_file(path: &Path, text: &str) -> io::Result<()> {

@@ -2,7 +2,10 @@
 
 mod change;
 mod checks;
+mod claim;
 mod commands;
+mod format_lba;
+mod image;
 mod knob;
 mod machine;
 mod measure;
@@ -45,6 +48,53 @@ enum Command {
     /// one that is mounted or held is always refused.
     #[command(after_help = "Exit codes: 0 measured, 2 refused or failed, 64 wrong usage.")]
     Measure(MeasureArguments),
+    /// Take the node's drive, as an image does at every boot: the one before, or one that holds a node's data, or an empty one.
+    ///
+    /// Writes what the machine is to /run/lode/machine.json, a profile that names the drive to /run/lode/profile.toml, and a rule for
+    /// udev that gives it to the node as /dev/lode/drive. Formats nothing: where the drive is to be formatted, there is
+    /// /run/lode/format afterwards.
+    #[command(
+        after_help = "Exit codes: 0 taken, 1 there is none that may be taken, 2 failed, 64 wrong usage."
+    )]
+    Claim(ClaimArguments),
+    /// Give an NVMe drive blocks of another size, which loses everything on it: only an empty one, named by what it is known by.
+    #[command(after_help = "Exit codes: 0 it has such blocks, 2 refused or failed, 64 wrong usage.")]
+    FormatLba(FormatLbaArguments),
+    /// Make a bootable disk with a node, write it for a cloud, and try it.
+    #[command(subcommand)]
+    Image(image::args::Image),
+}
+
+#[derive(Debug, Args)]
+struct FormatLbaArguments {
+    #[command(flatten)]
+    machine: Machine,
+    /// id: and the drive's serial number or name in /dev/disk/by-id
+    #[arg(long, value_name = "id:DRIVE")]
+    drive: String,
+    /// Bytes of a block: 512 or 4096
+    #[arg(long, value_name = "BYTES", value_parser = block)]
+    block: u64,
+}
+
+/// Bytes of a block that a node can write.
+fn block(text: &str) -> Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|bytes| [512, 4096].contains(bytes))
+        .ok_or_else(|| "it is 512 or 4096".to_owned())
+}
+
+#[derive(Debug, Args)]
+struct ClaimArguments {
+    #[command(flatten)]
+    machine: Machine,
+    /// What is wanted; its drives may be taken, or every NVMe drive where it names none
+    #[arg(long, value_name = "NAME|FILE")]
+    profile: Option<String>,
+    /// What becomes of a drive that held a node's data and came back empty
+    #[arg(long, value_enum, default_value = "refuse")]
+    empty_drive: image::overlay::EmptyDrive,
 }
 
 #[derive(Debug, Args)]
@@ -75,6 +125,14 @@ struct MeasureArguments {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds| (0.01..=60.0).contains(seconds));
     seconds.map(Duration::from_secs_f64).ok_or_else(|| "it is a number of seconds from 0.01 to 60".to_owned())
+}
+
+/// A longer time in seconds.
+fn seconds_long(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (10..=86_400).contains(seconds));
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| "it is a whole number of seconds from 10 to 86400".to_owned())
 }
 
 /// Bytes, with or without a unit.
@@ -163,6 +221,9 @@ fn main() -> ExitCode {
         Command::Tune(Tune::Revert(machine)) => commands::revert(machine),
         Command::Tune(Tune::Render { wanted, output }) => commands::render(wanted, output.as_deref()),
         Command::Measure(arguments) => commands::measure(arguments),
+        Command::FormatLba(arguments) => commands::format_lba(arguments),
+        Command::Claim(arguments) => commands::claim(arguments),
+        Command::Image(verb) => commands::image(verb),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -248,7 +248,7 @@ impl Queue<'_> {
         found
     }
 
-    /// Formatting loses everything on the drive, so it is named and never done.
+    /// Formatting loses everything on the drive, so `apply` never does it.
     fn lba_format(&self) -> Knob {
         let disk = self.disk;
         let (Some(logical), true) = (disk.logical_block_bytes.known().copied(), self.is_nvme()) else {
@@ -269,11 +269,13 @@ impl Queue<'_> {
             return Knob { current: logical.to_string(), ..Knob::not_applicable("lba_format", why) };
         }
         let why = "the drive works in larger blocks than it is formatted with, and maps more of them than it needs to";
-        let id = disk.by_id.first().map_or_else(|| disk.name.clone(), |name| format!("disk/by-id/{name}"));
-        let remedy = format!(
-            "this LOSES ALL DATA of the drive, so only on an empty one, by hand: nvme id-ns -H /dev/{id} lists the \
-             formats, nvme format /dev/{id} --lbaf=N takes one"
-        );
+        let remedy = match disk.id.known() {
+            Some(id) => format!(
+                "this LOSES ALL DATA of the drive, so only on an empty one: lode-tune format-lba --drive id:{id} --block {wanted}"
+            ),
+            None => "the drive has no name that stays, so lode-tune does not format it; nvme format does"
+                .to_owned(),
+        };
         Knob::ok("lba_format", logical.to_string(), &format!("{wanted} or more"), why).unless(
             logical >= wanted,
             Severity::Warn,

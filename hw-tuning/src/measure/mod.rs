@@ -2,7 +2,7 @@
 
 mod curves;
 mod mixed;
-mod refuse;
+pub mod refuse;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -165,7 +165,7 @@ fn path_of(probe: &Probe, named: &str) -> Result<PathBuf, MeasureError> {
 }
 
 /// Whoever reads the file sees the one before or the one after.
-fn write_durably(path: &Path, text: &str) -> io::Result<()> {
+pub fn write_durably(path: &Path, text: &str) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(directory)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();

@@ -38,9 +38,12 @@ pub fn uses_of(probe: &Probe, directory: &Path) -> Uses {
     uses
 }
 
+/// What a node has written, in words.
+pub const LODE: &str = "a lode drive";
+
 /// Bytes that tell what is on a device: where, which, and of what.
 const SIGNS: [(u64, &[u8], &str); 18] = [
-    (0, b"LODE", "a lode drive"),
+    (0, b"LODE", LODE),
     (0, b"XFSB", "an xfs file system"),
     (0, b"LUKS\xba\xbe", "a LUKS volume"),
     (0, b"bcache", "a bcache device"),

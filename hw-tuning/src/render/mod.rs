@@ -2,11 +2,12 @@
 //! sysctl, udev, the boot loader, systemd and a shell understand.
 
 mod boot;
+pub mod of_image;
 mod script;
 mod sysctl;
 #[cfg(test)]
 mod tests;
-mod udev;
+pub mod udev;
 pub mod units;
 
 use std::collections::BTreeMap;

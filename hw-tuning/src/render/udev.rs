@@ -28,6 +28,13 @@ pub fn render(knobs: &[Knob], cx: &Context, head: &str) -> Option<String> {
     (!out.is_empty()).then(|| format!("# {head}\n{out}"))
 }
 
+/// The rule that gives a drive to the node, and a link below `/dev` to it; `None` where no rule can name it.
+pub fn of_node(id: &DriveId, link: &str) -> Option<String> {
+    let link = link.strip_prefix("/dev/")?;
+    let whose = of_disk(id)?;
+    Some(format!("{whose}, OWNER=\"{USER}\", GROUP=\"{USER}\", MODE=\"0600\", SYMLINK+=\"{link}\"\n"))
+}
+
 fn rule(write: &Write) -> Option<String> {
     let value = &write.value;
     match &write.place {

@@ -16,8 +16,8 @@ pub const NODE: &str = "lode.service";
 pub const SLICE: &str = "lode.slice";
 /// Who the node runs as.
 pub const USER: &str = "lode";
-const TUNE: &str = "lode-tune.service";
-const MEASURE: &str = "lode-measure.service";
+pub(super) const TUNE: &str = "lode-tune.service";
+pub(super) const MEASURE: &str = "lode-measure.service";
 /// The node's drive, where none was named by a path that means the same everywhere.
 const DATA: &str = "/var/lib/lode/drive.lode";
 
@@ -61,7 +61,7 @@ pub fn render(knobs: &[Knob], cx: &Context, head: &str) -> Vec<(String, String)>
 }
 
 /// The drive of the node's unit, and what a unit needs to reach it.
-struct DriveOfUnit {
+pub(super) struct DriveOfUnit {
     /// The drive, by a name that stays.
     data: String,
     /// Whether it is a whole disk.
@@ -71,6 +71,12 @@ struct DriveOfUnit {
 }
 
 impl DriveOfUnit {
+    /// A whole disk by this name.
+    pub(super) fn raw(name: &str) -> DriveOfUnit {
+        let access = format!("DevicePolicy=closed\nDeviceAllow={name} rw\n");
+        DriveOfUnit { data: name.to_owned(), is_raw: true, access }
+    }
+
     fn of(drives: &[NodeDrive]) -> DriveOfUnit {
         let raw: Vec<String> = drives.iter().filter(|drive| drive.is_raw()).filter_map(device).collect();
         let data = raw.first().cloned().or_else(|| {
@@ -95,7 +101,7 @@ impl DriveOfUnit {
 
 /// The node's unit: nothing that it does not need. What it needs and others do not: io_uring, setting the CPUs of its
 /// own threads, pinned memory, and its drive.
-fn node(lines: &[&UnitLine], drive: &DriveOfUnit, head: &str) -> String {
+pub(super) fn node(lines: &[&UnitLine], drive: &DriveOfUnit, head: &str) -> String {
     let own: String = lines.iter().map(|line| format!("{}\n", line.line)).collect();
     let DriveOfUnit { data, is_raw, access } = drive;
     let format = if *is_raw { " --no-format" } else { "" };
@@ -115,7 +121,7 @@ fn node(lines: &[&UnitLine], drive: &DriveOfUnit, head: &str) -> String {
 }
 
 /// The measurement, at the first boot: where its file is not there yet, after the tuning and before the node.
-fn measure(drive: &DriveOfUnit, head: &str) -> String {
+pub(super) fn measure(drive: &DriveOfUnit, head: &str) -> String {
     let DriveOfUnit { data, is_raw, access } = drive;
     let kind = if *is_raw { Kind::BlockDevice } else { Kind::File };
     let output = default_path(kind, Path::new(data));
@@ -148,7 +154,7 @@ fn device(drive: &NodeDrive) -> Option<String> {
 }
 
 /// What no unit needs.
-const HARDENING: &str = "\
+pub(super) const HARDENING: &str = "\
 StateDirectoryMode=0700
 UMask=0077
 NoNewPrivileges=yes
@@ -208,6 +214,10 @@ fn tune(cx: &Context, head: &str) -> String {
         Some(path) => escaped(&path.to_string_lossy()),
         None => escaped(cx.profile_name),
     };
+    tune_with(&format!("--profile {profile}{drives}"), head)
+}
+
+pub(super) fn tune_with(arguments: &str, head: &str) -> String {
     format!(
         "# {head}\n\
          [Unit]\nDescription=Set this machine up for lode\nAfter=local-fs.target systemd-udev-settle.service systemd-sysctl.service\n\
@@ -215,7 +225,7 @@ fn tune(cx: &Context, head: &str) -> String {
          [Service]\nType=oneshot\nRemainAfterExit=yes\n\
          # What one machine does not take is said in the journal, and keeps no node from starting.\n\
          SuccessExitStatus=1\n\
-         ExecStart=/usr/bin/lode-tune tune apply --profile {profile}{drives}\n{HARDENING}{TUNE_HARDENING}\n\
+         ExecStart=/usr/bin/lode-tune tune apply {arguments}\n{HARDENING}{TUNE_HARDENING}\n\
          [Install]\nWantedBy=multi-user.target\n"
     )
 }
