@@ -78,6 +78,12 @@ cleaning *ARGS:
 tune *ARGS:
     cargo run --release -q -p lode-tune -- {{ARGS}}
 
+# Build an image, and hold a node on it to its promises in QEMU, with power cuts and media errors; exit code 3 where there is no QEMU.
+vm-test IMAGE="target/lode.img" *ARGS:
+    cargo build --release -q -p lode-node -p lode-tune
+    test -e {{IMAGE}} || target/release/lode-tune image build --output {{IMAGE}}
+    target/release/lode-tune image boot-test {{IMAGE}} {{ARGS}}
+
 # Everything that must hold before a change goes in.
 ci:
     .ci/run

@@ -160,3 +160,88 @@ fn a_file_without_an_end_is_not_read_to_the_end_of_memory() {
     let endless = tune(root.path(), &["check", "--profile", "/dev/zero"]);
     assert_eq!(endless.status.code(), Some(64), "{endless:?}");
 }
+
+/// A program in a directory of its own, for `PATH`.
+fn program(directory: &Path, name: &str, script: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::create_dir_all(directory).unwrap();
+    fs::write(directory.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(directory.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_drive_is_formatted_only_by_its_id_and_only_empty() {
+    let root = machine();
+    let at = |path: &str| root.path().join(path);
+    fs::create_dir_all(at("dev")).unwrap();
+    fs::File::create(at("dev/nvme0n1")).unwrap().set_len(4 << 20).unwrap();
+    let block = at("sys/block/nvme0n1/queue/logical_block_size");
+    fs::write(&block, "512\n").unwrap();
+    let script = format!("echo \"$@\" >> {}; echo 4096 > {}", at("asked").display(), block.display());
+    program(&at("bin"), "nvme", &script);
+    let path = format!("{}:{}", at("bin").display(), std::env::var("PATH").unwrap_or_default());
+    let format = |drive: &str, size: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lode-tune"));
+        command
+            .args(["format-lba", "--json", "--drive", drive, "--block", size, "--sysroot"])
+            .arg(root.path());
+        command.env("PATH", &path).output().expect("lode-tune runs")
+    };
+    for (drive, size, code, words) in [
+        ("/dev/nvme0n1", "4096", 64, "another drive after the next boot"),
+        ("id:SERIAL-A", "8192", 64, "512 or 4096"),
+        ("id:NOBODY", "4096", 2, "no disk has the serial number"),
+    ] {
+        let refused = format(drive, size);
+        assert_eq!(refused.status.code(), Some(code), "{refused:?}");
+        assert!(text(&refused.stderr).contains(words), "{refused:?}");
+    }
+    let mut content = vec![0; 4 << 20];
+    content[..4].copy_from_slice(b"LODE");
+    fs::write(at("dev/nvme0n1"), &content).unwrap();
+    let refused = format("id:SERIAL-A", "4096");
+    assert!(text(&refused.stderr).contains("holds a lode drive"), "{refused:?}");
+    fs::write(at("dev/nvme0n1"), vec![0; 4 << 20]).unwrap();
+    let held = fs::File::open(at("dev/nvme0n1")).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    assert!(text(&format("id:SERIAL-A", "4096").stderr).contains("has it open"));
+    drop(held);
+    assert!(!at("asked").exists(), "nothing was asked of the drive until now");
+    assert_eq!(json(&format("id:SERIAL-A", "4096"))["to_bytes"], 4096);
+    assert!(fs::read_to_string(at("asked")).unwrap().ends_with("dev/nvme0n1 --block-size=4096 --force\n"));
+    // Already so: nothing is asked.
+    assert_eq!(json(&format("id:SERIAL-A", "4096"))["from_bytes"], 4096);
+    assert_eq!(fs::read_to_string(at("asked")).unwrap().lines().count(), 1);
+}
+
+#[test]
+fn a_program_that_an_image_needs_is_named_with_its_package() {
+    let root = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lode-tune"));
+        command.arg("image").args(arguments).current_dir(root.path()).env("PATH", root.path());
+        command.output().expect("lode-tune runs")
+    };
+    fs::write(root.path().join("node"), "").unwrap();
+    let missing = run(&["build", "--node", "node"]);
+    assert_eq!(missing.status.code(), Some(2), "{missing:?}");
+    assert!(
+        text(&missing.stderr).contains("apt-get install ") && text(&missing.stderr).contains("mmdebstrap")
+    );
+    let left_out = run(&["boot-test", "node"]);
+    assert_eq!(left_out.status.code(), Some(3), "{left_out:?}");
+    assert!(text(&left_out.stdout).contains("left out: qemu-system-x86_64 is not installed"), "{left_out:?}");
+    fs::write(root.path().join("private"), "-----BEGIN OPENSSH PRIVATE KEY-----\n").unwrap();
+    for (arguments, words) in [
+        (vec!["build", "--node", "nowhere"], "there is no node at nowhere"),
+        (vec!["build", "--node", "node", "--profile", "x"], "no built-in profile"),
+        (vec!["build", "--node", "node", "--size", "1GiB1"], "--size"),
+        (vec!["build", "--node", "node", "--size", "64MiB"], "768MiB or more"),
+        (vec!["build", "--node", "node", "--ssh-key", "private"], "line 1 of private is not a public key"),
+        (vec!["export", "node", "--format", "tape"], "tape"),
+    ] {
+        let refused = run(&arguments);
+        assert_eq!(refused.status.code(), Some(64), "{refused:?}");
+        assert!(text(&refused.stderr).contains(words), "{refused:?}");
+    }
+}

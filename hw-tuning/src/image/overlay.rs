@@ -77,13 +77,21 @@ pub const ENABLED: [&str; 6] = [
     "lode.service",
 ];
 
-/// Asks for a login where nobody has a password: only a question without an answer.
-pub const MASKED: [&str; 3] = ["getty.target", "serial-getty@ttyS0.service", "getty@tty1.service"];
+/// Questions for a login where nobody has a password, and work that begins by itself while a node serves: packages come with
+/// another image.
+pub const MASKED: [&str; 6] = [
+    "getty.target",
+    "serial-getty@ttyS0.service",
+    "getty@tty1.service",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+];
 
 /// The kernel's parameters: where the root is, a console on the first serial port, and no endless stop at a panic.
 pub fn command_line(more: &str) -> String {
     let line = format!(
-        "root=PARTUUID={ROOT_ID} rootflags=noatime rw console=tty0 console=ttyS0 panic=10 quiet {more}"
+        "root=PARTUUID={ROOT_ID} rw console=tty0 console=ttyS0 panic=10 quiet {more}"
     );
     line.trim_end().to_owned()
 }
@@ -112,6 +120,13 @@ pub fn files(wanted: &Wanted) -> BTreeMap<String, String> {
     put(
         "etc/systemd/network/20-lode-virtual-function.network",
         format!("# {head}\n[Match]\nDriver=mlx4_core mlx5_core mana\n\n[Link]\nUnmanaged=yes\n"),
+    );
+    // A node waits for a network that it can listen in, but no longer: it may be one for this machine only.
+    put(
+        "etc/systemd/system/systemd-networkd-wait-online.service.d/10-lode.conf",
+        format!(
+            "# {head}\n[Service]\nExecStart=\nExecStart=/usr/lib/systemd/systemd-networkd-wait-online --any --timeout=30\n"
+        ),
     );
     put("etc/systemd/journald.conf.d/lode.conf", format!("# {head}\n[Journal]\nSystemMaxUse=128M\n"));
     if !ssh_keys.is_empty() {

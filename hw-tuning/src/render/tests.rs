@@ -198,16 +198,22 @@ fn units_are_as_tight_as_systemd_asks() {
     }
     let mut machine = Fixture::untuned();
     machine.drives = vec!["id:SERIAL-B".to_owned()];
-    let files = rendered(&machine);
-    for unit in ["lode.service", "lode-tune.service", "lode-measure.service"] {
-        let path = machine.path(unit);
-        std::fs::write(&path, &files[&format!("etc/systemd/system/{unit}")]).unwrap();
-        let judged = Command::new("systemd-analyze")
-            .args(["security", "--no-pager", "--offline=true", "--threshold=20"])
-            .arg(&path)
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&judged.stdout);
-        assert!(judged.status.success(), "{unit}: {text}{}", String::from_utf8_lossy(&judged.stderr));
+    let of_image: BTreeMap<String, String> =
+        super::of_image::units("generic-nvme", "refuse", "a test").into_iter().collect();
+    for files in [rendered(&machine), of_image] {
+        let units = files.iter().filter_map(|(path, text)| {
+            Some((path.strip_prefix("etc/systemd/system/")?.strip_suffix(".service")?, text))
+        });
+        for (unit, text) in units {
+            let path = machine.path(&format!("{unit}.service"));
+            std::fs::write(&path, text).unwrap();
+            let judged = Command::new("systemd-analyze")
+                .args(["security", "--no-pager", "--offline=true", "--threshold=20"])
+                .arg(&path)
+                .output()
+                .unwrap();
+            let told = String::from_utf8_lossy(&judged.stdout);
+            assert!(judged.status.success(), "{unit}: {told}{}", String::from_utf8_lossy(&judged.stderr));
+        }
     }
 }

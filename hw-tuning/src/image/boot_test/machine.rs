@@ -10,6 +10,10 @@ use crate::image::tools::{self, QEMU};
 
 /// The drive of the node, and one with blocks of 512 bytes.
 pub const DRIVES: [(&str, u64, u32); 2] = [("LODE-4KN", 1 << 30, 4096), ("LODE-512", 256 << 20, 512)];
+/// Without the wide registers, which are slow to emulate.
+const EMULATED_CPU: &str = "Nehalem";
+/// What QEMU says where /dev/kvm is there and does not do.
+const NO_KVM: [&str; 2] = ["KVM internal error", "failed to initialize kvm"];
 /// How often the port is looked at.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -27,12 +31,10 @@ pub fn firmware() -> Option<(&'static str, &'static str)> {
 /// How a machine comes to its kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start<'a> {
-    /// QEMU puts the kernel and its first file system there.
+    /// QEMU puts the kernel there, which has drivers for NVMe and the root's file system in it, and needs no other first.
     Direct {
         /// The kernel.
         kernel: &'a Path,
-        /// Its first file system.
-        initrd: &'a Path,
         /// The kernel's parameters, as the image has them.
         command_line: &'a str,
     },
@@ -65,6 +67,7 @@ pub struct Parts<'a> {
 #[derive(Debug)]
 pub struct Machine {
     qemu: Child,
+    told: PathBuf,
     port: PathBuf,
     /// Where in the port's file the next line begins.
     read_bytes: u64,
@@ -109,14 +112,14 @@ impl Parts<'_> {
         let mut words: Vec<String> = Vec::new();
         let mut put = |option: &str, value: String| words.extend([option.to_owned(), value]);
         put("-machine", format!("q35,accel={}", if self.kvm { "kvm" } else { "tcg" }));
-        put("-cpu", if self.kvm { "host" } else { "max" }.to_owned());
+        put("-cpu", if self.kvm { "host" } else { EMULATED_CPU }.to_owned());
         put("-smp", "2".to_owned());
         put("-m", "2048".to_owned());
         put("-display", "none".to_owned());
-        put("-nic", "none".to_owned());
+        put("-nic", "user,model=virtio-net-pci,restrict=on".to_owned());
         put("-serial", format!("file:{}", self.file(&format!("{}.console", self.name))));
         put("-drive", format!("file={},format=raw,if=none,id=disk,cache=unsafe", self.file("disk.img")));
-        put("-device", "virtio-blk-pci,drive=disk,bootindex=1".to_owned());
+        put("-device", "nvme,id=nvme9,serial=BOOT,drive=disk,bootindex=1".to_owned());
         put("-drive", format!("file={},format=raw,if=none,id=script,readonly=on", self.file("script.tar")));
         put("-device", "virtio-blk-pci,drive=script,serial=lode-test".to_owned());
         put("-chardev", format!("file,id=port,path={}", self.file(&format!("{}.port", self.name))));
@@ -135,9 +138,8 @@ impl Parts<'_> {
             );
         }
         match self.start {
-            Start::Direct { kernel, initrd, command_line } => {
+            Start::Direct { kernel, command_line } => {
                 put("-kernel", kernel.display().to_string());
-                put("-initrd", initrd.display().to_string());
                 put("-append", format!("{command_line} {}", self.more));
             }
             Start::Uefi { code, .. } => {
@@ -158,14 +160,21 @@ impl Parts<'_> {
         }
         let port = self.directory.join(format!("{}.port", self.name));
         fs::write(&port, "")?;
-        let told = fs::File::create(self.directory.join(format!("{}.qemu", self.name)))?;
+        let told_path = self.directory.join(format!("{}.qemu", self.name));
+        let told = fs::File::create(&told_path)?;
         let mut command = tools::command(QEMU, self.directory);
         command.args(self.arguments()).stdin(Stdio::null()).stdout(told.try_clone()?).stderr(told);
-        Ok(Machine { qemu: command.spawn()?, port, read_bytes: 0, rest: String::new() })
+        Ok(Machine { qemu: command.spawn()?, told: told_path, port, read_bytes: 0, rest: String::new() })
     }
 }
 
 impl Machine {
+    /// Whether the processor's own virtualisation was tried, and does not do, as in some virtual machines.
+    fn has_no_kvm(&self) -> bool {
+        let told = fs::read_to_string(&self.told).unwrap_or_default();
+        NO_KVM.iter().any(|words| told.contains(words))
+    }
+
     /// The lines that came since.
     fn lines(&mut self) -> io::Result<Vec<String>> {
         let mut file = fs::File::open(&self.port)?;
@@ -189,6 +198,9 @@ impl Machine {
                 if !on_line(&line) {
                     return Ok(Ended::Enough);
                 }
+            }
+            if self.has_no_kvm() {
+                return Ok(Ended::NoKvm);
             }
             if ended {
                 return Ok(Ended::Off);
@@ -216,6 +228,8 @@ pub enum Ended {
     Off,
     /// It took too long.
     Late,
+    /// It never ran: /dev/kvm is there, and does not do.
+    NoKvm,
 }
 
 impl Drop for Machine {

@@ -27,6 +27,8 @@ const WRITERS: usize = 3;
 /// Lines of a console that are shown where a machine said nothing.
 const CONSOLE_LINES: usize = 20;
 
+const EMULATED: &str = "the processor emulated";
+
 /// Why an image was not tried.
 #[derive(Debug, Error)]
 pub enum BootTestError {
@@ -149,9 +151,8 @@ impl<'a> Test<'a> {
         export::copy(&options.image, &directory.join("disk.img"))?;
         let unpacked = disk::read_uki(&options.image, directory)?;
         let section = |name| uki::section(&unpacked, name).map_err(BuildError::from);
-        for (name, file) in [(".linux", "kernel"), (".initrd", "initrd")] {
-            fs::write(directory.join(file), section(name)?).map_err(failed("the kernel cannot be copied"))?;
-        }
+        fs::write(directory.join("kernel"), section(".linux")?)
+            .map_err(failed("the kernel cannot be copied"))?;
         let command_line = String::from_utf8_lossy(section(".cmdline")?).trim_end_matches('\0').to_owned();
         for (number, (_, bytes, _)) in DRIVES.iter().enumerate() {
             let file = fs::File::create(directory.join(format!("drive{number}.img")));
@@ -160,7 +161,7 @@ impl<'a> Test<'a> {
         let began = Instant::now();
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let tried = Tried {
-            accelerator: if kvm { "with /dev/kvm" } else { "the processor emulated" },
+            accelerator: if kvm { "with /dev/kvm" } else { EMULATED },
             boots_s: Vec::new(),
             took_s: 0.0,
             steps: Vec::new(),
@@ -207,11 +208,11 @@ impl<'a> Test<'a> {
         bad_sector: Option<u64>,
     ) -> Result<bool, BootTestError> {
         script::write(self.directory, &self.variables(phase))?;
-        let (kernel, initrd) = (self.directory.join("kernel"), self.directory.join("initrd"));
+        let kernel = self.directory.join("kernel");
         let command_line = self.command_line.clone();
         let start = match firmware {
             Some((code, variables)) => Start::Uefi { code, variables },
-            None => Start::Direct { kernel: &kernel, initrd: &initrd, command_line: &command_line },
+            None => Start::Direct { kernel: &kernel, command_line: &command_line },
         };
         // The measurement would take minutes; at first, the machine is to be seen as it comes.
         let masked: &[&str] = if phase == "first" { &["measure", "tune"] } else { &["measure"] };
@@ -229,12 +230,16 @@ impl<'a> Test<'a> {
                 true
             }
             Ended::Enough => machine.watch(self.until, |_| true).map_err(failed("QEMU"))? == Ended::Off,
-            Ended::Off => false,
-            Ended::Late => false,
+            Ended::NoKvm if self.kvm => {
+                self.kvm = false;
+                self.tried.accelerator = EMULATED;
+                self.tried.left_out.push("/dev/kvm, which is here and does not run a kernel".to_owned());
+                return self.boot(phase, firmware, bad_sector);
+            }
+            Ended::Off | Ended::Late | Ended::NoKvm => false,
         };
         if !is_over && self.tried.is_well() {
-            let name =
-                if ended == Ended::Off { "the machine ended by itself" } else { "the time is over" };
+            let name = if ended == Ended::Off { "the machine ended by itself" } else { "the time is over" };
             let told = self.console(phase);
             self.push(&boot, name, false, told);
         }

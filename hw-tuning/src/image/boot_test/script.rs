@@ -14,8 +14,10 @@ const GUEST: &str = include_str!("guest.sh");
 const PROFILE: &str = "version = 1\nname = \"boot-test\"\nabout = \"QEMU\"\nextends = \"generic-nvme\"\n\
                        [drives]\nids = [\"LODE-4KN\"]\n[knobs]\npoll_queues = 1\n";
 const UNIT: &str = "lode-boot-test.service";
+/// Waits that an emulated processor makes long, for devices that this machine does not have.
+const SPARED: &str = "systemd.mask=systemd-udev-settle.service systemd.mask=systemd-networkd-wait-online.service";
 /// Looks for the disk, and runs what is on it. The kernel takes 2,048 bytes of parameters, so it is short.
-const RUN: &str = "[Service]\nType=exec\nExecStart=/bin/sh -c 'd=/dev/disk/by-id/virtio-lode-test;until [ -b $d ];do sleep .1;done;\
+const RUN: &str = "[Unit]\nAfter=lode.service systemd-user-sessions.service\n[Service]\nType=exec\nExecStart=/bin/sh -c 'd=/dev/disk/by-id/virtio-lode-test;until [ -b $d ];do sleep .1;done;\
                    mkdir /run/lode-test;tar -C /run/lode-test -xf $d;. /run/lode-test/run'\n";
 
 /// Writes the disk.
@@ -36,12 +38,13 @@ pub fn write(directory: &Path, variables: &[(&str, String)]) -> Result<(), BootT
     Ok(())
 }
 
-/// The kernel's parameters that run it, with one queue of each drive polled, and without these units of lode's.
+/// The kernel's parameters that run it, with one queue of each drive polled, and without these units of lode's; nor what costs an
+/// emulated processor most, and protects nobody here.
 pub fn parameters(masked: &[&str]) -> String {
     let masked: String = masked.iter().map(|unit| format!(" systemd.mask=lode-{unit}.service")).collect();
     let unit = base64(RUN.as_bytes());
     format!(
-        "nvme.poll_queues=1{masked} systemd.set_credential_binary=systemd.extra-unit.{UNIT}:{unit} systemd.wants={UNIT}"
+        "rootwait mitigations=off 8250.nr_uarts=1 {SPARED} nvme.poll_queues=1{masked} systemd.set_credential_binary=systemd.extra-unit.{UNIT}:{unit} systemd.wants={UNIT}"
     )
 }
 
