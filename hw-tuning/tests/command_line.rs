@@ -164,9 +164,9 @@ fn a_file_without_an_end_is_not_read_to_the_end_of_memory() {
 /// A program in a directory of its own, for `PATH`.
 fn program(directory: &Path, name: &str, script: &str) {
     use std::os::unix::fs::PermissionsExt;
-    fs::create_dir_all(directory).unwrap();
-    fs::write(directory.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(directory.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir_all(directory).expect("written");
+    fs::write(directory.join(name), format!("#!/bin/sh\n{script}\n")).expect("written");
+    fs::set_permissions(directory.join(name), fs::Permissions::from_mode(0o755)).expect("written");
 }
 
 #[test]

@@ -90,9 +90,7 @@ pub const MASKED: [&str; 6] = [
 
 /// The kernel's parameters: where the root is, a console on the first serial port, and no endless stop at a panic.
 pub fn command_line(more: &str) -> String {
-    let line = format!(
-        "root=PARTUUID={ROOT_ID} rw console=tty0 console=ttyS0 panic=10 quiet {more}"
-    );
+    let line = format!("root=PARTUUID={ROOT_ID} rw console=tty0 console=ttyS0 panic=10 quiet {more}");
     line.trim_end().to_owned()
 }
 

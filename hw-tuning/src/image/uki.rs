@@ -247,7 +247,7 @@ mod tests {
     fn what_is_no_stub_or_has_no_room_is_refused() {
         assert_eq!(build(&stub(4), &PARTS), Err(UkiError::NoRoom { room: 3, wanted: 5 }));
         let whole = stub(6);
-        for cut in 0..0x200 {
+        for cut in 0..0x58 + 112 + SECTION_HEADER_BYTES * 6 {
             assert!(matches!(build(&whole[..cut], &PARTS), Err(UkiError::NotAnImage(_))), "cut at {cut}");
         }
         let mut other = stub(6);

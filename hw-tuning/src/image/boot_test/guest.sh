@@ -2,7 +2,7 @@
 # that goes to the port is one that the test reads. Nothing of this is in an image: it comes on a disk of its own.
 set -u
 here=/run/lode-test
-port=/dev/virtio-ports/lode.test
+port=$(echo /dev/vport*p1)
 profile=$here/profile.toml
 log=$here/log
 
@@ -105,7 +105,7 @@ loaded() {
 files_are_there() { [ "$(lode scan files --json | sha256sum | cut -d' ' -f1)" = "$FILES" ]; }
 
 formats_lba() {
-    block() { cat "/sys/block/$(basename "$(readlink -f /dev/disk/by-id/nvme-*LODE-512 | head -n1)")/queue/logical_block_size"; }
+    block() { cat "$(dirname "$(dirname "$(grep -l LODE-512 /sys/block/nvme*/device/serial)")")/queue/logical_block_size"; }
     exits 2 lode-tune format-lba --drive id:LODE-4KN --block 512
     exits 64 lode-tune format-lba --drive /dev/nvme1n1 --block 4096
     [ "$(block)" = 512 ]

@@ -116,12 +116,12 @@ impl Parts<'_> {
         put("-smp", "2".to_owned());
         put("-m", "2048".to_owned());
         put("-display", "none".to_owned());
-        put("-nic", "user,model=virtio-net-pci,restrict=on".to_owned());
+        put("-nic", "none".to_owned());
         put("-serial", format!("file:{}", self.file(&format!("{}.console", self.name))));
         put("-drive", format!("file={},format=raw,if=none,id=disk,cache=unsafe", self.file("disk.img")));
         put("-device", "nvme,id=nvme9,serial=BOOT,drive=disk,bootindex=1".to_owned());
-        put("-drive", format!("file={},format=raw,if=none,id=script,readonly=on", self.file("script.tar")));
-        put("-device", "virtio-blk-pci,drive=script,serial=lode-test".to_owned());
+        put("-drive", format!("file={},format=raw,if=none,id=script", self.file("script.tar")));
+        put("-device", "nvme,id=nvme8,serial=LODE-SCRIPT,drive=script".to_owned());
         put("-chardev", format!("file,id=port,path={}", self.file(&format!("{}.port", self.name))));
         put("-device", "virtio-serial-pci".to_owned());
         put("-device", "virtserialport,chardev=port,name=lode.test".to_owned());

@@ -14,11 +14,14 @@ const GUEST: &str = include_str!("guest.sh");
 const PROFILE: &str = "version = 1\nname = \"boot-test\"\nabout = \"QEMU\"\nextends = \"generic-nvme\"\n\
                        [drives]\nids = [\"LODE-4KN\"]\n[knobs]\npoll_queues = 1\n";
 const UNIT: &str = "lode-boot-test.service";
-/// Waits that an emulated processor makes long, for devices that this machine does not have.
-const SPARED: &str = "systemd.mask=systemd-udev-settle.service systemd.mask=systemd-networkd-wait-online.service";
+/// What an emulated processor takes longest for: looking at every device that there could be. The kernel knows what this machine
+/// has by itself, and lode-drive.service has udev look at the drives.
+const SPARED: &str = "systemd.mask=systemd-udev-trigger.service systemd.mask=systemd-udev-settle.service \
+                      systemd.mask=systemd-networkd-wait-online.service";
 /// Looks for the disk, and runs what is on it. The kernel takes 2,048 bytes of parameters, so it is short.
-const RUN: &str = "[Unit]\nAfter=lode.service systemd-user-sessions.service\n[Service]\nType=exec\nExecStart=/bin/sh -c 'd=/dev/disk/by-id/virtio-lode-test;until [ -b $d ];do sleep .1;done;\
-                   mkdir /run/lode-test;tar -C /run/lode-test -xf $d;. /run/lode-test/run'\n";
+const RUN: &str = "[Unit]\nAfter=lode.service systemd-user-sessions.service\n[Service]\nType=exec\nExecStart=/bin/sh -c '\
+                   f=$$(grep -l LODE-SCRIPT /sys/block/nvme*/device/serial);f=$${f#/sys/block/};mkdir /run/lode-test;\
+                   tar -C /run/lode-test -xf /dev/$${f%%%%/*};. /run/lode-test/run'\n";
 
 /// Writes the disk.
 pub fn write(directory: &Path, variables: &[(&str, String)]) -> Result<(), BootTestError> {
