@@ -5,6 +5,9 @@ here=/run/lode-test
 port=$(echo /dev/vport*p1)
 profile=$here/profile.toml
 log=$here/log
+# Limits of a process are those of the unit that it runs in: here they are as the node's.
+ulimit -n 65536
+ulimit -l unlimited
 
 say() { echo "$*" >"$port"; }
 
@@ -144,7 +147,7 @@ ledger() {
         [ "$found" -ge "$wanted" ] || { echo "writer $w: $found records, $wanted were acknowledged"; return 1; }
         [ $((found % 64)) -eq 0 ] || { echo "writer $w: half a batch: $found records"; return 1; }
         # Keys are in order, so the records that were acknowledged come first.
-        head -n "$wanted" $here/scanned | sed 's/.*"key":"\([^"]*\)".*"value":"\([^"]*\)".*/\1 \2/' >$here/found
+        head -n "$wanted" $here/scanned | sed 's/.*"key_text":"\([^"]*\)".*"value_text":"\([^"]*\)".*/\1 \2/' >$here/found
         cmp $here/wanted $here/found
         w=$((w + 1))
     done
