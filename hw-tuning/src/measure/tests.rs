@@ -130,3 +130,12 @@ fn what_cannot_be_measured_is_told_and_nothing_is_written() {
     assert!(refused(&lost).contains("is in use (a running node)"), "{}", refused(&lost));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn a_device_may_be_smaller_than_where_some_signs_lie() {
+    let file = tempfile::tempfile().unwrap();
+    for bytes in [0, 1, 511, 4096, 65_536, 65_602] {
+        file.set_len(bytes).unwrap();
+        assert_eq!(data_on(&file, bytes).unwrap(), None, "{bytes} bytes");
+    }
+}
