@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 use serde::Serialize;
@@ -13,6 +14,10 @@ use crate::image::tools::{self, NVME, ToolError};
 use crate::machine::drives::{self, Drive};
 use crate::measure::refuse::{data_on, uses_of};
 use crate::probe::{Probe, text_of};
+
+/// How long the kernel may take to look at a drive that was formatted.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What was done.
 #[derive(Debug, Serialize)]
@@ -116,10 +121,22 @@ pub fn format_lba(probe: &Probe, named: &str, block_bytes: u64) -> Result<Format
     let mut command = tools::command(NVME, &std::env::temp_dir());
     command.arg("format").arg(&path).arg(format!("--block-size={block_bytes}")).arg("--force");
     tools::run(&mut command, b"")?;
-    let now = text_of(&disk.directory.join("queue/logical_block_size")).and_then(|text| text.parse().ok());
-    match now.unwrap_or(0) {
+    match told_block(disk, block_bytes) {
         now if now == block_bytes => Ok(done(now)),
         now => Err(FormatLbaError::Otherwise { name, now, wanted: block_bytes }),
+    }
+}
+
+/// What the kernel says of its blocks, once it has looked at the drive anew.
+fn told_block(disk: &Drive, wanted: u64) -> u64 {
+    let began = Instant::now();
+    loop {
+        let text = text_of(&disk.directory.join("queue/logical_block_size"));
+        let now = text.and_then(|text| text.parse().ok()).unwrap_or(0);
+        if now == wanted || began.elapsed() > PATIENCE {
+            return now;
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 

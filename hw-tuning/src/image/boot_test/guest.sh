@@ -13,7 +13,9 @@ say() { echo "$*" >"$port"; }
 
 # The name of a step, and the function that does it; the first that fails ends the machine.
 step() {
-    if (set -e; "$2") >"$log" 2>&1; then
+    # Not within the condition: `set -e` does not count there.
+    (set -e; "$2") >"$log" 2>&1
+    if [ $? -eq 0 ]; then
         say "ok $1"
     else
         tail -n 12 "$log" | cut -c1-300 | while read -r line; do say "told $line"; done
