@@ -476,7 +476,8 @@ pub mod frames {
         let limits = wire::control::NodeLimits::default();
         let node = wire::server::NodeInfo { name: "n".into(), incarnation: 1, shards: Vec::new(), limits };
         let map = crate::mailbox::NodeMap::empty();
-        let context = Context { node: Some(&node), map: &map.published, crowded: false, now_ns: 0 };
+        let context =
+            Context { node: Some(&node), map: &map.published, crowded: false, gate: None, now_ns: 0 };
         let mut connection = wire::ServerConnection::new(wire::ShardId(0), ConnectionLimits::default(), 0);
         let hello = wire::control::Hello { client_name: "t".into(), incarnation: 0 };
         let hello = wire::request::HelloView { oldest_version: 1, newest_version: 1, hello };

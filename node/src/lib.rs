@@ -1,5 +1,6 @@
 //! lode's data node: the reactor that joins the engine to the ring and the wire, and what surrounds it.
 
+pub mod access;
 pub mod admin;
 pub mod buffers;
 pub mod control;

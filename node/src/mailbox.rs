@@ -9,9 +9,10 @@ use crossbeam_queue::ArrayQueue;
 use lode_engine::{OwnerId, Quota, RequestBody, RequestId, ShardId};
 use lode_net::ring::Waker;
 use lode_net::wire;
-use lode_net::wire::server::NodeInfo;
+use lode_net::wire::server::{NodeInfo, Principal};
 use lode_net::wire::{Frame, PublishedMap};
 
+use crate::access::{Access, Rights};
 use crate::dispatch::Answer;
 use crate::reactor::Observation;
 
@@ -32,8 +33,16 @@ type Page = [Option<Place>; PAGE_PARTITIONS];
 #[derive(Clone, Copy, Debug)]
 struct Place {
     shard: ShardId,
-    /// Where its quota is.
-    quota: u32,
+    /// Where its terms are.
+    terms: u32,
+}
+
+/// What partitions have in common that may take the same, and belong to tables with which everybody may do the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Terms {
+    quota: Quota,
+    /// Where the rights to its table are.
+    rights: u32,
 }
 
 /// The partition map as a node's threads use it.
@@ -44,34 +53,62 @@ pub struct NodeMap {
     /// By the partition id's upper bits, then by its lower: looked at for every request.
     pages: Vec<Option<Box<Page>>>,
     /// Those that there are, each once.
-    quotas: Vec<Quota>,
+    terms: Vec<Terms>,
+    /// What each token may do, by the token's number, with all tables that are alike in that; empty where there are no
+    /// tokens.
+    rights: Vec<Vec<Rights>>,
+    /// The tokens, where there are any.
+    access: Option<Arc<Access>>,
 }
 
 impl NodeMap {
-    /// Makes the short way from a partition to its shard and its quota.
-    pub fn new(published: Arc<PublishedMap>, quota_of: impl Fn(wire::PartitionId) -> Quota) -> NodeMap {
+    /// Makes the short way from a partition to its shard, its quota, and what each token may do with it.
+    pub fn new(
+        published: Arc<PublishedMap>,
+        quota_of: impl Fn(wire::PartitionId) -> Quota,
+        access: Option<Arc<Access>>,
+    ) -> NodeMap {
         let mut pages: Vec<Option<Box<Page>>> = Vec::new();
-        let mut quotas = vec![Quota::default()];
-        let mut known = HashMap::from([(Quota::default(), 0)]);
-        for partition in published.map.tables().iter().flat_map(|table| table.partitions()) {
-            let quota = quota_of(partition.id);
-            let quota = *known.entry(quota).or_insert_with(|| {
-                quotas.push(quota);
-                quotas.len() as u32 - 1
+        let (mut terms, mut known) = (vec![Terms::default()], HashMap::from([(Terms::default(), 0)]));
+        let (mut all_rights, mut known_rights) = (vec![Vec::new()], HashMap::from([(Vec::new(), 0)]));
+        for table in published.map.tables() {
+            let rights = access.as_ref().map_or_else(Vec::new, |access| access.rights_of_all(&table.name));
+            let rights = *known_rights.entry(rights).or_insert_with_key(|rights| {
+                all_rights.push(rights.clone());
+                all_rights.len() as u32 - 1
             });
-            let (page, place) = page_of(partition.id);
-            if pages.len() <= page {
-                pages.resize_with(page + 1, || None);
+            for partition in table.partitions() {
+                let of_it = Terms { quota: quota_of(partition.id), rights };
+                let of_it = *known.entry(of_it).or_insert_with(|| {
+                    terms.push(of_it);
+                    terms.len() as u32 - 1
+                });
+                let (page, place) = page_of(partition.id);
+                if pages.len() <= page {
+                    pages.resize_with(page + 1, || None);
+                }
+                let page = pages[page].get_or_insert_with(|| Box::new([None; PAGE_PARTITIONS]));
+                page[place] = Some(Place { shard: ShardId(partition.shard.0), terms: of_it });
             }
-            let page = pages[page].get_or_insert_with(|| Box::new([None; PAGE_PARTITIONS]));
-            page[place] = Some(Place { shard: ShardId(partition.shard.0), quota });
         }
-        NodeMap { published, pages, quotas }
+        NodeMap { published, pages, terms, rights: all_rights, access }
+    }
+
+    /// The tokens, where there are any.
+    pub fn access(&self) -> Option<&Access> {
+        self.access.as_deref()
+    }
+
+    /// What a token may do with a partition; nothing where it was withdrawn, and nothing known of a partition that is not
+    /// there.
+    pub fn rights(&self, partition: wire::PartitionId, principal: Principal) -> Option<Rights> {
+        let terms = &self.terms[self.place_of(partition)?.terms as usize];
+        Some(self.rights[terms.rights as usize].get(principal.0 as usize).copied().unwrap_or(Rights::NONE))
     }
 
     /// A map of no tables, before the first is published.
     pub fn empty() -> NodeMap {
-        NodeMap::new(NodeMap::publish(wire::control::MapBody::default()), |_| Quota::default())
+        NodeMap::new(NodeMap::publish(wire::control::MapBody::default()), |_| Quota::default(), None)
     }
 
     /// The map as clients see it, of a body that this node itself has made.
@@ -86,8 +123,8 @@ impl NodeMap {
 
     /// What a partition may take; of one that is not there, what one may that says nothing.
     pub fn quota_of(&self, partition: wire::PartitionId) -> &Quota {
-        let place = self.place_of(partition).map_or(0, |place| place.quota);
-        &self.quotas[place as usize]
+        let place = self.place_of(partition).map_or(0, |place| place.terms);
+        &self.terms[place as usize].quota
     }
 
     fn place_of(&self, partition: wire::PartitionId) -> Option<Place> {

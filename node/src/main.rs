@@ -2,6 +2,7 @@
 
 mod cli;
 mod config;
+mod log;
 mod quickstart;
 
 fn main() -> std::process::ExitCode {

@@ -27,7 +27,7 @@ impl Node {
             .expect("the binary runs");
         let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         for line in lines.map_while(Result::ok) {
-            if let Some(rest) = line.strip_prefix("listening at ") {
+            if let Some((_, rest)) = line.split_once("listening at ") {
                 let addr = rest.split(',').next().expect("an address").to_owned();
                 return Node { child, addr };
             }

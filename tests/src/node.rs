@@ -172,8 +172,8 @@ impl Node {
     /// Where it serves Redis clients, as it has said.
     pub fn redis_addr(&self) -> SocketAddr {
         let lines = self.log();
-        let said = lines.iter().find_map(|line| line.strip_prefix("RESP door at "));
-        said.and_then(|addr| addr.parse().ok())
+        let said = lines.iter().find_map(|line| line.split_once("RESP door at "));
+        said.and_then(|(_, addr)| addr.parse().ok())
             .unwrap_or_else(|| panic!("no RESP door:\n{}", lines.join("\n")))
     }
 

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use lode_net::client::Token;
 use lode_net::client::connection::{Connection, ConnectionError, Event, OwnedReply};
 use lode_net::wire::control::HelloReply;
 use lode_net::wire::{MapVersion, PartitionMap, RequestView};
@@ -37,8 +38,13 @@ impl Wire {
 
     /// Connects and shakes hands, and gives the node's refusal where it refuses.
     pub fn try_open(addr: SocketAddr) -> Result<Wire, ConnectionError> {
+        Wire::try_open_as(addr, None)
+    }
+
+    /// The same for whoever has this token.
+    pub fn try_open_as(addr: SocketAddr, token: Option<&Token>) -> Result<Wire, ConnectionError> {
         let mut stream = socket(addr);
-        let mut connection: Connection<()> = Connection::new("lode-tests", 0, MapVersion(0));
+        let mut connection: Connection<()> = Connection::with_token(token, "lode-tests", 0, MapVersion(0));
         stream.write_all(connection.output()).expect("a Hello is taken");
         let sent = connection.output().len();
         connection.consume_output(sent);

@@ -15,8 +15,8 @@ fn file_of(home: &Home) -> PathBuf {
 
 fn line(node: &Node, start: &str) -> String {
     let lines = node.log();
-    let found = lines.iter().find(|line| line.starts_with(start));
-    found.unwrap_or_else(|| panic!("no line of {start} in:\n{}", lines.join("\n"))).clone()
+    let found = lines.iter().find_map(|line| Some(&line[line.find(start)?..]));
+    found.unwrap_or_else(|| panic!("no line of {start} in:\n{}", lines.join("\n"))).to_owned()
 }
 
 /// One value of the node's, and where it comes from.
@@ -64,7 +64,7 @@ fn a_node_goes_by_what_was_measured_of_its_drive_and_by_nothing_else() {
     let kernel = format!("kernel = \"{}\"", measured.drive.kernel);
     fs::write(&path, text.replace(&kernel, "kernel = \"5.19.0-other\"")).unwrap();
     let node = home.start();
-    let warning = line(&node, "warning: the drive's measurement is not used: ");
+    let warning = line(&node, "the drive's measurement is not used: ");
     assert!(
         warning.contains("the kernel was 5.19.0-other, is ") && warning.contains("measure anew"),
         "{warning}"
@@ -77,7 +77,7 @@ fn a_node_goes_by_what_was_measured_of_its_drive_and_by_nothing_else() {
     // Cut short, as by a full file system.
     fs::write(&path, &text[..text.len() / 3]).unwrap();
     let node = home.start();
-    let warning = line(&node, "warning: the drive's measurement is not used: ");
+    let warning = line(&node, "the drive's measurement is not used: ");
     assert!(warning.contains(FILE_NAME) && warning.contains("lode-tune measure"), "{warning}");
     assert_eq!(node.client().count("t", b"", None).unwrap(), 200);
     assert!(node.stop().success());

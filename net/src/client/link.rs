@@ -150,7 +150,8 @@ async fn open_once(
         let view = view.read().unwrap_or_else(PoisonError::into_inner);
         (view.incarnation(), view.map().version())
     };
-    let mut connection = Connection::new(&options.name, incarnation, map_version);
+    let mut connection =
+        Connection::with_token(options.token.as_ref(), &options.name, incarnation, map_version);
     stream.write_all(connection.output()).await.map_err(broken)?;
     connection.consume_output(connection.output().len());
     let (incarnation, shard) = shake_hands(addr, &mut stream, &mut connection, ip, view).await?;

@@ -21,6 +21,7 @@ mod retry;
 mod scan_plan;
 mod scanner;
 mod slots;
+mod token;
 mod transaction;
 mod view;
 
@@ -33,7 +34,7 @@ pub use self::error::{
 };
 pub use self::options::{
     Batch, ClientOptions, Counted, Lifetime, Placement, PlacementKind, PutOptions, Quota, QuotaRow, Record,
-    ScanOptions, ScanRecord, Store, TableInfo, TableOptions, TimeLeft, Written,
+    ScanOptions, ScanRecord, Store, TableInfo, TableOptions, TimeLeft, Token, TokenError, Written,
 };
 pub use self::retry::{RetryAfter, patiently};
 pub use self::scanner::Scanner;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use crate::client::token::{Token, TokenError};
+
 pub use crate::wire::Quota;
 pub use crate::wire::control::{Placement, PlacementKind, Store, TableInfo};
 use crate::wire::limits::MAX_CLIENT_NAME_BYTES;
@@ -25,6 +27,8 @@ pub struct ClientOptions {
     pub max_in_flight_per_connection: usize,
     /// What the client calls itself, for the node's logs. At most 128 bytes are sent.
     pub name: String,
+    /// What it shows to a node that wants to know who asks.
+    pub token: Option<Token>,
 }
 
 impl Default for ClientOptions {
@@ -36,6 +40,7 @@ impl Default for ClientOptions {
             retries: 3,
             max_in_flight_per_connection: 128,
             name: "lode-client".to_owned(),
+            token: None,
         }
     }
 }

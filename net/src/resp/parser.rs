@@ -83,6 +83,11 @@ impl Parser {
         }
     }
 
+    /// From here on it keeps requests of up to so many bytes.
+    pub fn set_max_held_bytes(&mut self, max_held_bytes: usize) {
+        self.max_held_bytes = max_held_bytes;
+    }
+
     /// Whether a request has begun that is not whole; what is left of the input counts, too.
     pub fn is_amid(&self, input: &BytesMut) -> bool {
         self.place != Place::Between || !input.is_empty()

@@ -1,5 +1,6 @@
 //! Sockets: the ring owns their descriptors, and closes one only when no request names it any more.
 
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use io_uring::{cqueue, opcode, squeue, types};
@@ -104,6 +105,12 @@ impl Ring {
         self.sockets.get(listener).accept = Some(slot);
         // SAFETY: the entry points to no memory: the peer's address is not asked for.
         unsafe { self.push(entry.user_data(slot.to_user_data())) };
+    }
+
+    /// The address at the other end of a connection; nothing where it has none, or is gone.
+    pub fn peer(&mut self, socket: SocketId) -> Option<IpAddr> {
+        let address = rustix::net::getpeername(&self.sockets.get(socket).descriptor).ok()??;
+        SocketAddr::try_from(address).ok().map(|address| address.ip())
     }
 
     /// Receives from now on, until `stop_receiving` or [`Event::ReceiveEnded`].

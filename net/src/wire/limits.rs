@@ -35,6 +35,10 @@ pub const MAX_QUOTA_PER_S: u64 = 1 << 40;
 pub const MAX_TABLE_NAME_BYTES: usize = 128;
 /// Longest name that a client may give itself, in bytes of UTF-8.
 pub const MAX_CLIENT_NAME_BYTES: usize = 128;
+/// Longest secret of a token, in bytes. The shortest is 1.
+pub const MAX_SECRET_BYTES: usize = 256;
+/// Longest body of a request before the node knows for whom a connection acts, where it wants to know, in bytes.
+pub const MAX_UNKNOWN_BODY_BYTES: usize = 1024;
 /// Most requests of one connection that the node works on at once; one more is answered `Busy`.
 pub const MAX_IN_FLIGHT: u32 = 1024;
 /// Most bytes of replies that wait for one connection's reader; at more the node stops receiving from it.

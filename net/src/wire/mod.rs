@@ -28,7 +28,7 @@ pub use opcode::Opcode;
 pub use parser::{FrameParser, Parsed, Violation};
 pub use quota::Quota;
 pub use reply::{ReplyHead, ReplyView, encode_reply, encode_reply_header};
-pub use request::{Condition, DecodeError, ReadView, RequestView, Target, Ttl};
+pub use request::{Condition, DecodeError, ReadView, RequestView, Secret, Target, Ttl};
 pub use scan::{RangeView, ScanView};
 pub use server::{Frame, Incoming, NodeInfo, ServerConnection};
 pub use status::Status;

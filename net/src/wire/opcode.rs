@@ -64,11 +64,13 @@ pub enum Opcode {
     SetQuota = 29,
     /// The quotas that were set.
     Quotas = 30,
+    /// Say by a secret for whom the connection acts.
+    Authenticate = 31,
 }
 
 impl Opcode {
     /// Every opcode, in order of its number.
-    pub const ALL: [Opcode; 30] = [
+    pub const ALL: [Opcode; 31] = [
         Opcode::Hello,
         Opcode::Get,
         Opcode::Put,
@@ -99,6 +101,7 @@ impl Opcode {
         Opcode::CreateTableQuota,
         Opcode::SetQuota,
         Opcode::Quotas,
+        Opcode::Authenticate,
     ];
 
     /// The opcode of a header's byte.

@@ -112,6 +112,10 @@ statuses! {
     Throttled = 42, "the partition is above its quota; wait, or raise the quota";
     /// A number of a quota is out of range.
     BadQuota = 43, "a quota has a weight of 1 to 10000, a burst of 1ms to 5m, and rates of at most 2^40 a second";
+    /// The connection has shown no token that the node knows, and the node wants one. At the handshake the connection closes.
+    Unauthenticated = 44, "the node wants a token, and this one is missing, unknown or withdrawn; give one with --token-file";
+    /// The token has not the right that this takes. Nothing was done.
+    Forbidden = 45, "the token has not the right that this takes";
 }
 
 impl Status {

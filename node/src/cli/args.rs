@@ -40,6 +40,9 @@ pub struct Global {
     /// How long to wait for one answer
     #[arg(long, global = true, value_name = "TIME", default_value = "10s")]
     pub timeout: Span,
+    /// File with the secret of the token to show the node; LODE_TOKEN may hold the secret itself
+    #[arg(long, global = true, env = "LODE_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// KEY, START, END and VALUE have backslash escapes (\n, \x00, \\)
     #[arg(long, short = 'e', global = true)]
     pub escaped: bool,
@@ -65,6 +68,15 @@ pub enum Command {
     Check(CheckArgs),
     /// Write an empty store onto a drive, without starting a node
     Format(FormatArgs),
+    /// Print what a node would be told, and where each value comes from: flag, environment, file or default
+    Config(Box<ConfigArgs>),
+    /// Make and list tokens: who may do what
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Print a script that completes this command in a shell
+    Completions(CompletionsArgs),
+    /// Write the manual's pages into a directory
+    Man(ManArgs),
     /// Commands for one node and its tables
     #[command(flatten)]
     Data(DataCommand),
@@ -368,6 +380,79 @@ pub struct ServeArgs {
     /// Leave quickstart's marker in place: the drive stays quickstart's
     #[arg(long, hide = true)]
     pub keep_marker: bool,
+}
+
+/// `config`.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// A TOML file with options
+    #[arg(long, value_name = "FILE", env = "LODE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The options, as of `serve`
+    #[command(flatten)]
+    pub options: ServeOptions,
+}
+
+/// `token ...`.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token, add it to a file for lode serve --tokens, and print its secret, once
+    Make(TokenMakeArgs),
+    /// Print the tokens of a file, without secrets
+    List(TokenListArgs),
+}
+
+/// `token make`.
+#[derive(Debug, Args)]
+pub struct TokenMakeArgs {
+    /// Its name, for people, for the log, and as a user's name for Redis clients
+    pub name: String,
+    /// The file; made if it is not there
+    #[arg(long, value_name = "FILE", env = "LODE_TOKENS")]
+    pub tokens: PathBuf,
+    /// It may read this table; `users-*` is all that begin so, `*` all
+    #[arg(long, value_name = "TABLE")]
+    pub read: Vec<String>,
+    /// It may write this table
+    #[arg(long, value_name = "TABLE")]
+    pub write: Vec<String>,
+    /// It may make and drop this table and set its quotas; with `*`, also checkpoints, scrubs and statistics
+    #[arg(long, value_name = "TABLE")]
+    pub admin: Vec<String>,
+    /// It may read the node's statistics
+    #[arg(long)]
+    pub stats: bool,
+    /// Most requests a second of all its connections
+    #[arg(long, value_name = "N")]
+    pub requests_per_s: Option<u64>,
+    /// Most connections at a time
+    #[arg(long, value_name = "N")]
+    pub connections: Option<u32>,
+    /// Longest request
+    #[arg(long, value_name = "SIZE")]
+    pub request_bytes: Option<Size>,
+}
+
+/// `token list`.
+#[derive(Debug, Args)]
+pub struct TokenListArgs {
+    /// The file
+    #[arg(long, value_name = "FILE", env = "LODE_TOKENS")]
+    pub tokens: PathBuf,
+}
+
+/// `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// `man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The directory; made if it is not there
+    pub directory: PathBuf,
 }
 
 /// `load`.

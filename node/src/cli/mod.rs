@@ -1,10 +1,12 @@
 //! The command line: one file per command, and what they share.
 
 pub mod args;
+mod config;
 mod data;
 pub mod drive;
 pub mod exit;
 pub mod load;
+mod manual;
 pub mod output;
 pub mod progress;
 mod quota;
@@ -14,6 +16,7 @@ pub mod session;
 mod shell;
 pub mod size;
 mod table;
+mod token;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -63,6 +66,10 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Quickstart(args) => crate::quickstart::run(args, &mut out),
         Command::Check(args) => drive::check(args, &mut out),
         Command::Format(args) => drive::format(args, &mut out),
+        Command::Config(args) => config::run(args, &mut out),
+        Command::Token(command) => token::run(command, &mut out),
+        Command::Completions(args) => manual::completions(args, &mut out),
+        Command::Man(args) => manual::pages(args, &mut out),
         Command::Load(args) => {
             let session = Session::connect(global, Load::Heavy)?;
             load::run(args, global, &session, &mut out)

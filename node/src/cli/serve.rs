@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use lode_node::serve::{ServeError, StartEvent, run as run_node};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
-use serde_json::json;
+use tracing::{info, warn};
 
 use super::args::{Global, ServeArgs};
 use super::exit::{Exit, Failure};
-use super::output::say;
 use super::progress::Progress;
-use crate::config::ServeOptions;
+use crate::config::layers::Layers;
+use crate::log::{self, LogFormat};
 use crate::quickstart::place;
 
 /// In front of the address, in the node's line that says that it is up.
@@ -20,18 +20,20 @@ pub const LISTENING: &str = "listening at ";
 /// Serves until SIGTERM or SIGINT.
 pub fn run(args: &ServeArgs, global: &Global) -> Result<(), Failure> {
     let wrong = |error| Failure::new(Exit::Usage, error);
-    let from_file = match &args.config {
-        Some(path) => ServeOptions::read(path).map_err(wrong)?,
-        None => ServeOptions::default(),
-    };
-    let config = args.options.clone().or(from_file).to_config().map_err(wrong)?;
+    let layers = Layers::gather(&args.options, args.config.as_deref()).map_err(wrong)?;
+    let (options, config) = (layers.merged(), layers.to_config().map_err(wrong)?);
+    // Whoever asks for answers in JSON wants the log so.
+    let format = if global.json { LogFormat::Json } else { options.log.unwrap_or_default() };
+    let _log = log::begin(format, options.log_level.unwrap_or_default());
     if args.end_with_parent {
         end_with_parent()?;
     }
     if !args.keep_marker {
         place::adopt(&config.data);
     }
-    let mut watcher = Watcher { json: global.json, progress: None, done_bytes: 0, recovering: None };
+    let shows_progress = format == LogFormat::Text;
+    let mut watcher =
+        Watcher { shows_progress, has_begun: false, progress: None, done_bytes: 0, recovering: None };
     let data = config.data.clone();
     let size = config.size;
     let done = run_node(config, &mut |event| watcher.tell(event, &data, size));
@@ -59,7 +61,9 @@ fn end_with_parent() -> Result<(), Failure> {
 
 /// Says on standard error what happens while the node starts.
 struct Watcher {
-    json: bool,
+    /// Beside a log for programs a bar that moves would be in the way.
+    shows_progress: bool,
+    has_begun: bool,
     progress: Option<Progress>,
     done_bytes: u64,
     recovering: Option<Instant>,
@@ -68,12 +72,15 @@ struct Watcher {
 impl Watcher {
     fn tell(&mut self, event: StartEvent, data: &Path, size: u64) {
         if let StartEvent::Formatting(now) = &event {
-            if self.progress.is_none() {
-                say(format_args!("making the drive {}", data.display()));
+            if !std::mem::replace(&mut self.has_begun, true) {
+                let data = data.display();
+                info!(event = "format", drive = %data, bytes = size, "making the drive {data}");
             }
-            let progress = self.progress.get_or_insert_with(|| Progress::new("format", size, 0));
-            progress.add(now.done_bytes - self.done_bytes, 0);
-            self.done_bytes = now.done_bytes;
+            if self.shows_progress {
+                let progress = self.progress.get_or_insert_with(|| Progress::new("format", size, 0));
+                progress.add(now.done_bytes - self.done_bytes, 0);
+                self.done_bytes = now.done_bytes;
+            }
             return;
         }
         if let Some(progress) = self.progress.take() {
@@ -81,28 +88,22 @@ impl Watcher {
         }
         match event {
             StartEvent::Formatting(_) => {}
-            StartEvent::Warning(text) => self.line("warning", &text),
-            StartEvent::Io(text) => self.line("io", &text),
+            StartEvent::Warning(text) => warn!(event = "warning", "{text}"),
+            StartEvent::Io(text) => info!(event = "io", "io: {text}"),
             StartEvent::Recovering => {
                 self.recovering = Some(Instant::now());
-                self.line("drive", &data.display().to_string());
+                let data = data.display();
+                info!(event = "recovering", drive = %data, "drive: {data}");
             }
             StartEvent::Rings(lines) => {
                 if let Some(started) = self.recovering {
-                    self.line("recovered", &format!("in {} ms", started.elapsed().as_millis()));
+                    let ms = started.elapsed().as_millis() as u64;
+                    info!(event = "recovered", ms, "recovered: in {ms} ms");
                 }
                 for (shard, line) in lines.iter().enumerate() {
-                    self.line("ring", &format!("shard {shard}: {line}"));
+                    info!(event = "ring", shard, "ring: shard {shard}: {line}");
                 }
             }
-        }
-    }
-
-    fn line(&self, what: &str, text: &str) {
-        if self.json {
-            say(format_args!("{}", json!({ what: text })));
-        } else {
-            say(format_args!("{what}: {text}"));
         }
     }
 }

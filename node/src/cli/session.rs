@@ -2,10 +2,12 @@
 
 use std::future::Future;
 
+use lode_net::client::connection::ConnectionError;
 use lode_net::client::{
     BatchError, CheckpointError, Client, ClientOptions, ConnectError, CountError, GetError, IncrementError,
-    ScanError, StatsError, TableError, TransactionError, WriteError,
+    ScanError, StatsError, TableError, Token, TransactionError, WriteError,
 };
+use lode_net::wire::Status;
 use tokio::runtime::{Builder, Runtime};
 
 use super::args::Global;
@@ -37,6 +39,7 @@ impl Session {
             request_timeout: global.timeout.0,
             connect_timeout: global.timeout.0,
             name: "lode".to_owned(),
+            token: token(global)?,
             ..ClientOptions::default()
         };
         let addr = global.node.clone();
@@ -73,6 +76,16 @@ impl Session {
     }
 }
 
+/// The token of the command line or of the environment; none where neither names one.
+pub fn token(global: &Global) -> Result<Option<Token>, Failure> {
+    let found = match (&global.token_file, std::env::var("LODE_TOKEN")) {
+        (Some(path), _) => Token::read(path),
+        (None, Ok(secret)) => Token::new(&secret),
+        (None, Err(_)) => return Ok(None),
+    };
+    found.map(Some).map_err(|error| Failure::new(Exit::Usage, error))
+}
+
 /// The runtime of a command.
 pub fn runtime(load: Load) -> Result<Runtime, Failure> {
     let mut builder = match load {
@@ -84,7 +97,15 @@ pub fn runtime(load: Load) -> Result<Runtime, Failure> {
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Failure {
-        Failure::new(Exit::CannotConnect, error)
+        let exit = match &error {
+            ConnectError::Refused { source: ConnectionError::Refused { status, .. }, .. }
+                if *status == Status::Unauthenticated =>
+            {
+                Exit::Refused
+            }
+            _ => Exit::CannotConnect,
+        };
+        Failure::new(exit, error)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The options of `lode serve` in a TOML file: the names of the command line without the two hyphens, and its
 //! checks, told with file, line, option, what stands there and what may.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -11,7 +12,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::address::AdminAddress;
-use super::{ALLOWED, ConfigError, ServeOptions, TABLE_OPTIONS, TableDefaults, TableDefaultsError, allowed};
+use super::{
+    ALLOWED, ConfigError, ConfigErrors, ServeOptions, TABLE_OPTIONS, TableDefaults, TableDefaultsError,
+    allowed,
+};
 use crate::cli::size::Size;
 
 /// Longest piece of the file that a message repeats, in characters.
@@ -20,42 +24,64 @@ const MAX_SHOWN_CHARS: usize = 60;
 /// A value with the place where it stands.
 type Placed<'a> = Spanned<DeValue<'a>>;
 
-impl ServeOptions {
-    /// The options of a file.
-    pub fn read(path: &Path) -> Result<ServeOptions, ConfigError> {
+/// What a file says, and where.
+#[derive(Debug, Default)]
+pub struct FromFile {
+    /// Its options.
+    pub options: ServeOptions,
+    /// The line of each, by name.
+    pub lines: BTreeMap<&'static str, usize>,
+}
+
+impl FromFile {
+    /// The options of a file; or all that is wrong with it.
+    pub fn read(path: &Path) -> Result<FromFile, ConfigErrors> {
         let shown = path.display().to_string();
-        let text =
-            fs::read_to_string(path).map_err(|error| ConfigError::Io { path: shown.clone(), error })?;
-        ServeOptions::from_toml(&shown, &text)
+        let text = fs::read_to_string(path)
+            .map_err(|error| ConfigErrors(vec![ConfigError::Io { path: shown.clone(), error }]))?;
+        FromFile::from_toml(&shown, &text)
     }
 
     /// The options of a file with this text.
-    pub(super) fn from_toml(path: &str, text: &str) -> Result<ServeOptions, ConfigError> {
+    pub(super) fn from_toml(path: &str, text: &str) -> Result<FromFile, ConfigErrors> {
         let source = Source { path, text };
-        let table = DeTable::parse(text).map_err(|error| source.syntax(&error))?;
-        // In the order of the file: the first mistake of it is told.
+        let table = DeTable::parse(text).map_err(|error| ConfigErrors(vec![source.syntax(&error)]))?;
+        // In the order of the file.
         let mut entries: Vec<_> = table.get_ref().iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
-        let mut options = ServeOptions::default();
+        let mut file = FromFile::default();
+        let mut wrong = Vec::new();
         for (key, value) in entries {
             let name = key.get_ref().as_ref();
-            if !ALLOWED.iter().any(|(known, _)| *known == name) {
-                return Err(source.unknown(name, &key.span(), ALLOWED.map(|(known, _)| known).join(", ")));
-            }
-            let taken = match (name, value.get_ref()) {
-                ("table-defaults", DeValue::Table(table)) => {
-                    options.table_defaults = Some(table_defaults(&source, table)?);
-                    Some(())
-                }
-                (_, value) => options.set(name, value),
+            let Some((name, _)) = ALLOWED.iter().find(|(known, _)| *known == name) else {
+                wrong.push(source.unknown(name, &key.span(), ALLOWED.map(|(known, _)| known).join(", ")));
+                continue;
             };
-            if taken.is_none() || options.check().is_err() {
-                return Err(source.wrong(name, value, allowed(name)));
+            let before = file.options.clone();
+            let found = match (*name, value.get_ref()) {
+                ("table-defaults", DeValue::Table(table)) => {
+                    let defaults = table_defaults(&source, table);
+                    file.options.table_defaults = defaults.as_ref().ok().cloned();
+                    defaults.err().unwrap_or_default()
+                }
+                (_, given) => match file.options.set(name, given) {
+                    Some(()) if file.options.out_of_range().is_empty() => Vec::new(),
+                    _ => vec![source.wrong(name, value, allowed(name))],
+                },
+            };
+            if !found.is_empty() {
+                // The rest is looked at without it.
+                file.options = before;
+                wrong.extend(found);
             }
+            file.lines.insert(name, source.line(key.span().start));
         }
-        Ok(options)
+        ConfigErrors::none_of(wrong)?;
+        Ok(file)
     }
+}
 
+impl ServeOptions {
     /// Sets one option; `None` where the value is not of its kind.
     fn set(&mut self, name: &str, value: &DeValue<'_>) -> Option<()> {
         match name {
@@ -76,15 +102,21 @@ impl ServeOptions {
             "max-value" => self.max_value = Some(size(value)?),
             "no-format" => self.no_format = Some(value.as_bool()?),
             "no-pin" => self.no_pin = Some(value.as_bool()?),
+            "tokens" => self.tokens = Some(value.as_str()?.into()),
+            "client-connections" => self.client_connections = Some(whole(value)?),
+            "client-requests-per-s" => self.client_requests_per_s = Some(whole(value)?),
+            "log" => self.log = Some(text(value)?),
+            "log-level" => self.log_level = Some(text(value)?),
             _ => unreachable!("{name} has words, but is no option"),
         }
         Some(())
     }
 }
 
-/// `[table-defaults]`.
-fn table_defaults(source: &Source<'_>, table: &DeTable<'_>) -> Result<TableDefaults, ConfigError> {
+/// `[table-defaults]`; or all that is wrong with it.
+fn table_defaults(source: &Source<'_>, table: &DeTable<'_>) -> Result<TableDefaults, Vec<ConfigError>> {
     let mut defaults = TableDefaults::default();
+    let mut wrong = Vec::new();
     for (key, value) in table {
         let name = key.get_ref().as_ref();
         // What is a number here is a text on the command line.
@@ -95,14 +127,15 @@ fn table_defaults(source: &Source<'_>, table: &DeTable<'_>) -> Result<TableDefau
             _ => value.get_ref().as_str().map(str::to_owned),
         };
         let given = given.unwrap_or_default();
-        defaults.set(name, &given).map_err(|error| match error {
+        let set = defaults.set(name, &given).map_err(|error| match error {
             TableDefaultsError::BadValue { expected, .. } => {
                 source.wrong(&format!("table-defaults.{name}"), value, expected)
             }
             _ => source.unknown(&format!("table-defaults.{name}"), &key.span(), TABLE_OPTIONS.into()),
-        })?;
+        });
+        wrong.extend(set.err());
     }
-    Ok(defaults)
+    if wrong.is_empty() { Ok(defaults) } else { Err(wrong) }
 }
 
 /// A whole number of this width.

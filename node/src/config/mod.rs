@@ -2,21 +2,21 @@
 //! of [`ServeOptions`], which is read from either, so that the two cannot differ.
 
 mod address;
+mod check;
 mod file;
+pub mod layers;
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
+use std::{fmt, io};
 
 use clap::Args;
-use lode_engine::MAX_SHARDS;
-use lode_engine::limits::MAX_VALUE_BYTES;
 use lode_net::client::Quota;
 use lode_net::wire::limits::{MAX_BURST_MS, MAX_QUOTA_PER_S, MAX_WEIGHT};
+use lode_node::access::ClientLimits;
 use lode_node::io_limits::Wanted;
 use lode_node::serve::ServeConfig;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,7 @@ use thiserror::Error;
 use self::address::AdminAddress;
 use crate::cli::args::{PlacementName, StoreName};
 use crate::cli::size::{Size, Span};
+use crate::log::{LogFormat, LogLevel};
 
 /// Where the data is unless told otherwise.
 pub const DEFAULT_DATA: &str = "lode-data/drive.lode";
@@ -87,6 +88,22 @@ pub struct ServeOptions {
     /// Let the system place the shards' threads, rather than pin each to a core
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_pin: Option<bool>,
+    /// How the node's log is written to standard error: for people, or one JSON object a line [default: text]
+    #[arg(long, value_name = "text|json", value_parser = |text: &str| parsed::<LogFormat>("log", text))]
+    pub log: Option<LogFormat>,
+    /// What is logged: this and all that is more serious [default: info]
+    #[arg(long, value_name = "LEVEL", value_parser = |text: &str| parsed::<LogLevel>("log-level", text))]
+    pub log_level: Option<LogLevel>,
+    /// Who may do what: a file that lode token make writes, read again on SIGHUP; without it, whoever reaches the node may do
+    /// everything
+    #[arg(long, value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
+    /// Most connections of one address (of one /64 of IPv6); one more is refused [default: any number]
+    #[arg(long, value_name = "N", value_parser = |text: &str| parsed::<u32>("client-connections", text))]
+    pub client_connections: Option<u32>,
+    /// Most requests a second of one address; more are throttled [default: any number]
+    #[arg(long, value_name = "N", value_parser = |text: &str| parsed::<u64>("client-requests-per-s", text))]
+    pub client_requests_per_s: Option<u64>,
 }
 
 /// What a new table is like where its maker leaves it open.
@@ -232,6 +249,32 @@ impl TableDefaults {
     }
 }
 
+/// As the command line takes it.
+impl fmt::Display for TableDefaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let store = match self.store {
+            StoreName::Durable => "durable",
+            StoreName::Memory => "memory",
+            StoreName::Compact => "compact",
+        };
+        let placement = match self.placement {
+            PlacementName::Hash => "hash",
+            PlacementName::Range => "range",
+        };
+        write!(f, "store={store},placement={placement},partitions={}", self.partitions)?;
+        let rates = [
+            ("weight", self.weight.map(u64::from)),
+            ("requests-per-s", self.requests_per_s),
+            ("read-bytes-per-s", self.read_bytes_per_s),
+            ("write-bytes-per-s", self.write_bytes_per_s),
+        ];
+        for (name, rate) in rates {
+            rate.map_or(Ok(()), |rate| write!(f, ",{name}={rate}"))?;
+        }
+        self.burst_ms.map_or(Ok(()), |ms| write!(f, ",burst={ms}ms"))
+    }
+}
+
 impl FromStr for TableDefaults {
     type Err = TableDefaultsError;
 
@@ -289,6 +332,19 @@ pub enum ConfigError {
         /// What there is.
         known: String,
     },
+    /// The same in the environment.
+    #[error("the environment's {variable} cannot be {given}; it is {allowed}")]
+    InEnvironment {
+        /// The variable.
+        variable: String,
+        /// What it holds.
+        given: String,
+        /// What it may hold.
+        allowed: &'static str,
+    },
+    /// Two options that cannot both be so.
+    #[error("{0}")]
+    Contradiction(String),
     /// It is not TOML.
     #[error("the configuration {place}: this is no TOML: {problem}")]
     Syntax {
@@ -299,8 +355,31 @@ pub enum ConfigError {
     },
 }
 
+/// All that is wrong with what a node was told, so that it can be put right at once.
+#[derive(Debug, Error)]
+#[error("{}", listed(.0))]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl ConfigErrors {
+    /// Nothing is wrong where there is no error.
+    pub fn none_of(errors: Vec<ConfigError>) -> Result<(), ConfigErrors> {
+        if errors.is_empty() { Ok(()) } else { Err(ConfigErrors(errors)) }
+    }
+}
+
+/// One error as it is; more, each on a line of its own.
+fn listed(errors: &[ConfigError]) -> String {
+    match errors {
+        [only] => only.to_string(),
+        all => {
+            let lines: String = all.iter().map(|error| format!("\n  {error}")).collect();
+            format!("{} things are wrong with what this node is told:{lines}", all.len())
+        }
+    }
+}
+
 /// What each option may be, in the words of every message; in the order of [`ServeOptions`].
-const ALLOWED: [(&str, &str); 17] = [
+const ALLOWED: [(&str, &str); 22] = [
     ("data", "the path of a file or a block device"),
     ("size", "a number of bytes, or a text as 10GiB"),
     ("shards", "a whole number from 1 to 256"),
@@ -321,6 +400,11 @@ const ALLOWED: [(&str, &str); 17] = [
     ("max-value", "1 byte to 1MiB, as 64KiB"),
     ("no-format", "true or false"),
     ("no-pin", "true or false"),
+    ("log", "text or json"),
+    ("log-level", "error, warn, info or debug"),
+    ("tokens", "the path of a file"),
+    ("client-connections", "a whole number from 1 to 1000000"),
+    ("client-requests-per-s", "a whole number from 1 to 1000000000"),
 ];
 
 /// What this option may be.
@@ -355,12 +439,17 @@ impl ServeOptions {
             max_value: self.max_value.or(other.max_value),
             no_format: self.no_format.or(other.no_format),
             no_pin: self.no_pin.or(other.no_pin),
+            log: self.log.or(other.log),
+            log_level: self.log_level.or(other.log_level),
+            tokens: self.tokens.or(other.tokens),
+            client_connections: self.client_connections.or(other.client_connections),
+            client_requests_per_s: self.client_requests_per_s.or(other.client_requests_per_s),
         }
     }
 
     /// What the node is told; what is left out is as the node has it.
-    pub fn to_config(&self) -> Result<ServeConfig, ConfigError> {
-        self.check()?;
+    pub fn to_config(&self) -> Result<ServeConfig, ConfigErrors> {
+        ConfigErrors::none_of(self.check())?;
         let narrow = |size: Size| u32::try_from(size.0).expect("checked above");
         let as_is = ServeConfig::default();
         let defaults = self.table_defaults.clone().unwrap_or_default();
@@ -384,50 +473,14 @@ impl ServeOptions {
             max_connections: self.max_connections.unwrap_or(as_is.max_connections),
             pin: !self.no_pin.unwrap_or(false),
             table_defaults: serde_json::to_value(defaults).expect("plain data is JSON"),
+            tokens: self.tokens.clone(),
+            client: ClientLimits {
+                connections: self.client_connections,
+                requests_per_s: self.client_requests_per_s,
+            },
         })
     }
 }
 
 /// Most partitions that a table may be asked to have; the node's own limit goes by its shards.
 pub const MAX_TABLE_PARTITIONS: u32 = 1_000_000;
-/// Largest segment, in bytes.
-const MAX_SEGMENT_BYTES: u64 = 1 << 30;
-/// Most connections that may be asked for: more than one address has ports.
-const MAX_CONNECTIONS: usize = 1_000_000;
-/// A longer wait for company would only be felt as slowness.
-const MAX_COMMIT_WINDOW: Duration = Duration::from_secs(1);
-/// Longest name of a node, in bytes; it travels in every handshake.
-const MAX_NODE_NAME_BYTES: usize = 128;
-
-impl ServeOptions {
-    /// Refuses what no node can run with. What depends on the drive is checked where the drive is known.
-    fn check(&self) -> Result<(), ConfigError> {
-        let refuse = |name, given: Option<String>| match given {
-            Some(given) => Err(ConfigError::OutOfRange { name, given, allowed: allowed(name) }),
-            None => Ok(()),
-        };
-        let size_unless = |size: Option<Size>, good: fn(u64) -> bool| {
-            size.filter(|size| !good(size.0)).map(|size| size.to_string())
-        };
-        let shards = self.shards.filter(|shards| !(1..=MAX_SHARDS).contains(shards));
-        let connections = self.max_connections.filter(|most| !(1..=MAX_CONNECTIONS).contains(most));
-        let window = self.commit_window.filter(|window| window.0 > MAX_COMMIT_WINDOW);
-        let name = self.name.as_ref().filter(|name| !(1..=MAX_NODE_NAME_BYTES).contains(&name.len()));
-        let data = self.data.as_ref().filter(|data| data.as_os_str().is_empty());
-        let segment = |bytes: u64| bytes.is_power_of_two() && bytes <= MAX_SEGMENT_BYTES;
-        let properties = self.io_properties.as_ref().filter(|path| path.as_os_str().is_empty());
-        refuse("data", data.map(|_| "empty".to_owned()))?;
-        refuse("io-properties", properties.map(|_| "empty".to_owned()))?;
-        refuse("size", size_unless(self.size, |bytes| bytes > 0))?;
-        refuse("segment", size_unless(self.segment, segment))?;
-        refuse(
-            "max-value",
-            size_unless(self.max_value, |bytes| (1..=MAX_VALUE_BYTES as u64).contains(&bytes)),
-        )?;
-        refuse("memory", size_unless(self.memory, |bytes| bytes > 0))?;
-        refuse("shards", shards.map(|shards| shards.to_string()))?;
-        refuse("max-connections", connections.map(|most| most.to_string()))?;
-        refuse("commit-window", window.map(|window| window.to_string()))?;
-        refuse("name", name.map(|name| format!("{name:?}")))
-    }
-}

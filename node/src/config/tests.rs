@@ -2,6 +2,7 @@
 
 use clap::Parser;
 
+use super::file::FromFile;
 use super::*;
 use crate::cli::args::{Cli, Command};
 
@@ -13,8 +14,8 @@ fn flags(words: &[&str]) -> Result<ServeOptions, clap::Error> {
     })
 }
 
-fn file(text: &str) -> Result<ServeOptions, ConfigError> {
-    ServeOptions::from_toml("node.toml", text)
+fn file(text: &str) -> Result<ServeOptions, ConfigErrors> {
+    FromFile::from_toml("node.toml", text).map(|file| file.options)
 }
 
 const WHOLE: &str = r#"
@@ -34,6 +35,11 @@ const WHOLE: &str = r#"
     max-value = "64KiB"
     no-format = true
     no-pin = false
+    log = "json"
+    log-level = "debug"
+    tokens = "/etc/lode/tokens.toml"
+    client-connections = 100
+    client-requests-per-s = 5000
     [table-defaults]
     store = "memory"
     partitions = 8
@@ -59,6 +65,11 @@ fn file_and_flags_say_the_same() {
         "--max-value=64KiB",
         "--no-format",
         "--no-pin=false",
+        "--log=json",
+        "--log-level=debug",
+        "--tokens=/etc/lode/tokens.toml",
+        "--client-connections=100",
+        "--client-requests-per-s=5000",
         "--table-defaults=store=memory,partitions=8",
     ]);
     assert_eq!(format!("{file:?}"), format!("{:?}", flags.unwrap()));
@@ -110,6 +121,11 @@ fn limits_are_the_same_in_file_and_flags() {
         ("max-value", &["1", "1MiB"], &["0", "1048577", "8GiB"]),
         ("no-format", &["true", "false"], &["yes", "1"]),
         ("no-pin", &["true"], &["no"]),
+        ("log", &["text", "json"], &["", "xml"]),
+        ("tokens", &["t.toml"], &[""]),
+        ("client-connections", &["1", "1000000"], &["0", "1000001", "-1", "many"]),
+        ("client-requests-per-s", &["1", "1000000000"], &["0", "1000000001", "-1"]),
+        ("log-level", &["error", "warn", "info", "debug"], &["", "trace", "5"]),
         (
             "table-defaults",
             &["", "store=memory", "partitions=1000000"],
@@ -156,11 +172,13 @@ fn every_option_has_its_words_and_no_value_of_another_kind_is_taken() {
     for name in names {
         let taken = match name {
             "size" | "memory" | "scrub-rate" | "segment" | "max-value" => "4096",
-            "shards" | "max-connections" | "admin" => "4",
+            "shards" | "max-connections" | "admin" | "client-connections" | "client-requests-per-s" => "4",
             "no-format" | "no-pin" => "true",
             "listen" | "redis" => "'127.0.0.1:1'",
             "commit-window" => "'1ms'",
             "table-defaults" => "{}",
+            "log" => "'json'",
+            "log-level" => "'warn'",
             _ => "'text'",
         };
         for value in
@@ -176,7 +194,10 @@ fn every_option_has_its_words_and_no_value_of_another_kind_is_taken() {
                     assert!(!leaks.iter().any(|leak| error.contains(leak)), "{line}: {error}");
                 }
                 None if value == "''" || value == "'?'" => {
-                    assert!(["data", "io-properties", "name", "table-defaults"].contains(&name), "{line}")
+                    assert!(
+                        ["data", "io-properties", "name", "table-defaults", "tokens"].contains(&name),
+                        "{line}"
+                    )
                 }
                 None => assert!(taken.parse::<u64>().is_ok() || taken == value, "{line}"),
             }

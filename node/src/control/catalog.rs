@@ -286,6 +286,13 @@ impl Control {
             records: 0,
             bytes: 0,
         };
+        tracing::info!(
+            event = "table_created",
+            table = info.name,
+            "table `{}` created, {} partitions",
+            info.name,
+            info.partitions
+        );
         self.catalog.insert(table);
         self.publish();
         Answer { head: asked.head(Status::Ok), body: AnswerBody::Bytes(info.to_bytes()) }
@@ -303,6 +310,7 @@ impl Control {
             Ok(()) | Err((_, CatalogError::UnknownTable(_))) => {}
             Err((_, error)) => return catalog_error_answer(asked, &error),
         }
+        tracing::info!(event = "table_dropped", table = name, "table `{name}` dropped");
         self.catalog.remove(table);
         self.publish();
         let others = (1..self.catalog.shards).map(ShardId);

@@ -10,6 +10,7 @@ mod jobs;
 pub mod quotas;
 pub mod stats;
 mod waits;
+mod watch;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
@@ -23,8 +24,10 @@ use lode_engine::{
     TableId, TableSpec,
 };
 use lode_net::ring::Features;
+use lode_net::wire::PublishedMap;
 use lode_net::wire::server::NodeInfo;
 
+use crate::access::AccessBook;
 use crate::dispatch::{Asked, ControlQuestion};
 use crate::mailbox::{JobId, Mail, Mailbox, NodeMap};
 use crate::reactor::ReactorStats;
@@ -94,6 +97,10 @@ pub enum ControlEvent {
         /// What its ring found.
         features: Box<Features>,
     },
+    /// Look at the counters, and log what is new.
+    Look,
+    /// The tokens have changed.
+    Access,
     /// The node is to stop.
     Stop,
 }
@@ -129,6 +136,16 @@ impl ControlSender {
     /// Tells how the recovery of a shard ended.
     pub fn recovered(&self, shard: ShardId, outcome: Result<(), OpenError>, features: Features) {
         self.send(ControlEvent::Recovered { shard, outcome, features: Box::new(features) });
+    }
+
+    /// Has it look at the counters, and log what is new.
+    pub fn look(&self) {
+        self.send(ControlEvent::Look);
+    }
+
+    /// Has it give the shards the tokens as they are now.
+    pub fn access_changed(&self) {
+        self.send(ControlEvent::Access);
     }
 
     /// Tells the node to stop.
@@ -181,6 +198,8 @@ pub struct ControlConfig {
     pub listeners: Vec<Vec<OwnedFd>>,
     /// What statistics tell of the node.
     pub facts: NodeFacts,
+    /// The tokens, where the node wants them.
+    pub access: Option<Arc<AccessBook>>,
 }
 
 /// How the node came up: what each ring found.
@@ -201,14 +220,17 @@ pub struct Control {
     undropped: BTreeSet<(TableId, ShardId)>,
     /// Events that came while an answer was awaited.
     deferred: VecDeque<ControlEvent>,
+    watch: watch::Watch,
+    access: Option<Arc<AccessBook>>,
     stopping: bool,
 }
 
 impl Control {
     /// Brings the node up, tells `started` how that went, serves until `Stop`, brings the node down.
     pub fn run(config: ControlConfig, started: &Sender<Recovered>) {
-        let ControlConfig { mailboxes, waits, sender, node, listeners, facts } = config;
+        let ControlConfig { mailboxes, waits, sender, node, listeners, facts, access } = config;
         let mut control = Control::new(mailboxes, waits, sender, node, facts);
+        control.access = access;
         let recovered = control.recover().and_then(|features| {
             listeners.iter().flatten().try_for_each(listen).map_err(RecoverError::listen)?;
             Ok(features)
@@ -251,6 +273,8 @@ impl Control {
             checkpoints: Vec::new(),
             undropped: BTreeSet::new(),
             deferred: VecDeque::new(),
+            watch: watch::Watch::default(),
+            access: None,
             stopping: false,
         }
     }
@@ -288,6 +312,8 @@ impl Control {
                     self.answer(shard, ticket, asked, question);
                 }
                 ControlEvent::Reply { job, shard, reply } => self.late_reply(job, shard, reply),
+                ControlEvent::Look => self.look(),
+                ControlEvent::Access => self.publish_terms(),
                 ControlEvent::Stop => self.stopping = true,
                 ControlEvent::Recovered { shard, .. } => unreachable!("shard {shard} recovered twice"),
             }
@@ -300,18 +326,44 @@ impl Control {
         self.waits.pause(STOP_GRACE);
         let deadline = Instant::now() + STOP_CHECKPOINT;
         // Without it the next start replays more; nothing is lost.
-        let _ = self.ask_all_until(|_| Some(RequestBody::Checkpoint), Some(deadline));
+        let begun = Instant::now();
+        let replies = self.ask_all_until(|_| Some(RequestBody::Checkpoint), Some(deadline));
+        let written =
+            replies.iter().filter(|(_, reply)| matches!(reply, ShardReply::Checkpoint(Ok(())))).count();
+        let (shards, ms) = (self.mailboxes.len(), begun.elapsed().as_millis() as u64);
+        if written == shards {
+            tracing::info!(
+                event = "checkpoint",
+                shards,
+                ms,
+                "checkpoint of {shards} shards written in {ms} ms"
+            );
+        } else {
+            tracing::warn!(
+                event = "checkpoint",
+                shards,
+                written,
+                ms,
+                "{written} of {shards} shards have written a checkpoint: the next start takes longer, nothing is lost"
+            );
+        }
     }
 
     /// Gives the present catalog to all shards as the next version of the map.
     fn publish(&mut self) {
         let version = self.map.published.map.version().0 + 1;
         let published = NodeMap::publish(self.catalog.map_body(version));
-        self.map = Arc::new(NodeMap::new(published, |partition| self.catalog.quota_of(partition)));
+        self.map = Arc::new(self.map_of(published));
         // Made here, so that no shard has to: with many partitions that takes long.
         self.map.published.hello(&self.node);
         let map = Arc::clone(&self.map);
         self.post_all(|| Mail::Map(Arc::clone(&map)));
+    }
+
+    /// The map as shards use it, with the present quotas and tokens.
+    pub(super) fn map_of(&self, published: Arc<PublishedMap>) -> NodeMap {
+        let access = self.access.as_ref().map(|book| book.present());
+        NodeMap::new(published, |partition| self.catalog.quota_of(partition), access)
     }
 
     fn post(&mut self, shard: ShardId, mail: Mail) {

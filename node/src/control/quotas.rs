@@ -11,7 +11,7 @@ use lode_net::wire::Status;
 use super::Control;
 use super::catalog::{NodeCatalog, Table, first_error};
 use crate::dispatch::{Answer, AnswerBody, Asked, catalog_error_answer, failed};
-use crate::mailbox::{Mail, NodeMap};
+use crate::mailbox::Mail;
 
 /// As the engine has it.
 pub fn to_quota(quota: wire::Quota) -> Quota {
@@ -61,7 +61,7 @@ impl Control {
             return catalog_error_answer(asked, &error);
         }
         self.catalog.set_quota(of, quota);
-        self.publish_quotas();
+        self.publish_terms();
         asked.plain(Status::Ok)
     }
 
@@ -76,10 +76,9 @@ impl Control {
         Answer { head: asked.head(Status::Ok), body: AnswerBody::Bytes(body) }
     }
 
-    /// Gives the shards the present quotas; the map that clients see stays as it is.
-    fn publish_quotas(&mut self) {
-        let published = Arc::clone(&self.map.published);
-        self.map = Arc::new(NodeMap::new(published, |partition| self.catalog.quota_of(partition)));
+    /// Gives the shards the present quotas and tokens; the map that clients see stays as it is.
+    pub(super) fn publish_terms(&mut self) {
+        self.map = Arc::new(self.map_of(Arc::clone(&self.map.published)));
         let map = Arc::clone(&self.map);
         self.post_all(|| Mail::Map(Arc::clone(&map)));
     }

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::serve::LISTENING;
 use crate::cli::size::Size;
+use crate::config::layers::variables;
 
 /// Lines of the node's messages that are kept for the case that it fails.
 const KEPT_LINES: usize = 20;
@@ -52,7 +53,11 @@ impl Node {
         if let Some(memory) = options.memory {
             command.arg("--memory").arg(memory.0.to_string());
         }
+        // What somebody has told his own node is not for this one.
         command.env_remove("LODE_CONFIG");
+        for variable in variables() {
+            command.env_remove(variable);
+        }
         let started = Instant::now();
         let mut child = command
             .stdin(Stdio::null())

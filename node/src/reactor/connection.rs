@@ -9,6 +9,7 @@ use lode_net::wire::{ServerConnection, encode_reply_header};
 
 use super::counters::ReactorStats;
 use super::sockets::is_short_of_buffers;
+use crate::access::Meters;
 use crate::buffers::slab_buffer;
 use crate::dispatch::{Answer, AnswerBody};
 use crate::mailbox::NodeMap;
@@ -79,6 +80,8 @@ pub struct Connection {
     held: bool,
     /// When its peer last took bytes of the send under way, or it began.
     pub progress_ns: u64,
+    /// What its address and its token may take, where that is limited.
+    pub meters: Meters,
     /// Whether it is in the list of those to look at before the turn ends.
     pub touched: bool,
     begun_ns: u64,
@@ -111,6 +114,7 @@ impl Connection {
             held_up: false,
             away_bytes: 0,
             held: false,
+            meters: Meters::default(),
             touched: false,
             begun_ns: 0,
             sending_own_bytes: 0,

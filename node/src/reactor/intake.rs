@@ -2,10 +2,10 @@
 
 use lode_engine::{OwnerId, Request, RequestId, ShardId};
 use lode_net::ring::SocketId;
-use lode_net::wire::server::{Context, Incoming, NodeInfo};
+use lode_net::wire::server::{Context, Gate, Incoming, NodeInfo};
 use lode_net::wire::{self, Frame, Opcode, Status};
 
-use super::connection::{ConnectionKey, Connections, Phase, Spares};
+use super::connection::{Connection, ConnectionKey, Connections, Phase, Spares};
 use super::counters::{CloseReason, ReactorStats};
 use super::fair::quota::{Demand, Throttle};
 use super::fair::{Admission, Ask, Crowd};
@@ -14,6 +14,7 @@ use super::pending::{Origin, Pending, PendingTable};
 use super::sockets::FINISH_NS;
 use super::transactions::owner_of;
 use super::{ReactorConfig, Waiting};
+use crate::access::{MeterError, Rights, need_of};
 use crate::control::ControlSender;
 use crate::dispatch::{Answer, Asked, Question, failed, question, stale_answer};
 use crate::mailbox::{Mail, NodeMap};
@@ -59,7 +60,8 @@ impl<'b> Intake<'_, 'b> {
             let Some(connection) = self.connections.get(socket) else { return };
             let crowded = self.spares.is_crowded(connection.server.queued_bytes());
             let (node, map) = (self.node, &self.map.published);
-            let context = Context { node, map, crowded, now_ns: self.now_ns };
+            let gate = self.map.access().map(|access| access as &dyn Gate);
+            let context = Context { node, map, crowded, gate, now_ns: self.now_ns };
             match connection.server.receive(&mut input, &context) {
                 Incoming::Request(frame) => {
                     self.stats.requests += 1;
@@ -67,6 +69,10 @@ impl<'b> Intake<'_, 'b> {
                     connection.has_begun |= asked.opcode == Opcode::Begin as u8;
                     let pending = Pending { origin: Origin::Connection(key), asked };
                     let id = self.pending.insert_at(pending, self.now_ns);
+                    if let Err(refused) = may(self.map, connection, asked, &frame) {
+                        self.answers.push((id, refused));
+                        continue;
+                    }
                     let greedy = self.short_of_buffers && connection.server.in_flight() > FEW_IN_FLIGHT;
                     if (crowded || greedy) && has_long_answer(&frame) {
                         self.stats.answers_given_up += 1;
@@ -75,7 +81,12 @@ impl<'b> Intake<'_, 'b> {
                         self.route(id, asked, key, frame);
                     }
                 }
-                Incoming::Reply(reply) => connection.push_reply(&reply, self.spares, self.now_ns),
+                Incoming::Reply(reply) => {
+                    connection.push_reply(&reply, self.spares, self.now_ns);
+                    if !self.is_counted(socket) {
+                        break;
+                    }
+                }
                 Incoming::Close { reply, violation } => {
                     connection.push_reply(&reply, self.spares, self.now_ns);
                     connection.phase = Phase::Finishing { deadline_ns: self.now_ns + FINISH_NS };
@@ -87,6 +98,28 @@ impl<'b> Intake<'_, 'b> {
         }
         self.account(socket, partial_before);
         self.connections.touch(socket);
+    }
+
+    /// Counts the connection as its token's, once it has shown one. False: there are too many.
+    fn is_counted(&mut self, socket: SocketId) -> bool {
+        let map = self.map;
+        let (Some(access), Some(connection)) = (map.access(), self.connections.get(socket)) else {
+            return true;
+        };
+        let Some(principal) = connection.server.principal() else { return true };
+        if connection.meters.authenticate(access, principal) {
+            return true;
+        }
+        let reply = wire::server::unsolicited(
+            Status::TooManyConnections,
+            "the token has as many connections as it may",
+        );
+        // What it held is counted off with what else it has brought.
+        connection.server.abandon();
+        connection.push_reply(&reply, self.spares, self.now_ns);
+        connection.phase = Phase::Finishing { deadline_ns: self.now_ns + FINISH_NS };
+        self.stats.closed.count(CloseReason::Overload);
+        false
     }
 
     /// Keeps the sum of unfinished requests within twice its limit: those that hold most lose their connections.
@@ -211,6 +244,33 @@ impl<'b> Intake<'_, 'b> {
             }
             Err(_) => self.answers.push((id, asked.plain(Status::Busy))),
         }
+    }
+}
+
+/// Whether the client may ask this, and now.
+fn may(map: &NodeMap, connection: &Connection, asked: Asked, frame: &Frame<'_>) -> Result<(), Answer> {
+    connection.meters.request().map_err(|refused| {
+        let MeterError::Rate { wait, .. } = refused;
+        failed(asked, Status::Throttled, wait.as_micros() as u64, &refused)
+    })?;
+    let Some(access) = map.access() else { return Ok(()) };
+    let forbidden = || Err(asked.plain(Status::Forbidden));
+    let withdrawn = || Err(asked.plain(Status::Unauthenticated));
+    let Some(principal) = connection.server.principal() else { return withdrawn() };
+    // What makes no sense is told so by whoever makes sense of it.
+    let Some(opcode) = Opcode::from_u8(frame.header.opcode) else { return Ok(()) };
+    if opcode.is_for_partition() {
+        return match map.rights(frame.header.partition, principal) {
+            Some(Rights::NONE) => withdrawn(),
+            Some(rights) if !need_of(opcode).is_met_by(rights) => forbidden(),
+            // Whoever asks for a partition that is not there is told the map, which tells no records.
+            Some(_) | None => Ok(()),
+        };
+    }
+    match (access.entry(principal), frame.view()) {
+        (None, _) => withdrawn(),
+        (_, Ok(view)) if !access.may_ask(principal, &view) => forbidden(),
+        _ => Ok(()),
     }
 }
 

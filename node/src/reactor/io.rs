@@ -1,6 +1,7 @@
 //! What a reactor asks of the world: a drive, sockets, and the memory that both use. The ring is one such world; a
 //! simulated one is another, so that the reactor that serves is the one that is tested from a seed.
 
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use lode_net::ring::{
@@ -28,6 +29,10 @@ pub trait ReactorIo {
     fn listen(&mut self, listener: OwnedFd) -> SocketId;
     /// Accepts again, where accepting failed.
     fn listen_again(&mut self, listener: SocketId);
+    /// Takes a connection over that somebody else has accepted.
+    fn adopt(&mut self, socket: OwnedFd) -> SocketId;
+    /// The address at the other end of a connection, where it has one.
+    fn peer(&mut self, socket: SocketId) -> Option<IpAddr>;
     /// Begins to receive.
     fn receive(&mut self, socket: SocketId);
     /// Receives no more until it is told to. What is on its way may still come.
@@ -85,6 +90,14 @@ impl ReactorIo for Ring {
 
     fn listen_again(&mut self, listener: SocketId) {
         Ring::listen_again(self, listener);
+    }
+
+    fn adopt(&mut self, socket: OwnedFd) -> SocketId {
+        Ring::adopt(self, socket)
+    }
+
+    fn peer(&mut self, socket: SocketId) -> Option<IpAddr> {
+        Ring::peer(self, socket)
     }
 
     fn receive(&mut self, socket: SocketId) {

@@ -33,6 +33,7 @@ use lode_net::ring::{Chunk, Event, SocketId};
 use lode_net::wire::server::{ConnectionLimits, NodeInfo};
 use lode_net::wire::{self, Frame};
 
+use crate::access::Addresses;
 use crate::buffers::EngineBuffers;
 use crate::control::ControlSender;
 use crate::dispatch::{Answer, Asked};
@@ -85,6 +86,8 @@ pub struct ReactorConfig {
     pub io: IoLimits,
     /// The map before the first is published.
     pub map: Arc<NodeMap>,
+    /// Who has connections, by address.
+    pub addresses: Arc<Addresses>,
 }
 
 /// What runs and what waits, by partition.

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use lode_net::ring::{Slab, SocketId};
-use lode_net::wire::server::{Context, Incoming, unsolicited};
+use lode_net::wire::server::{Context, Gate, Incoming, unsolicited};
 use lode_net::wire::{ServerConnection, ShardId, Status};
 
 use super::connection::{Connection, Phase};
@@ -29,10 +29,13 @@ impl<I: ReactorIo> Reactor<I> {
         let shard = ShardId(self.config.shard.0);
         let server = ServerConnection::new(shard, self.config.limits, now_ns);
         let connections = self.config.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let ip = self.config.addresses.is_limited().then(|| self.ring.peer(socket)).flatten();
         let connection = self.connections.insert(socket, server);
         connection.receiving = true;
         self.ring.receive(socket);
+        let may_connect = ip.is_none_or(|ip| connection.meters.connect(&self.config.addresses, ip));
         let refusal = match () {
+            _ if !may_connect => Some((Status::TooManyConnections, CloseReason::Overload)),
             _ if connections > self.config.max_connections => {
                 Some((Status::TooManyConnections, CloseReason::Overload))
             }
@@ -84,7 +87,8 @@ impl<I: ReactorIo> Reactor<I> {
 
     /// The ring closed a socket.
     pub(super) fn closed(&mut self, socket: SocketId) {
-        if let Some(connection) = self.connections.remove(socket) {
+        if let Some(mut connection) = self.connections.remove(socket) {
+            connection.meters.disconnect(&self.config.addresses);
             self.partial_bytes -= connection.server.partial_bytes();
             self.config.connections.fetch_sub(1, Ordering::Relaxed);
         }
@@ -260,7 +264,8 @@ impl<I: ReactorIo> Reactor<I> {
 
     fn check_deadlines(&mut self, socket: SocketId, now_ns: u64) {
         let (node, map) = (self.node.as_deref(), &self.map.published);
-        let context = Context { node, map, crowded: false, now_ns };
+        let gate = self.map.access().map(|access| access as &dyn Gate);
+        let context = Context { node, map, crowded: false, gate, now_ns };
         let Some(connection) = self.connections.get(socket) else { return };
         let Some(Incoming::Close { reply, violation }) = connection.server.check_deadlines(&context) else {
             return;

@@ -21,10 +21,10 @@ use tokio::task::JoinHandle;
 use super::door::{Door, Peer, Tally};
 use super::limits::{
     LEAST_HELD_BYTES, MAX_IN_WORK, MAX_PENDING_REPLY_BYTES, MAX_READ_AHEAD_BYTES, MAX_REQUEST_BYTES,
-    STALL_TIMEOUT,
+    MAX_STRANGER_BYTES, STALL_TIMEOUT,
 };
 use super::refusal::Refusal;
-use super::session::{Access, Begun, Session, Work};
+use super::session::{Begun, Order, Session, Work};
 
 /// Room for what is received at once.
 const READ_BYTES: usize = 16 << 10;
@@ -34,7 +34,7 @@ const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
 /// A command in its turn.
 struct Turn {
     protocol: Protocol,
-    access: Option<Access>,
+    access: Option<Order>,
     state: State,
 }
 
@@ -52,7 +52,7 @@ struct Connection {
     /// Begun, in their order.
     turns: VecDeque<Turn>,
     /// The next one, where something is in its way.
-    waiting: Option<(Protocol, Access, Work)>,
+    waiting: Option<(Protocol, Order, Work)>,
     out: Vec<u8>,
     sent: usize,
     /// No more requests are taken.
@@ -104,7 +104,7 @@ pub async fn serve(mut stream: TcpStream, door: Rc<Door>, peer: Rc<Peer>, mut st
         }
     }
     connection.hold(0);
-    door.peers.borrow_mut().remove(&number);
+    door.leave(number);
     // What was answered last is to arrive before the end of the connection does.
     let _ = writer.shutdown().await;
 }
@@ -130,8 +130,8 @@ impl Connection {
         let now = Instant::now();
         Connection {
             session: Session::new(door.clone(), peer),
+            parser: Parser::new(if door.access.is_some() { MAX_STRANGER_BYTES } else { MAX_REQUEST_BYTES }),
             door,
-            parser: Parser::new(MAX_REQUEST_BYTES),
             input: BytesMut::new(),
             turns: VecDeque::new(),
             waiting: None,
@@ -191,7 +191,7 @@ impl Connection {
             }
             Woken::Received(Err(_)) | Woken::Sent(_) => false,
             Woken::Answered => true,
-            Woken::Look => !self.has_stalled(),
+            Woken::Look => !self.has_stalled() && !self.session.is_stranger_for_too_long(),
             Woken::Stop => {
                 self.is_closing = true;
                 true
@@ -215,10 +215,13 @@ impl Connection {
             if self.is_closing || !self.may_begin() {
                 break;
             }
+            if let Some(most) = self.session.request_bytes() {
+                self.parser.set_max_held_bytes(most);
+            }
             match self.parser.next(&mut self.input) {
                 Ok(Some(Request::Command(args))) => self.take(args),
                 Ok(Some(Request::TooLarge)) => {
-                    let most = MAX_REQUEST_BYTES;
+                    let most = self.session.request_bytes().unwrap_or(MAX_REQUEST_BYTES);
                     let text = format!(
                         "the request is larger than {most} bytes, or memory is short; nothing was done"
                     );
@@ -272,13 +275,13 @@ impl Connection {
             Begun::Work(access, work) => self.start(protocol, access, work),
             Begun::Settles(work) => {
                 self.is_settling = true;
-                self.start(protocol, Access::Alone, work);
+                self.start(protocol, Order::Alone, work);
             }
         }
     }
 
     /// Begins a command, or keeps it until nothing is in its way.
-    fn start(&mut self, protocol: Protocol, access: Access, work: Work) {
+    fn start(&mut self, protocol: Protocol, access: Order, work: Work) {
         let is_on_its_way = |turn: &&Turn| matches!(&turn.state, State::Running(task) if !task.is_finished());
         let mut on_their_way = self.turns.iter().filter(is_on_its_way);
         let is_blocked =
@@ -315,7 +318,7 @@ mod tests {
 
     #[test]
     fn commands_wait_for_those_in_their_way_and_no_others() {
-        let of = |hashes: &[u64], writes| Access::Keys { hashes: hashes.to_vec(), writes };
+        let of = |hashes: &[u64], writes| Order::Keys { hashes: hashes.to_vec(), writes };
         for (a, b, conflict) in [
             (of(&[1], false), of(&[1], false), false),
             (of(&[1], true), of(&[1], false), true),
@@ -323,8 +326,8 @@ mod tests {
             (of(&[1, 2], true), of(&[3, 2], false), true),
             (of(&[1, 2], true), of(&[3, 4], true), false),
             (of(&[], false), of(&[1], true), false),
-            (of(&[], false), Access::Alone, true),
-            (Access::Alone, Access::Alone, true),
+            (of(&[], false), Order::Alone, true),
+            (Order::Alone, Order::Alone, true),
         ] {
             assert_eq!((a.conflicts(&b), b.conflicts(&a)), (conflict, conflict), "{a:?} {b:?}");
         }

@@ -4,13 +4,17 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use lode_net::client::Client;
 use lode_net::resp::Protocol;
+use lode_net::wire::server::Principal;
 
+use super::DoorConfig;
 use super::cursors::Cursors;
 use super::limits::MAX_HELD_BYTES;
+use crate::access::{AccessBook, Addresses, Meters};
 
 /// The table that a connection begins with.
 pub const FIRST_TABLE: &str = "0";
@@ -29,6 +33,10 @@ pub struct Door {
     held_bytes: Cell<usize>,
     next_peer: Cell<u64>,
     random: Cell<u64>,
+    /// The tokens, where the node wants them.
+    pub access: Option<Arc<AccessBook>>,
+    /// Who has connections, by address.
+    pub addresses: Arc<Addresses>,
 }
 
 /// What INFO counts.
@@ -56,15 +64,19 @@ pub struct Peer {
     pub table: RefCell<Rc<str>>,
     pub protocol: Cell<Protocol>,
     pub last_command: Cell<&'static str>,
+    /// For whom it acts, where the node wants to know.
+    pub principal: Cell<Option<Principal>>,
+    /// What its address and its token may take.
+    pub meters: RefCell<Meters>,
 }
 
 impl Door {
     /// A door before its first connection. `random` is any number.
-    pub fn new(client: Client, addr: SocketAddr, max_connections: usize, random: u64) -> Door {
+    pub fn new(client: Client, addr: SocketAddr, config: &DoorConfig, random: u64) -> Door {
         Door {
             client,
             addr,
-            max_connections,
+            max_connections: config.max_connections,
             begun: Instant::now(),
             cursors: RefCell::new(Cursors::new(random)),
             tally: Tally::default(),
@@ -72,13 +84,18 @@ impl Door {
             held_bytes: Cell::new(0),
             next_peer: Cell::new(1),
             random: Cell::new(random | 1),
+            access: config.access.clone(),
+            addresses: Arc::clone(&config.addresses),
         }
     }
 
     /// Takes a connection in; `None`: there are as many as may be.
     pub fn admit(&self, addr: SocketAddr) -> Option<Rc<Peer>> {
         let mut peers = self.peers.borrow_mut();
-        if peers.len() >= self.max_connections {
+        let mut meters = Meters::default();
+        let is_one_too_many = self.addresses.is_limited() && !meters.connect(&self.addresses, addr.ip());
+        if is_one_too_many || peers.len() >= self.max_connections {
+            meters.disconnect(&self.addresses);
             Tally::count(&self.tally.refused);
             return None;
         }
@@ -93,9 +110,18 @@ impl Door {
             table: RefCell::new(FIRST_TABLE.into()),
             protocol: Cell::default(),
             last_command: Cell::new("NULL"),
+            principal: Cell::new(None),
+            meters: RefCell::new(meters),
         });
         peers.insert(number, peer.clone());
         Some(peer)
+    }
+
+    /// A connection has ended.
+    pub fn leave(&self, number: u64) {
+        if let Some(peer) = self.peers.borrow_mut().remove(&number) {
+            peer.meters.borrow_mut().disconnect(&self.addresses);
+        }
     }
 
     /// A connection holds another number of bytes now.

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 /// What one request may hold, in bytes, each argument counted with 32 more; a larger one is read and refused.
 pub const MAX_REQUEST_BYTES: usize = 16 << 20;
+/// The same before a connection has shown a token, where the node wants one.
+pub const MAX_STRANGER_BYTES: usize = 4 << 10;
+/// How long a connection has to show a token.
+pub const STRANGER_TIMEOUT: Duration = Duration::from_secs(5);
 /// What all connections together may hold of requests and replies, in bytes, before each is kept to its least.
 pub const MAX_HELD_BYTES: usize = 256 << 20;
 /// What one connection may always hold of a request, and of replies that wait, in bytes.

@@ -4,6 +4,7 @@
 //! node's own listener: what holds for that one (durability, limits, quotas, what is atomic) holds here. Nothing of it
 //! is on the way of a request of lode's own protocol.
 
+mod access;
 mod commands;
 mod connection;
 mod cursors;
@@ -25,11 +26,12 @@ mod transaction;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use lode_net::client::{
-    Client, ClientOptions, ConnectError, Placement, Quota, Store, TableError, TableOptions,
+    Client, ClientOptions, ConnectError, Placement, Quota, Store, TableError, TableOptions, Token,
 };
 use thiserror::Error;
 use tokio::io::AsyncWriteExt;
@@ -39,6 +41,7 @@ use tokio::task::LocalSet;
 
 use self::door::{Door, FIRST_TABLE};
 use self::limits::STOP_PATIENCE;
+use crate::access::{AccessBook, Addresses};
 
 /// Requests that all connections together have with one shard; the rest wait their turn in the door.
 const IN_FLIGHT: usize = 1024;
@@ -89,12 +92,20 @@ impl Drop for OpenDoor {
     }
 }
 
-/// Opens the door of the node at `node`, on a socket that listens; returns when clients are served.
-pub fn open(
-    listener: std::net::TcpListener,
-    node: SocketAddr,
-    max_connections: usize,
-) -> Result<OpenDoor, DoorError> {
+/// What a door is told.
+pub struct DoorConfig {
+    /// Where its node listens.
+    pub node: SocketAddr,
+    /// Most connections.
+    pub max_connections: usize,
+    /// The tokens, where the node wants them.
+    pub access: Option<Arc<AccessBook>>,
+    /// Who has connections, by address.
+    pub addresses: Arc<Addresses>,
+}
+
+/// Opens the door of a node, on a socket that listens; returns when clients are served.
+pub fn open(listener: std::net::TcpListener, config: DoorConfig) -> Result<OpenDoor, DoorError> {
     let failed = |doing| move |error| DoorError::System { doing, error };
     let addr = listener.local_addr().map_err(failed("tell its address"))?;
     listener.set_nonblocking(true).map_err(failed("set up its socket"))?;
@@ -106,13 +117,14 @@ pub fn open(
         let local = LocalSet::new();
         local.block_on(&runtime, async move {
             let ready = async {
-                let client = connect(node).await?;
+                let token = config.access.as_ref().map(|book| book.own());
+                let client = connect(config.node, token).await?;
                 let listener = TcpListener::from_std(listener).map_err(failed("take its socket"))?;
                 Ok::<_, DoorError>((client, listener))
             };
             match ready.await {
                 Ok((client, listener)) => {
-                    let door = Rc::new(Door::new(client, addr, max_connections, any_number()));
+                    let door = Rc::new(Door::new(client, addr, &config, any_number()));
                     // Whoever opened it waits for this.
                     let _ = opened_in.send(Ok(()));
                     run(listener, door, stopped).await;
@@ -131,7 +143,7 @@ pub fn open(
 
 /// The node's own client, and the table that connections begin with: made where it is not there, with one partition,
 /// so that transactions may be of any of its keys.
-async fn connect(node: SocketAddr) -> Result<Client, DoorError> {
+async fn connect(node: SocketAddr, token: Option<Token>) -> Result<Client, DoorError> {
     let ip = match node.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -140,6 +152,7 @@ async fn connect(node: SocketAddr) -> Result<Client, DoorError> {
     let options = ClientOptions {
         name: "lode-resp".to_owned(),
         max_in_flight_per_connection: IN_FLIGHT,
+        token,
         ..ClientOptions::default()
     };
     let client = Client::connect(&SocketAddr::new(ip, node.port()).to_string(), options).await?;

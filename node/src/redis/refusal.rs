@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use crate::access::MeterError;
 use lode_net::client::{
     BatchError, CountError, GetError, IncrementError, ScanError, TableError, TransactionError, WriteError,
 };
@@ -20,6 +21,11 @@ impl Refusal {
 
     fn with(word: &str, text: impl Display) -> Refusal {
         Refusal(format!("{word} {text}"))
+    }
+
+    /// More requests than the client may make.
+    pub fn throttled(error: MeterError) -> Refusal {
+        Refusal::with("THROTTLED", error)
     }
 
     /// Options that make no sense.

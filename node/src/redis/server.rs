@@ -23,7 +23,7 @@ fn unknown_subcommand(of: &str, args: &[Bytes]) -> Refusal {
 }
 
 /// HELLO: the version, a user, and a name, all of them or none.
-pub fn hello(peer: &Peer, args: &[Bytes]) -> Result<Reply, Refusal> {
+pub fn hello(peer: &Peer, args: &[Bytes], is_checked: bool) -> Result<Reply, Refusal> {
     let mut protocol = peer.protocol.get();
     if let Some(version) = args.get(1) {
         let bad = |_| Refusal::new("Protocol version is not an integer or out of range");
@@ -39,7 +39,9 @@ pub fn hello(peer: &Peer, args: &[Bytes]) -> Result<Reply, Refusal> {
         rest = match rest {
             [] => break,
             [option, user, _, behind @ ..] if option.eq_ignore_ascii_case(b"AUTH") => {
-                check_user(user)?;
+                if !is_checked {
+                    check_user(user)?;
+                }
                 behind
             }
             [option, given, behind @ ..] if option.eq_ignore_ascii_case(b"SETNAME") => {
@@ -66,6 +68,20 @@ pub fn hello(peer: &Peer, args: &[Bytes]) -> Result<Reply, Refusal> {
         (text("role"), text("master")),
         (text("modules"), Reply::Array(vec![])),
     ]))
+}
+
+/// The user and the secret that a HELLO names.
+pub fn hello_user(args: &[Bytes]) -> Option<(&Bytes, &Bytes)> {
+    let mut rest = args.get(2..)?;
+    loop {
+        rest = match rest {
+            [option, user, secret, ..] if option.eq_ignore_ascii_case(b"AUTH") => {
+                return Some((user, secret));
+            }
+            [option, _, behind @ ..] if option.eq_ignore_ascii_case(b"SETNAME") => behind,
+            _ => return None,
+        };
+    }
 }
 
 /// AUTH: there are no passwords, and one user who needs none.

@@ -4,37 +4,41 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ahash::RandomState;
 use bytes::Bytes;
 use lode_net::resp::{Protocol, Reply};
 
+use super::access::{self, is_for_strangers, need_of, no_auth, no_perm};
 use super::commands::{Command, Does, OfSession};
 use super::door::{Door, FIRST_TABLE, Peer, Tally};
+use super::limits::{MAX_REQUEST_BYTES, MAX_STRANGER_BYTES, STRANGER_TIMEOUT};
 use super::refusal::Refusal;
 use super::server;
 use super::store::{Table, time_in_transaction};
 use super::transaction::{Queue, Queued, Watched, exec, watch};
+use crate::access::{Access, Rights};
 
 /// A command on its way.
 pub type Work = Pin<Box<dyn Future<Output = Reply>>>;
 
 /// Which other commands of its connection a command may not meet on the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum Order {
     /// Those of the same keys, unless both only read; keys by their hash.
     Keys { hashes: Vec<u64>, writes: bool },
     /// Any.
     Alone,
 }
 
-impl Access {
+impl Order {
     /// Of what asks nothing that another could change.
-    const NONE: Access = Access::Keys { hashes: Vec::new(), writes: false };
+    const NONE: Order = Order::Keys { hashes: Vec::new(), writes: false };
 
     /// Whether one must be done before the other begins.
-    pub fn conflicts(&self, other: &Access) -> bool {
-        let (Access::Keys { hashes, writes }, Access::Keys { hashes: others, writes: other_writes }) =
+    pub fn conflicts(&self, other: &Order) -> bool {
+        let (Order::Keys { hashes, writes }, Order::Keys { hashes: others, writes: other_writes }) =
             (self, other)
         else {
             return true;
@@ -52,7 +56,7 @@ pub enum Begun {
     /// The connection ends at once.
     Cut,
     /// It is done once nothing is in its way.
-    Work(Access, Work),
+    Work(Order, Work),
     /// It is done alone, and the next request is taken in when it is done: it may mean another table then.
     Settles(Work),
 }
@@ -69,6 +73,91 @@ pub struct Session {
 impl Session {
     pub fn new(door: Rc<Door>, peer: Rc<Peer>) -> Session {
         Session { door, peer, queue: None, watched: Rc::default(), hasher: RandomState::new() }
+    }
+
+    /// The tokens now, where the node wants them.
+    fn access(&self) -> Option<Arc<Access>> {
+        self.door.access.as_ref().map(|book| book.present())
+    }
+
+    /// The longest request that is taken, where that is not what everybody may send.
+    pub fn request_bytes(&self) -> Option<usize> {
+        let access = self.access()?;
+        let Some(principal) = self.peer.principal.get() else { return Some(MAX_STRANGER_BYTES) };
+        let limit = access.entry(principal).and_then(|entry| entry.row.request_bytes);
+        Some(limit.map_or(MAX_REQUEST_BYTES, |limit| limit.min(MAX_REQUEST_BYTES)))
+    }
+
+    /// Whether it should have said by now who it is.
+    pub fn is_stranger_for_too_long(&self) -> bool {
+        let is_stranger = self.door.access.is_some() && self.peer.principal.get().is_none();
+        is_stranger && self.peer.since.elapsed() > STRANGER_TIMEOUT
+    }
+
+    /// Whether the client may ask this, and now.
+    fn may(&self, command: &Command, args: &[Bytes]) -> Result<(), Refusal> {
+        self.peer.meters.borrow().request().map_err(Refusal::throttled)?;
+        let Some(access) = self.access() else { return Ok(()) };
+        if matches!(command.does, Does::Session(of) if is_for_strangers(of)) {
+            return Ok(());
+        }
+        let principal = self.peer.principal.get().ok_or_else(no_auth)?;
+        let entry = access.entry(principal).ok_or_else(no_auth)?;
+        let table = match command.does {
+            Does::Session(OfSession::Select) => String::from_utf8_lossy(&args[1]).into_owned(),
+            _ => self.peer.table.borrow().to_string(),
+        };
+        let rights = entry.row.rights(&table);
+        let is_met = match command.does {
+            Does::Session(OfSession::Select) => {
+                rights.have_any(Rights::READ.and(Rights::WRITE).and(Rights::ADMIN))
+            }
+            // It tells of other clients.
+            Does::Session(OfSession::Client) if args[1].eq_ignore_ascii_case(b"list") => {
+                entry.row.may_see_stats()
+            }
+            _ => need_of(command, args).is_none_or(|need| need.is_met_by(rights)),
+        };
+        if is_met { Ok(()) } else { Err(no_perm(command.name, &table)) }
+    }
+
+    /// From here on it acts for whoever has this secret.
+    fn authenticate(&mut self, user: Option<&[u8]>, secret: &[u8]) -> Result<(), Refusal> {
+        let Some(access) = self.access() else { return Ok(()) };
+        let principal = access::find(&access, user, secret)?;
+        if !self.peer.meters.borrow_mut().authenticate(&access, principal) {
+            return Err(Refusal::new("max number of clients of this token reached"));
+        }
+        self.peer.principal.set(Some(principal));
+        Ok(())
+    }
+
+    /// AUTH, and what HELLO says of it.
+    fn auth(&mut self, args: &[Bytes]) -> Result<Reply, Refusal> {
+        match (self.door.access.is_some(), args) {
+            (false, _) => server::auth(args),
+            (true, [_, secret]) => self.authenticate(None, secret).map(|()| Reply::OK),
+            (true, [_, user, secret]) => self.authenticate(Some(user), secret).map(|()| Reply::OK),
+            (true, _) => Err(Refusal::syntax()),
+        }
+    }
+
+    /// HELLO: whoever it names must be who he says.
+    fn hello(&mut self, args: &[Bytes]) -> Result<Reply, Refusal> {
+        if self.door.access.is_some() {
+            if let Some((user, secret)) = server::hello_user(args) {
+                self.authenticate(Some(user), secret)?;
+            }
+            if self.peer.principal.get().is_none() {
+                return Err(Refusal(
+                    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
+                     <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
+                     the same time"
+                        .to_owned(),
+                ));
+            }
+        }
+        server::hello(&self.peer, args, self.door.access.is_some())
     }
 
     /// The version that replies are told in from now on.
@@ -98,6 +187,9 @@ impl Session {
             }
             return self.refuse(refusal);
         }
+        if let Err(refusal) = self.may(command, &args) {
+            return self.refuse(refusal);
+        }
         match command.does {
             Does::Session(of) if is_control(of) => self.control(of, args),
             _ if self.queue.is_some() => self.enqueue(command, &args),
@@ -122,9 +214,9 @@ impl Session {
         Table { client: self.door.client.clone(), name: self.peer.table.borrow().clone() }
     }
 
-    fn access<'a>(&self, table: &Table, keys: impl IntoIterator<Item = &'a Bytes>, writes: bool) -> Access {
+    fn order<'a>(&self, table: &Table, keys: impl IntoIterator<Item = &'a Bytes>, writes: bool) -> Order {
         let hashes = keys.into_iter().map(|key| self.hasher.hash_one((&*table.name, &key[..]))).collect();
-        Access::Keys { hashes, writes }
+        Order::Keys { hashes, writes }
     }
 
     /// A command outside of MULTI.
@@ -134,15 +226,15 @@ impl Session {
             Does::Key(read) => match read(&args) {
                 Ok(op) => {
                     let key = args[1].clone();
-                    let access = self.access(&table, [&key], op.writes());
-                    work(access, async move { table.on_key(&key, &op).await })
+                    let order = self.order(&table, [&key], op.writes());
+                    work(order, async move { table.on_key(&key, &op).await })
                 }
                 Err(refusal) => Begun::Told(refusal.into()),
             },
             Does::Keys(read) => match read(&args) {
                 Ok(op) => {
-                    let access = self.access(&table, op.keys(), op.writes());
-                    work(access, async move { op.carry_out(&table).await })
+                    let order = self.order(&table, op.keys(), op.writes());
+                    work(order, async move { op.carry_out(&table).await })
                 }
                 Err(refusal) => Begun::Told(refusal.into()),
             },
@@ -150,7 +242,7 @@ impl Session {
                 Ok(op) => {
                     let door = self.door.clone();
                     let random = door.random();
-                    work(Access::Alone, async move { op.carry_out(&table, &door.cursors, random).await })
+                    work(Order::Alone, async move { op.carry_out(&table, &door.cursors, random).await })
                 }
                 Err(refusal) => Begun::Told(refusal.into()),
             },
@@ -173,8 +265,8 @@ impl Session {
             OfSession::Command => server::command(args),
             OfSession::Config => server::config(door, args),
             OfSession::Time => Ok(server::time()),
-            OfSession::Hello => server::hello(peer, args),
-            OfSession::Auth => server::auth(args),
+            OfSession::Hello => self.hello(args),
+            OfSession::Auth => self.auth(args),
             other => Err(Refusal::new(format_args!("{other:?} cannot be answered at once"))),
         }
     }
@@ -235,7 +327,7 @@ impl Session {
             }
             OfSession::Watch => {
                 let (table, watched) = (self.table(), self.watched.clone());
-                work(Access::Alone, async move { watch(&table, &args[1..], &watched).await })
+                work(Order::Alone, async move { watch(&table, &args[1..], &watched).await })
             }
             OfSession::Unwatch => {
                 // Within MULTI it has no effect: EXEC forgets what was watched anyway.
@@ -251,6 +343,7 @@ impl Session {
                 self.watched = Rc::default();
                 self.peer.protocol.set(Protocol::Resp2);
                 self.peer.name.borrow_mut().clear();
+                self.peer.principal.set(None);
                 *self.peer.table.borrow_mut() = FIRST_TABLE.into();
                 Begun::Told(Reply::Simple("RESET"))
             }
@@ -268,7 +361,7 @@ impl Session {
             return Begun::Told(Reply::Error(text.to_owned()));
         }
         let table = self.table();
-        work(Access::Alone, async move {
+        work(Order::Alone, async move {
             let watched = watched.take();
             exec(&table, queue, &watched).await
         })
@@ -293,9 +386,16 @@ impl Session {
 
     fn info(&mut self, args: Vec<Bytes>) -> Begun {
         let door = self.door.clone();
-        work(Access::NONE, async move {
-            // A table that is not there has no keys.
-            let keys = door.client.count(FIRST_TABLE, b"", None).await.unwrap_or(0);
+        let principal = self.peer.principal.get();
+        let may_count = self.access().is_none_or(|access| {
+            principal.is_some_and(|principal| access.rights(principal, FIRST_TABLE).have(Rights::READ))
+        });
+        work(Order::NONE, async move {
+            // A table that is not there has no keys, and neither has one that is not to be read.
+            let keys = match may_count {
+                true => door.client.count(FIRST_TABLE, b"", None).await.unwrap_or(0),
+                false => 0,
+            };
             Ok(server::info(&door, &args[1..], keys))
         })
     }
@@ -313,8 +413,8 @@ fn not_within(command: &Command) -> Refusal {
     ))
 }
 
-fn work(access: Access, does: impl Future<Output = Result<Reply, Refusal>> + 'static) -> Begun {
-    Begun::Work(access, boxed(does))
+fn work(order: Order, does: impl Future<Output = Result<Reply, Refusal>> + 'static) -> Begun {
+    Begun::Work(order, boxed(does))
 }
 
 fn boxed(does: impl Future<Output = Result<Reply, Refusal>> + 'static) -> Work {

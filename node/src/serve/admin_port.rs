@@ -1,16 +1,30 @@
 //! The admin port of a node that starts: where it listens, and what it tells of the configuration.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{NodeSockets, ServeConfig, ServeError, listen};
 use crate::admin::{self, OpenAdmin};
 use crate::control::NodeFacts;
+use crate::mailbox::Mailbox;
 
 /// Opens it, where there is to be one.
 pub fn open(config: &ServeConfig) -> Result<Option<OpenAdmin>, ServeError> {
     let Some(addr) = config.admin else { return Ok(None) };
     let socket = listen::begin(listen::bind_admin(addr)?)?;
     Ok(Some(admin::open(socket, &config.name)?))
+}
+
+/// The node serves: so does its admin port, where there is one.
+pub fn serve(
+    admin: Option<OpenAdmin>,
+    mailboxes: Arc<[Mailbox]>,
+    settings: Value,
+) -> Result<Option<OpenAdmin>, ServeError> {
+    let Some(mut admin) = admin else { return Ok(None) };
+    admin.serves(mailboxes, settings)?;
+    Ok(Some(admin))
 }
 
 /// What the admin port tells of the configuration.

@@ -5,9 +5,11 @@ mod listen;
 mod manager;
 mod memory;
 mod shard_thread;
+mod ticker;
 
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -17,13 +19,16 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use lode_engine::Geometry;
 use lode_engine::limits::MAX_VALUE_BYTES;
+use lode_net::client::Token;
 use lode_net::io_properties::Identity;
 use lode_net::ring::{Features, Waker};
 use lode_net::wire::control::{NodeLimits, ShardAddress};
 use lode_net::wire::server::NodeInfo;
 use serde_json::json;
 use thiserror::Error;
+use tracing::{info, warn};
 
+use crate::access::{AccessBook, AccessError, Addresses, ClientLimits};
 use crate::admin::{AdminError, OpenAdmin};
 use crate::control::{Control, ControlConfig, ControlSender, NodeFacts, RecoverError, Recovered};
 use crate::drive::{
@@ -31,12 +36,13 @@ use crate::drive::{
 };
 use crate::io_limits::{self, Chosen, Wanted};
 use crate::mailbox::Mailbox;
-use crate::redis::{self, DoorError, OpenDoor};
+use crate::redis::{self, DoorConfig, DoorError, OpenDoor};
 pub use listen::{ListenError, NodeSockets, listen};
 use manager::Manager;
 use memory::REGISTERED_BYTES;
 pub use memory::{MIN_MEMORY_PER_SHARD, MemoryPlan, machine_bytes, plan_memory};
 use shard_thread::{ReadyShard, ShardStart, start_shard};
+use ticker::Ticker;
 
 /// What a node is told.
 #[derive(Clone, Debug)]
@@ -74,6 +80,10 @@ pub struct ServeConfig {
     pub pin: bool,
     /// What a new table is like where its maker leaves it open; statistics tell it to the command line.
     pub table_defaults: serde_json::Value,
+    /// The file of tokens, where the node wants to know who asks.
+    pub tokens: Option<PathBuf>,
+    /// What one address may take.
+    pub client: ClientLimits,
 }
 
 impl Default for ServeConfig {
@@ -97,6 +107,8 @@ impl Default for ServeConfig {
             max_connections: 4096,
             pin: true,
             table_defaults: serde_json::Value::Null,
+            tokens: None,
+            client: ClientLimits::default(),
         }
     }
 }
@@ -151,6 +163,9 @@ pub enum ServeError {
     /// The address cannot be listened at.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// There are no tokens, where there should be.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The RESP door does not open.
     #[error(transparent)]
     Redis(#[from] DoorError),
@@ -192,6 +207,8 @@ pub struct RunningNode {
     admin: Option<OpenAdmin>,
     control: ControlSender,
     threads: Vec<JoinHandle<()>>,
+    ticker: Option<Ticker>,
+    access: Option<Arc<AccessBook>>,
     /// Holds the drive's lock until the threads have ended.
     drive: Option<Drive>,
 }
@@ -202,12 +219,47 @@ impl RunningNode {
         self.bring_down();
     }
 
+    /// What the node's own parts show it, where it wants to know who asks.
+    pub fn own_token(&self) -> Option<Token> {
+        self.access.as_ref().map(|book| book.own())
+    }
+
+    /// Reads again what may change while the node serves: the tokens. Where they cannot be used, all stays as it was.
+    pub fn reload(&self) {
+        let Some(book) = &self.access else {
+            return info!(event = "reload", "nothing to read again: there is no file of tokens");
+        };
+        match book.reload() {
+            Ok(_) => {
+                self.control.access_changed();
+                let tokens = book.len();
+                info!(event = "reload", tokens, "the tokens were read again, {tokens} of them");
+            }
+            Err(error) => warn!(event = "reload_failed", "{error}; the tokens stay as they were"),
+        }
+    }
+
+    fn open_door(
+        &mut self,
+        socket: OwnedFd,
+        max_connections: usize,
+        addresses: Arc<Addresses>,
+    ) -> Result<(), ServeError> {
+        let access = self.access.clone();
+        let wants = DoorConfig { node: self.addr, max_connections, access, addresses };
+        let door = redis::open(listen::begin(socket)?, wants)?;
+        self.redis_addr = Some(door.addr);
+        self.door = Some(door);
+        Ok(())
+    }
+
     fn bring_down(&mut self) {
         if let Some(admin) = &mut self.admin {
             admin.stops();
         }
         // Before the shards, which answer what has begun there.
         self.door = None;
+        self.ticker = None;
         self.control.stop();
         for thread in self.threads.drain(..) {
             // A thread that panicked has aborted the process already.
@@ -229,37 +281,40 @@ impl Drop for RunningNode {
 pub fn run(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<(), ServeError> {
     let refused = |error| ServeError::System { doing: "wait for signals", error };
     // Until it serves, a signal simply ends it: nothing would be lost, and a long format must not be in the way.
+    let version = env!("CARGO_PKG_VERSION");
+    info!(event = "start", version, pid = std::process::id(), "lode {version} starts");
     let node = start(config, watch)?;
-    let signals = [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT];
+    let signals = [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP];
     let mut signals = signal_hook::iterator::Signals::new(signals).map_err(refused)?;
     if let Some(addr) = node.redis_addr {
-        say(format_args!("RESP door at {addr}"));
+        info!(event = "resp", %addr, "RESP door at {addr}");
     }
     if let Some(addr) = node.admin_addr {
-        say(format_args!("admin port at http://{addr}/"));
+        info!(event = "admin", %addr, "admin port at http://{addr}/");
     }
-    say(format_args!("listening at {}, shards at ports {:?}", node.addr, node.shard_ports));
+    let (addr, ports) = (node.addr, &node.shard_ports);
+    info!(event = "listening", %addr, shard_ports = ?ports, "listening at {addr}, shards at ports {ports:?}");
     let manager = Manager::from_environment();
     if let Some(manager) = &manager {
-        manager.serves(node.addr);
+        manager.serves(node.addr, node.own_token());
     }
-    signals.forever().next();
+    while signals.forever().next() == Some(signal_hook::consts::SIGHUP) {
+        node.reload();
+    }
     if let Some(manager) = &manager {
         manager.stops();
     }
-    say(format_args!("stopping; a second signal ends it at once"));
+    info!(event = "stopping", "stopping; a second signal ends it at once");
     std::thread::spawn(move || {
-        if signals.forever().next().is_some() {
+        if signals.forever().any(|signal| signal != signal_hook::consts::SIGHUP) {
             std::process::exit(130);
         }
     });
+    let begun = Instant::now();
     node.stop();
+    let ms = begun.elapsed().as_millis() as u64;
+    info!(event = "stopped", ms, "stopped in {ms} ms");
     Ok(())
-}
-
-/// Says a line on standard error. That nobody reads it is no reason for a node to end without its checkpoint.
-fn say(text: std::fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Starts a node in threads of this process; returns when it serves.
@@ -267,9 +322,12 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
     let begun = Instant::now();
     let doors = 1 + usize::from(config.redis.is_some());
     listen::allow_descriptors(config.max_connections.saturating_mul(doors), watch);
+    let access = config.tokens.as_deref().map(AccessBook::open).transpose()?.map(Arc::new);
+    tell_of_access(&config, access.as_deref(), watch);
+    let addresses = Arc::new(Addresses::new(config.client));
     let redis = config.redis.map(listen::bind_redis).transpose()?;
     // The first of all: it tells that the node starts, which may take long.
-    let mut admin = admin_port::open(&config)?;
+    let admin = admin_port::open(&config)?;
     let (drive, memory, sockets) = take_all(&config, watch)?;
     let shards = drive.geometry.shards;
     let mailboxes = make_mailboxes(shards)?;
@@ -278,11 +336,9 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
     let cores = shard_thread::cores_for(shards, config.pin);
     let io = choose_io(&config.io, &drive, watch);
     watch(StartEvent::Recovering);
-    if let Some(admin) = &admin {
-        admin.starting("its shards read their parts of the drive");
-    }
+    admin.iter().for_each(|admin| admin.starting("its shards read their parts of the drive"));
     let connections = Arc::new(AtomicUsize::new(0));
-    let shard_start = |shard: u16| ShardStart {
+    let mut threads = start_shards(shards, |shard| ShardStart {
         shard,
         core: cores.as_ref().map(|cores| cores[usize::from(shard)]),
         drive: &drive,
@@ -290,10 +346,10 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
         mailboxes: Arc::clone(&mailboxes),
         control: control.clone(),
         connections: Arc::clone(&connections),
+        addresses: Arc::clone(&addresses),
         io: io.limits,
         config: &config,
-    };
-    let mut threads = start_shards(shards, shard_start)?;
+    })?;
     let facts = node_facts(begun, &drive, memory, cores.is_some(), &config, &io);
     let node = Arc::new(node_info(&config, &drive, &sockets.ports));
     let settings = admin_port::settings(&config, &facts, &sockets);
@@ -304,6 +360,7 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
         node,
         listeners: sockets.listeners,
         facts,
+        access: access.clone(),
     };
     let (started_in, started) = channel();
     threads.push(start_control(control_config, started_in)?);
@@ -317,29 +374,27 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
         admin: None,
         control,
         threads,
+        ticker: None,
+        access,
         drive: Some(drive),
     };
     report(&await_start(&started)?, watch);
+    node.ticker = Some(Ticker::begin(node.control.clone()));
     if let Some(socket) = redis {
-        let door = redis::open(listen::begin(socket)?, addr, config.max_connections)?;
-        node.redis_addr = Some(door.addr);
-        node.door = Some(door);
+        node.open_door(socket, config.max_connections, addresses)?;
     }
-    if let Some(admin) = &mut admin {
-        admin.serves(mailboxes, settings)?;
-    }
-    node.admin = admin;
+    node.admin = admin_port::serve(admin, mailboxes, settings)?;
     Ok(node)
 }
 
-/// The threads of all shards: they begin when the last is ready, or none does.
+/// Starts the threads of all shards; each begins once all are set up.
 fn start_shards<'a>(
     shards: u16,
-    start: impl Fn(u16) -> ShardStart<'a>,
+    of: impl Fn(u16) -> ShardStart<'a>,
 ) -> Result<Vec<JoinHandle<()>>, ServeError> {
     let mut ready = Vec::new();
     for shard in 0..shards {
-        match start_shard(start(shard)) {
+        match start_shard(of(shard)) {
             Ok(shard) => ready.push(shard),
             Err(reason) => {
                 ready.into_iter().for_each(ReadyShard::give_up);
@@ -348,6 +403,28 @@ fn start_shards<'a>(
         }
     }
     Ok(ready.into_iter().map(ReadyShard::begin).collect())
+}
+
+/// Says who may do what, and warns where that is everybody.
+fn tell_of_access(config: &ServeConfig, access: Option<&AccessBook>, watch: &mut dyn FnMut(StartEvent)) {
+    let wide: Vec<String> = [Some(config.listen), config.redis, config.admin]
+        .into_iter()
+        .flatten()
+        .filter(|addr| !addr.ip().is_loopback())
+        .map(|addr| addr.to_string())
+        .collect();
+    match access {
+        Some(book) => {
+            let tokens = book.len();
+            info!(event = "tokens", tokens, "requests need a token; there are {tokens}");
+        }
+        None if !wide.is_empty() => watch(StartEvent::Warning(format!(
+            "whoever can reach {} may read, write and drop everything: there are no tokens; make some (lode token make) and \
+             give --tokens, or listen at 127.0.0.1",
+            wide.join(" and ")
+        ))),
+        None => {}
+    }
 }
 
 fn node_facts(

@@ -12,6 +12,7 @@ use rustix::thread::CpuSet;
 
 use super::ServeConfig;
 use super::memory::{CHUNK_BYTES, CHUNKS, MemoryPlan, registered_bytes};
+use crate::access::Addresses;
 use crate::control::ControlSender;
 use crate::drive::Drive;
 use crate::io_limits::IoLimits;
@@ -27,6 +28,7 @@ pub struct ShardStart<'a> {
     pub mailboxes: Arc<[Mailbox]>,
     pub control: ControlSender,
     pub connections: Arc<AtomicUsize>,
+    pub addresses: Arc<Addresses>,
     pub io: IoLimits,
     pub config: &'a ServeConfig,
 }
@@ -74,7 +76,8 @@ impl ReadyShard {
 
 /// Starts the thread; returns when its ring is set up, or says why it could not be.
 pub fn start_shard(start: ShardStart<'_>) -> Result<ReadyShard, String> {
-    let ShardStart { shard, core, drive, memory, mailboxes, control, connections, io, config } = start;
+    let ShardStart { shard, core, drive, memory, mailboxes, control, connections, addresses, io, config } =
+        start;
     let registered_bytes = registered_bytes(drive.geometry.shards);
     let descriptor = drive.descriptor().map_err(|error| format!("the drive's descriptor: {error}"))?;
     let engine = Shard::new(shard_config(shard, drive, memory, io, config));
@@ -90,6 +93,7 @@ pub fn start_shard(start: ShardStart<'_>) -> Result<ReadyShard, String> {
         writes_need_flush: drive.writes_need_flush(),
         io,
         map: Arc::new(NodeMap::empty()),
+        addresses,
     };
     let (ready_in, ready) = channel();
     let (begin, begun) = channel();

@@ -53,7 +53,8 @@ fn to_node(feed: &mut Feed<'_>) {
 
     let (node, map) = requests::node();
     let is_recovering = feed.byte() == 1;
-    let context = Context { node: (!is_recovering).then_some(&node), map: &map, crowded: false, now_ns: 1 };
+    let context =
+        Context { node: (!is_recovering).then_some(&node), map: &map, crowded: false, gate: None, now_ns: 1 };
     let mut connection = ServerConnection::new(ShardId(0), ConnectionLimits::default(), 0);
     match connection.receive(&mut &frame[..], &context) {
         Incoming::Reply(reply) => {

@@ -80,7 +80,7 @@ enum Told {
 
 fn told(stream: &[u8], cuts: &[u8]) -> Vec<Told> {
     let (node, map) = node();
-    let context = Context { node: Some(&node), map: &map, crowded: false, now_ns: 1 };
+    let context = Context { node: Some(&node), map: &map, crowded: false, gate: None, now_ns: 1 };
     let mut connection = ServerConnection::new(ShardId(0), ConnectionLimits::default(), 0);
     let mut told = Vec::new();
     in_pieces(stream, cuts, |piece| {

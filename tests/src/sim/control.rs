@@ -87,7 +87,8 @@ impl SimControl {
             io: serde_json::Value::Null,
         };
         let waits = Box::new(InStep { go: go_out, said: said_in });
-        let config = ControlConfig { mailboxes, waits, sender, node: Arc::new(node), listeners, facts };
+        let config =
+            ControlConfig { mailboxes, waits, sender, node: Arc::new(node), listeners, facts, access: None };
         let body = move || Control::run(config, &started_in);
         let thread = std::thread::Builder::new().name("control".into()).spawn(body);
         let mut control = SimControl {

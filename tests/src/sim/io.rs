@@ -2,6 +2,7 @@
 //! when it is done.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use lode_net::ring::{
@@ -203,6 +204,14 @@ impl ReactorIo for SimIo {
     }
 
     fn listen_again(&mut self, _listener: SocketId) {}
+
+    fn adopt(&mut self, _socket: OwnedFd) -> SocketId {
+        unreachable!("nobody accepts connections for a simulated node")
+    }
+
+    fn peer(&mut self, _socket: SocketId) -> Option<IpAddr> {
+        None
+    }
 
     fn receive(&mut self, socket: SocketId) {
         self.sockets.get_mut(&socket.0).expect("the socket is open").wants_bytes = true;

@@ -8,6 +8,7 @@ use lode_engine::{Geometry, NodeId, Now, OpenError, Shard, ShardConfig, ShardId}
 use lode_net::ring::Waker;
 use lode_net::wire::control::{CreateTable, NodeLimits, Placement, ShardAddress, Store};
 use lode_net::wire::server::{ConnectionLimits, NodeInfo};
+use lode_node::access::{Addresses, ClientLimits};
 use lode_node::control::{ControlEvent, ControlSender, RecoverError};
 use lode_node::io_limits::IoLimits;
 use lode_node::mailbox::{Mailbox, NodeMap};
@@ -194,6 +195,7 @@ impl SimNode {
                 writes_need_flush: true,
                 io: IoLimits::default(),
                 map: Arc::new(NodeMap::empty()),
+                addresses: Arc::new(Addresses::new(ClientLimits::default())),
             };
             let engine = Shard::new(shard_config(plan, geometry, shard));
             ShardThread { reactor: Reactor::new(config, SimIo::new(), engine), turn_at_ns: now_ns }

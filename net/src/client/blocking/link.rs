@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use crate::client::ClientOptions;
 use crate::client::call::Loss;
 use crate::client::connection::{Connection, ConnectionError, Event, OwnedReply, Unanswered};
 use crate::client::error::ConnectError;
@@ -37,7 +38,7 @@ impl Link {
     /// Connects and shakes hands; a node that recovers is waited for. `view` learns what the node says of itself.
     pub(super) fn open(
         addr: &str,
-        name: &str,
+        options: &ClientOptions,
         timeout: Duration,
         view: &mut NodeView,
     ) -> Result<Link, ConnectError> {
@@ -50,7 +51,7 @@ impl Link {
             let mut not_ready = false;
             for candidate in &candidates {
                 let left = remaining(deadline).ok_or_else(timed_out)?;
-                match Link::open_once(addr, *candidate, left, name, view) {
+                match Link::open_once(addr, *candidate, left, options, view) {
                     Ok(link) => return Ok(link),
                     Err(error) => {
                         not_ready |= is_not_ready(&error);
@@ -72,7 +73,7 @@ impl Link {
         addr: &str,
         candidate: SocketAddr,
         left: Duration,
-        name: &str,
+        options: &ClientOptions,
         view: &mut NodeView,
     ) -> Result<Link, ConnectError> {
         let broken = |source| ConnectError::Io { addr: addr.to_owned(), source };
@@ -80,7 +81,12 @@ impl Link {
         let deadline = Instant::now() + left;
         let mut stream = TcpStream::connect_timeout(&candidate, left).map_err(broken)?;
         stream.set_nodelay(true).map_err(broken)?;
-        let mut connection = Connection::new(name, view.incarnation(), view.map().version());
+        let mut connection = Connection::with_token(
+            options.token.as_ref(),
+            &options.name,
+            view.incarnation(),
+            view.map().version(),
+        );
         stream.write_all(connection.output()).map_err(broken)?;
         connection.consume_output(connection.output().len());
         let mut buffer = vec![0u8; READ_BUFFER_BYTES];

@@ -52,7 +52,7 @@ impl Runner {
     pub(super) fn connect(addr: &str, mut options: ClientOptions) -> Result<Runner, ConnectError> {
         options.normalize();
         let mut view = NodeView::unknown();
-        let link = Link::open(addr, &options.name, options.connect_timeout, &mut view)?;
+        let link = Link::open(addr, &options, options.connect_timeout, &mut view)?;
         let mut runner = Runner {
             addr: addr.to_owned(),
             options,
@@ -229,7 +229,7 @@ impl Runner {
     /// Within a call, connecting takes no longer than the call may.
     fn open_at(&mut self, addr: &str) -> Result<Link, ConnectError> {
         let timeout = self.options.connect_timeout.min(self.options.request_timeout);
-        Link::open(addr, &self.options.name, timeout, &mut self.view)
+        Link::open(addr, &self.options, timeout, &mut self.view)
     }
 
     fn move_bytes(&mut self, until: Instant, settled: &mut Vec<Settled>) {

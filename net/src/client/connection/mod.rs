@@ -9,12 +9,13 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::client::Token;
 use crate::client::slots::Slots;
 use crate::wire::control::{Hello, HelloReply};
 use crate::wire::limits::MAX_REPLY_BODY_BYTES;
 use crate::wire::request::{EncodeError, HelloView};
 use crate::wire::{
-    Condition, FrameParser, MapVersion, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Parsed,
+    Condition, FrameParser, MapVersion, OLDEST_PROTOCOL_VERSION, Opcode, PROTOCOL_VERSION, Parsed,
     REPLY_HEADER_BYTES, ReplyHeader, ReplyView, RequestId, RequestView, Status, Target, Ttl, Violation,
 };
 
@@ -141,6 +142,25 @@ pub struct Connection<T> {
 }
 
 impl<T> Connection<T> {
+    /// As [`new`](Connection::new), for whoever has this token: its secret goes out before the Hello.
+    pub fn with_token(
+        token: Option<&Token>,
+        client_name: &str,
+        incarnation: u64,
+        map_version: MapVersion,
+    ) -> Connection<T> {
+        let mut connection = Connection::new(client_name, incarnation, map_version);
+        if let Some(token) = token {
+            let mut output = Vec::new();
+            RequestView::Authenticate(token.secret())
+                .encode(HELLO_ID, MapVersion(0), &mut output)
+                .expect("a secret is limited to far less than a frame");
+            output.append(&mut connection.output);
+            connection.output = output;
+        }
+        connection
+    }
+
     /// A connection whose output begins with a Hello. `incarnation` and `map_version` tell which map the
     /// client has (0 and 0: none), so that the node need not send it again.
     pub fn new(client_name: &str, incarnation: u64, map_version: MapVersion) -> Connection<T> {
@@ -243,6 +263,13 @@ impl<T> Connection<T> {
         let view = ReplyView::of_frame(&frame);
         let status = view.status().ok_or(ConnectionError::UnknownStatus(view.header.status))?;
         let id = view.header.request_id;
+        if id == HELLO_ID
+            && !self.open
+            && status == Status::Ok
+            && view.header.opcode == Opcode::Authenticate as u8
+        {
+            return self.next_event(input);
+        }
         if id == HELLO_ID && !self.open && status == Status::Ok {
             let hello = HelloReply::from_bytes(view.body).map_err(|_| ConnectionError::BadHello)?;
             self.open = true;

@@ -59,7 +59,7 @@ fn take_in(
         let node = (state.not_ready == 0).then_some(&*info);
         let now_ns = started.elapsed().as_nanos() as u64;
         let was_open = connection.is_open();
-        match connection.receive(input, &Context { node, map: &map, crowded: false, now_ns }) {
+        match connection.receive(input, &Context { node, map: &map, crowded: false, gate: None, now_ns }) {
             Incoming::NeedMore { .. } => return true,
             Incoming::Close { reply, .. } => {
                 output.extend(reply);

@@ -35,6 +35,9 @@ pub enum Violation {
         /// Newest version the client speaks.
         newest: u16,
     },
+    /// The node wants a token, and the client showed none that it knows.
+    #[error("the node wants a token, and this one is missing, unknown or withdrawn")]
+    Unauthenticated,
     /// No Hello in time.
     #[error("no hello in time")]
     HelloTimeout,
@@ -53,6 +56,7 @@ impl Violation {
             Violation::FrameTooLarge { .. } => Status::FrameTooLarge,
             Violation::BadChecksum => Status::BadChecksum,
             Violation::HelloFirst => Status::HelloFirst,
+            Violation::Unauthenticated => Status::Unauthenticated,
             Violation::NoRequestId => Status::Malformed,
             Violation::VersionUnsupported { .. } => Status::VersionUnsupported,
             Violation::HelloTimeout | Violation::FrameTimeout | Violation::SendTimeout => Status::Timeout,
@@ -91,6 +95,11 @@ impl FrameParser {
     /// The next frame of what was kept and `input`, which is advanced past what was taken.
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Parsed<'a>, Violation> {
         if self.partial.is_empty() { self.next_in_place(input) } else { self.next_reassembled(input) }
+    }
+
+    /// From here on frames have at most this much body. An unfinished one that is longer already is a violation.
+    pub fn set_max_body_bytes(&mut self, max_body_bytes: usize) {
+        self.max_body_bytes = max_body_bytes;
     }
 
     /// Bytes of the unfinished frame so far.

@@ -3,6 +3,7 @@
 mod frame;
 mod hello;
 mod quota;
+mod secret;
 mod transaction;
 
 use thiserror::Error;
@@ -10,6 +11,7 @@ use thiserror::Error;
 use self::frame::{Fields, Small, append_frame};
 pub use self::hello::hello_versions;
 use self::hello::{decode_hello, encode_hello};
+pub use self::secret::Secret;
 use crate::wire::batch::BatchView;
 use crate::wire::control::{CreateTable, DropTable, Hello};
 use crate::wire::header::{RequestHeader, array_at, u32_at};
@@ -254,6 +256,8 @@ pub enum RequestView<'a> {
     Checkpoint,
     /// Begin a round of the scrub on every shard.
     Scrub,
+    /// For whom the connection acts.
+    Authenticate(Secret<'a>),
 }
 
 /// The handshake, as far as it can be read: the archive only where the versions meet.
@@ -343,6 +347,7 @@ impl<'a> RequestView<'a> {
                 Ok(RequestView::DropTable(drop))
             }
             Opcode::Ping => Ok(RequestView::Ping { payload: body }),
+            Opcode::Authenticate => Secret::decode(body).map(RequestView::Authenticate),
             _ if !body.is_empty() => Err(DecodeError::Malformed("a body where the operation has none")),
             Opcode::Min => Ok(RequestView::Min { target }),
             Opcode::Max => Ok(RequestView::Max { target }),
@@ -435,6 +440,7 @@ impl<'a> RequestView<'a> {
             RequestView::Ping { .. } => Opcode::Ping,
             RequestView::Checkpoint => Opcode::Checkpoint,
             RequestView::Scrub => Opcode::Scrub,
+            RequestView::Authenticate(_) => Opcode::Authenticate,
             RequestView::Begin { .. } => Opcode::Begin,
             RequestView::Commit { .. } => Opcode::Commit,
             RequestView::Rollback { .. } => Opcode::Rollback,
@@ -504,7 +510,7 @@ impl<'a> RequestView<'a> {
                 fields.target = *target;
                 [&[], &[], &[]]
             }
-            RequestView::Ping { payload } => [payload, &[], &[]],
+            RequestView::Ping { payload } | RequestView::Authenticate(Secret(payload)) => [payload, &[], &[]],
             _ => [&control_body, &[], &[]],
         };
         append_frame(self.opcode(), fields, request_id, map_version, parts, out)

@@ -90,6 +90,7 @@ fn with_every_table(placement: Placement, see: &mut impl FnMut(RequestView<'_>))
         see(RequestView::SetQuota { table: "t", partition: PartitionId(3), quota });
     }
     see(RequestView::Quotas);
+    see(RequestView::Authenticate(Secret(b"s")));
 }
 
 fn encoded(request: &RequestView<'_>) -> Vec<u8> {

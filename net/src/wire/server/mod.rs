@@ -13,7 +13,7 @@ use crate::wire::map::PublishedMap;
 use crate::wire::opcode::{Opcode, reply_flags};
 use crate::wire::parser::{FrameParser, Parsed, Violation};
 use crate::wire::reply::{ReplyHead, encode_reply};
-use crate::wire::request::{DecodeError, RequestView, hello_versions};
+use crate::wire::request::{DecodeError, RequestView, Secret, hello_versions};
 use crate::wire::status::Status;
 use crate::wire::{OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION};
 pub use hello::{EncodedHello, HelloCell};
@@ -77,6 +77,25 @@ impl Default for ConnectionLimits {
     }
 }
 
+/// Who a connection acts for, as the node that knows its token calls him.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Principal(pub u32);
+
+/// What knows tokens.
+pub trait Gate: std::fmt::Debug {
+    /// Whose secret this is.
+    fn admit(&self, secret: Secret<'_>) -> Option<Admitted>;
+}
+
+/// Someone who has shown a secret that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// Who.
+    pub principal: Principal,
+    /// The longest body of a request that is taken from him, where that is less than the node takes.
+    pub request_body_bytes: Option<usize>,
+}
+
 /// What a connection needs to know of its node while it receives.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
@@ -86,6 +105,8 @@ pub struct Context<'a> {
     pub map: &'a PublishedMap,
     /// Whether there is no memory for replies now: a Hello is answered `NotReady`, a Map or Ping `Busy`.
     pub crowded: bool,
+    /// Who knows tokens, where the node wants them.
+    pub gate: Option<&'a dyn Gate>,
     /// A clock that never goes back, in nanoseconds.
     pub now_ns: u64,
 }
@@ -159,6 +180,8 @@ pub struct ServerConnection {
     send_since_ns: Option<u64>,
     /// The newest map this client was given on this connection.
     map_given: MapVersion,
+    /// For whom it acts, where that is known.
+    principal: Option<Principal>,
 }
 
 impl ServerConnection {
@@ -176,6 +199,20 @@ impl ServerConnection {
             paused_since_ns: None,
             send_since_ns: None,
             map_given: MapVersion(0),
+            principal: None,
+        }
+    }
+
+    /// For whom it acts; nobody where the node wants no tokens, and before one was shown.
+    pub fn principal(&self) -> Option<Principal> {
+        self.principal
+    }
+
+    /// Until it is known for whom it acts, where the node wants to know, it may take little memory.
+    fn limit_body(&mut self, context: &Context<'_>) {
+        if context.gate.is_some() && self.principal.is_none() {
+            let limit = self.limits.request_body_bytes.min(limits::MAX_UNKNOWN_BODY_BYTES);
+            self.parser.set_max_body_bytes(limit);
         }
     }
 
@@ -185,6 +222,7 @@ impl ServerConnection {
             *input = &[];
             return Incoming::NeedMore { bytes: REQUEST_HEADER_BYTES };
         }
+        self.limit_body(context);
         match self.parser.next(input) {
             Err(violation) => self.close(violation, RequestId(0), 0, context),
             Ok(Parsed::NeedMore { bytes }) => {
@@ -206,6 +244,10 @@ impl ServerConnection {
             return self.close(Violation::NoRequestId, RequestId(0), frame.header.opcode, context);
         }
         match Opcode::from_u8(frame.header.opcode) {
+            Some(Opcode::Authenticate) => self.authenticate(&frame, context),
+            Some(Opcode::Hello) if context.gate.is_some() && self.principal.is_none() => {
+                self.close(Violation::Unauthenticated, frame.header.request_id, frame.header.opcode, context)
+            }
             Some(Opcode::Hello) => self.hello(&frame, context),
             _ if self.state == State::AwaitingHello => {
                 let header = frame.header;
@@ -220,6 +262,28 @@ impl ServerConnection {
                 Incoming::Request(frame)
             }
         }
+    }
+
+    /// From here on it acts for whoever has this secret. Where the node wants none, any will do: a client may have its
+    /// token before the node does.
+    fn authenticate<'a>(&mut self, frame: &Frame<'_>, context: &Context<'_>) -> Incoming<'a> {
+        let header = frame.header;
+        let secret = match frame.view() {
+            Ok(RequestView::Authenticate(secret)) => secret,
+            Ok(_) => unreachable!("its opcode says what it is"),
+            Err(error) => {
+                return Incoming::Reply(decode_error_reply(&header, &error, context.map.map.version()));
+            }
+        };
+        if let Some(gate) = context.gate {
+            let Some(admitted) = gate.admit(secret) else {
+                return self.close(Violation::Unauthenticated, header.request_id, header.opcode, context);
+            };
+            self.principal = Some(admitted.principal);
+            let most = self.limits.request_body_bytes;
+            self.parser.set_max_body_bytes(admitted.request_body_bytes.map_or(most, |limit| limit.min(most)));
+        }
+        Incoming::Reply(self.simple(&header, Status::Ok, &[], context))
     }
 
     /// The answer to what the connection answers by itself.

@@ -2,7 +2,7 @@ use super::*;
 use crate::testing::Lcg;
 use crate::wire::control::{Hello, HelloReply, MapBody};
 use crate::wire::reply::ReplyView;
-use crate::wire::request::{HelloView, Target};
+use crate::wire::request::{HelloView, Secret, Target};
 use crate::wire::{Epoch, PartitionId, Quota};
 
 fn node() -> NodeInfo {
@@ -46,7 +46,7 @@ fn status_of(reply: &[u8]) -> (Status, u64) {
 
 fn opened(limits: ConnectionLimits, node: &NodeInfo, map: &PublishedMap) -> ServerConnection {
     let mut connection = connection(limits);
-    let context = Context { node: Some(node), map, crowded: false, now_ns: 0 };
+    let context = Context { node: Some(node), map, crowded: false, gate: None, now_ns: 0 };
     let bytes = hello(1, (1, 1), 0, 0);
     let Incoming::Reply(reply) = connection.receive(&mut &bytes[..], &context) else {
         panic!("hello is answered")
@@ -58,7 +58,7 @@ fn opened(limits: ConnectionLimits, node: &NodeInfo, map: &PublishedMap) -> Serv
 #[test]
 fn hello_brings_the_node_and_the_map_only_to_those_who_lack_it() {
     let (node, map) = (node(), map(5));
-    let context = Context { node: Some(&node), map: &map, crowded: false, now_ns: 0 };
+    let context = Context { node: Some(&node), map: &map, crowded: false, gate: None, now_ns: 0 };
     for (map_version, incarnation, wants_map) in [(0, 0, true), (5, 11, false), (5, 10, true), (4, 11, true)]
     {
         let mut connection = connection(ConnectionLimits::default());
@@ -77,7 +77,7 @@ fn hello_brings_the_node_and_the_map_only_to_those_who_lack_it() {
 #[test]
 fn what_is_not_a_hello_closes_the_connection() {
     let (node, map) = (node(), map(5));
-    let context = Context { node: Some(&node), map: &map, crowded: false, now_ns: 0 };
+    let context = Context { node: Some(&node), map: &map, crowded: false, gate: None, now_ns: 0 };
     let too_new = hello(3, (2, 9), 0, 0);
     let too_old = hello(3, (0, 0), 0, 0);
     for (bytes, status) in [
@@ -102,7 +102,7 @@ fn a_node_that_recovers_says_so_and_takes_the_next_hello() {
     let (node, map) = (node(), map(5));
     let mut connection = connection(ConnectionLimits::default());
     let bytes = hello(1, (1, 1), 0, 0);
-    let recovering = Context { node: None, map: &map, crowded: false, now_ns: 0 };
+    let recovering = Context { node: None, map: &map, crowded: false, gate: None, now_ns: 0 };
     let Incoming::Reply(reply) = connection.receive(&mut &bytes[..], &recovering) else { panic!("answered") };
     assert_eq!(status_of(&reply), (Status::NotReady, 1));
     let ready = Context { node: Some(&node), ..recovering };
@@ -115,7 +115,7 @@ fn one_request_too_many_is_busy() {
     let (node, map) = (node(), map(5));
     let limits = ConnectionLimits { in_flight: 2, ..ConnectionLimits::default() };
     let mut connection = opened(limits, &node, &map);
-    let context = Context { node: Some(&node), map: &map, crowded: false, now_ns: 0 };
+    let context = Context { node: Some(&node), map: &map, crowded: false, gate: None, now_ns: 0 };
     let bytes = [get(2), get(3), get(4)].concat();
     let mut input = &bytes[..];
     assert!(matches!(connection.receive(&mut input, &context), Incoming::Request(_)));
@@ -147,7 +147,7 @@ fn a_stale_request_gets_each_map_once() {
 fn ping_and_map_are_answered_here() {
     let (node, map) = (node(), map(5));
     let mut connection = opened(ConnectionLimits::default(), &node, &map);
-    let context = Context { node: Some(&node), map: &map, crowded: false, now_ns: 0 };
+    let context = Context { node: Some(&node), map: &map, crowded: false, gate: None, now_ns: 0 };
     let ping = bytes_of(2, 0, &RequestView::Ping { payload: b"abc" });
     let Incoming::Reply(reply) = connection.receive(&mut &ping[..], &context) else { panic!("pong") };
     assert_eq!(ReplyView::of_frame(&reply).body, b"abc");
@@ -162,7 +162,7 @@ fn ping_and_map_are_answered_here() {
 fn deadlines_pass_only_where_something_is_owed() {
     let (node, map) = (node(), map(5));
     let limits = ConnectionLimits::default();
-    let at = |now_ns| Context { node: Some(&node), map: &map, crowded: false, now_ns };
+    let at = |now_ns| Context { node: Some(&node), map: &map, crowded: false, gate: None, now_ns };
     let violation = |outcome| match outcome {
         Some(Incoming::Close { violation, .. }) => Some(violation),
         _ => None,
@@ -219,7 +219,7 @@ fn a_peer_that_does_not_read_is_no_longer_read() {
 #[test]
 fn hostile_frames_are_answered_or_closed_but_never_panic() {
     let (node, map) = (node(), map(5));
-    let context = Context { node: Some(&node), map: &map, crowded: false, now_ns: 0 };
+    let context = Context { node: Some(&node), map: &map, crowded: false, gate: None, now_ns: 0 };
     for seed in 0..300 {
         let mut random = Lcg::new(seed);
         let mut connection = opened(ConnectionLimits::default(), &node, &map);
@@ -257,7 +257,7 @@ fn a_last_word_has_no_request() {
 #[test]
 fn a_crowded_node_makes_no_long_answers() {
     let (node, map) = (node(), map(1));
-    let crowded = Context { node: Some(&node), map: &map, crowded: true, now_ns: 0 };
+    let crowded = Context { node: Some(&node), map: &map, crowded: true, gate: None, now_ns: 0 };
     let mut connection = connection(ConnectionLimits::default());
     let bytes = hello(1, (1, 1), 0, 0);
     let Incoming::Reply(reply) = connection.receive(&mut &bytes[..], &crowded) else { panic!("an answer") };
@@ -323,6 +323,7 @@ fn one_of_each() -> Vec<(RequestView<'static>, bool)> {
         (RequestView::CreateTableQuota { table: create, ttl_ms: None, quota: Quota::default() }, false),
         (RequestView::SetQuota { table: "t", partition: PartitionId(1), quota: None }, false),
         (RequestView::Quotas, false),
+        (RequestView::Authenticate(Secret(b"s")), true),
     ]
 }
 
@@ -352,7 +353,7 @@ fn taken(connection: &mut ServerConnection, frame: &[u8], context: &Context<'_>)
 #[test]
 fn every_opcode_refuses_the_name_0_surplus_bytes_and_fields_that_it_does_not_have() {
     let (node, map) = (node(), map(5));
-    let context = Context { node: Some(&node), map: &map, crowded: false, now_ns: 0 };
+    let context = Context { node: Some(&node), map: &map, crowded: false, gate: None, now_ns: 0 };
     let requests = one_of_each();
     assert_eq!(requests.iter().map(|(view, _)| view.opcode()).collect::<Vec<_>>(), Opcode::ALL);
     for (view, is_open_ended) in requests {
