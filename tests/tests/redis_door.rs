@@ -79,6 +79,21 @@ fn a_client_may_send_all_before_it_reads_anything() {
 }
 
 #[test]
+fn what_was_sent_before_the_end_is_done_and_answered() {
+    let home = home(&[]);
+    let node = home.start();
+    let mut resp = open(&node);
+    const MANY: usize = 1000;
+    resp.send(&(0..MANY).flat_map(|n| request(&["SET", &format!("k{n}"), "v"])).collect::<Vec<u8>>());
+    // What is not whole is nothing.
+    resp.send(b"*3\r\n$3\r\nSET\r\n$4\r\nhalf");
+    resp.stream.shutdown(std::net::Shutdown::Write).expect("it is open");
+    (0..MANY).for_each(|n| assert_eq!(resp.try_reply(), Some(ok()), "{n}"));
+    assert!(resp.has_ended());
+    assert_eq!(open(&node).say("DBSIZE"), Value::Integer(MANY as i64));
+}
+
+#[test]
 fn hostile_bytes_cost_their_own_connection_and_no_other() {
     let home = home(&[]);
     let node = home.start();

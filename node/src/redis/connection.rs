@@ -57,6 +57,8 @@ struct Connection {
     sent: usize,
     /// No more requests are taken.
     is_closing: bool,
+    /// The peer has said all that it will: nothing more is received, and what is here is still taken.
+    is_at_end: bool,
     /// The parser wants more bytes.
     is_hungry: bool,
     /// A command is on its way that changes what the next ones mean.
@@ -138,6 +140,7 @@ impl Connection {
             out: Vec::new(),
             sent: 0,
             is_closing: false,
+            is_at_end: false,
             is_hungry: true,
             is_settling: false,
             held_bytes: 0,
@@ -157,7 +160,7 @@ impl Connection {
     /// More is received for a request that is not whole, and ahead of those that are, within the limits.
     fn may_receive(&self) -> bool {
         let most = if self.door.is_short() { LEAST_HELD_BYTES } else { MAX_READ_AHEAD_BYTES };
-        !self.is_closing && (self.is_hungry || self.input.len() < most)
+        !self.is_closing && !self.is_at_end && (self.is_hungry || self.input.len() < most)
     }
 
     /// Commands are begun while the replies that wait are within theirs.
@@ -171,8 +174,7 @@ impl Connection {
     fn wake(&mut self, woken: Woken) -> bool {
         match woken {
             Woken::Received(Ok(0)) => {
-                // What was asked before is still done and answered.
-                self.is_closing = true;
+                self.is_at_end = true;
                 true
             }
             Woken::Received(Ok(_)) => {
@@ -200,7 +202,7 @@ impl Connection {
     }
 
     fn has_stalled(&self) -> bool {
-        let amid = self.is_hungry && self.parser.is_amid(&self.input);
+        let amid = self.is_hungry && !self.is_at_end && self.parser.is_amid(&self.input);
         let stops = amid && self.received_at.elapsed() > STALL_TIMEOUT;
         stops || self.has_output() && self.sent_at.elapsed() > STALL_TIMEOUT
     }
@@ -229,6 +231,8 @@ impl Connection {
                     self.push(begun);
                 }
                 Ok(None) => {
+                    // Of a request that will never be whole, nothing is done.
+                    self.is_closing |= self.is_at_end;
                     self.is_hungry = true;
                     self.bound();
                     return;
