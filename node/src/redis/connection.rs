@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn commands_wait_for_those_in_their_way_and_no_others() {
-        let of = |hashes: &[u64], writes| Order::Keys { hashes: hashes.to_vec(), writes };
+        let of = |hashes: &[u64], writes| Order::of(hashes.iter().copied(), writes);
         for (a, b, conflict) in [
             (of(&[1], false), of(&[1], false), false),
             (of(&[1], true), of(&[1], false), true),
@@ -332,6 +332,9 @@ mod tests {
             (of(&[], false), of(&[1], true), false),
             (of(&[], false), Order::Alone, true),
             (Order::Alone, Order::Alone, true),
+            // Of many keys, none is compared.
+            (Order::of(0..100_000, true), Order::of(100_000..200_000, true), true),
+            (Order::of(0..64, true), Order::of(64..128, true), false),
         ] {
             assert_eq!((a.conflicts(&b), b.conflicts(&a)), (conflict, conflict), "{a:?} {b:?}");
         }

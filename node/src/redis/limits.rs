@@ -18,6 +18,8 @@ pub const MAX_READ_AHEAD_BYTES: usize = 16 << 20;
 pub const MAX_PENDING_REPLY_BYTES: usize = 16 << 20;
 /// Commands of one connection that are begun and not answered.
 pub const MAX_IN_WORK: usize = 128;
+/// Keys of a command that is under way together with others of its connection; one of more is alone.
+pub const MAX_KEYS_ABREAST: usize = 64;
 /// One reply of keys or records, in bytes.
 pub const MAX_REPLY_BYTES: usize = 16 << 20;
 /// Keys that one DEL takes at one instant; of more, each goes by itself.

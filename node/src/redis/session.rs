@@ -13,7 +13,7 @@ use lode_net::resp::{Protocol, Reply};
 use super::access::{self, is_for_strangers, need_of, no_auth, no_perm};
 use super::commands::{Command, Does, OfSession};
 use super::door::{Door, FIRST_TABLE, Peer, Tally};
-use super::limits::{MAX_REQUEST_BYTES, MAX_STRANGER_BYTES, STRANGER_TIMEOUT};
+use super::limits::{MAX_KEYS_ABREAST, MAX_REQUEST_BYTES, MAX_STRANGER_BYTES, STRANGER_TIMEOUT};
 use super::refusal::Refusal;
 use super::server;
 use super::store::{Table, time_in_transaction};
@@ -26,7 +26,7 @@ pub type Work = Pin<Box<dyn Future<Output = Reply>>>;
 /// Which other commands of its connection a command may not meet on the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Those of the same keys, unless both only read; keys by their hash.
+    /// Those of the same keys, unless both only read; keys by their hash, in order.
     Keys { hashes: Vec<u64>, writes: bool },
     /// Any.
     Alone,
@@ -36,6 +36,16 @@ impl Order {
     /// Of what asks nothing that another could change.
     const NONE: Order = Order::Keys { hashes: Vec::new(), writes: false };
 
+    /// Of a command with these keys. One of many is alone: comparing it with others would take longer than it does.
+    pub fn of(hashes: impl IntoIterator<Item = u64>, writes: bool) -> Order {
+        let mut hashes: Vec<u64> = hashes.into_iter().take(MAX_KEYS_ABREAST + 1).collect();
+        if hashes.len() > MAX_KEYS_ABREAST {
+            return Order::Alone;
+        }
+        hashes.sort_unstable();
+        Order::Keys { hashes, writes }
+    }
+
     /// Whether one must be done before the other begins.
     pub fn conflicts(&self, other: &Order) -> bool {
         let (Order::Keys { hashes, writes }, Order::Keys { hashes: others, writes: other_writes }) =
@@ -43,7 +53,7 @@ impl Order {
         else {
             return true;
         };
-        (*writes || *other_writes) && hashes.iter().any(|hash| others.contains(hash))
+        (*writes || *other_writes) && hashes.iter().any(|hash| others.binary_search(hash).is_ok())
     }
 }
 
