@@ -387,6 +387,60 @@ fn times_to_live_end_by_themselves_and_are_kept_by_what_keeps_them() {
 }
 
 #[test]
+fn what_lives_for_ever_in_a_table_with_a_time_to_live_goes_on_to() {
+    let home = home(&[]);
+    let node = home.start();
+    let mut expiring = table::durable("expiring", 1);
+    expiring.ttl = Some(Duration::from_secs(1000));
+    node.client().create_table(expiring).expect("made");
+    let mut resp = open(&node);
+    assert_eq!(resp.say("SELECT expiring"), ok());
+    assert_eq!((resp.say("SET kept 5"), resp.say("PERSIST kept")), (ok(), Value::Integer(1)));
+    for command in ["INCR kept", "APPEND kept 6", "RENAME kept other"] {
+        resp.send(&requests(&["MULTI", "SET plain 1", command, "EXEC"]));
+        let replies: Vec<Value> = (0..4).map(|_| resp.reply()).collect();
+        assert_error(&replies[3], "ERR the key 'kept' lives for ever");
+        assert_eq!(resp.say("EXISTS plain"), Value::Integer(0), "nothing of it was done");
+    }
+    assert_eq!((resp.say("GET kept"), resp.say("TTL kept")), (bulk("5"), Value::Integer(-1)));
+    assert_eq!(resp.say("RENAME kept other"), ok());
+    assert_eq!((resp.say("EXISTS kept"), resp.say("TTL other")), (Value::Integer(0), Value::Integer(-1)));
+    // What the transaction has written itself lives as the table says, and may be written again.
+    resp.send(&requests(&["MULTI", "SET plain 1", "INCR plain", "RENAME plain fresh", "EXEC"]));
+    let done = (0..5).map(|_| resp.reply()).last().expect("some");
+    assert_eq!(done, Value::Array(vec![ok(), Value::Integer(2), ok()]));
+    assert!(matches!(resp.say("TTL fresh"), Value::Integer(1..=1000)));
+}
+
+#[test]
+fn the_longest_keys_are_found_as_others_are() {
+    let home = home(&[]);
+    let node = home.start();
+    let mut resp = open(&node);
+    let key = |last: u8| [&[b'k'; 4095][..], &[last]].concat();
+    let keys = [key(b'k'), key(b'l'), key(0xff), vec![0xff; 4096]];
+    for (place, key) in keys.iter().enumerate() {
+        assert_eq!(resp.ask(&[&b"SET"[..], key, b"v"]), ok());
+        assert!(matches!(resp.say("RANDOMKEY"), Value::Bulk(found) if keys[..=place].contains(&found)));
+    }
+    assert_eq!(resp.ask(&[&b"EXISTS"[..], &keys[0], &keys[3], b"nosuch"]), Value::Integer(2));
+    let (mut cursor, mut seen) = ("0".to_owned(), Vec::new());
+    while seen.is_empty() || cursor != "0" {
+        let page = resp.say(&format!("SCAN {cursor} COUNT 1"));
+        let [Value::Bulk(next), Value::Array(keys)] = page.items() else { panic!("{page:?}") };
+        cursor = String::from_utf8(next.clone()).expect("a number");
+        seen.extend(keys.clone());
+    }
+    assert_eq!(seen, keys.map(Value::Bulk));
+    let long = "p".repeat(5000);
+    for pattern in [&long, &format!("{long}*")] {
+        assert_eq!(resp.ask(&["KEYS", pattern]), Value::Array(Vec::new()));
+        let page = resp.ask(&["SCAN", "0", "MATCH", pattern]);
+        assert_eq!(page, Value::Array(vec![bulk("0"), Value::Array(Vec::new())]));
+    }
+}
+
+#[test]
 fn acknowledged_writes_survive_sigkill() {
     let home = home(&[]);
     let mut acknowledged = Vec::new();

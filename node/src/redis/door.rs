@@ -1,7 +1,7 @@
 //! What all connections of the door share. All of it is of one thread.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ pub struct Door {
     pub peers: RefCell<BTreeMap<u64, Rc<Peer>>>,
     /// Bytes of requests and replies that connections hold.
     held_bytes: Cell<usize>,
+    /// Whether a table has a time to live, by its id: a table's never changes.
+    pub have_ttl: RefCell<HashMap<u32, bool>>,
     next_peer: Cell<u64>,
     random: Cell<u64>,
     /// The tokens, where the node wants them.
@@ -82,6 +84,7 @@ impl Door {
             tally: Tally::default(),
             peers: RefCell::default(),
             held_bytes: Cell::new(0),
+            have_ttl: RefCell::default(),
             next_peer: Cell::new(1),
             random: Cell::new(random | 1),
             access: config.access.clone(),

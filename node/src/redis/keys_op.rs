@@ -80,7 +80,7 @@ impl KeysOp {
         let mut last = Refusal::syntax();
         for tries in 0..MOST_TRIES {
             let mut transaction = table.client.transaction(&table.name, keys[0], options).await?;
-            let done = self.within(&mut transaction).await;
+            let done = self.within(table, &mut transaction).await;
             match finish(transaction, done).await {
                 Err(Refused::Again(refusal)) => last = refusal,
                 done => return done.map_err(Refused::into_refusal),
@@ -91,7 +91,7 @@ impl KeysOp {
     }
 
     /// Within a transaction that is open.
-    pub async fn within(&self, transaction: &mut Transaction) -> Result<Reply, Refused> {
+    pub async fn within(&self, table: &Table, transaction: &mut Transaction) -> Result<Reply, Refused> {
         let all = Refused::all;
         Ok(match self {
             KeysOp::Get(keys) => {
@@ -130,6 +130,9 @@ impl KeysOp {
                 if record.left != TimeLeft::Forever {
                     let key = from.escape_ascii();
                     return Err(Refused::All(time_in_transaction(&format!("the key '{key}' has"))));
+                }
+                if table.would_shorten(&record).await.map_err(Refused::All)? {
+                    return Err(Refused::All(forever_in_transaction(from)));
                 }
                 transaction.delete(from).map_err(all)?;
                 transaction.put(to, &record.value).map_err(all)?;
@@ -215,7 +218,7 @@ async fn set_all(table: &Table, pairs: &[(Bytes, Bytes)]) -> Result<Reply, Refus
     Ok(Reply::OK)
 }
 
-/// Moves a record to another key. One that lives for ever moves at one instant; one that expires is first written
+/// Moves a record to another key. One that lives as its table says moves at one instant; another is first written
 /// under its new key, and then taken from the old one, as no transaction carries a time to live.
 async fn rename(table: &Table, from: &Bytes, to: &Bytes) -> Result<Reply, Refusal> {
     let (client, name) = (&table.client, &*table.name);
@@ -227,11 +230,15 @@ async fn rename(table: &Table, from: &Bytes, to: &Bytes) -> Result<Reply, Refusa
         if from == to {
             return Ok(Reply::OK);
         }
-        let TimeLeft::For(left) = record.left else {
-            let op = KeysOp::Rename(from.clone(), to.clone());
-            return op.in_one_instant(table).await;
+        let lifetime = match record.left {
+            TimeLeft::For(left) => Lifetime::For(left),
+            TimeLeft::Forever if table.would_shorten(&record).await? => Lifetime::Forever,
+            TimeLeft::Forever => {
+                let op = KeysOp::Rename(from.clone(), to.clone());
+                return op.in_one_instant(table).await;
+            }
         };
-        let options = PutOptions { lifetime: Lifetime::For(left), ..PutOptions::default() };
+        let options = PutOptions { lifetime, ..PutOptions::default() };
         client.put_with(name, to, &record.value, options).await?;
         match client.delete_if(name, from, record.seq).await {
             Ok(_) => return Ok(Reply::OK),

@@ -221,12 +221,13 @@ impl Session {
 
     /// The table that commands are about.
     fn table(&self) -> Table {
-        Table { client: self.door.client.clone(), name: self.peer.table.borrow().clone() }
+        let name = self.peer.table.borrow().clone();
+        Table { door: self.door.clone(), client: self.door.client.clone(), name }
     }
 
     fn order<'a>(&self, table: &Table, keys: impl IntoIterator<Item = &'a Bytes>, writes: bool) -> Order {
-        let hashes = keys.into_iter().map(|key| self.hasher.hash_one((&*table.name, &key[..]))).collect();
-        Order::Keys { hashes, writes }
+        let hash = |key: &'a Bytes| self.hasher.hash_one((&*table.name, &key[..]));
+        Order::of(keys.into_iter().map(hash), writes)
     }
 
     /// A command outside of MULTI.

@@ -1,10 +1,13 @@
 //! Commands on keys carried out: by writes that stand for themselves, or within a transaction.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 use lode_net::client::{Client, Lifetime, PutOptions, Record, TimeLeft, Transaction, WriteError};
 use lode_net::resp::Reply;
-use lode_net::wire::Condition;
+use lode_net::wire::{Condition, Seq};
 
+use super::door::Door;
 use super::key_op::{Change, KeyOp, Says, Set, When};
 use super::refusal::Refusal;
 use super::times::{self, ExpireIf, Life};
@@ -15,8 +18,9 @@ const MOST_TRIES: u32 = 1000;
 /// A table as the door sees it.
 #[derive(Clone)]
 pub struct Table {
+    pub door: Rc<Door>,
     pub client: Client,
-    pub name: std::rc::Rc<str>,
+    pub name: Rc<str>,
 }
 
 impl Table {
@@ -118,6 +122,29 @@ impl Table {
         }
     }
 
+    /// Whether records live by default for a time that the table says.
+    async fn has_ttl(&self) -> Result<bool, Refusal> {
+        let id = self.client.map().table(&self.name).map(|table| table.id.0);
+        let known = id.and_then(|id| self.door.have_ttl.borrow().get(&id).copied());
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let ttls = self.client.table_ttls().await?;
+        let has_ttl = |id| ttls.iter().any(|(of, _)| *of == id);
+        if let Some(id) = id {
+            self.door.have_ttl.borrow_mut().insert(id, has_ttl(id));
+        }
+        // One that is gone by now has none; what is begun in it ends with that.
+        Ok(id.is_some_and(has_ttl))
+    }
+
+    /// Whether a transaction would give this record its table's time to live, where it writes it again. What it has
+    /// written itself has that one anyway.
+    pub async fn would_shorten(&self, record: &Record) -> Result<bool, Refusal> {
+        let lives_for_ever = record.left == TimeLeft::Forever && record.seq != Seq::default();
+        Ok(lives_for_ever && self.has_ttl().await?)
+    }
+
     /// Whether there is such a key; takes no read of the drive.
     pub async fn exists(&self, key: &[u8]) -> Result<bool, Refusal> {
         Ok(self.client.time_left(&self.name, key).await?.is_some())
@@ -132,8 +159,22 @@ pub fn time_in_transaction(what: &str) -> Refusal {
     ))
 }
 
+/// That a transaction cannot write a key that lives for ever, where its table gives new records a time.
+pub fn forever_in_transaction(key: &[u8]) -> Refusal {
+    let key = key.escape_ascii();
+    Refusal::new(format_args!(
+        "the key '{key}' lives for ever, in a table that gives a time to live to what a transaction writes: do it outside \
+         of MULTI"
+    ))
+}
+
 /// Does this to a key within a transaction.
-pub async fn within(transaction: &mut Transaction, key: &Bytes, op: &KeyOp) -> Result<Reply, Refused> {
+pub async fn within(
+    table: &Table,
+    transaction: &mut Transaction,
+    key: &Bytes,
+    op: &KeyOp,
+) -> Result<Reply, Refused> {
     let is_blind = matches!(op, KeyOp::Set(set) if set.when == When::Always && set.life == Life::Table && set.says == Says::Ok);
     // What is overwritten whatever it is, nobody else's write can conflict with.
     let present = match is_blind {
@@ -145,8 +186,14 @@ pub async fn within(transaction: &mut Transaction, key: &Bytes, op: &KeyOp) -> R
         Change::None => {}
         Change::Delete => transaction.delete(key).map_err(Refused::all)?,
         Change::Put { value, life } => {
-            let left = present.map(|record| record.left);
-            match life.resolve(left) {
+            let keeps = match &present {
+                Some(record) if life == Life::Keep => table.would_shorten(record).await,
+                _ => Ok(false),
+            };
+            if keeps.map_err(Refused::All)? {
+                return Err(Refused::All(forever_in_transaction(key)));
+            }
+            match life.resolve(present.map(|record| record.left)) {
                 Some(Lifetime::For(_)) => {
                     let key = key.escape_ascii();
                     return Err(Refused::All(time_in_transaction(&format!("the key '{key}' has"))));

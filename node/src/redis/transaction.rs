@@ -93,7 +93,7 @@ pub async fn exec(table: &Table, queue: Queue, watched: &[Watched]) -> Result<Re
     let mut last = Refusal::syntax();
     for tries in 0..MOST_TRIES {
         let mut transaction = table.client.transaction(&table.name, &home, options).await?;
-        let done = attempt(&mut transaction, &commands, watched).await;
+        let done = attempt(table, &mut transaction, &commands, watched).await;
         match finish(transaction, done).await {
             Ok(Some(replies)) => return Ok(Reply::Array(replies)),
             Ok(None) => return Ok(Reply::NullArray),
@@ -152,6 +152,7 @@ async fn home(table: &Table, commands: &[Queued], watched: &[Watched]) -> Result
 
 /// One try; `None`: a watched key was written.
 async fn attempt(
+    table: &Table,
     transaction: &mut Transaction,
     commands: &[Queued],
     watched: &[Watched],
@@ -165,8 +166,8 @@ async fn attempt(
     let mut replies = Vec::with_capacity(commands.len());
     for command in commands {
         let done = match command {
-            Queued::Key(key, op) => within(transaction, key, op).await,
-            Queued::Keys(op) => op.within(transaction).await,
+            Queued::Key(key, op) => within(table, transaction, key, op).await,
+            Queued::Keys(op) => op.within(table, transaction).await,
             Queued::Table(op) => op.within(transaction).await,
             Queued::Told(reply) => Ok(reply.clone()),
         };
