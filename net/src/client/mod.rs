@@ -37,6 +37,7 @@ pub use self::options::{
     ScanOptions, ScanRecord, Store, TableInfo, TableOptions, TimeLeft, Token, TokenError, Written,
 };
 pub use self::retry::{RetryAfter, patiently};
+pub use self::scan_plan::successor;
 pub use self::scanner::Scanner;
 pub use self::transaction::{Transaction, TransactionOptions, TransactionRange};
 pub use crate::wire::{BatchWrite, Condition, PartitionMap, Seq};

@@ -6,13 +6,13 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use lode_net::client::{
-    Batch, BatchWrite, Lifetime, PutOptions, TimeLeft, Transaction, TransactionOptions, WriteError,
+    Batch, BatchWrite, Lifetime, PutOptions, TimeLeft, Transaction, TransactionOptions, WriteError, successor,
 };
 use lode_net::resp::Reply;
 
 use super::limits::{MAX_KEY_BYTES_AT_ONCE, MAX_KEYS_AT_ONCE};
 use super::refusal::Refusal;
-use super::store::{Refused, Table, time_in_transaction};
+use super::store::{Refused, Table, forever_in_transaction, time_in_transaction};
 
 /// Requests of one command under way at once.
 const FAN_OUT: usize = 64;
@@ -179,9 +179,8 @@ async fn present(
     transaction: &Transaction,
     keys: &[Bytes],
 ) -> Result<Vec<bool>, lode_net::client::TransactionError> {
-    let behind: Vec<(Bytes, Bytes)> =
-        keys.iter().map(|key| (key.clone(), Bytes::from([&key[..], &[0]].concat()))).collect();
-    let counts = gather(&behind, |(key, behind)| transaction.count(key, Some(behind))).await?;
+    let behind: Vec<(&Bytes, Option<Vec<u8>>)> = keys.iter().map(|key| (key, successor(key))).collect();
+    let counts = gather(&behind, |(key, behind)| transaction.count(key, behind.as_deref())).await?;
     Ok(counts.into_iter().map(|count| count > 0).collect())
 }
 

@@ -1,10 +1,12 @@
 //! Commands on a table as a whole: scans, counts, and what is ordered.
 
 use bytes::Bytes;
-use lode_net::client::{Batch, BatchWrite, ScanOptions, ScanRecord, Scanner, Transaction, TransactionRange};
+use lode_net::client::{
+    Batch, BatchWrite, ScanOptions, ScanRecord, Scanner, Transaction, TransactionRange, successor,
+};
 use lode_net::resp::Reply;
 use lode_net::wire::PartitionId;
-use lode_net::wire::limits::{MAX_BATCH_BYTES, MAX_BATCH_WRITES};
+use lode_net::wire::limits::{MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES};
 
 use super::cursors::Cursors;
 use super::glob;
@@ -93,8 +95,12 @@ impl TableOp {
                 Ok(Reply::Array(vec![Reply::text(next.to_string()), Reply::Array(keys)]))
             }
             TableOp::Keys { pattern } => {
-                let range = Range { keys_only: true, ..Range::of_prefix(&glob::prefix(pattern)) };
-                let mut list = List::default();
+                let (prefix, mut list) = (glob::prefix(pattern), List::default());
+                // No key begins so.
+                if prefix.len() > MAX_KEY_BYTES {
+                    return Ok(Reply::Array(list.items));
+                }
+                let range = Range { keys_only: true, ..Range::of_prefix(&prefix) };
                 let mut scanner = client.scan(name, range.options());
                 while let Some(record) = scanner.next().await.transpose()? {
                     if glob::matches(pattern, &record.key) {
@@ -209,6 +215,9 @@ impl Scan<'_> {
         cursors: &std::cell::RefCell<Cursors>,
     ) -> Result<(u64, Vec<Bytes>), Refusal> {
         let prefix = self.pattern.map(glob::prefix).unwrap_or_default();
+        if prefix.len() > MAX_KEY_BYTES {
+            return Ok((0, Vec::new()));
+        }
         let mut range = Range::of_prefix(&prefix);
         if self.cursor != 0 {
             let from = cursors.borrow_mut().resume(self.cursor, &table.name);
@@ -233,13 +242,8 @@ impl Scan<'_> {
                 keys.push(record.key);
             }
         }
-        let next = match last {
-            Some(last) if seen == count => {
-                let behind = Bytes::from([&last[..], &[0]].concat());
-                cursors.borrow_mut().keep(&table.name, behind)
-            }
-            _ => 0,
-        };
+        let behind = last.filter(|_| seen == count).and_then(|last| successor(&last));
+        let next = behind.map_or(0, |behind| cursors.borrow_mut().keep(&table.name, Bytes::from(behind)));
         Ok((next, keys))
     }
 }
@@ -270,7 +274,9 @@ fn between(least: &[u8], largest: &[u8], random: u64) -> Vec<u8> {
     let (from, to) = (number(least), number(largest));
     let width = u128::from(to.saturating_sub(from)) + 1;
     let chosen = from + ((u128::from(random) * width) >> 64) as u64;
-    [&least[..common], &chosen.to_be_bytes()].concat()
+    let mut key = [&least[..common], &chosen.to_be_bytes()].concat();
+    key.truncate(MAX_KEY_BYTES);
+    key
 }
 
 /// Deletes every key, in batches by partition.
@@ -319,6 +325,8 @@ mod tests {
                 assert!(key.as_slice() >= least && key[..1] <= largest[..1], "{key:?} {ends:?}");
             }
         }
+        let (least, largest) = (vec![b'k'; MAX_KEY_BYTES - 1], vec![b'k'; MAX_KEY_BYTES]);
+        assert_eq!(between(&least, &largest, u64::MAX).len(), MAX_KEY_BYTES, "no longer than a key may be");
         assert_ne!(between(b"key:1", b"key:9", 0), between(b"key:1", b"key:9", u64::MAX));
     }
 

@@ -96,7 +96,7 @@ impl Transaction<'_> {
         let mut hidden = 0;
         for key in self.work.own_keys(range) {
             let (start, end) = key_range(&key);
-            hidden += self.count_on_node(RangeView { start: &start, end: Some(&end) })?;
+            hidden += self.count_on_node(RangeView { start: &start, end: end.as_deref() })?;
         }
         Ok(self.work.count(range, on_node, hidden))
     }

@@ -187,7 +187,7 @@ impl Lane {
 }
 
 /// The smallest key above `key` that is no longer than a key may be; `None` above the largest.
-fn successor(key: &[u8]) -> Option<Vec<u8>> {
+pub fn successor(key: &[u8]) -> Option<Vec<u8>> {
     let mut next = key.to_vec();
     if next.len() < MAX_KEY_BYTES {
         next.push(0);

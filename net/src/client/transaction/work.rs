@@ -13,7 +13,7 @@ use crate::client::call::{Ask, Call, check_batch};
 use crate::client::connection::OwnedReply;
 use crate::client::error::{BatchError, Failure, TransactionError};
 use crate::client::options::Batch;
-use crate::client::{TableOf, WriteError};
+use crate::client::{TableOf, WriteError, successor};
 use crate::wire::control::NodeLimits;
 use crate::wire::{
     BatchWrite, PartitionId, PartitionMap, RangeView, ReadView, ScanView, Status, TransactionId,
@@ -235,7 +235,7 @@ impl Pages {
         }
         let last = last.filter(|_| page.more);
         // What the page speaks for: up to its last key, where there is more.
-        let behind = last.as_ref().map(|last| [last.as_slice(), &[0]].concat());
+        let behind = last.as_deref().and_then(successor);
         let covered = match (&last, self.reverse) {
             (None, _) => self.range(),
             (Some(_), false) => RangeView { start: &self.start, end: behind.as_deref() },
@@ -255,19 +255,19 @@ impl Pages {
             true => self.records.extend(merged.into_iter().rev().take(taken)),
             false => self.records.extend(merged.into_iter().take(taken)),
         }
-        self.is_over = last.is_none();
-        match (last, self.reverse) {
-            (Some(last), true) => self.end = Some(last),
-            (Some(_), false) => self.start = behind.unwrap_or_default(),
-            (None, _) => {}
+        match (last, behind, self.reverse) {
+            (Some(last), _, true) => self.end = Some(last),
+            (Some(_), Some(behind), false) => self.start = behind,
+            // Nothing is behind the largest key that may be.
+            _ => self.is_over = true,
         }
         Ok(())
     }
 }
 
 /// The range of one key.
-pub(crate) fn key_range(key: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    (key.to_vec(), [key, &[0]].concat())
+pub(crate) fn key_range(key: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
+    (key.to_vec(), successor(key))
 }
 
 /// A table that cannot be found, in a transaction's words.
