@@ -170,6 +170,29 @@ fn what_is_too_large_is_refused_and_the_connection_goes_on() {
     assert_error(&resp.say("LODE.RANGE big +"), "ERR the reply would be longer");
     let fitting = resp.say("LODE.RANGE big + LIMIT 15");
     assert_eq!(fitting.items().len(), 30);
+    let names: Vec<String> = (0..=MAX_REPLY_BYTES >> 20).map(|n| format!("big{n:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let of = |count: usize| [&["MGET"], &names[..count]].concat();
+    assert_error(&resp.ask(&of(names.len())), "ERR the reply would be longer");
+    assert_eq!(resp.ask(&of(15)).items().len(), 15);
+    for count in [15, names.len()] {
+        resp.send(&requests(&["MULTI", "SET small 1"]));
+        names[..count].iter().for_each(|name| resp.send(&request(&["GET", name])));
+        (0..count + 2).for_each(|_| assert!(matches!(resp.reply(), Value::Simple(_))));
+        let done = resp.say("EXEC");
+        match count {
+            15 => assert_eq!(done.items().len(), count + 1),
+            _ => assert_error(&done, "ERR the reply would be longer"),
+        }
+        assert_eq!(resp.say("DEL small"), Value::Integer(i64::from(count == 15)), "all of it, or nothing");
+    }
+    // What was long is given back when it is over.
+    let told = |resp: &mut Resp| {
+        let told = resp.say("INFO memory").shown();
+        let (_, held) = told.split_once("mem_clients_normal:").expect("it is told");
+        held.split('\\').next().and_then(|held| held.parse::<usize>().ok()).expect("a number")
+    };
+    assert!(told(&mut resp) < 1 << 20, "{}", told(&mut resp));
 }
 
 #[test]

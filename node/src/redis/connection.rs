@@ -3,6 +3,7 @@
 //! Commands of one pipeline are under way together where none is in another's way, so that their writes share the
 //! device's; what they are told, and what each sees of those before it, is as if they were done one by one.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
@@ -20,11 +21,12 @@ use tokio::task::JoinHandle;
 
 use super::door::{Door, Peer, Tally};
 use super::limits::{
-    LEAST_HELD_BYTES, MAX_IN_WORK, MAX_PENDING_REPLY_BYTES, MAX_READ_AHEAD_BYTES, MAX_REQUEST_BYTES,
-    MAX_STRANGER_BYTES, STALL_TIMEOUT,
+    LEAST_HELD_BYTES, MAX_IN_WORK, MAX_READ_AHEAD_BYTES, MAX_REQUEST_BYTES, MAX_STRANGER_BYTES, STALL_TIMEOUT,
 };
+use super::memory::Held;
+use super::output::Output;
 use super::refusal::Refusal;
-use super::session::{Begun, Order, Session, Work};
+use super::session::{Begun, Order, Session, Task};
 
 /// Room for what is received at once.
 const READ_BYTES: usize = 16 << 10;
@@ -39,8 +41,14 @@ struct Turn {
 }
 
 enum State {
-    Done(Reply),
-    Running(JoinHandle<Reply>),
+    Done(Answer),
+    Running(JoinHandle<Answer>),
+}
+
+/// A reply, and what it is counted for until it is in the output.
+struct Answer {
+    reply: Reply,
+    _held: Option<Held>,
 }
 
 /// What a connection has.
@@ -52,9 +60,14 @@ struct Connection {
     /// Begun, in their order.
     turns: VecDeque<Turn>,
     /// The next one, where something is in its way.
-    waiting: Option<(Protocol, Order, Work)>,
-    out: Vec<u8>,
-    sent: usize,
+    waiting: Option<(Protocol, Task)>,
+    out: Output,
+    /// What the answers behind the first that is not there hold, in bytes.
+    answered_bytes: Rc<Cell<usize>>,
+    /// What the input takes in memory.
+    input_bytes: usize,
+    /// A request was forgotten because memory was short.
+    is_forgotten: bool,
     /// No more requests are taken.
     is_closing: bool,
     /// The peer has said all that it will: nothing more is received, and what is here is still taken.
@@ -96,7 +109,7 @@ pub async fn serve(mut stream: TcpStream, door: Rc<Door>, peer: Rc<Peer>, mut st
         let woken = tokio::select! {
             biased;
             () = front(&mut connection.turns) => Woken::Answered,
-            sent = writer.write(&connection.out[connection.sent..]), if has_output => Woken::Sent(sent),
+            sent = writer.write(connection.out.next()), if has_output => Woken::Sent(sent),
             received = reader.read_buf(&mut connection.input), if may_receive => Woken::Received(received),
             _ = look.tick() => Woken::Look,
             _ = stop.changed(), if !is_stopping => Woken::Stop,
@@ -119,12 +132,15 @@ async fn front(turns: &mut VecDeque<Turn>) {
         Poll::Ready(done) => Poll::Ready(done),
         Poll::Pending => Poll::Pending,
     });
-    *state = State::Done(reply_of(done.await));
+    *state = State::Done(answer_of(done.await));
 }
 
-fn reply_of(done: Result<Reply, tokio::task::JoinError>) -> Reply {
+fn answer_of(done: Result<Answer, tokio::task::JoinError>) -> Answer {
     // A task ends otherwise only by a panic, which has aborted the process, or while the door closes.
-    done.unwrap_or_else(|error| Refusal::new(format_args!("the command was not finished: {error}")).into())
+    done.unwrap_or_else(|error| {
+        let refusal = Refusal::new(format_args!("the command was not finished: {error}"));
+        Answer { reply: refusal.into(), _held: None }
+    })
 }
 
 impl Connection {
@@ -137,8 +153,10 @@ impl Connection {
             input: BytesMut::new(),
             turns: VecDeque::new(),
             waiting: None,
-            out: Vec::new(),
-            sent: 0,
+            out: Output::default(),
+            answered_bytes: Rc::default(),
+            input_bytes: 0,
+            is_forgotten: false,
             is_closing: false,
             is_at_end: false,
             is_hungry: true,
@@ -150,7 +168,7 @@ impl Connection {
     }
 
     fn has_output(&self) -> bool {
-        self.sent < self.out.len()
+        !self.out.is_empty()
     }
 
     fn is_over(&self) -> bool {
@@ -159,15 +177,15 @@ impl Connection {
 
     /// More is received for a request that is not whole, and ahead of those that are, within the limits.
     fn may_receive(&self) -> bool {
-        let most = if self.door.is_short() { LEAST_HELD_BYTES } else { MAX_READ_AHEAD_BYTES };
-        !self.is_closing && !self.is_at_end && (self.is_hungry || self.input.len() < most)
+        let may_read_ahead = || self.input.len() < self.door.share().min(MAX_READ_AHEAD_BYTES);
+        !self.is_closing && !self.is_at_end && (self.is_hungry || may_read_ahead())
     }
 
     /// Commands are begun while the replies that wait are within theirs.
     fn may_begin(&self) -> bool {
-        let most = if self.door.is_short() { LEAST_HELD_BYTES } else { MAX_PENDING_REPLY_BYTES };
         let is_settled = self.waiting.is_none() && !self.is_settling;
-        is_settled && self.turns.len() < MAX_IN_WORK && self.out.len() - self.sent < most
+        let replies = self.out.next().len() + self.answered_bytes.get();
+        is_settled && self.turns.len() < MAX_IN_WORK && replies < self.door.share()
     }
 
     /// Takes in what happened; false: the connection is to end.
@@ -182,13 +200,8 @@ impl Connection {
                 true
             }
             Woken::Sent(Ok(bytes)) if bytes > 0 => {
-                self.sent += bytes;
+                self.out.took(bytes);
                 self.sent_at = Instant::now();
-                if self.sent == self.out.len() {
-                    self.out.clear();
-                    self.out.shrink_to(LEAST_HELD_BYTES);
-                    self.sent = 0;
-                }
                 true
             }
             Woken::Received(Err(_)) | Woken::Sent(_) => false,
@@ -211,8 +224,8 @@ impl Connection {
     fn advance(&mut self) {
         loop {
             self.collect();
-            if let Some((protocol, access, work)) = self.waiting.take() {
-                self.start(protocol, access, work);
+            if let Some((protocol, task)) = self.waiting.take() {
+                self.start(protocol, task);
             }
             if self.is_closing || !self.may_begin() {
                 break;
@@ -223,11 +236,8 @@ impl Connection {
             match self.parser.next(&mut self.input) {
                 Ok(Some(Request::Command(args))) => self.take(args),
                 Ok(Some(Request::TooLarge)) => {
-                    let most = self.session.request_bytes().unwrap_or(MAX_REQUEST_BYTES);
-                    let text = format!(
-                        "the request is larger than {most} bytes, or memory is short; nothing was done"
-                    );
-                    let begun = self.session.refuse(Refusal::new(text));
+                    let refusal = self.too_large();
+                    let begun = self.session.refuse(refusal);
                     self.push(begun);
                 }
                 Ok(None) => {
@@ -250,14 +260,41 @@ impl Connection {
     /// Counts what is held; where that is too much of all, a request that is large is forgotten.
     fn bound(&mut self) {
         self.collect();
-        if self.door.is_short() && self.parser.held_bytes() > LEAST_HELD_BYTES {
-            self.parser.forget();
+        self.input_bytes = self.input_bytes.max(self.input.capacity());
+        let is_within = self.parser.held_bytes() > 0;
+        if self.input_bytes > LEAST_HELD_BYTES && self.input.len() <= READ_BYTES && !is_within {
+            // What was long is over, and its room is to be free.
+            self.input = BytesMut::from(&self.input[..]);
+            self.input_bytes = self.input.capacity();
         }
-        self.hold(self.input.len() + self.parser.held_bytes() + self.out.len());
+        self.count();
+        let is_over = self.held_bytes + self.answered_bytes.get() > self.door.share();
+        if self.door.memory.is_short() && is_over && self.parser.held_bytes() > LEAST_HELD_BYTES {
+            self.parser.forget();
+            self.is_forgotten = true;
+            self.input = BytesMut::from(&self.input[..]);
+            self.input_bytes = self.input.capacity();
+            self.count();
+        }
+    }
+
+    fn count(&mut self) {
+        // A request under way lies in the input, most of it.
+        let asked = self.input_bytes.max(self.parser.held_bytes());
+        self.hold(asked + self.out.held_bytes() + self.session.held_bytes());
+    }
+
+    /// Why a request was not kept.
+    fn too_large(&mut self) -> Refusal {
+        if std::mem::take(&mut self.is_forgotten) {
+            return Refusal::short_of_memory();
+        }
+        let most = self.session.request_bytes().unwrap_or(MAX_REQUEST_BYTES);
+        Refusal::new(format_args!("the request is larger than {most} bytes; nothing was done"))
     }
 
     fn hold(&mut self, bytes: usize) {
-        self.door.hold(self.held_bytes, bytes);
+        self.door.memory.hold(self.held_bytes, bytes);
         self.held_bytes = bytes;
     }
 
@@ -268,49 +305,69 @@ impl Connection {
 
     fn push(&mut self, begun: Begun) {
         let protocol = self.session.protocol();
-        let done = |reply| Turn { protocol, access: None, state: State::Done(reply) };
         match begun {
-            Begun::Told(reply) => self.turns.push_back(done(reply)),
+            Begun::Told(reply) => self.tell(protocol, reply),
             Begun::Last(reply) => {
-                self.turns.push_back(done(reply));
+                self.tell(protocol, reply);
                 self.is_closing = true;
             }
             Begun::Cut => self.is_closing = true,
-            Begun::Work(access, work) => self.start(protocol, access, work),
+            Begun::Work(task) => self.start(protocol, task),
             Begun::Settles(work) => {
                 self.is_settling = true;
-                self.start(protocol, Order::Alone, work);
+                self.start(protocol, Task { order: Order::Alone, reply_bytes: 0, work });
             }
         }
     }
 
-    /// Begins a command, or keeps it until nothing is in its way.
-    fn start(&mut self, protocol: Protocol, access: Order, work: Work) {
+    /// Puts what is answered already in its turn.
+    fn tell(&mut self, protocol: Protocol, reply: Reply) {
+        let mut held = self.held(0);
+        held.settle(reply.size_bytes());
+        let state = State::Done(Answer { reply, _held: Some(held) });
+        self.turns.push_back(Turn { protocol, access: None, state });
+    }
+
+    fn held(&self, promised: usize) -> Held {
+        Held::new(&self.door.memory, &self.answered_bytes, promised)
+    }
+
+    /// Begins a command, or keeps it until nothing is in its way. Where there is no room for what its answer may be,
+    /// those before it are answered first.
+    fn start(&mut self, protocol: Protocol, task: Task) {
         let is_on_its_way = |turn: &&Turn| matches!(&turn.state, State::Running(task) if !task.is_finished());
         let mut on_their_way = self.turns.iter().filter(is_on_its_way);
         let is_blocked =
-            on_their_way.any(|turn| turn.access.as_ref().is_some_and(|other| other.conflicts(&access)));
-        if is_blocked {
-            self.waiting = Some((protocol, access, work));
+            on_their_way.any(|turn| turn.access.as_ref().is_some_and(|other| other.conflicts(&task.order)));
+        let has_room = self.turns.is_empty() || self.door.memory.has_room(task.reply_bytes);
+        if is_blocked || !has_room {
+            self.waiting = Some((protocol, task));
             return;
         }
-        let state = State::Running(tokio::task::spawn_local(work));
-        self.turns.push_back(Turn { protocol, access: Some(access), state });
+        let Task { order, reply_bytes, work } = task;
+        let mut held = self.held(reply_bytes);
+        let state = State::Running(tokio::task::spawn_local(async move {
+            let reply = work.await;
+            held.settle(reply.size_bytes());
+            Answer { reply, _held: Some(held) }
+        }));
+        self.turns.push_back(Turn { protocol, access: Some(order), state });
     }
 
     /// Moves answers that are next to the output.
     fn collect(&mut self) {
         while let Some(Turn { state: State::Done(_), .. }) = self.turns.front() {
-            let Some(Turn { protocol, state: State::Done(reply), .. }) = self.turns.pop_front() else {
+            let Some(Turn { protocol, state: State::Done(answer), .. }) = self.turns.pop_front() else {
                 break;
             };
+            let Answer { reply, _held } = answer;
             if reply.is_error() {
                 Tally::count(&self.door.tally.errors);
             }
             if !self.has_output() {
                 self.sent_at = Instant::now();
             }
-            reply.encode(protocol, &mut self.out);
+            reply.encode(protocol, self.out.end());
         }
         self.is_settling &= !self.turns.is_empty() || self.waiting.is_some();
     }

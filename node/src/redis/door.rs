@@ -13,7 +13,7 @@ use lode_net::wire::server::Principal;
 
 use super::DoorConfig;
 use super::cursors::Cursors;
-use super::limits::MAX_HELD_BYTES;
+use super::memory::Memory;
 use crate::access::{AccessBook, Addresses, Meters};
 
 /// The table that a connection begins with.
@@ -29,8 +29,8 @@ pub struct Door {
     pub tally: Tally,
     /// Open connections, by their number.
     pub peers: RefCell<BTreeMap<u64, Rc<Peer>>>,
-    /// Bytes of requests and replies that connections hold.
-    held_bytes: Cell<usize>,
+    /// Requests and replies that connections hold.
+    pub memory: Rc<Memory>,
     /// Whether a table has a time to live, by its id: a table's never changes.
     pub have_ttl: RefCell<HashMap<u32, bool>>,
     next_peer: Cell<u64>,
@@ -83,7 +83,7 @@ impl Door {
             cursors: RefCell::new(Cursors::new(random)),
             tally: Tally::default(),
             peers: RefCell::default(),
-            held_bytes: Cell::new(0),
+            memory: Rc::default(),
             have_ttl: RefCell::default(),
             next_peer: Cell::new(1),
             random: Cell::new(random | 1),
@@ -127,20 +127,9 @@ impl Door {
         }
     }
 
-    /// A connection holds another number of bytes now.
-    pub fn hold(&self, before: usize, now: usize) {
-        let held = self.held_bytes.get() + now;
-        self.held_bytes.set(held.checked_sub(before).expect("no connection gives back what it did not hold"));
-    }
-
-    /// Whether connections hold more than they may together.
-    pub fn is_short(&self) -> bool {
-        self.held_bytes.get() > MAX_HELD_BYTES
-    }
-
-    /// Bytes that connections hold.
-    pub fn held_bytes(&self) -> usize {
-        self.held_bytes.get()
+    /// What one connection may hold now before it is kept from more, in bytes.
+    pub fn share(&self) -> usize {
+        self.memory.share(self.peers.borrow().len())
     }
 
     /// Any number (xorshift: Marsaglia, "Xorshift RNGs", 2003).

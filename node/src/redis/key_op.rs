@@ -95,6 +95,15 @@ impl KeyOp {
         )
     }
 
+    /// What its answer may hold, in bytes, where that is more than a few.
+    pub fn reply_bytes(&self) -> usize {
+        match self {
+            KeyOp::Get | KeyOp::Part { .. } | KeyOp::GetAndDelete | KeyOp::GetAndLive(_) => MAX_VALUE_BYTES,
+            KeyOp::Set(set) if set.says == Says::Old => MAX_VALUE_BYTES,
+            _ => 0,
+        }
+    }
+
     /// Whether it always asks for a time to live other than its table's.
     pub fn sets_time(&self) -> bool {
         match self {

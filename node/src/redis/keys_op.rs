@@ -9,13 +9,17 @@ use lode_net::client::{
     Batch, BatchWrite, Lifetime, PutOptions, TimeLeft, Transaction, TransactionOptions, WriteError, successor,
 };
 use lode_net::resp::Reply;
+use lode_net::wire::limits::MAX_VALUE_BYTES;
 
 use super::limits::{MAX_KEY_BYTES_AT_ONCE, MAX_KEYS_AT_ONCE};
+use super::memory::List;
 use super::refusal::Refusal;
 use super::store::{Refused, Table, forever_in_transaction, time_in_transaction};
 
 /// Requests of one command under way at once.
 const FAN_OUT: usize = 64;
+/// Values that MGET reads at once: more would be held before the reply is known to be too long.
+const VALUES_AT_ONCE: usize = 16;
 /// How often a transaction is begun again.
 const MOST_TRIES: u32 = 64;
 
@@ -43,6 +47,14 @@ impl KeysOp {
     /// Whether it may change them.
     pub fn writes(&self) -> bool {
         !matches!(self, KeysOp::Get(_) | KeysOp::Exist(_))
+    }
+
+    /// What its answer may hold at once beside what is counted as it grows, in bytes.
+    pub fn reply_bytes(&self) -> usize {
+        match self {
+            KeysOp::Get(keys) => keys.len().min(VALUES_AT_ONCE) * MAX_VALUE_BYTES,
+            _ => 0,
+        }
     }
 
     /// Does it, at once.
@@ -95,8 +107,13 @@ impl KeysOp {
         let all = Refused::all;
         Ok(match self {
             KeysOp::Get(keys) => {
-                let records = gather(keys, |key| transaction.get(key)).await.map_err(all)?;
-                Reply::Array(records.into_iter().map(Reply::bulk_or_null).collect())
+                let mut values = List::new(&table.door.memory);
+                for some in keys.chunks(VALUES_AT_ONCE) {
+                    let found = gather(some, |key| transaction.get(key)).await.map_err(all)?;
+                    let mut found = found.into_iter().map(Reply::bulk_or_null);
+                    found.try_for_each(|value| values.push(value)).map_err(Refused::This)?;
+                }
+                Reply::Array(values.into_items())
             }
             KeysOp::Exist(keys) => {
                 let there = present(transaction, keys).await.map_err(all)?;
@@ -146,9 +163,13 @@ impl KeysOp {
         let (client, name) = (&table.client, &*table.name);
         match self {
             KeysOp::Get(keys) => {
-                let records = gather(keys, |key| client.get(name, key)).await?;
-                let values = records.into_iter().map(|record| record.map(|record| record.value));
-                Ok(Reply::Array(values.map(Reply::bulk_or_null).collect()))
+                let mut values = List::new(&table.door.memory);
+                for some in keys.chunks(VALUES_AT_ONCE) {
+                    let found = gather(some, |key| client.get(name, key)).await?.into_iter();
+                    let found = found.map(|record| record.map(|record| record.value));
+                    found.map(Reply::bulk_or_null).try_for_each(|value| values.push(value))?;
+                }
+                Ok(Reply::Array(values.into_items()))
             }
             KeysOp::Exist(keys) => {
                 let there = gather(keys, |key| table.exists(key)).await?;

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use super::limits::MAX_HELD_BYTES;
 use crate::access::MeterError;
 use lode_net::client::{
     BatchError, CountError, GetError, IncrementError, ScanError, TableError, TransactionError, WriteError,
@@ -26,6 +27,17 @@ impl Refusal {
     /// More requests than the client may make.
     pub fn throttled(error: MeterError) -> Refusal {
         Refusal::with("THROTTLED", error)
+    }
+
+    /// More than the door may hold, for what others have not taken yet.
+    pub fn short_of_memory() -> Refusal {
+        Refusal::with(
+            "BUSY",
+            format_args!(
+                "memory is short: requests and replies of all clients may hold {MAX_HELD_BYTES} bytes together; nothing was \
+                 done, try again"
+            ),
+        )
     }
 
     /// Options that make no sense.

@@ -302,7 +302,7 @@ pub fn info(door: &Door, sections: &[Bytes], keys: u64) -> Reply {
         ),
         (
             "Memory",
-            vec![("mem_clients_normal", door.held_bytes().to_string()), ("maxmemory", "0".to_owned())],
+            vec![("mem_clients_normal", door.memory.held_bytes().to_string()), ("maxmemory", "0".to_owned())],
         ),
         ("Persistence", vec![("loading", "0".to_owned()), ("aof_enabled", "1".to_owned())]),
         (

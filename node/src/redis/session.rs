@@ -57,6 +57,14 @@ impl Order {
     }
 }
 
+/// A command that is to be done.
+pub struct Task {
+    pub order: Order,
+    /// What its answer may come to hold, in bytes.
+    pub reply_bytes: usize,
+    pub work: Work,
+}
+
 /// What a request came to.
 pub enum Begun {
     /// It is answered.
@@ -66,7 +74,7 @@ pub enum Begun {
     /// The connection ends at once.
     Cut,
     /// It is done once nothing is in its way.
-    Work(Order, Work),
+    Work(Task),
     /// It is done alone, and the next request is taken in when it is done: it may mean another table then.
     Settles(Work),
 }
@@ -207,6 +215,11 @@ impl Session {
         }
     }
 
+    /// What it remembers, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.queue.as_ref().map_or(0, Queue::held_bytes)
+    }
+
     /// A refusal; within MULTI, EXEC will do nothing.
     pub fn refuse(&mut self, refusal: Refusal) -> Begun {
         if let Some(queue) = &mut self.queue {
@@ -238,14 +251,14 @@ impl Session {
                 Ok(op) => {
                     let key = args[1].clone();
                     let order = self.order(&table, [&key], op.writes());
-                    work(order, async move { table.on_key(&key, &op).await })
+                    work(order, op.reply_bytes(), async move { table.on_key(&key, &op).await })
                 }
                 Err(refusal) => Begun::Told(refusal.into()),
             },
             Does::Keys(read) => match read(&args) {
                 Ok(op) => {
                     let order = self.order(&table, op.keys(), op.writes());
-                    work(order, async move { op.carry_out(&table).await })
+                    work(order, op.reply_bytes(), async move { op.carry_out(&table).await })
                 }
                 Err(refusal) => Begun::Told(refusal.into()),
             },
@@ -253,7 +266,7 @@ impl Session {
                 Ok(op) => {
                     let door = self.door.clone();
                     let random = door.random();
-                    work(Order::Alone, async move { op.carry_out(&table, &door.cursors, random).await })
+                    work(Order::Alone, 0, async move { op.carry_out(&table, &door.cursors, random).await })
                 }
                 Err(refusal) => Begun::Told(refusal.into()),
             },
@@ -285,6 +298,8 @@ impl Session {
     /// Keeps a command for EXEC.
     fn enqueue(&mut self, command: &Command, args: &[Bytes]) -> Begun {
         let bytes = args.iter().map(Bytes::len).sum();
+        // Copies: what was received together with these may be long.
+        let args = &args.iter().map(|arg| Bytes::copy_from_slice(arg)).collect::<Vec<_>>()[..];
         let queued = match command.does {
             Does::Key(read) => match read(args) {
                 Ok(op) if op.sets_time() => {
@@ -338,7 +353,7 @@ impl Session {
             }
             OfSession::Watch => {
                 let (table, watched) = (self.table(), self.watched.clone());
-                work(Order::Alone, async move { watch(&table, &args[1..], &watched).await })
+                work(Order::Alone, 0, async move { watch(&table, &args[1..], &watched).await })
             }
             OfSession::Unwatch => {
                 // Within MULTI it has no effect: EXEC forgets what was watched anyway.
@@ -372,7 +387,7 @@ impl Session {
             return Begun::Told(Reply::Error(text.to_owned()));
         }
         let table = self.table();
-        work(Order::Alone, async move {
+        work(Order::Alone, 0, async move {
             let watched = watched.take();
             exec(&table, queue, &watched).await
         })
@@ -401,7 +416,7 @@ impl Session {
         let may_count = self.access().is_none_or(|access| {
             principal.is_some_and(|principal| access.rights(principal, FIRST_TABLE).have(Rights::READ))
         });
-        work(Order::NONE, async move {
+        work(Order::NONE, 0, async move {
             // A table that is not there has no keys, and neither has one that is not to be read.
             let keys = match may_count {
                 true => door.client.count(FIRST_TABLE, b"", None).await.unwrap_or(0),
@@ -424,8 +439,12 @@ fn not_within(command: &Command) -> Refusal {
     ))
 }
 
-fn work(order: Order, does: impl Future<Output = Result<Reply, Refusal>> + 'static) -> Begun {
-    Begun::Work(order, boxed(does))
+fn work(
+    order: Order,
+    reply_bytes: usize,
+    does: impl Future<Output = Result<Reply, Refusal>> + 'static,
+) -> Begun {
+    Begun::Work(Task { order, reply_bytes, work: boxed(does) })
 }
 
 fn boxed(does: impl Future<Output = Result<Reply, Refusal>> + 'static) -> Work {

@@ -10,12 +10,16 @@ use lode_net::wire::limits::{MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES};
 
 use super::cursors::Cursors;
 use super::glob;
-use super::limits::{MAX_REPLY_BYTES, MAX_SCAN_COUNT};
+use super::limits::MAX_SCAN_COUNT;
+use super::memory::List;
 use super::refusal::Refusal;
 use super::store::{Refused, Table};
 
 /// Keys that RANDOMKEY chooses among.
 const RANDOM_CHOICE: u64 = 64;
+
+/// Records of a range that a transaction reads at once.
+const RECORDS_AT_ONCE: u64 = 32;
 
 /// What is asked of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +68,37 @@ impl Range {
         Range { start: Bytes::copy_from_slice(prefix), end, ..Range::default() }
     }
 
+    /// Its records, as a transaction sees them: some at a time, as their number says little of their bytes.
+    async fn within(&self, table: &Table, transaction: &Transaction) -> Result<Reply, Refused> {
+        let (mut start, mut end) = (self.start.clone(), self.end.clone());
+        let mut left = self.limit.unwrap_or(u64::MAX);
+        let mut list = List::new(&table.door.memory);
+        while left > 0 {
+            let limit = left.min(RECORDS_AT_ONCE);
+            let some = transaction.scan(TransactionRange {
+                start: &start,
+                end: end.as_deref(),
+                reverse: self.reverse,
+                limit: Some(limit as usize),
+            });
+            let some = some.await.map_err(Refused::all)?;
+            left = if (some.len() as u64) < limit { 0 } else { left - limit };
+            match some.last().map(|(last, _)| last) {
+                Some(last) if self.reverse => end = Some(last.clone()),
+                last => match last.and_then(|last| successor(last)) {
+                    Some(behind) => start = Bytes::from(behind),
+                    None => left = 0,
+                },
+            }
+            for (key, value) in some {
+                let value = (!self.keys_only).then_some(value);
+                let mut items = [Some(key), value].into_iter().flatten();
+                items.try_for_each(|item| list.push_bytes(item)).map_err(Refused::This)?;
+            }
+        }
+        Ok(Reply::Array(list.into_items()))
+    }
+
     fn options(&self) -> ScanOptions {
         ScanOptions {
             start: self.start.to_vec(),
@@ -95,29 +130,29 @@ impl TableOp {
                 Ok(Reply::Array(vec![Reply::text(next.to_string()), Reply::Array(keys)]))
             }
             TableOp::Keys { pattern } => {
-                let (prefix, mut list) = (glob::prefix(pattern), List::default());
+                let (prefix, mut list) = (glob::prefix(pattern), List::new(&table.door.memory));
                 // No key begins so.
                 if prefix.len() > MAX_KEY_BYTES {
-                    return Ok(Reply::Array(list.items));
+                    return Ok(Reply::Array(Vec::new()));
                 }
                 let range = Range { keys_only: true, ..Range::of_prefix(&prefix) };
                 let mut scanner = client.scan(name, range.options());
                 while let Some(record) = scanner.next().await.transpose()? {
                     if glob::matches(pattern, &record.key) {
-                        list.push(record.key)?;
+                        list.push_bytes(record.key)?;
                     }
                 }
-                Ok(Reply::Array(list.items))
+                Ok(Reply::Array(list.into_items()))
             }
             TableOp::RandomKey => random_key(table, random).await,
             TableOp::Empty => empty(table).await,
             TableOp::Range(range) => {
-                let mut list = List::default();
+                let mut list = List::new(&table.door.memory);
                 let mut scanner = client.scan(name, range.options());
                 while let Some(record) = scanner.next().await.transpose()? {
-                    list.record(record, range.keys_only)?;
+                    push_record(&mut list, record, range.keys_only)?;
                 }
-                Ok(Reply::Array(list.items))
+                Ok(Reply::Array(list.into_items()))
             }
             TableOp::Extreme { largest } => {
                 let found = if *largest { client.max(name).await? } else { client.min(name).await? };
@@ -137,28 +172,13 @@ impl TableOp {
     }
 
     /// Within a transaction that is open, of a table with one partition.
-    pub async fn within(&self, transaction: &Transaction) -> Result<Reply, Refused> {
+    pub async fn within(&self, table: &Table, transaction: &Transaction) -> Result<Reply, Refused> {
         match self {
             TableOp::Count => {
                 let count = transaction.count(b"", None).await.map_err(Refused::all)?;
                 Ok(Reply::Integer(count as i64))
             }
-            TableOp::Range(range) => {
-                let records = transaction.scan(TransactionRange {
-                    start: &range.start,
-                    end: range.end.as_deref(),
-                    reverse: range.reverse,
-                    limit: range.limit.and_then(|limit| usize::try_from(limit).ok()),
-                });
-                let mut list = List::default();
-                for (key, value) in records.await.map_err(Refused::all)? {
-                    let pushed = list.push(key);
-                    let pushed =
-                        if range.keys_only { pushed } else { pushed.and_then(|()| list.push(value)) };
-                    pushed.map_err(Refused::This)?;
-                }
-                Ok(Reply::Array(list.items))
-            }
+            TableOp::Range(range) => range.within(table, transaction).await,
             TableOp::Extreme { largest } => {
                 let range =
                     TransactionRange { reverse: *largest, limit: Some(1), ..TransactionRange::default() };
@@ -174,30 +194,9 @@ fn pair(key: Bytes, value: Bytes) -> Reply {
     Reply::Array(vec![Reply::Bulk(key), Reply::Bulk(value)])
 }
 
-/// A reply that grows to its limit.
-#[derive(Default)]
-struct List {
-    items: Vec<Reply>,
-    bytes: usize,
-}
-
-impl List {
-    fn push(&mut self, item: Bytes) -> Result<(), Refusal> {
-        let item = Reply::Bulk(item);
-        self.bytes += item.size_bytes();
-        if self.bytes > MAX_REPLY_BYTES {
-            return Err(Refusal::new(format_args!(
-                "the reply would be longer than {MAX_REPLY_BYTES} bytes; use SCAN, a narrower pattern, or LIMIT"
-            )));
-        }
-        self.items.push(item);
-        Ok(())
-    }
-
-    fn record(&mut self, record: ScanRecord, keys_only: bool) -> Result<(), Refusal> {
-        self.push(record.key)?;
-        if keys_only { Ok(()) } else { self.push(record.value) }
-    }
+fn push_record(list: &mut List, record: ScanRecord, keys_only: bool) -> Result<(), Refusal> {
+    list.push_bytes(record.key)?;
+    if keys_only { Ok(()) } else { list.push_bytes(record.value) }
 }
 
 /// One call of SCAN.
@@ -328,15 +327,5 @@ mod tests {
         let (least, largest) = (vec![b'k'; MAX_KEY_BYTES - 1], vec![b'k'; MAX_KEY_BYTES]);
         assert_eq!(between(&least, &largest, u64::MAX).len(), MAX_KEY_BYTES, "no longer than a key may be");
         assert_ne!(between(b"key:1", b"key:9", 0), between(b"key:1", b"key:9", u64::MAX));
-    }
-
-    #[test]
-    fn a_reply_ends_at_its_limit() {
-        let mut list = List::default();
-        let item = Bytes::from(vec![0; (1 << 20) - Reply::text("").size_bytes()]);
-        for _ in 0..MAX_REPLY_BYTES >> 20 {
-            assert_eq!(list.push(item.clone()), Ok(()));
-        }
-        assert!(list.push(Bytes::new()).is_err());
     }
 }

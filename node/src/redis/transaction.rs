@@ -12,6 +12,7 @@ use lode_net::wire::Seq;
 use super::key_op::KeyOp;
 use super::keys_op::{KeysOp, finish, pause};
 use super::limits::{MAX_QUEUED_BYTES, MAX_QUEUED_COMMANDS, MAX_WATCHED_KEYS};
+use super::memory::List;
 use super::refusal::Refusal;
 use super::store::{Refused, Table, within};
 use super::table_op::TableOp;
@@ -38,6 +39,11 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// About what it holds in memory, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.bytes + self.commands.capacity() * size_of::<Queued>()
+    }
+
     /// Takes a command of so many bytes.
     pub fn push(&mut self, command: Queued, bytes: usize) -> Result<(), Refusal> {
         self.bytes = self.bytes.saturating_add(bytes);
@@ -75,7 +81,9 @@ pub async fn watch(
         }
         let record = table.client.get(&table.name, key).await?;
         let seq = record.map(|record| record.seq);
-        watched.borrow_mut().push(Watched { table: table.name.clone(), key: key.clone(), seq });
+        // A copy: the request that the key was in may have been long.
+        let key = Bytes::copy_from_slice(key);
+        watched.borrow_mut().push(Watched { table: table.name.clone(), key, seq });
     }
     Ok(Reply::OK)
 }
@@ -163,21 +171,22 @@ async fn attempt(
             return Ok(None);
         }
     }
-    let mut replies = Vec::with_capacity(commands.len());
+    let mut replies = List::new(&table.door.memory);
     for command in commands {
         let done = match command {
             Queued::Key(key, op) => within(table, transaction, key, op).await,
             Queued::Keys(op) => op.within(table, transaction).await,
-            Queued::Table(op) => op.within(transaction).await,
+            Queued::Table(op) => op.within(table, transaction).await,
             Queued::Told(reply) => Ok(reply.clone()),
         };
-        replies.push(match done {
+        let reply = match done {
             Ok(reply) => reply,
             Err(Refused::This(refusal)) => refusal.into(),
             Err(refused) => return Err(refused),
-        });
+        };
+        replies.push(reply).map_err(Refused::All)?;
     }
-    Ok(Some(replies))
+    Ok(Some(replies.into_items()))
 }
 
 #[cfg(test)]
