@@ -9,10 +9,13 @@ mod tests;
 
 use std::fmt::Write as _;
 use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use lode_net::io_properties::{Identity, IoProperties, Kind, Measurement, Operation, VERSION, default_path};
+use lode_net::io_properties::{
+    Identity, IoProperties, IoPropertiesError, Kind, Measurement, Operation, VERSION, default_path,
+};
 use lode_net::ring::floor::FloorError;
 use serde::Serialize;
 use thiserror::Error;
@@ -89,6 +92,14 @@ pub enum MeasureError {
         /// Why.
         error: FloorError,
     },
+    /// The result would take the place of something else.
+    #[error("{path} {what}, and would be lost; give another --output, or take it away first")]
+    OutputIsTaken {
+        /// Where the result was to go.
+        path: PathBuf,
+        /// What is there.
+        what: &'static str,
+    },
     /// The file could not be written.
     #[error("{path}: {error}; what was measured is lost, give another --output")]
     Output {
@@ -111,8 +122,14 @@ pub struct Measured {
 /// Measures a drive, and writes its file.
 pub fn measure(probe: &Probe, options: &Options) -> Result<Measured, MeasureError> {
     let path = path_of(probe, options.drive)?;
-    let target = Target::open(probe, &path, options)?;
     let failed = |error| MeasureError::Path { path: path.clone(), error };
+    let kind = match std::fs::metadata(&path).is_ok_and(|found| found.file_type().is_block_device()) {
+        true => Kind::BlockDevice,
+        false => Kind::File,
+    };
+    let output = output_of(probe, options, kind, &path);
+    check_output(&output, &path)?;
+    let target = Target::open(probe, &path, options)?;
     let mut drive = Identity::of(&probe.path("/"), &path).map_err(failed)?;
     // A node that runs below the root sees the path from there.
     if let Some(below) =
@@ -139,15 +156,36 @@ pub fn measure(probe: &Probe, options: &Options) -> Result<Measured, MeasureErro
         point_s: options.point.as_secs_f64(),
         points: curves.iter().map(|curve| curve.points.len()).sum(),
     };
-    let output = match options.output {
-        Some(output) => probe.path(&output.to_string_lossy()),
-        None if drive.kind == Kind::File => default_path(drive.kind, &path),
-        None => probe.path(&default_path(drive.kind, &path).to_string_lossy()),
-    };
     let properties = IoProperties { version: VERSION, drive, measurement, mixed: Some(mixed), curves };
     write_durably(&output, &properties.to_toml())
         .map_err(|error| MeasureError::Output { path: output.clone(), error })?;
     Ok(Measured { output, properties })
+}
+
+/// Where the result goes, below the root.
+fn output_of(probe: &Probe, options: &Options, kind: Kind, path: &Path) -> PathBuf {
+    match options.output {
+        Some(output) => probe.path(&absolute(output).unwrap_or_else(|| output.into()).to_string_lossy()),
+        None if kind == Kind::File => default_path(kind, path),
+        None => probe.path(&default_path(kind, path).to_string_lossy()),
+    }
+}
+
+/// The result takes the place of an earlier one, or of nothing: refused before anything is measured.
+fn check_output(output: &Path, drive: &Path) -> Result<(), MeasureError> {
+    let taken = |what| Err(MeasureError::OutputIsTaken { path: output.into(), what });
+    let Ok(there) = std::fs::metadata(output) else { return Ok(()) };
+    if std::fs::metadata(drive).is_ok_and(|drive| (drive.dev(), drive.ino()) == (there.dev(), there.ino())) {
+        return taken("is the drive that is measured");
+    }
+    if !there.is_file() {
+        return taken("is no ordinary file");
+    }
+    match IoProperties::load(output) {
+        Ok(_) | Err(IoPropertiesError::Version { .. }) => Ok(()),
+        Err(_) if there.len() == 0 => Ok(()),
+        Err(_) => taken("holds something else than an earlier result"),
+    }
 }
 
 /// The path of a drive below the root.

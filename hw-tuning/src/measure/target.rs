@@ -5,6 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags};
 
@@ -15,6 +16,9 @@ use crate::probe::Probe;
 
 /// Bytes of a file of its own, unless told otherwise.
 const SCRATCH_BYTES: u64 = 1 << 30;
+/// How long, and how often, a process that has just ended is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(10);
 /// The least that says anything: a few blocks of each length.
 const LEAST_BYTES: u64 = 4 << 20;
 /// Of the free space of a file system, so much is left alone: it may have other users.
@@ -77,7 +81,8 @@ impl Target {
         }
         // Of a block device this means: refuse where it is mounted or held.
         let exclusive = OFlags::EXCL.bits() as i32;
-        let (file, direct) = open_direct(path, exclusive).map_err(|error| match error.raw_os_error() {
+        let opened = patiently(|| open_direct(path, exclusive));
+        let (file, direct) = opened.map_err(|error| match error.raw_os_error() {
             Some(code) if code == rustix::io::Errno::BUSY.raw_os_error() => {
                 in_use("the kernel says so".into())
             }
@@ -173,11 +178,27 @@ fn open_direct(path: &Path, flags: i32) -> io::Result<(File, bool)> {
 
 /// A node locks its drive: one that runs is not measured over.
 fn lock(file: &File, path: &Path) -> Result<(), MeasureError> {
-    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+    match patiently(|| Ok(rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)?)) {
         Ok(()) => Ok(()),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(MeasureError::InUse { path: path.into(), uses: "a running node".into() })
         }
-        Err(error) => Err(MeasureError::Path { path: path.into(), error: error.into() }),
+        Err(error) => Err(MeasureError::Path { path: path.into(), error }),
     }
+}
+
+/// Tries for a while what another process keeps from being done: of one that has just ended, the kernel takes the ring apart in the background,
+/// and that holds what it had open.
+fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let begun = Instant::now();
+    loop {
+        match attempt() {
+            Err(error) if is_held(&error) && begun.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+}
+
+fn is_held(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::WouldBlock)
 }

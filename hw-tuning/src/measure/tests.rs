@@ -139,3 +139,39 @@ fn a_device_may_be_smaller_than_where_some_signs_lie() {
         assert_eq!(data_on(&file, bytes).unwrap(), None, "{bytes} bytes");
     }
 }
+
+#[test]
+fn a_result_takes_the_place_of_nothing_but_an_earlier_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("drive.lode");
+    fs::write(&path, b"precious").unwrap();
+    let other = directory.path().join("notes");
+    fs::write(&other, b"also precious").unwrap();
+    let drive = path.to_str().unwrap();
+    let to = |output| refused(&Options { output: Some(output), ..options(drive) });
+    assert!(to(&path).contains("is the drive that is measured"), "{}", to(&path));
+    assert!(to(&other).contains("holds something else than an earlier result"), "{}", to(&other));
+    assert!(to(Path::new("/dev/null")).contains("is no ordinary file"), "{}", to(Path::new("/dev/null")));
+    let link = directory.path().join("link.toml");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    assert!(to(&link).contains("is the drive that is measured"), "{}", to(&link));
+    let named_so = directory.path().join("io-properties.toml");
+    fs::write(&named_so, b"precious").unwrap();
+    let same = refused(&options(named_so.to_str().unwrap()));
+    assert!(same.contains("is the drive that is measured"), "{same}");
+    assert_eq!(fs::read(&path).unwrap(), b"precious");
+    assert_eq!(fs::read(&other).unwrap(), b"also precious");
+    assert_eq!(fs::read(&named_so).unwrap(), b"precious");
+    for text in ["", "version = 7\n"] {
+        fs::write(&other, text).unwrap();
+        super::check_output(&other, &path).unwrap();
+    }
+}
+
+#[test]
+fn a_result_goes_where_whoever_asks_is() {
+    let output = Path::new("out.toml");
+    let asked = Options { output: Some(output), ..options("/data/drive.lode") };
+    let found = super::output_of(&Probe::new("/"), &asked, Kind::File, Path::new("/data/drive.lode"));
+    assert_eq!(found, std::env::current_dir().unwrap().join(output));
+}

@@ -9,6 +9,7 @@ mod tests;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -204,7 +205,12 @@ impl IoProperties {
             _ => IoPropertiesError::Io { path: path.into(), error },
         };
         let mut bytes = Vec::new();
-        let file = File::open(path).map_err(refused)?;
+        // A pipe would have the node wait for whoever writes into it.
+        let mut options = File::options();
+        let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(refused)?;
+        if !file.metadata().map_err(refused)?.is_file() {
+            return Err(refused(io::Error::other("it is no ordinary file")));
+        }
         file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(refused)?;
         if bytes.len() as u64 > MAX_FILE_BYTES {
             return Err(IoPropertiesError::TooLong(path.into()));

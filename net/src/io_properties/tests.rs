@@ -255,3 +255,13 @@ fn tunables_that_were_edited_are_seen() {
     let error = said(|p| drop(p.drive.tunables.insert("colour".into(), "red".into()))).unwrap();
     assert!(error.contains("no setting \"colour\""), "{error}");
 }
+
+#[test]
+fn a_pipe_is_refused_and_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("io-properties.toml");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
+    let refused = IoProperties::load(&path).unwrap_err();
+    assert!(refused.to_string().contains("no ordinary file"), "{refused}");
+    assert!(IoProperties::load(directory.path()).is_err());
+}

@@ -13,7 +13,7 @@ use lode_engine::limits::BLOCK_BYTES;
 use lode_engine::{DriveIdentity, Geometry, GeometryError, format_drive};
 use thiserror::Error;
 
-use super::{AlignedBytes, DriveKind, advice, kind_of, length, lock, open_direct};
+use super::{AlignedBytes, DriveKind, advice, kind_of, length, lock, open_alone, open_direct};
 
 /// Bytes written at a time.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -54,7 +54,7 @@ pub enum FormatError {
     #[error("the device {0} is not empty; overwrite it with lode format --force, or give another")]
     NotEmpty(PathBuf),
     /// Another process has it.
-    #[error("{0} is in use by another process")]
+    #[error("{0} is in use: by another process, or it is mounted; stop or unmount that first")]
     InUse(PathBuf),
     /// A file needs a size.
     #[error("a drive file needs a size; give --size")]
@@ -166,10 +166,8 @@ fn format_device(
     progress: &mut dyn FnMut(FormatProgress),
 ) -> Result<(), FormatError> {
     let refused = |error| FormatError::System { path: path.to_owned(), error };
-    let (file, _) = open_direct(path, false).map_err(refused)?;
-    if !lock(&file).map_err(refused)? {
-        return Err(FormatError::InUse(path.to_owned()));
-    }
+    let opened = open_alone(path).map_err(refused)?;
+    let (file, _) = opened.ok_or_else(|| FormatError::InUse(path.to_owned()))?;
     let device_bytes = length(&file).map_err(refused)?;
     let bytes =
         options.bytes.unwrap_or(device_bytes).min(device_bytes) / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;

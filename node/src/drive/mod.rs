@@ -79,7 +79,7 @@ pub enum OpenDriveError {
         error: io::Error,
     },
     /// Another process has it.
-    #[error("the drive {0} is in use by another process; stop that node first")]
+    #[error("the drive {0} is in use by another process; stop that node first, or unmount the device")]
     InUse(PathBuf),
     /// Its header is not one.
     #[error("{path}: {error}")]
@@ -122,10 +122,8 @@ impl Drive {
         if !path.exists() {
             return Err(OpenDriveError::Missing(path.to_owned()));
         }
-        let (file, direct) = open_direct(path, false).map_err(refused)?;
-        if !lock_patiently(&file).map_err(refused)? {
-            return Err(OpenDriveError::InUse(path.to_owned()));
-        }
+        let opened = open_alone(path).map_err(refused)?;
+        let (file, direct) = opened.ok_or_else(|| OpenDriveError::InUse(path.to_owned()))?;
         let bytes = length(&file).map_err(refused)?;
         let ((geometry, identity), damaged_header) = read_header(&file, bytes)
             .map_err(refused)?
@@ -188,14 +186,31 @@ impl Drop for Drive {
     }
 }
 
-/// Opens with `O_DIRECT` where the filesystem has it; tells whether it has.
+/// Opens a drive for this process alone, as [`open_direct`] does; `None` where another keeps it, or a device is mounted. Gives a
+/// process that has just ended (or was killed) a moment: the kernel takes its rings apart in the background, and they hold the file.
+fn open_alone(path: &Path) -> io::Result<Option<(File, bool)>> {
+    let begun = Instant::now();
+    loop {
+        match open_direct(path, false) {
+            Ok(opened) => return Ok(lock_patiently(&opened.0)?.then_some(opened)),
+            Err(error) if error.kind() != io::ErrorKind::ResourceBusy => return Err(error),
+            Err(_) if begun.elapsed() > LOCK_PATIENCE => return Ok(None),
+            Err(_) => std::thread::sleep(LOCK_PAUSE),
+        }
+    }
+}
+
+/// Opens with `O_DIRECT` where the filesystem has it; tells whether it has. A block device that is mounted, or otherwise held, is busy.
 fn open_direct(path: &Path, create: bool) -> io::Result<(File, bool)> {
     let mut options = File::options();
     options.read(true).write(true).create(create).mode(0o600);
-    match options.clone().custom_flags(libc::O_DIRECT | libc::O_CLOEXEC).open(path) {
+    let is_device = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device());
+    // Of a block device, and without O_CREAT, this asks to be its only user.
+    let alone = if is_device && !create { libc::O_EXCL } else { 0 };
+    match options.clone().custom_flags(libc::O_DIRECT | libc::O_CLOEXEC | alone).open(path) {
         Ok(file) => Ok((file, true)),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            options.custom_flags(libc::O_CLOEXEC).open(path).map(|file| (file, false))
+            options.custom_flags(libc::O_CLOEXEC | alone).open(path).map(|file| (file, false))
         }
         Err(error) => Err(error),
     }
@@ -210,8 +225,7 @@ fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Locks the file against other processes, false where another keeps it; gives a node that has just ended (or was killed) a moment: the kernel takes its rings
-/// apart in the background, and they hold the file, and so its lock.
+/// Locks the file against other processes, as patiently; false where another keeps it.
 pub fn lock_patiently(file: &File) -> io::Result<bool> {
     let begun = Instant::now();
     while !lock(file)? {

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use super::IoLimits;
 
 const OWN: &str = "lode's own values";
+/// Of why a file is refused.
+const LONGEST_REASON_BYTES: usize = 1000;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +65,7 @@ pub fn choose(wanted: &Wanted, shards: u16, now: Result<Identity, String>) -> Ch
             let source = format!("as measured ({})", path.display());
             (Some(IoLimits::measured(&properties, shards)), source, false)
         }
-        Err((reason, refused)) => (None, reason, refused),
+        Err((reason, refused)) => (None, one_line(&reason), refused),
     };
     let origin = if measured.is_some() { Origin::Measured } else { Origin::Default };
     let mut limits = measured.unwrap_or_default();
@@ -72,6 +74,21 @@ pub fn choose(wanted: &Wanted, shards: u16, now: Result<Identity, String>) -> Ch
     }
     let window_origin = if wanted.commit_window.is_some() { Origin::Given } else { origin };
     Chosen { limits, origin, window_origin, source, refused }
+}
+
+/// What a file says may be anybody's words: in a log they take one line, and not all of it.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for each in text.chars() {
+        if line.len() > LONGEST_REASON_BYTES {
+            return line + "...";
+        }
+        match each.is_control() {
+            true => line.extend(each.escape_default()),
+            false => line.push(each),
+        }
+    }
+    line
 }
 
 /// The measurement of this drive, and where it is; or why there is none, and whether somebody should look at that.

@@ -137,3 +137,16 @@ fn another_drives_file_a_broken_one_and_a_missing_one_are_refused_and_defaults_c
     std::fs::write(&file, text.replace("version = 1", "version = 9")).unwrap();
     refused("has version 9");
 }
+
+#[test]
+fn what_a_file_says_takes_one_line_of_a_log_and_a_short_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join(FILE_NAME);
+    let mut of_another = properties(directory.path(), vec![curve(Operation::Read, 4096, 8, 100.0)]);
+    of_another.drive.kernel = format!("6\nlistening at 6.6.6.6:1\u{1b}[31m{}", "x".repeat(900_000));
+    std::fs::write(&path, of_another.to_toml()).expect("written");
+    let found = chosen(directory.path(), Wanted { file: Some(path), ..Wanted::default() });
+    assert!(found.refused, "{}", found.source);
+    assert!(!found.source.chars().any(char::is_control), "{}", found.source);
+    assert!(found.source.len() < 1_100, "{} bytes", found.source.len());
+}
