@@ -9,9 +9,10 @@ use lode_engine::format::frame::{FrameHeader, Stream};
 use lode_engine::format::segment::SegmentHeader;
 use lode_engine::format::superblock::{RootLocation, Superblock};
 use lode_engine::{
-    Condition, Generation, Geometry, OpenError, Phase, ReadError, RequestBody, SegmentId, ShardId, StoreKind,
-    WriteError,
+    Condition, Generation, Geometry, IndexKind, OpenError, Phase, ReadError, RequestBody, SegmentId, ShardId,
+    StoreKind, WriteError,
 };
+use support::ask::index_kind;
 use support::{Sim, UUID};
 
 const BLOCK: usize = 4096;
@@ -462,10 +463,11 @@ fn one_copy_of_catalog_root_and_directory_is_enough_and_none_is_said() {
 
 #[test]
 fn a_damaged_image_frame_condemns_the_partitions_that_it_may_have_held() {
-    // A compact index is expected to take more room before its first image.
-    let mut sim = sim_of(11, 3 << 20);
+    // A compact index is expected to take more room before its first image, and takes less in the end.
+    let records = if index_kind() == IndexKind::Compact { 14_000u32 } else { 2800 };
+    let mut sim = sim_of(11, 8 << 20);
     sim.create(2, StoreKind::Durable, &[50]).unwrap();
-    for i in 0..2800u32 {
+    for i in 0..records {
         // Long keys, so that the image has many frames.
         let key = [&i.to_be_bytes()[..], &[7; 40]].concat();
         sim.put(if i < 1000 { 1 } else { 50 }, &key, b"v").unwrap();
@@ -482,7 +484,7 @@ fn a_damaged_image_frame_condemns_the_partitions_that_it_may_have_held() {
     let key = |i: u32| [&i.to_be_bytes()[..], &[7; 40]].concat();
     assert_eq!(sim.get(1, &key(3)), Ok(Some(b"v".to_vec())), "its leaves were in the frames behind");
     assert_eq!(sim.count(1), Ok(1000));
-    assert!(is_quarantined(&sim.get(50, &key(2799)), NEWEST), "not absent: damaged");
+    assert!(is_quarantined(&sim.get(50, &key(records - 1)), NEWEST), "not absent: damaged");
     assert!(is_quarantined(&sim.count(50), NEWEST));
     assert_eq!(sim.get(50, b"later"), Ok(Some(b"v".to_vec())));
 }

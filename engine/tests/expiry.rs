@@ -9,7 +9,7 @@ use lode_engine::{
     RequestBody, StoreKind, TimeLeft, Ttl, WriteError,
 };
 use support::Sim;
-use support::ask::{partition_spec, table_spec, target, use_index};
+use support::ask::{index_kind, partition_spec, table_spec, target, use_index};
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -205,7 +205,9 @@ fn many_that_expire_at_once_are_invisible_at_once_and_taken_out_bit_by_bit() {
         pass(&mut sim, 1_000_001);
         assert_eq!(sim.count(partition), Ok(1), "while most are still there");
         let after = sim.shard.stats();
-        assert!(after.expired >= 1 && after.expired < 3_000, "{} in a step or two", after.expired);
+        assert!(after.expired < 3_000, "{} in a step or two", after.expired);
+        // Whose key is not known has to be read first.
+        assert!(after.expired >= 1 || index_kind() == IndexKind::Compact);
         assert_eq!(keys(&mut sim, partition, false, true), [b"\xffstays"]);
         sim.settle();
         let stats = sim.shard.stats();
