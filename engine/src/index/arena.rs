@@ -14,6 +14,7 @@
 //! ```
 
 mod chunks;
+mod pages;
 #[cfg(test)]
 mod tests;
 

@@ -1,9 +1,9 @@
 //! Chunks of memory, cut into slabs. Slabs are taken from the fullest chunk, so that others become empty.
 
+use super::pages::{HUGE_PAGE_BYTES, Pages};
 use super::{GRANULE_BYTES, Place};
 
-/// One huge page, where the system gives such.
-const CHUNK_BYTES: usize = 2 << 20;
+const CHUNK_BYTES: usize = HUGE_PAGE_BYTES;
 const CHUNK_GRANULES: usize = CHUNK_BYTES / GRANULE_BYTES;
 /// Slabs of a chunk.
 const CHUNK_SLABS: usize = 16;
@@ -13,9 +13,8 @@ pub(super) const SLAB_GRANULES: usize = CHUNK_GRANULES / CHUNK_SLABS;
 const SPARE_SLABS: usize = CHUNK_SLABS;
 
 struct Chunk {
-    /// Empty, or the granules behind `skip` bytes that bring them to a cache line.
-    memory: Vec<u8>,
-    skip: usize,
+    /// None of one that has given its memory back.
+    memory: Option<Pages>,
     /// A bit for each free slab.
     free: u16,
     /// Its place in the list of chunks with as many free slabs.
@@ -23,17 +22,27 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn new() -> Chunk {
-        let memory = vec![0; CHUNK_BYTES + GRANULE_BYTES];
-        let skip = memory.as_ptr().align_offset(GRANULE_BYTES);
-        // No promise of align_offset says that it finds a way; without one, nodes are merely slower.
-        let skip = if skip < GRANULE_BYTES { skip } else { 0 };
-        Chunk { memory, skip, free: 0, at: 0 }
+    const VACANT: Chunk = Chunk { memory: None, free: 0, at: 0 };
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self.memory.as_ref().map_or(&[], Pages::bytes)
+    }
+
+    #[inline]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.memory.as_mut().map_or(&mut [], Pages::bytes_mut)
     }
 
     fn free_slabs(&self) -> usize {
         self.free.count_ones() as usize
     }
+}
+
+/// Where a place lies in its chunk.
+#[inline]
+fn start_of(place: usize) -> usize {
+    place % CHUNK_GRANULES * GRANULE_BYTES
 }
 
 /// What a slab is used for.
@@ -87,32 +96,27 @@ impl Chunks {
     /// What lies at a place and behind it in its chunk.
     #[inline]
     pub fn bytes(&self, place: Place) -> &[u8] {
-        let chunk = &self.chunks[place.0 as usize / CHUNK_GRANULES];
-        &chunk.memory[chunk.skip + place.0 as usize % CHUNK_GRANULES * GRANULE_BYTES..]
+        &self.chunks[place.0 as usize / CHUNK_GRANULES].bytes()[start_of(place.0 as usize)..]
     }
 
     /// The same, to be changed.
     #[inline]
     pub fn bytes_mut(&mut self, place: Place) -> &mut [u8] {
-        let chunk = &mut self.chunks[place.0 as usize / CHUNK_GRANULES];
-        &mut chunk.memory[chunk.skip + place.0 as usize % CHUNK_GRANULES * GRANULE_BYTES..]
+        &mut self.chunks[place.0 as usize / CHUNK_GRANULES].bytes_mut()[start_of(place.0 as usize)..]
     }
 
     /// What lies at one place, and what lies at another, to be changed.
     pub fn both(&mut self, from: Place, to: Place) -> (&[u8], &mut [u8]) {
         let [a, b] = [from, to].map(|place| place.0 as usize);
-        let start = |chunk: &Chunk, place: usize| chunk.skip + place % CHUNK_GRANULES * GRANULE_BYTES;
+        let (at, to_at) = (start_of(a), start_of(b));
         let (of_a, of_b) = (a / CHUNK_GRANULES, b / CHUNK_GRANULES);
         if of_a != of_b {
             let two = self.chunks.get_disjoint_mut([of_a, of_b]);
             let [from, to] = two.expect("both chunks are there");
-            let (at, to_at) = (start(from, a), start(to, b));
-            return (&from.memory[at..], &mut to.memory[to_at..]);
+            return (&from.bytes()[at..], &mut to.bytes_mut()[to_at..]);
         }
-        let chunk = &mut self.chunks[of_a];
-        let (at, to_at) = (start(chunk, a), start(chunk, b));
         assert_ne!(at, to_at, "two places");
-        let (low, high) = chunk.memory.split_at_mut(at.max(to_at));
+        let (low, high) = self.chunks[of_a].bytes_mut().split_at_mut(at.max(to_at));
         if at < to_at { (&low[at..], high) } else { (high, &mut low[to_at..]) }
     }
 
@@ -151,11 +155,13 @@ impl Chunks {
     fn new_chunk(&mut self) -> u32 {
         let chunk = self.vacant.pop().unwrap_or_else(|| {
             self.slabs.resize(self.slabs.len() + CHUNK_SLABS, Slab::default());
-            self.chunks.push(Chunk { memory: Vec::new(), skip: 0, free: 0, at: 0 });
+            self.chunks.push(Chunk::VACANT);
             self.chunks.len() as u32 - 1
         });
         assert!((chunk as usize) < (1 << 32) / CHUNK_GRANULES, "an arena has at most 256 GiB");
-        self.chunks[chunk as usize] = Chunk { at: self.by_free[0].len() as u32, ..Chunk::new() };
+        // A small index is not given a huge page, of which it would use little.
+        let memory = Some(Pages::new(self.slabs.len() > CHUNK_SLABS));
+        self.chunks[chunk as usize] = Chunk { memory, free: 0, at: self.by_free[0].len() as u32 };
         self.by_free[0].push(chunk);
         self.set_free(chunk, u16::MAX);
         self.free_slabs += CHUNK_SLABS;
@@ -196,7 +202,7 @@ impl Chunks {
     /// Gives an empty chunk's memory back.
     fn vacate(&mut self, chunk: u32) {
         self.unlist(chunk);
-        self.chunks[chunk as usize] = Chunk { memory: Vec::new(), skip: 0, free: 0, at: 0 };
+        self.chunks[chunk as usize] = Chunk::VACANT;
         let first = chunk as usize * CHUNK_SLABS;
         for slab in &mut self.slabs[first..first + CHUNK_SLABS] {
             self.touched_granules -= usize::from(slab.touched);
