@@ -4,7 +4,7 @@ use super::Broken;
 use crate::source::{Source, line_of, words};
 
 /// What the engine may not reach: the world. (Its tests and examples may.)
-const ENGINE_FORBIDDEN: [&str; 25] = [
+const ENGINE_FORBIDDEN: [&str; 29] = [
     "std::fs",
     "std::net",
     "std::thread",
@@ -30,6 +30,11 @@ const ENGINE_FORBIDDEN: [&str; 25] = [
     "eprint!",
     "HashMap::new",
     "HashSet::new",
+    // Memory may be mapped, files may not.
+    "Mmap::map",
+    "MmapMut::map_mut",
+    "MmapOptions",
+    "MmapRaw",
 ];
 /// What is left over from the making.
 const LEFT_OVER: [&str; 6] =
