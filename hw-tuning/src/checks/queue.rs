@@ -218,6 +218,9 @@ impl Queue<'_> {
             return Knob::ok("write_cache", "write through, by override", "write back", why)
                 .short(Severity::Fatal, format!("echo write back > {path}"));
         }
+        if self.cx.profile.word("write_cache").is_none() {
+            return file.kept(self.cx, &current);
+        }
         let why = "with a volatile cache every durable write waits for the medium; a drive with power-loss \
                    protection reports `write through`, and does not";
         let fine = current == "write through";

@@ -318,6 +318,17 @@ fn the_write_cache_is_never_written() {
 }
 
 #[test]
+fn a_volatile_cache_that_a_profile_keeps_is_no_fault_and_one_that_is_hidden_stays_one() {
+    let machine = Fixture::good().wanting("write_cache = \"keep\"");
+    machine.set("sys/block/nvme0n1/queue/write_cache", "write back");
+    let knob = machine.knob("write_cache");
+    assert_eq!((knob.severity, knob.current.as_str()), (Severity::NotApplicable, "write back"));
+    machine.set("sys/block/nvme0n1/queue/write_cache", "write through");
+    machine.set("sys/block/nvme0n1/queue/fua", "1");
+    assert_eq!(machine.severity("write_cache"), Severity::Fatal);
+}
+
+#[test]
 fn a_clock_that_the_kernel_does_not_offer_is_not_chosen() {
     let machine = Fixture::good()
         .with(CURRENT_CLOCK, "hpet")

@@ -234,6 +234,8 @@ impl<'a> Test<'a> {
                 self.kvm = false;
                 self.tried.accelerator = EMULATED;
                 self.tried.left_out.push("/dev/kvm, which is here and does not run a kernel".to_owned());
+                // It has the drives' files, and a lock on them.
+                drop(machine);
                 return self.boot(phase, firmware, bad_sector);
             }
             Ended::Off | Ended::Late | Ended::NoKvm => false,

@@ -10,9 +10,9 @@ use crate::image::tools::{self, TAR};
 
 const GUEST: &str = include_str!("guest.sh");
 /// What the guest's machine is held to: that of an image, with the poll queue that the machine is started with. Emulated drives and
-/// processors have no more to set.
+/// processors have no more to set, and such drives always say that their cache is volatile.
 const PROFILE: &str = "version = 1\nname = \"boot-test\"\nabout = \"QEMU\"\nextends = \"generic-nvme\"\n\
-                       [drives]\nids = [\"LODE-4KN\"]\n[knobs]\npoll_queues = 1\n";
+                       [drives]\nids = [\"LODE-4KN\"]\n[knobs]\npoll_queues = 1\nwrite_cache = \"keep\"\n";
 const UNIT: &str = "lode-boot-test.service";
 /// What an emulated processor takes longest for: looking at every device that there could be. The kernel knows what this machine
 /// has by itself, and lode-drive.service has udev look at the drives.
