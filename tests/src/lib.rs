@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod fuzz;
+pub mod guarded;
 pub mod http;
 pub mod mutations;
 pub mod node;

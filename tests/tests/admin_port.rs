@@ -249,7 +249,9 @@ fn prometheus(
 fn query(addr: SocketAddr, expression: &str) -> Option<f64> {
     std::net::TcpStream::connect(addr).ok()?;
     let answer = get(addr, &format!("/api/v1/query?query={expression}"));
-    let value = answer.json()["data"]["result"].get(0)?["value"].get(1)?.as_str()?.parse().ok()?;
+    // It listens a little before it answers questions.
+    let told = (answer.status == 200).then(|| answer.json())?;
+    let value = told["data"]["result"].get(0)?["value"].get(1)?.as_str()?.parse().ok()?;
     Some(value)
 }
 

@@ -6,64 +6,15 @@ use std::io::{Read, Write};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use lode_net::client::blocking::Client;
 use lode_net::client::connection::ConnectionError;
-use lode_net::client::{
-    ClientOptions, ConnectError, GetError, IncrementError, TableError, Token, WriteError,
-};
+use lode_net::client::{ConnectError, GetError, IncrementError, TableError, Token, WriteError};
 use lode_net::wire::limits::{MAX_SECRET_BYTES, MAX_UNKNOWN_BODY_BYTES};
 use lode_net::wire::{MapVersion, RequestId, RequestView, Secret, Status};
+use lode_tests::guarded::{Guarded, connect, eventually, hang_up};
 use lode_tests::node::{Home, Node, binary};
 use lode_tests::resp::{Resp, Value};
 use lode_tests::table;
 use lode_tests::wire::{Wire, is_closed_by_node, socket};
-use rustix::process::{Pid, Signal, kill_process};
-
-/// A node with tokens, and their secrets.
-struct Guarded {
-    home: Home,
-    admin: String,
-}
-
-impl Guarded {
-    fn new(more: &[&str]) -> Guarded {
-        let options = ["--size", "192MiB", "--shards", "2", "--memory", "128MiB", "--tokens", "tokens.toml"];
-        let home = Home::with(&[&options[..], &["--redis", "127.0.0.1:0"], more].concat());
-        let mut guarded = Guarded { home, admin: String::new() };
-        guarded.admin = guarded.make("root", &["--admin", "*", "--read", "*", "--write", "*"]);
-        guarded
-    }
-
-    /// Makes a token, and gives its secret.
-    fn make(&self, name: &str, rights: &[&str]) -> String {
-        let tokens = self.home.drive().with_file_name("tokens.toml");
-        let output = Command::new(binary())
-            .args(["token", "make", name, "--tokens"])
-            .arg(tokens)
-            .args(rights)
-            .output()
-            .expect("the binary runs");
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).expect("text").trim().to_owned()
-    }
-
-    /// A node with tables `mine` and `other`, each with a record.
-    fn start(&self) -> Node {
-        let node = self.home.start();
-        let mut client = connect(&node, &self.admin).expect("root is known");
-        for name in ["mine", "other"] {
-            client.create_table(table::durable(name, 4)).expect("the table is new");
-            client.put(name, b"k", b"v").expect("root may write");
-        }
-        node
-    }
-}
-
-fn connect(node: &Node, secret: &str) -> Result<Client, ConnectError> {
-    let token = (!secret.is_empty()).then(|| Token::new(secret).expect("a secret"));
-    let options = ClientOptions { token, retries: 0, ..ClientOptions::default() };
-    Client::connect(&node.addr.to_string(), options)
-}
 
 fn refused_with(error: &ConnectError) -> Option<Status> {
     match error {
@@ -79,19 +30,6 @@ fn handshake(node: &Node, secret: &str) -> Result<Wire, Status> {
         ConnectionError::Refused { status, .. } => status,
         error => panic!("{error}"),
     })
-}
-
-fn hang_up(node: &Node) {
-    kill_process(Pid::from_raw(node.pid() as i32).expect("a process"), Signal::HUP).expect("it runs");
-}
-
-/// Waits until this is so.
-fn eventually(what: &str, mut so: impl FnMut() -> bool) {
-    let from = Instant::now();
-    while !so() {
-        assert!(from.elapsed() < Duration::from_secs(30), "never: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Most connections; one more is told so and closed.
 pub const MAX_CONNECTIONS: usize = 64;
+/// Most of them from one address, so that nobody alone keeps all others out.
+pub const MAX_CONNECTIONS_OF_ADDRESS: u32 = 32;
 /// Most bytes of a request's line and headers. Bodies are not taken at all.
 pub const MAX_HEAD_BYTES: usize = 16 << 10;
 /// Most headers of a request.

@@ -5,6 +5,7 @@
 
 mod answers;
 mod console;
+mod guard;
 mod health;
 mod history;
 pub mod limits;
@@ -27,7 +28,9 @@ use serde_json::Value;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::access::{AccessBook, ClientLimits};
 use crate::mailbox::Mailbox;
+use guard::Guard;
 pub use health::Stage;
 use history::{History, NodeHistory};
 use observe::Observer;
@@ -52,6 +55,7 @@ pub enum AdminError {
 pub struct State {
     /// What the node calls itself.
     name: String,
+    guard: Arc<Guard>,
     begun: Instant,
     begun_wall: SystemTime,
     /// As the node was configured.
@@ -71,9 +75,10 @@ const WHOLE: &str = "what is behind the lock is replaced at once";
 
 impl State {
     /// Of a node that begins to start.
-    fn new(name: &str) -> State {
+    fn new(name: &str, guard: Guard) -> State {
         State {
             name: name.to_owned(),
+            guard: Arc::new(guard),
             begun: Instant::now(),
             begun_wall: SystemTime::now(),
             settings: RwLock::new(Arc::new(Value::Null)),
@@ -163,14 +168,25 @@ impl Drop for OpenAdmin {
     }
 }
 
+/// Whom the port answers, and how often.
+#[derive(Debug)]
+pub struct AdminConfig<'a> {
+    /// What the node calls itself.
+    pub name: &'a str,
+    /// Who may do what, where the node wants to know who asks.
+    pub access: Option<Arc<AccessBook>>,
+    /// What one address may take.
+    pub client: ClientLimits,
+}
+
 /// Opens the admin port of a node that begins to start, on a socket that listens.
-pub fn open(listener: std::net::TcpListener, name: &str) -> Result<OpenAdmin, AdminError> {
+pub fn open(listener: std::net::TcpListener, config: AdminConfig<'_>) -> Result<OpenAdmin, AdminError> {
     let failed = |doing| move |error| AdminError::System { doing, error };
     let addr = listener.local_addr().map_err(failed("tell its address"))?;
     listener.set_nonblocking(true).map_err(failed("set up its socket"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(failed("make a runtime"))?;
-    let state = Arc::new(State::new(name));
+    let state = Arc::new(State::new(config.name, Guard::new(config.access, config.client)));
     let (stop, stopped) = watch::channel(false);
     let (opened_in, opened) = mpsc::channel();
     let served = Arc::clone(&state);

@@ -1,5 +1,5 @@
 //! The HTTP service: connections are taken in here, and requests answered. A connection is any stream of bytes, so TLS goes
-//! between `accept` and `Patient`; what every request must pass goes in front of `answer`.
+//! between `accept` and `Patient`; what every request but those for everybody must pass is its connection's [`Guest`].
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::State;
+use super::guard::Guest;
 use super::health::{Health, Stage};
 use super::limits::{
     HEAD_PATIENCE, MAX_CONNECTIONS, MAX_HEAD_BYTES, MAX_HEADERS, SEND_PATIENCE, STOP_PATIENCE,
@@ -42,12 +43,17 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: watch::Re
     while !*stop.borrow() {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if connections.len() < MAX_CONNECTIONS => {
-                    connections.spawn(connection(stream, Arc::clone(&state), stop.clone()));
-                }
-                Ok((stream, _)) => {
-                    state.refused.fetch_add(1, Ordering::Relaxed);
-                    turn_away(stream);
+                Ok((stream, peer)) => {
+                    let has_room = connections.len() < MAX_CONNECTIONS;
+                    match has_room.then(|| state.guard.let_in(peer.ip())).flatten() {
+                        Some(guest) => {
+                            connections.spawn(connection(stream, guest, Arc::clone(&state), stop.clone()));
+                        }
+                        None => {
+                            state.refused.fetch_add(1, Ordering::Relaxed);
+                            turn_away(stream);
+                        }
+                    }
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
@@ -70,14 +76,14 @@ fn turn_away(stream: TcpStream) {
 }
 
 /// One connection, from its first request to its end.
-async fn connection<S>(stream: S, state: Arc<State>, mut stop: watch::Receiver<bool>)
+async fn connection<S>(stream: S, guest: Guest, state: Arc<State>, mut stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let stream = TokioIo::new(Patient::new(stream, SEND_PATIENCE));
-    let service = service_fn(move |request| {
-        let state = Arc::clone(&state);
-        async move { Ok::<_, Infallible>(answer(&state, &request)) }
+    let service = service_fn(|request| {
+        let answer = answer(&state, &guest, &request);
+        async { Ok::<_, Infallible>(answer) }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
@@ -92,9 +98,11 @@ where
 }
 
 /// What a request is answered.
-fn answer(state: &Arc<State>, request: &Request<Incoming>) -> Response<Body> {
+fn answer(state: &Arc<State>, guest: &Guest, request: &Request<Incoming>) -> Response<Body> {
     let mut answer = match *request.method() {
-        Method::GET | Method::HEAD => routed(state, request),
+        Method::GET | Method::HEAD => for_everybody(state, request.uri().path())
+            .or_else(|| guest.refuse(request.headers()))
+            .unwrap_or_else(|| routed(state, request)),
         _ => text(StatusCode::METHOD_NOT_ALLOWED, "this port takes GET and HEAD\n"),
     };
     let headers = answer.headers_mut();
@@ -108,19 +116,26 @@ fn answer(state: &Arc<State>, request: &Request<Incoming>) -> Response<Body> {
     answer
 }
 
+/// What is told whoever asks: probes have no token, and the console asks for one itself.
+fn for_everybody(state: &State, path: &str) -> Option<Response<Body>> {
+    match path {
+        "/healthz" => Some(text(StatusCode::OK, "alive\n")),
+        "/readyz" => Some(ready(state)),
+        path => console::file(path),
+    }
+}
+
 fn routed(state: &Arc<State>, request: &Request<Incoming>) -> Response<Body> {
     match request.uri().path() {
-        "/healthz" => text(StatusCode::OK, "alive\n"),
-        "/readyz" => ready(state),
         "/metrics" => scraped(state, request),
         "/api/node" => node(state),
         "/partitions" => answers::partition(state, request.uri().query()),
         "/partitions/stream" => answers::stream(state, request.uri().query()),
         "/history" => answers::history(state, request.uri().query()),
-        path => console::file(path).unwrap_or_else(|| {
+        path => {
             let shown: String = path.chars().take(100).collect();
             text(StatusCode::NOT_FOUND, &format!("there is no {shown}\n"))
-        }),
+        }
     }
 }
 

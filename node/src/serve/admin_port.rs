@@ -5,15 +5,17 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{NodeSockets, ServeConfig, ServeError, listen};
-use crate::admin::{self, OpenAdmin};
+use crate::access::AccessBook;
+use crate::admin::{self, AdminConfig, OpenAdmin};
 use crate::control::NodeFacts;
 use crate::mailbox::Mailbox;
 
 /// Opens it, where there is to be one.
-pub fn open(config: &ServeConfig) -> Result<Option<OpenAdmin>, ServeError> {
+pub fn open(config: &ServeConfig, access: Option<&Arc<AccessBook>>) -> Result<Option<OpenAdmin>, ServeError> {
     let Some(addr) = config.admin else { return Ok(None) };
     let socket = listen::begin(listen::bind_admin(addr)?)?;
-    Ok(Some(admin::open(socket, &config.name)?))
+    let wants = AdminConfig { name: &config.name, access: access.cloned(), client: config.client };
+    Ok(Some(admin::open(socket, wants)?))
 }
 
 /// The node serves: so does its admin port, where there is one.

@@ -1,5 +1,6 @@
 //! A node from its configuration to its end: drive, memory, sockets, threads.
 
+mod access;
 mod admin_port;
 mod listen;
 mod manager;
@@ -26,7 +27,7 @@ use lode_net::wire::control::{NodeLimits, ShardAddress};
 use lode_net::wire::server::NodeInfo;
 use serde_json::json;
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::access::{AccessBook, AccessError, Addresses, ClientLimits};
 use crate::admin::{AdminError, OpenAdmin};
@@ -224,21 +225,6 @@ impl RunningNode {
         self.access.as_ref().map(|book| book.own())
     }
 
-    /// Reads again what may change while the node serves: the tokens. Where they cannot be used, all stays as it was.
-    pub fn reload(&self) {
-        let Some(book) = &self.access else {
-            return info!(event = "reload", "nothing to read again: there is no file of tokens");
-        };
-        match book.reload() {
-            Ok(_) => {
-                self.control.access_changed();
-                let tokens = book.len();
-                info!(event = "reload", tokens, "the tokens were read again, {tokens} of them");
-            }
-            Err(error) => warn!(event = "reload_failed", "{error}; the tokens stay as they were"),
-        }
-    }
-
     fn open_door(
         &mut self,
         socket: OwnedFd,
@@ -323,11 +309,11 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
     let doors = 1 + usize::from(config.redis.is_some());
     listen::allow_descriptors(config.max_connections.saturating_mul(doors), watch);
     let access = config.tokens.as_deref().map(AccessBook::open).transpose()?.map(Arc::new);
-    tell_of_access(&config, access.as_deref(), watch);
+    access::tell(&config, access.as_deref(), watch);
     let addresses = Arc::new(Addresses::new(config.client));
     let redis = config.redis.map(listen::bind_redis).transpose()?;
     // The first of all: it tells that the node starts, which may take long.
-    let admin = admin_port::open(&config)?;
+    let admin = admin_port::open(&config, access.as_ref())?;
     let (drive, memory, sockets) = take_all(&config, watch)?;
     let shards = drive.geometry.shards;
     let mailboxes = make_mailboxes(shards)?;
@@ -403,28 +389,6 @@ fn start_shards<'a>(
         }
     }
     Ok(ready.into_iter().map(ReadyShard::begin).collect())
-}
-
-/// Says who may do what, and warns where that is everybody.
-fn tell_of_access(config: &ServeConfig, access: Option<&AccessBook>, watch: &mut dyn FnMut(StartEvent)) {
-    let wide: Vec<String> = [Some(config.listen), config.redis, config.admin]
-        .into_iter()
-        .flatten()
-        .filter(|addr| !addr.ip().is_loopback())
-        .map(|addr| addr.to_string())
-        .collect();
-    match access {
-        Some(book) => {
-            let tokens = book.len();
-            info!(event = "tokens", tokens, "requests need a token; there are {tokens}");
-        }
-        None if !wide.is_empty() => watch(StartEvent::Warning(format!(
-            "whoever can reach {} may read, write and drop everything: there are no tokens; make some (lode token make) and \
-             give --tokens, or listen at 127.0.0.1",
-            wide.join(" and ")
-        ))),
-        None => {}
-    }
 }
 
 fn node_facts(

@@ -202,11 +202,41 @@ const series = ["gets_per_s", "writes_per_s", "scans_per_s", "transactions_per_s
   "shard_cpu_cores"];
 const kept = { live: { times: [], columns: {} }, hour: { times: [], columns: {} } };
 
+/* ---- the token, where the node wants one ---- */
+
+const SECRET = /^[\x21-\x7e]{1,256}$/;
+let secret = null;
+/// Why nothing is asked until there is another secret.
+let locked = null;
+try { secret = sessionStorage.getItem("token"); } catch { /* not kept */ }
+
+function keep(given) {
+  secret = given;
+  try { given ? sessionStorage.setItem("token", given) : sessionStorage.removeItem("token"); } catch { /* not kept */ }
+}
+
+function showGate() {
+  const gate = byId("gate");
+  const opens = locked && gate.hidden;
+  gate.hidden = !locked;
+  document.querySelector("main").hidden = Boolean(locked && !node);
+  byId("forget").hidden = !secret;
+  if (locked && byId("gate-told").textContent !== locked) byId("gate-told").textContent = locked;
+  if (opens) byId("secret").focus();
+}
+
 async function ask(path) {
   const gone = new AbortController();
   const timer = setTimeout(() => gone.abort(), PATIENCE_MS);
   try {
-    const answer = await fetch(path, { signal: gone.signal, cache: "no-store" });
+    const shown = secret;
+    const headers = shown ? { authorization: "Bearer " + shown } : {};
+    const answer = await fetch(path, { signal: gone.signal, cache: "no-store", credentials: "omit", headers });
+    // What an earlier secret is told says nothing of the present one.
+    if ((answer.status === 401 || answer.status === 403) && shown === secret) {
+      locked = (await answer.text()).trim();
+      if (answer.status === 401 && !shown) locked = "Show one to see what it tells.";
+    }
     if (!answer.ok) throw new Error((await answer.text()).trim() || "status " + answer.status);
     return await answer.text();
   } finally {
@@ -235,6 +265,11 @@ async function takeHistory(which, every, length) {
 
 function showHealth() {
   const pill = byId("health");
+  if (locked) {
+    pill.dataset.colour = "unknown";
+    pill.textContent = "locked";
+    return;
+  }
   if (isDead) {
     pill.dataset.colour = "dead";
     pill.textContent = "dead";
@@ -556,32 +591,52 @@ function drawAll() {
   showPartitions();
 }
 
-async function everyNode() {
+async function takeNode() {
   try {
-    node = JSON.parse(await ask("/api/node"));
-    await takeHistory("live", 1, LIVE_S);
-    await takeHistory("hour", 10, HOUR_S);
-    heardAt = Date.now();
+    if (!locked) {
+      node = JSON.parse(await ask("/api/node"));
+      await takeHistory("live", 1, LIVE_S);
+      await takeHistory("hour", 10, HOUR_S);
+      heardAt = Date.now();
+      showNode();
+      showGate();
+      drawCharts();
+    }
     isDead = false;
-    showNode();
-    drawCharts();
   } catch {
-    isDead = true;
+    isDead = !locked;
   }
+  showGate();
   showDead();
-  if (node || isDead) showHealth();
-  setTimeout(everyNode, NODE_EVERY_MS);
+  if (node || isDead || locked) showHealth();
 }
 
-async function everyPartitions() {
+async function takePartitions() {
   try {
-    if (!document.hidden) {
+    if (!document.hidden && !locked) {
       readStream(await ask("/partitions/stream"));
       showPartitions();
       if (byId("detail").open) await refreshDetail();
     }
   } catch { /* whether the node lives is told above */ }
-  setTimeout(everyPartitions, PARTITIONS_EVERY_MS);
+}
+
+async function every(ms, take) {
+  await take();
+  setTimeout(every, ms, ms, take);
+}
+
+function openGate(event) {
+  event.preventDefault();
+  const given = byId("secret").value.trim();
+  byId("secret").value = "";
+  if (!SECRET.test(given)) {
+    byId("gate-told").textContent = locked = "That is no secret of a token.";
+    return;
+  }
+  keep(given);
+  locked = null;
+  takeNode().then(takePartitions);
 }
 
 function begin() {
@@ -629,8 +684,13 @@ function begin() {
   });
   byId("detail-close").addEventListener("click", () => byId("detail").close());
   byId("detail").addEventListener("close", () => { opened = null; });
+  byId("gate").addEventListener("submit", openGate);
+  byId("forget").addEventListener("click", () => {
+    keep(null);
+    location.reload();
+  });
   dress();
-  everyNode();
-  everyPartitions();
+  every(NODE_EVERY_MS, takeNode);
+  every(PARTITIONS_EVERY_MS, takePartitions);
 }
 begin();
