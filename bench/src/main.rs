@@ -4,7 +4,6 @@ use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
 use lode_bench::{act, compare, floor, overload, partitions, report, restart, run, search, tenants, versus};
 use serde::Serialize;
 
@@ -20,7 +19,8 @@ const EXIT_UNSOUND: u8 = 1;
 const EXIT_FAILED: u8 = 3;
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    let arguments = Arguments::of(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let result = match arguments.command {
         Command::Run(options) => run(&options),
         Command::Search(options) => search(&options),
         Command::Act(options) => act(&options),

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod load;
+mod senseless;
 
 use std::path::PathBuf;
 use std::time::Duration;
