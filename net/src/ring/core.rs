@@ -61,8 +61,8 @@ impl Default for RingConfig {
 pub enum RingError {
     /// The kernel refused the ring.
     #[error(
-        "io_uring cannot be set up ({0}); it needs kernel 5.19, kernel.io_uring_disabled = 0 and some memory \
-         to lock (ulimit -l)"
+        "io_uring cannot be set up ({0}); it needs kernel 5.19, kernel.io_uring_disabled = 0, some memory to lock \
+         (ulimit -l) and, in a container, a seccomp profile that allows it"
     )]
     SetUp(io::Error),
     /// The kernel refused the receive chunks.
