@@ -159,7 +159,8 @@ impl Shard {
             log.append(&Record { kind, seq, partition, key: &[], value: change, expires: None }, io);
             writing.changes.pop_front();
             let kind = if writing.changes.is_empty() { AckKind::Catalog } else { AckKind::Silent };
-            log.acknowledge(Ack { id: writing.id, records: 1, user_bytes: 0, seq, kind, number: None });
+            let (id, appended_ns) = (writing.id, io.now.monotonic_ns);
+            log.acknowledge(Ack { id, records: 1, user_bytes: 0, seq, kind, number: None, appended_ns });
         }
         catalog_jobs.settling = Some(writing.id);
         catalog_jobs.writing = None;

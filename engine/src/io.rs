@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::ids::{BufferId, RequestId, Token};
-use crate::reply::{Reply, ReplyBody};
+use crate::reply::{Delay, Reply, ReplyBody};
 use crate::seam::{Buffers, DeviceError, Now, Op, Outbox};
 
 /// The surroundings of one step.
@@ -14,6 +14,8 @@ pub struct Io<'a> {
     pub outbox: &'a mut Outbox,
     /// The pool.
     pub buffers: &'a mut dyn Buffers,
+    /// What those who are answered now have waited for.
+    pub delay: Delay,
 }
 
 impl Io<'_> {
@@ -24,7 +26,7 @@ impl Io<'_> {
 
     /// Answers a request.
     pub fn reply(&mut self, id: RequestId, body: ReplyBody) {
-        self.outbox.replies.push(Reply { id, body });
+        self.outbox.replies.push(Reply { id, body, delay: self.delay });
     }
 }
 

@@ -13,6 +13,7 @@ use crate::io::{Io, Purpose};
 use crate::limits::{MAX_BATCH_BYTES, MAX_BATCH_WRITES};
 use crate::location::RECORD_ALIGN_BYTES;
 use crate::recovery::FrameBytes;
+use crate::reply::Delay;
 use crate::seam::DeviceError;
 use crate::space::{Claim, Space};
 use crate::stats::ShardStats;
@@ -51,6 +52,8 @@ pub struct Ack {
     pub kind: AckKind,
     /// Of an increment, the number that it wrote.
     pub number: Option<i64>,
+    /// When its records were in the frame.
+    pub appended_ns: u64,
 }
 
 /// A number that an increment wrote and that is not yet applied: the next increment goes on from here, in
@@ -71,7 +74,19 @@ pub struct LogFrame {
     /// Who waits, in the order of the records.
     pub acks: Vec<Ack>,
     opened_ns: u64,
+    closed_ns: u64,
+    /// How long its write took.
+    drive_ns: u64,
     written: bool,
+}
+
+impl LogFrame {
+    /// What a request with records in it has waited for by now, where it is durable.
+    pub fn delay(&self, ack: &Ack, now_ns: u64) -> Delay {
+        let since_ns = now_ns.saturating_sub(ack.appended_ns);
+        let drive_ns = self.drive_ns.min(since_ns);
+        Delay { drive_ns, commit_ns: since_ns - drive_ns }
+    }
 }
 
 /// The user log.
@@ -261,8 +276,10 @@ impl Log {
         };
         let builder = FrameBuilder::new(Stream::User, self.next_number, place, buffer, capacity);
         self.next_number = self.next_number.next();
+        let opened_ns = io.now.monotonic_ns;
+        let acks = Vec::new();
         self.open =
-            Some(LogFrame { builder, acks: Vec::new(), opened_ns: io.now.monotonic_ns, written: false });
+            Some(LogFrame { builder, acks, opened_ns, closed_ns: opened_ns, drive_ns: 0, written: false });
         true
     }
 
@@ -313,7 +330,8 @@ impl Log {
     }
 
     fn close(&mut self, space: &mut Space, stats: &mut ShardStats, io: &mut Io<'_>) {
-        let open = self.open.take().expect("there is an open frame to close");
+        let mut open = self.open.take().expect("there is an open frame to close");
+        open.closed_ns = io.now.monotonic_ns;
         let builder = &open.builder;
         assert!(builder.records() > 0, "an empty frame is never written");
         assert!(self.durable < builder.number, "{} is durable already", builder.number);
@@ -333,6 +351,7 @@ impl Log {
         let frame = frame.expect("a frame that was written is in flight");
         assert!(!frame.written, "frame {number} written twice");
         frame.written = true;
+        frame.drive_ns = io.now.monotonic_ns.saturating_sub(frame.closed_ns);
         if result.is_ok() && !self.poisoned {
             return Vec::new();
         }

@@ -66,6 +66,7 @@ struct ReadSlot {
     buffer: BufferId,
     /// Byte of the area where the buffer begins.
     from: u64,
+    begun_ns: u64,
 }
 
 /// What a read for a get has found.
@@ -361,7 +362,8 @@ impl Shard {
             self.reads.slots.push(None);
             self.reads.slots.len() - 1
         });
-        self.reads.slots[slot] = Some(ReadSlot { why, location, buffer, from });
+        self.reads.slots[slot] =
+            Some(ReadSlot { why, location, buffer, from, begun_ns: io.now.monotonic_ns });
         let at = DriveOffset(self.place.area_at.0 + from);
         io.start(Op::Read { token: Purpose::Read.token(slot as u64), buffer, at, len });
         None
@@ -399,6 +401,7 @@ impl Shard {
     pub(crate) fn read_completed(&mut self, slot: usize, result: Result<(), DeviceError>, io: &mut Io<'_>) {
         let read = self.reads.slots[slot].take().expect("a completed read has a slot");
         self.reads.free_slots.push(slot);
+        io.delay.drive_ns = io.now.monotonic_ns.saturating_sub(read.begun_ns);
         let (segment, generation) = {
             let (id, segment) = self.space.of(read.location);
             (id, segment.generation)

@@ -17,6 +17,18 @@ pub struct Reply {
     pub id: RequestId,
     /// The answer.
     pub body: ReplyBody,
+    /// What it waited for.
+    pub delay: Delay,
+}
+
+/// What a request waited for since the shard took it in, in nanoseconds. The rest of its time it was the shard's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Delay {
+    /// The drive's operation that its answer came with: a read, or the write of its frame. Of a page of a scan, from
+    /// its first read on.
+    pub drive_ns: u64,
+    /// Since its records were in a frame, but for that frame's write: until it was closed, and for frames before it.
+    pub commit_ns: u64,
 }
 
 /// An answer, by operation.

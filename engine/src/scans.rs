@@ -13,7 +13,7 @@ use crate::location::Location;
 use crate::loose_scans::{LooseScan, choose_loosely};
 use crate::partition::{MemoryStore, Partition, Store, bounds, is_void};
 use crate::reads::{ReadFor, is_quarantined};
-use crate::reply::{ReadError, ReplyBody, ScanPage, ScanRecord};
+use crate::reply::{Delay, ReadError, ReplyBody, ScanPage, ScanRecord};
 use crate::request::{KeyRange, ScanWish, Target};
 use crate::shard::Shard;
 use crate::transactions::View;
@@ -35,6 +35,7 @@ struct ScanJob {
     more: bool,
     error: Option<ReadError>,
     bytes: usize,
+    begun_ns: u64,
     /// Of a compact index: the keys are in the records.
     loose: Option<Box<LooseScan>>,
 }
@@ -189,6 +190,7 @@ impl Shard {
             more: chosen.more,
             error: None,
             bytes: chosen.bytes,
+            begun_ns: io.now.monotonic_ns,
             loose,
         };
         let slot = scans.jobs.iter().position(Option::is_none).unwrap_or_else(|| {
@@ -296,12 +298,15 @@ impl Shard {
         for (_, location) in &job.entries {
             self.space.unpin(self.space.of(*location).0);
         }
+        io.delay = Delay { drive_ns: io.now.monotonic_ns.saturating_sub(job.begun_ns), commit_ns: 0 };
         let result = match job.error {
             Some(error) => Err(error),
             None if job.loose.is_some() => {
                 let Some(loose) = job.loose else { return };
                 let records = job.records.into_iter().flatten().collect();
-                return self.finish_loosely(job.id, *loose, records, job.more, io);
+                self.finish_loosely(job.id, *loose, records, job.more, io);
+                io.delay = Delay::default();
+                return;
             }
             None => {
                 let records: Vec<_> = job.records.into_iter().flatten().collect();
@@ -311,6 +316,7 @@ impl Shard {
             }
         };
         io.reply(job.id, ReplyBody::Scan(result));
+        io.delay = Delay::default();
     }
 }
 

@@ -30,7 +30,7 @@ use crate::lookups::Located;
 use crate::owned::OwnedWrite;
 use crate::reads::Reads;
 use crate::recovery::Recovery;
-use crate::reply::{BeginError, CatalogError, CheckpointError, ReadError, ReplyBody, WriteError};
+use crate::reply::{BeginError, CatalogError, CheckpointError, Delay, ReadError, ReplyBody, WriteError};
 use crate::request::{Request, RequestBody, ScanWish, TransactionRead};
 use crate::scrub::Scrubber;
 use crate::seam::{Buffers, Completion, DeviceError, Inbox, Now, Op, Outbox};
@@ -192,7 +192,7 @@ impl Shard {
     /// Takes requests and completions, does what can be done without waiting, gives operations and
     /// replies.
     pub fn step(&mut self, now: Now, inbox: &mut Inbox<'_>, outbox: &mut Outbox, buffers: &mut dyn Buffers) {
-        let mut io = Io { now, outbox, buffers };
+        let mut io = Io { now, outbox, buffers, delay: Delay::default() };
         self.has_more = false;
         self.clock.advance(now.wall_ns);
         self.touch_completed(&inbox.completions, io.buffers);
@@ -294,7 +294,10 @@ impl Shard {
         let Completion { token, result } = completion;
         let (purpose, index) = Purpose::of(token);
         match purpose {
-            Purpose::Read => self.read_completed(index as usize, result, io),
+            Purpose::Read => {
+                self.read_completed(index as usize, result, io);
+                io.delay = Delay::default();
+            }
             Purpose::UserFrame => {
                 let acks = self.log.written(index, result, io);
                 self.fail_acks(acks, io);

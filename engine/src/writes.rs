@@ -16,7 +16,7 @@ use crate::log::{Ack, AckKind, LogFrame};
 use crate::modify::{Dependent, Modify, Present};
 use crate::owned::OwnedWrite;
 use crate::partition::{Partition, Store};
-use crate::reply::{CatalogError, ReplyBody, WriteError, Written};
+use crate::reply::{CatalogError, Delay, ReplyBody, WriteError, Written};
 use crate::request::{BatchWrite, Condition, RequestBody, Target, Ttl};
 use crate::shard::Shard;
 use crate::space::{Claim, Space};
@@ -349,7 +349,8 @@ impl Shard {
             log.note_number(write.target.partition, parts(one).0, number, write.expires);
         }
         let number = number.filter(|_| kind == AckKind::Increment);
-        log.acknowledge(Ack { id, records, user_bytes, seq, kind, number });
+        let appended_ns = io.now.monotonic_ns;
+        log.acknowledge(Ack { id, records, user_bytes, seq, kind, number, appended_ns });
         Outcome::Taken
     }
 
@@ -496,6 +497,7 @@ impl Shard {
         for ack in &frame.acks {
             let (existed, void) = existed[first];
             first += ack.records as usize;
+            io.delay = frame.delay(ack, io.now.monotonic_ns);
             if let Some(partition) = void.filter(|_| !matches!(ack.kind, AckKind::Silent | AckKind::Catalog))
             {
                 let error = WriteError::UnknownPartition(partition);
@@ -518,6 +520,7 @@ impl Shard {
                 }
             }
         }
+        io.delay = Delay::default();
         assert_eq!(first, frame.builder.records() as usize, "every record of a frame is somebody's");
     }
 

@@ -13,3 +13,4 @@ pub mod mailbox;
 pub mod reactor;
 pub mod redis;
 pub mod serve;
+pub mod slow;

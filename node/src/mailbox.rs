@@ -15,6 +15,7 @@ use lode_net::wire::{Frame, PublishedMap};
 use crate::access::{Access, Rights};
 use crate::dispatch::Answer;
 use crate::reactor::Observation;
+use crate::slow::Stages;
 
 /// Most pieces of mail that wait for one shard.
 pub const MAILBOX_CAPACITY: usize = 4096;
@@ -157,6 +158,8 @@ pub enum Mail {
         ticket: RequestId,
         /// The answer.
         answer: Box<Answer>,
+        /// Where its time went there; nothing of what is the control thread's.
+        stages: Option<Stages>,
     },
     /// Nobody waits any more for the answers to these requests, which were sent on.
     Gone {

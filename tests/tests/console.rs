@@ -12,6 +12,22 @@ fn home() -> Home {
     Home::with(&["--size", "256MiB", "--shards", "2", "--memory", "160MiB", "--admin", "0", "--name", "seen"])
 }
 
+/// Where requests are slow that take a microsecond, a test need not wait for one.
+fn home_where_all_is_slow() -> Home {
+    Home::with(&[
+        "--size",
+        "256MiB",
+        "--shards",
+        "2",
+        "--memory",
+        "160MiB",
+        "--admin",
+        "0",
+        "--slow-request",
+        "1us",
+    ])
+}
+
 fn write(node: &Node, table: &str, records: u32) {
     let mut client = node.client();
     for n in 0..records {
@@ -30,7 +46,7 @@ fn the_page_may_do_no_more_than_it_needs_and_fetches_nothing_from_elsewhere() {
         policy.starts_with("default-src 'none'; script-src 'self';") && !policy.contains("unsafe"),
         "{policy}"
     );
-    for file in ["index.html", "console.css", "console.js"] {
+    for file in ["index.html", "console.css", "console.js", "slow.js"] {
         let path = source::root().join("node/src/admin/console").join(file);
         let text = std::fs::read_to_string(path).expect("there");
         for bad in
@@ -158,4 +174,37 @@ fn fits_a_phone_and_the_dark(page: &mut Browser) {
         "nothing sticks out sideways"
     );
     page.picture("phone");
+}
+
+#[test]
+fn slow_requests_are_listed_sorted_and_searched() {
+    let Some(program) = browser::find() else {
+        eprintln!("left out: no browser of {BROWSERS:?} is on this machine");
+        return;
+    };
+    let home = home_where_all_is_slow();
+    let node = home.start();
+    let mut client = node.client();
+    client.create_table(table::durable("users", 4)).expect("made");
+    client.create_table(table::durable(HOSTILE, 1)).expect("made");
+    write(&node, "users", 20);
+    write(&node, HOSTILE, 3);
+    let mut page = Browser::start(&program);
+    page.resize(1300, 900, false);
+    page.open(&format!("http://{}/", node.admin_addr()));
+    page.until("document.querySelectorAll('#slow tbody tr').length > 10");
+    page.until("document.querySelector('#slow-told').innerText.startsWith('Took < 1 µs or longer')");
+    assert_eq!(page.value("document.querySelectorAll('img').length"), 0);
+    let took =
+        "Array.from(document.querySelectorAll('#slow tbody tr')).map(row => row.cells[2].innerText).join()";
+    let latest = page.value(took);
+    page.value("(() => { const s = document.querySelector('#slow-sort'); s.value = 'total'; s.dispatchEvent(new Event('change')); })()");
+    page.until(&format!("{took} !== {latest}"));
+    page.until("(() => { const all = slow.requests.map(one => one.total_us); return document.querySelector('#slow tbody tr').cells[2].innerText === micros(Math.max(...all)); })()");
+    page.click("#slow-search", None);
+    page.type_text("IMG SRC");
+    page.until("document.querySelectorAll('#slow tbody tr').length > 0 && Array.from(document.querySelectorAll('#slow tbody tr')).every(row => row.cells[0].innerText.includes('<img src=x'))");
+    page.until("document.querySelector('#slow .stages').getAttribute('aria-label').length > 5");
+    page.picture("slow");
+    assert_eq!(page.complaints(), Vec::<String>::new());
 }

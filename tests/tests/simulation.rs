@@ -1,7 +1,8 @@
 //! The simulator: what it promises of itself.
 #![allow(missing_docs)]
 
-use lode_tests::sim::{Plan, Simpler, Verbosity, run};
+use lode_node::slow::Stages;
+use lode_tests::sim::{Faults, Plan, SLOW_REQUEST, Simpler, Verbosity, run};
 
 /// Runs that are over soon.
 fn short(seed: u64) -> Plan {
@@ -39,4 +40,40 @@ fn a_drive_that_lies_about_what_is_durable_is_found_out() {
         std::panic::catch_unwind(|| run(&plan, Verbosity::Digest)).map_or(true, |ended| ended.is_err())
     };
     assert!((1..=6).filter(|seed| is_found_out(*seed)).count() >= 4);
+}
+
+/// What is told of slow requests says where their time went: to the drive and what waits for it where the drive is slow, and
+/// elsewhere where it is not.
+#[test]
+fn requests_that_a_slow_drive_holds_up_are_told_to_have_waited_for_it() {
+    let mut told = [0; 3];
+    for seed in 1..=6 {
+        let mut plan = short(seed);
+        plan.faults = Faults { slow_operations_ppm: 1_000_000, ..Faults::default() };
+        let slow = run(&plan, Verbosity::Digest).expect("it ends well").slow;
+        for entry in slow.iter().filter(|entry| entry.status == "Ok" && entry.shard == 0) {
+            let Stages { drive_us, commit_us, shard_us, send_us, .. } = entry.stages;
+            assert!(entry.stages.total_us() >= SLOW_REQUEST.as_micros() as u64, "{entry:?}");
+            assert!(!entry.table.is_empty() && entry.at_ms > 0, "{entry:?}");
+            match entry.verb.as_str() {
+                "put" => {
+                    assert!(drive_us > 0 && shard_us + send_us < entry.stages.total_us() as u32, "{entry:?}");
+                    told[0] += u32::from(drive_us + commit_us > shard_us + send_us);
+                    told[1] += 1;
+                }
+                "get" => told[2] += u32::from(drive_us > 1000),
+                _ => {}
+            }
+        }
+        plan.faults = Faults::default();
+        let quick = run(&plan, Verbosity::Digest).expect("it ends well").slow;
+        let of_drive = quick.iter().filter(|entry| entry.stages.drive_us >= SLOW_REQUEST.as_micros() as u32);
+        assert_eq!(of_drive.count(), 0, "seed {seed}: no operation of this drive takes so long");
+    }
+    let [mostly_waited, puts, gets] = told;
+    assert!(
+        puts > 20 && mostly_waited * 10 >= puts * 9,
+        "{mostly_waited} of {puts} puts waited for the drive"
+    );
+    assert!(gets > 0, "some reads waited for the drive");
 }

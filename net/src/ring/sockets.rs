@@ -1,6 +1,6 @@
 //! Sockets: the ring owns their descriptors, and closes one only when no request names it any more.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use io_uring::{cqueue, opcode, squeue, types};
@@ -108,9 +108,9 @@ impl Ring {
     }
 
     /// The address at the other end of a connection; nothing where it has none, or is gone.
-    pub fn peer(&mut self, socket: SocketId) -> Option<IpAddr> {
+    pub fn peer(&mut self, socket: SocketId) -> Option<SocketAddr> {
         let address = rustix::net::getpeername(&self.sockets.get(socket).descriptor).ok()??;
-        SocketAddr::try_from(address).ok().map(|address| address.ip())
+        SocketAddr::try_from(address).ok()
     }
 
     /// Receives from now on, until `stop_receiving` or [`Event::ReceiveEnded`].

@@ -12,32 +12,24 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame};
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::State;
 use super::history::{NODE_SERIES, Resolution};
 use super::limits::{LIVE_TICKS, PIECE_BYTES, STEP_S, TICK};
-use super::partitions::{Live, RATES, SERIES, described};
+use super::partitions::{Live, RATES, SERIES, described, figure_json};
 use super::service::{Body, object, text};
 use super::view::View;
 
 /// The value of a name in a query. Names and values here are plain words: nothing of them is escaped.
-fn asked<'q>(query: Option<&'q str>, name: &str) -> Option<&'q str> {
+pub(super) fn asked<'q>(query: Option<&'q str>, name: &str) -> Option<&'q str> {
     let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     pairs.into_iter().find(|(found, _)| *found == name).map(|(_, value)| value)
 }
 
-fn refused(told: &str) -> Response<Body> {
+pub(super) fn refused(told: &str) -> Response<Body> {
     text(StatusCode::BAD_REQUEST, told)
-}
-
-/// One figure as it is told: counts over a time by the second.
-fn told(series: usize, figure: u64, seconds: f64) -> Value {
-    match series < RATES {
-        true => json!((figure as f64 / seconds * 10.0).round() / 10.0),
-        false => json!(figure),
-    }
 }
 
 /// `/partitions?id=N`: one partition with its table, its shard and its range of keys.
@@ -52,7 +44,7 @@ pub fn partition(state: &State, query: Option<&str>) -> Response<Body> {
     let live = view.live.binary_search_by_key(&id, |live| live.partition).ok().map(|place| &view.live[place]);
     let figures = live.map(|live| {
         let figures = live.figures.iter().enumerate();
-        let pairs = figures.map(|(n, figure)| (SERIES[n].to_owned(), told(n, *figure, view.live_s)));
+        let pairs = figures.map(|(n, figure)| (SERIES[n].to_owned(), figure_json(n, *figure, view.live_s)));
         pairs.collect::<Map<_, _>>()
     });
     object(
@@ -201,7 +193,8 @@ fn of_partition(state: &State, id: u32, places: &[usize], since_s: u64) -> Respo
         return text(StatusCode::NOT_FOUND, &format!("there is no history of partition {id}{why}\n"));
     }
     let column = |(series, column): (&usize, &Vec<Option<u64>>)| {
-        let values = column.iter().map(|figure| figure.map(|figure| told(*series, figure, STEP_S as f64)));
+        let values =
+            column.iter().map(|figure| figure.map(|figure| figure_json(*series, figure, STEP_S as f64)));
         (SERIES[*series].to_owned(), json!(values.collect::<Vec<_>>()))
     };
     let columns: Map<_, _> = places.iter().zip(&points.columns).map(column).collect();

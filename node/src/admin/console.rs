@@ -16,6 +16,7 @@ pub fn file(path: &str) -> Option<Response<Body>> {
         "/" => ("text/html; charset=utf-8", include_str!("console/index.html")),
         "/console.css" => ("text/css; charset=utf-8", include_str!("console/console.css")),
         "/console.js" => ("text/javascript; charset=utf-8", include_str!("console/console.js")),
+        "/slow.js" => ("text/javascript; charset=utf-8", include_str!("console/slow.js")),
         _ => return None,
     };
     let mut answer = whole(StatusCode::OK, kind, Bytes::from_static(text.as_bytes()));

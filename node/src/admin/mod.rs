@@ -13,6 +13,7 @@ pub mod metrics;
 mod observe;
 mod partitions;
 mod service;
+mod slow;
 mod socket;
 mod view;
 
@@ -20,7 +21,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
@@ -30,6 +31,7 @@ use tokio::sync::watch;
 
 use crate::access::{AccessBook, ClientLimits};
 use crate::mailbox::Mailbox;
+use crate::slow::SlowLog;
 use guard::Guard;
 pub use health::Stage;
 use history::{History, NodeHistory};
@@ -58,6 +60,8 @@ pub struct State {
     guard: Arc<Guard>,
     begun: Instant,
     begun_wall: SystemTime,
+    /// From when it serves on.
+    slow: OnceLock<Arc<SlowLog>>,
     /// As the node was configured.
     settings: RwLock<Arc<Value>>,
     stage: RwLock<Stage>,
@@ -81,6 +85,7 @@ impl State {
             guard: Arc::new(guard),
             begun: Instant::now(),
             begun_wall: SystemTime::now(),
+            slow: OnceLock::new(),
             settings: RwLock::new(Arc::new(Value::Null)),
             stage: RwLock::new(Stage::Starting("it opens its drive")),
             view: RwLock::new(Arc::new(View::empty())),
@@ -141,7 +146,14 @@ impl OpenAdmin {
     }
 
     /// The node serves: from here on its shards are observed. `settings` are what is told of the configuration.
-    pub fn serves(&mut self, mailboxes: Arc<[Mailbox]>, settings: Value) -> Result<(), AdminError> {
+    pub fn serves(
+        &mut self,
+        mailboxes: Arc<[Mailbox]>,
+        slow: Arc<SlowLog>,
+        settings: Value,
+    ) -> Result<(), AdminError> {
+        // It serves once.
+        let _ = self.state.slow.set(slow);
         *self.state.settings.write().expect(WHOLE) = Arc::new(settings);
         let observer = Observer::begin(mailboxes, self.state.begun, Arc::clone(&self.state));
         let failed = |error| AdminError::System { doing: "start its observer", error };

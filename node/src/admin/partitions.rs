@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use lode_engine::PartitionSize;
 use lode_net::wire;
+use serde_json::{Value, json};
 
 use super::limits::MAX_PARTITIONS;
 use crate::mailbox::NodeMap;
@@ -25,6 +26,14 @@ pub const SERIES: [&str; 10] = [
 ];
 /// Those that are counted over a time, and told by the second.
 pub const RATES: usize = 6;
+
+/// One figure as it is told: counts over a time by the second.
+pub fn figure_json(series: usize, figure: u64, seconds: f64) -> Value {
+    match series < RATES {
+        true => json!((figure as f64 / seconds * 10.0).round() / 10.0),
+        false => json!(figure),
+    }
+}
 
 /// The series of one partition, over some time; those that are rates as counts.
 pub type Figures = [u64; SERIES.len()];

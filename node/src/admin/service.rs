@@ -29,7 +29,7 @@ use super::limits::{
 };
 use super::metrics::{self, Format};
 use super::socket::Patient;
-use super::{answers, console};
+use super::{answers, console, slow};
 
 /// After accepting has failed, for want of descriptors most likely, until it is tried again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -131,6 +131,7 @@ fn routed(state: &Arc<State>, request: &Request<Incoming>) -> Response<Body> {
         "/api/node" => node(state),
         "/partitions" => answers::partition(state, request.uri().query()),
         "/partitions/stream" => answers::stream(state, request.uri().query()),
+        "/slow" => slow::requests(state, request),
         "/history" => answers::history(state, request.uri().query()),
         path => {
             let shown: String = path.chars().take(100).collect();

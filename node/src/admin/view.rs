@@ -7,7 +7,7 @@ use lode_engine::ShardStats;
 use serde_json::{Map, Value, json};
 
 use super::health::Health;
-use super::partitions::Live;
+use super::partitions::{Live, SERIES, figure_json};
 use crate::control::stats::{engine_numbers, reactor_numbers};
 use crate::mailbox::NodeMap;
 use crate::reactor::ReactorStats;
@@ -111,7 +111,17 @@ impl View {
         self.tables.get(&table).map_or("", |name| name)
     }
 
-    /// For the console: everything but the partitions.
+    fn partition_json(&self, live: &Live) -> Value {
+        let figures = live.figures.iter().enumerate();
+        let pairs = figures.map(|(n, figure)| (SERIES[n].to_owned(), figure_json(n, *figure, self.live_s)));
+        let mut object: Map<_, _> = pairs.collect();
+        object.insert("partition".into(), json!(live.partition));
+        object.insert("table".into(), json!(self.table_name(live.table)));
+        object.insert("shard".into(), json!(live.shard));
+        Value::Object(object)
+    }
+
+    /// For the console: everything but the partitions, of which it has the busiest.
     pub fn to_json(&self) -> Value {
         let latency = |kind: Kind| {
             let recent = &self.recent[kind as usize];
@@ -140,6 +150,7 @@ impl View {
             "cpu_s": self.cpu_s,
             "shard_cpu_busiest": self.busiest_shard,
             "shards": self.shards.iter().map(shard).collect::<Vec<_>>(),
+            "top": self.top.iter().map(|live| self.partition_json(live)).collect::<Vec<_>>(),
             "partitions_left_out": self.left_out,
             "tables": self.tables.len(),
         })

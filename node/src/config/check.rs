@@ -18,6 +18,9 @@ const MAX_COMMIT_WINDOW: Duration = Duration::from_secs(1);
 /// Longest name of a node, in bytes; it travels in every handshake.
 const MAX_NODE_NAME_BYTES: usize = 128;
 
+/// Nothing takes longer than this.
+const MAX_SLOW_REQUEST: Duration = Duration::from_secs(3600);
+
 /// The highest rate of requests that is worth a limit.
 const MAX_ADDRESS_RATE: u64 = 1_000_000_000;
 
@@ -48,6 +51,7 @@ impl ServeOptions {
         let address_connections =
             self.client_connections.filter(|most| !(1..=MAX_CONNECTIONS as u32).contains(most));
         let address_rate = self.client_requests_per_s.filter(|rate| !(1..=MAX_ADDRESS_RATE).contains(rate));
+        let slow_request = self.slow_request.filter(|span| span.0 > MAX_SLOW_REQUEST);
         let found = [
             ("data", empty(&self.data)),
             ("io-properties", empty(&self.io_properties)),
@@ -58,6 +62,7 @@ impl ServeOptions {
             ("shards", shards.map(|shards| shards.to_string())),
             ("max-connections", connections.map(|most| most.to_string())),
             ("commit-window", window.map(|window| window.to_string())),
+            ("slow-request", slow_request.map(|span| span.to_string())),
             ("tokens", empty(&self.tokens)),
             ("client-connections", address_connections.map(|most| most.to_string())),
             ("client-requests-per-s", address_rate.map(|rate| rate.to_string())),

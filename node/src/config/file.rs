@@ -105,6 +105,7 @@ impl ServeOptions {
             "tokens" => self.tokens = Some(value.as_str()?.into()),
             "client-connections" => self.client_connections = Some(whole(value)?),
             "client-requests-per-s" => self.client_requests_per_s = Some(whole(value)?),
+            "slow-request" => self.slow_request = Some(text(value)?),
             "log" => self.log = Some(text(value)?),
             "log-level" => self.log_level = Some(text(value)?),
             _ => unreachable!("{name} has words, but is no option"),

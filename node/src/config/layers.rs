@@ -174,6 +174,7 @@ fn defaults() -> ServeOptions {
         max_value: Some(Size(u64::from(node.max_value_bytes))),
         no_format: Some(!node.may_format),
         no_pin: Some(!node.pin),
+        slow_request: Some(Span(node.slow_request)),
         log: Some(Default::default()),
         log_level: Some(Default::default()),
         ..ServeOptions::default()
@@ -198,6 +199,7 @@ impl ServeOptions {
             "table-defaults" => self.table_defaults.as_ref().map(|defaults| json!(defaults.to_string())),
             "io-properties" => path(&self.io_properties),
             "commit-window" => span(self.commit_window),
+            "slow-request" => span(self.slow_request),
             "scrub-rate" => size(self.scrub_rate),
             "name" => self.name.as_ref().map(|name| json!(name)),
             "max-connections" => self.max_connections.map(Value::from),

@@ -104,6 +104,10 @@ pub struct ServeOptions {
     /// Most requests a second of one address; more are throttled [default: any number]
     #[arg(long, value_name = "N", value_parser = |text: &str| parsed::<u64>("client-requests-per-s", text))]
     pub client_requests_per_s: Option<u64>,
+    /// Requests that take this long or longer are kept with where their time went: for the console, lode slow and the log; 0s
+    /// for none [default: 100ms]
+    #[arg(long, value_name = "TIME")]
+    pub slow_request: Option<Span>,
 }
 
 /// What a new table is like where its maker leaves it open.
@@ -379,7 +383,7 @@ fn listed(errors: &[ConfigError]) -> String {
 }
 
 /// What each option may be, in the words of every message; in the order of [`ServeOptions`].
-const ALLOWED: [(&str, &str); 22] = [
+const ALLOWED: [(&str, &str); 23] = [
     ("data", "the path of a file or a block device"),
     ("size", "a number of bytes, or a text as 10GiB"),
     ("shards", "a whole number from 1 to 256"),
@@ -405,6 +409,7 @@ const ALLOWED: [(&str, &str); 22] = [
     ("tokens", "the path of a file"),
     ("client-connections", "a whole number from 1 to 1000000"),
     ("client-requests-per-s", "a whole number from 1 to 1000000000"),
+    ("slow-request", "a time of at most 1h, as 100ms; 0s for none"),
 ];
 
 /// What this option may be.
@@ -444,6 +449,7 @@ impl ServeOptions {
             tokens: self.tokens.or(other.tokens),
             client_connections: self.client_connections.or(other.client_connections),
             client_requests_per_s: self.client_requests_per_s.or(other.client_requests_per_s),
+            slow_request: self.slow_request.or(other.slow_request),
         }
     }
 
@@ -478,6 +484,7 @@ impl ServeOptions {
                 connections: self.client_connections,
                 requests_per_s: self.client_requests_per_s,
             },
+            slow_request: self.slow_request.map_or(as_is.slow_request, |span| span.0),
         })
     }
 }

@@ -46,7 +46,7 @@ impl Control {
             ControlQuestion::Scrub => self.begin_scrub(asked),
             ControlQuestion::Checkpoint => return self.begin_checkpoint(shard, ticket, asked),
         };
-        self.post(shard, Mail::Answer { ticket, answer: Box::new(answer) });
+        self.post(shard, Mail::Answer { ticket, answer: Box::new(answer), stages: None });
     }
 
     /// Asks every shard for which `body` has a question, and waits for the answers, by shard.
@@ -114,7 +114,7 @@ impl Control {
                 None => asked.plain(Status::Ok),
                 Some(error) => checkpoint_error_answer(asked, &error),
             };
-            self.post(shard, Mail::Answer { ticket, answer: Box::new(answer) });
+            self.post(shard, Mail::Answer { ticket, answer: Box::new(answer), stages: None });
         }
     }
 

@@ -8,6 +8,7 @@ use lode_net::ring::{Outgoing, Slab, SocketId};
 use lode_net::wire::{ServerConnection, encode_reply_header};
 
 use super::counters::ReactorStats;
+use super::slow::{Answered, Noted, Notes};
 use super::sockets::is_short_of_buffers;
 use crate::access::Meters;
 use crate::buffers::slab_buffer;
@@ -86,6 +87,8 @@ pub struct Connection {
     pub touched: bool,
     begun_ns: u64,
     sending_own_bytes: usize,
+    /// Of answers on their way, should they take long.
+    pub noted: Noted,
     queue: VecDeque<Queued>,
 }
 
@@ -95,6 +98,9 @@ struct Queued {
     outgoing: Outgoing,
     /// Bytes of it that lie in no buffer of the slab.
     own_bytes: usize,
+    /// How many answers are in it.
+    answers: u32,
+    notes: Option<Box<Notes>>,
 }
 
 impl Connection {
@@ -118,6 +124,7 @@ impl Connection {
             touched: false,
             begun_ns: 0,
             sending_own_bytes: 0,
+            noted: Noted::default(),
             queue: VecDeque::new(),
         }
     }
@@ -132,9 +139,10 @@ impl Connection {
         if self.sending || self.phase == Phase::Closing {
             return None;
         }
-        let Queued { outgoing, own_bytes } = self.queue.pop_front()?;
+        let Queued { outgoing, own_bytes, notes, .. } = self.queue.pop_front()?;
         self.sending = true;
         self.sending_own_bytes = own_bytes;
+        self.noted.begin(notes);
         self.begun_ns = now_ns;
         self.progress_ns = now_ns;
         self.answers = 0;
@@ -226,9 +234,25 @@ impl Connection {
         }
     }
 
+    /// What is to be known of the answer that was queued last, should it take long.
+    pub fn note(&mut self, answered: &Answered, threshold_ns: u64) {
+        let is_behind = self.sending || self.queue.len() > 1;
+        if let Some(tail) = self.queue.back_mut() {
+            tail.answers += 1;
+            let place = (tail.answers == 1, is_behind);
+            self.noted.add(&mut tail.notes, answered, place, threshold_ns);
+        }
+    }
+
+    /// Of everything that waits to be sent, and will not be.
+    pub fn take_queued_notes(&mut self) -> Notes {
+        let notes = self.queue.iter_mut().filter_map(|queued| queued.notes.take());
+        notes.flat_map(|notes| *notes).collect()
+    }
+
     /// Gives up everything that waits to be sent.
     pub fn clear_queue(&mut self, slab: &mut Slab, spares: &mut Spares) {
-        for Queued { mut outgoing, own_bytes } in self.queue.drain(..) {
+        for Queued { mut outgoing, own_bytes, .. } in self.queue.drain(..) {
             spares.waiting_bytes -= own_bytes;
             outgoing.clear(slab);
             spares.put(outgoing);
@@ -269,7 +293,7 @@ impl Connection {
     fn tail(&mut self, spares: &mut Spares) -> &mut Queued {
         let fits = |tail: &Queued| tail.outgoing.has_room() && tail.outgoing.len() < MAX_SEND_BYTES;
         if !self.queue.back().is_some_and(fits) {
-            self.queue.push_back(Queued { outgoing: spares.take(), own_bytes: 0 });
+            self.queue.push_back(Queued { outgoing: spares.take(), ..Queued::default() });
         }
         self.queue.back_mut().expect("a box was just put there")
     }

@@ -113,6 +113,8 @@ pub struct ReactorStats {
     pub throttled: u64,
     /// How often a connection was not read from because too much of a partition waited.
     pub connections_held_up: u64,
+    /// Requests that took longer than is told of as slow.
+    pub slow_requests: u64,
     /// Requests sent on to another shard.
     pub hops_out: u64,
     /// Requests taken from another shard.

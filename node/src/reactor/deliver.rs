@@ -9,6 +9,7 @@ use super::connection::Phase;
 use super::connection::Surroundings;
 use super::counters::ReactorStats;
 use super::pending::{Origin, Pending};
+use super::slow::{Answered, Timing};
 use super::{Reactor, ReactorIo};
 use crate::buffers::slab_buffer;
 use crate::control::ShardReply;
@@ -38,9 +39,9 @@ impl<I: ReactorIo> Reactor<I> {
     /// Hands every answer to whoever asked.
     pub(super) fn deliver_replies(&mut self, now_ns: u64) {
         let mut replies = std::mem::take(&mut self.outbox.replies);
-        for Reply { id, body } in replies.drain(..) {
+        for Reply { id, body, delay } in replies.drain(..) {
             let share = self.pending.end_run(id);
-            let since_ns = self.pending.since_ns(id);
+            let timing = Timing { delay, ..*self.pending.timing(id) };
             let pending = self.pending.remove(id);
             let read_bytes = read_bytes(&body);
             if let Some(share) = share {
@@ -58,13 +59,13 @@ impl<I: ReactorIo> Reactor<I> {
                 origin if matches!(body, ReplyBody::Scan(Ok(_))) && self.is_crowded(origin) => {
                     self.stats.answers_given_up += 1;
                     let answer = pending.asked.plain(Status::Busy);
-                    self.count_served(share, read_bytes, &answer, since_ns);
-                    self.deliver(pending, answer, since_ns, now_ns);
+                    self.count_served(share, read_bytes, &answer, timing.since_ns);
+                    self.deliver(pending, answer, &timing, now_ns);
                 }
                 _ => {
                     let answer = answer(pending.asked, body);
-                    self.count_served(share, read_bytes, &answer, since_ns);
-                    self.deliver(pending, answer, since_ns, now_ns);
+                    self.count_served(share, read_bytes, &answer, timing.since_ns);
+                    self.deliver(pending, answer, &timing, now_ns);
                 }
             }
         }
@@ -75,19 +76,19 @@ impl<I: ReactorIo> Reactor<I> {
                 self.fair.done(share, 0);
             }
             let away_bytes = self.pending.come_back(id) as usize;
-            let since_ns = self.pending.since_ns(id);
+            let timing = *self.pending.timing(id);
             let pending = self.pending.remove(id);
             if let Origin::Connection(key) = pending.origin
                 && let Some(connection) = self.connections.find(key)
             {
                 connection.away_bytes -= away_bytes;
             }
-            self.deliver(pending, answer, since_ns, now_ns);
+            self.deliver(pending, answer, &timing, now_ns);
         }
         self.answers = answers;
     }
 
-    fn deliver(&mut self, pending: Pending, answer: Answer, since_ns: u64, now_ns: u64) {
+    fn deliver(&mut self, pending: Pending, answer: Answer, timing: &Timing, now_ns: u64) {
         self.end_orphan(&pending, &answer);
         match pending.origin {
             Origin::Connection(key) => {
@@ -105,8 +106,15 @@ impl<I: ReactorIo> Reactor<I> {
                     answer = pending.asked.plain(Status::Busy);
                 }
                 if let Some(meter) = &mut self.meter {
-                    meter.answered(answer.head.opcode, answer.head.status, since_ns);
+                    meter.answered(answer.head.opcode, answer.head.status, timing.since_ns);
                 }
+                let answered = Answered {
+                    timing: *timing,
+                    answered_ns: now_ns,
+                    opcode: answer.head.opcode,
+                    status: answer.head.status,
+                    answer_bytes: answer.value_bytes() as u64,
+                };
                 let mut surroundings = Surroundings {
                     slab: self.ring.slab_mut(),
                     map: &self.map,
@@ -115,6 +123,7 @@ impl<I: ReactorIo> Reactor<I> {
                     now_ns,
                 };
                 connection.push_answer(answer, &mut surroundings);
+                connection.note(&answered, self.config.slow.threshold_ns());
                 self.connections.touch(key.socket);
             }
             Origin::Hop { shard, ticket } => {
@@ -125,7 +134,8 @@ impl<I: ReactorIo> Reactor<I> {
                 } else {
                     detach(answer, self.ring.slab_mut(), &mut self.stats)
                 };
-                self.post(shard, Mail::Answer { ticket, answer: Box::new(answer) });
+                let stages = Some(timing.stages(now_ns));
+                self.post(shard, Mail::Answer { ticket, answer: Box::new(answer), stages });
             }
             Origin::Control(_) | Origin::Nobody => {
                 unreachable!("the control thread gets engine's replies, and nobody gets any")

@@ -11,6 +11,7 @@ use super::fair::quota::{Demand, Throttle};
 use super::fair::{Admission, Ask, Crowd};
 use super::meter::Meter;
 use super::pending::{Origin, Pending, PendingTable};
+use super::slow::Timing;
 use super::sockets::FINISH_NS;
 use super::transactions::owner_of;
 use super::{ReactorConfig, Waiting};
@@ -68,7 +69,7 @@ impl<'b> Intake<'_, 'b> {
                     let asked = Asked::of(&frame.header, owner_of(self.config.shard, key));
                     connection.has_begun |= asked.opcode == Opcode::Begin as u8;
                     let pending = Pending { origin: Origin::Connection(key), asked };
-                    let id = self.pending.insert_at(pending, self.now_ns);
+                    let id = self.pending.insert_at(pending, Timing::of(&frame, self.now_ns));
                     if let Err(refused) = may(self.map, connection, asked, &frame) {
                         self.answers.push((id, refused));
                         continue;
@@ -175,7 +176,7 @@ impl<'b> Intake<'_, 'b> {
             self.room(),
         ) {
             Admission::Now(frame, share) => {
-                self.pending.run(id, share);
+                self.pending.run(id, share, self.now_ns);
                 self.frames.push((id, asked.owner, frame));
             }
             Admission::Queued { crowded } => {
@@ -215,7 +216,7 @@ impl<'b> Intake<'_, 'b> {
     pub fn release(&mut self) {
         let room = self.room();
         self.fair.release(room, |share, (id, owner, frame)| {
-            self.pending.run(id, share);
+            self.pending.run(id, share, self.now_ns);
             self.frames.push((id, owner, frame));
         });
         for key in self.fair.take_resumed() {

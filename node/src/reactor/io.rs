@@ -1,7 +1,7 @@
 //! What a reactor asks of the world: a drive, sockets, and the memory that both use. The ring is one such world; a
 //! simulated one is another, so that the reactor that serves is the one that is tested from a seed.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use lode_net::ring::{
@@ -32,7 +32,7 @@ pub trait ReactorIo {
     /// Takes a connection over that somebody else has accepted.
     fn adopt(&mut self, socket: OwnedFd) -> SocketId;
     /// The address at the other end of a connection, where it has one.
-    fn peer(&mut self, socket: SocketId) -> Option<IpAddr>;
+    fn peer(&mut self, socket: SocketId) -> Option<SocketAddr>;
     /// Begins to receive.
     fn receive(&mut self, socket: SocketId);
     /// Receives no more until it is told to. What is on its way may still come.
@@ -96,7 +96,7 @@ impl ReactorIo for Ring {
         Ring::adopt(self, socket)
     }
 
-    fn peer(&mut self, socket: SocketId) -> Option<IpAddr> {
+    fn peer(&mut self, socket: SocketId) -> Option<SocketAddr> {
         Ring::peer(self, socket)
     }
 

@@ -18,6 +18,7 @@ mod observe;
 mod pace;
 mod pending;
 mod run;
+mod slow;
 mod sockets;
 mod transactions;
 
@@ -39,6 +40,7 @@ use crate::control::ControlSender;
 use crate::dispatch::{Answer, Asked};
 use crate::io_limits::IoLimits;
 use crate::mailbox::{Mail, Mailbox, NodeMap};
+use crate::slow::SlowLog;
 use connection::{Connections, Spares};
 pub use counters::{Closed, Held, ReactorStats};
 use fair::Fair;
@@ -49,6 +51,7 @@ pub use observe::{Observation, Sample};
 use pace::Pace;
 pub use pace::Waited;
 use pending::{Origin, Pending, PendingTable};
+use slow::Timing;
 
 /// How often connections are looked over for deadlines.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
@@ -88,6 +91,8 @@ pub struct ReactorConfig {
     pub map: Arc<NodeMap>,
     /// Who has connections, by address.
     pub addresses: Arc<Addresses>,
+    /// Where requests go that took long.
+    pub slow: Arc<SlowLog>,
 }
 
 /// What runs and what waits, by partition.
@@ -129,6 +134,8 @@ pub struct Reactor<I> {
     /// The one whose unfinished request comes in all the same.
     finishing: Option<SocketId>,
     partial_bytes: usize,
+    /// When this turn began.
+    now: Now,
     next_sweep_ns: u64,
     begun: bool,
     announced: bool,
@@ -168,6 +175,7 @@ impl<I: ReactorIo> Reactor<I> {
             unfinished: VecDeque::new(),
             finishing: None,
             partial_bytes: 0,
+            now: Now { monotonic_ns: 0, wall_ns: 0 },
             next_sweep_ns: 0,
             begun: false,
             announced: false,
@@ -205,6 +213,7 @@ impl<I: ReactorIo> Reactor<I> {
     /// One turn.
     pub fn turn(&mut self, now: Now) {
         self.stats.turns += 1;
+        self.now = now;
         self.settle_meter(now.monotonic_ns);
         let mut events = std::mem::take(&mut self.events);
         let in_flight = self.ring.drive_operations();
@@ -275,6 +284,8 @@ impl<I: ReactorIo> Reactor<I> {
             self.engine.step(now, &mut inbox, &mut self.outbox, &mut EngineBuffers(slab));
             self.completions = inbox.completions;
             self.commands = emptied(inbox.requests);
+            let (replies, threshold_ns) = (&self.outbox.replies, self.config.slow.threshold_ns());
+            slow::mark_keys(&mut self.pending, replies, &frames, now.monotonic_ns, threshold_ns);
             self.frames = emptied(frames);
             assert!(self.completions.is_empty(), "a step takes all completions");
         }
@@ -325,10 +336,14 @@ impl<I: ReactorIo> Reactor<I> {
                 self.stats.hops_in += 1;
                 let asked = Asked::of(&frame.header, owner);
                 let origin = Origin::Hop { shard: origin, ticket };
-                let id = self.pending.insert_at(Pending { origin, asked }, now_ns);
+                let timing = Timing::of(&frame, now_ns);
+                let id = self.pending.insert_at(Pending { origin, asked }, timing);
                 self.mailed.push((id, asked, frame));
             }
-            Mail::Answer { ticket, answer } => self.answers.push((ticket, *answer)),
+            Mail::Answer { ticket, answer, stages } => {
+                self.pending.timing(ticket).far = stages;
+                self.answers.push((ticket, *answer));
+            }
             Mail::Command { job, body } => {
                 let id = self.pending.insert(Pending { origin: Origin::Control(job), asked: OURS });
                 self.commands.push(Request { id, body });

@@ -4,6 +4,7 @@ use lode_engine::{RequestId, ShardId};
 
 use super::connection::ConnectionKey;
 use super::fair::Share;
+use super::slow::Timing;
 use crate::dispatch::Asked;
 use crate::mailbox::JobId;
 
@@ -37,8 +38,8 @@ pub struct Pending {
 #[derive(Debug)]
 struct Slot {
     generation: u32,
-    /// When it came.
-    since_ns: u64,
+    /// When it came, of those of which it matters, and what else is told of it if it takes long.
+    timing: Timing,
     /// Bytes of it that are on their way to another shard, or wait there.
     away_bytes: u32,
     /// What it counts while it runs.
@@ -57,7 +58,8 @@ impl PendingTable {
     /// Adds a request and names it.
     pub fn insert(&mut self, pending: Pending) -> RequestId {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, since_ns: 0, away_bytes: 0, share: None, pending: None });
+            let timing = Timing::default();
+            self.slots.push(Slot { generation: 0, timing, away_bytes: 0, share: None, pending: None });
             (self.slots.len() - 1) as u32
         });
         let slot = &mut self.slots[index as usize];
@@ -67,22 +69,23 @@ impl PendingTable {
     }
 
     /// Adds a request of which it matters when it came, and names it.
-    pub fn insert_at(&mut self, pending: Pending, now_ns: u64) -> RequestId {
+    pub fn insert_at(&mut self, pending: Pending, timing: Timing) -> RequestId {
         let id = self.insert(pending);
-        self.slots[id.0 as u32 as usize].since_ns = now_ns;
+        self.slots[id.0 as u32 as usize].timing = timing;
         id
     }
 
-    /// When a request came, of those of which it matters.
-    pub fn since_ns(&self, id: RequestId) -> u64 {
-        self.slots[id.0 as u32 as usize].since_ns
+    /// What is known of when a request came, and of what it has waited for.
+    pub fn timing(&mut self, id: RequestId) -> &mut Timing {
+        &mut self.slots[id.0 as u32 as usize].timing
     }
 
     /// The request runs, and counts so much while it does.
-    pub fn run(&mut self, id: RequestId, share: Share) {
+    pub fn run(&mut self, id: RequestId, share: Share, now_ns: u64) {
         let slot = &mut self.slots[id.0 as u32 as usize];
         assert!(slot.pending.is_some() && slot.share.is_none(), "request {id} begins to run once");
         slot.share = Some(share);
+        slot.timing.begun_ns = Some(now_ns);
     }
 
     /// The answer is there: what the request counted while it ran; nothing where it never did.

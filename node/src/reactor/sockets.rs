@@ -29,7 +29,13 @@ impl<I: ReactorIo> Reactor<I> {
         let shard = ShardId(self.config.shard.0);
         let server = ServerConnection::new(shard, self.config.limits, now_ns);
         let connections = self.config.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let ip = self.config.addresses.is_limited().then(|| self.ring.peer(socket)).flatten();
+        let ip = self
+            .config
+            .addresses
+            .is_limited()
+            .then(|| self.ring.peer(socket))
+            .flatten()
+            .map(|peer| peer.ip());
         let connection = self.connections.insert(socket, server);
         connection.receiving = true;
         self.ring.receive(socket);
@@ -76,6 +82,7 @@ impl<I: ReactorIo> Reactor<I> {
 
     /// A send ended.
     pub(super) fn sent(&mut self, socket: SocketId, bytes: usize, whole: bool, now_ns: u64) {
+        self.note_sent(socket);
         let Some(connection) = self.connections.get(socket) else { return };
         connection.end_send(&mut self.spares);
         connection.server.reply_sent(bytes, now_ns);
@@ -103,6 +110,8 @@ impl<I: ReactorIo> Reactor<I> {
         if let (Phase::Open, Some(reason)) = (connection.phase, reason) {
             self.stats.closed.count(reason);
         }
+        self.note_unsent(socket);
+        let Some(connection) = self.connections.get(socket) else { return };
         connection.phase = Phase::Closing;
         connection.clear_queue(self.ring.slab_mut(), &mut self.spares);
         let has_begun = connection.has_begun.then_some(connection.key);

@@ -45,6 +45,7 @@ pub enum OfSession {
     Command,
     Config,
     Time,
+    Slowlog,
     Multi,
     Exec,
     Discard,
@@ -113,7 +114,7 @@ const fn session(
 }
 
 /// By name, for the search.
-pub static COMMANDS: [Command; 59] = [
+pub static COMMANDS: [Command; 60] = [
     writes("append", 3, parse::append, "Appends to a value"),
     session("auth", -2, OfSession::Auth, "connection", "Names a user; there are no passwords"),
     session("client", -2, OfSession::Client, "connection", "About this connection and the others"),
@@ -166,6 +167,7 @@ pub static COMMANDS: [Command; 59] = [
     writes("setex", 4, parse::set_ex, "Writes a value that lives so many seconds"),
     writes("setnx", 3, parse::set_nx, "Writes a value where the key is not there"),
     writes("setrange", 4, parse::set_range, "Overwrites a part of a value"),
+    session("slowlog", -2, OfSession::Slowlog, "server", "Commands that took long"),
     reads("strlen", 2, parse::strlen, "How long a value is"),
     session("time", 1, OfSession::Time, "server", "The time"),
     generic(reads("ttl", 2, parse::ttl, "How many seconds a key has to live")),

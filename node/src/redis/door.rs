@@ -14,6 +14,7 @@ use lode_net::wire::server::Principal;
 use super::DoorConfig;
 use super::cursors::Cursors;
 use super::memory::Memory;
+use super::slowlog::SlowCommands;
 use crate::access::{AccessBook, Addresses, Meters};
 
 /// The table that a connection begins with.
@@ -27,6 +28,8 @@ pub struct Door {
     pub begun: Instant,
     pub cursors: RefCell<Cursors>,
     pub tally: Tally,
+    /// Commands that took long.
+    pub slow: SlowCommands,
     /// Open connections, by their number.
     pub peers: RefCell<BTreeMap<u64, Rc<Peer>>>,
     /// Requests and replies that connections hold.
@@ -82,6 +85,7 @@ impl Door {
             begun: Instant::now(),
             cursors: RefCell::new(Cursors::new(random)),
             tally: Tally::default(),
+            slow: SlowCommands::new(config.slow_request),
             peers: RefCell::default(),
             memory: Rc::default(),
             have_ttl: RefCell::default(),

@@ -20,6 +20,7 @@ mod parse;
 mod refusal;
 mod server;
 mod session;
+mod slowlog;
 mod store;
 mod table_op;
 mod times;
@@ -31,6 +32,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use lode_net::client::{
     Client, ClientOptions, ConnectError, Placement, Quota, Store, TableError, TableOptions, Token,
@@ -104,6 +106,8 @@ pub struct DoorConfig {
     pub access: Option<Arc<AccessBook>>,
     /// Who has connections, by address.
     pub addresses: Arc<Addresses>,
+    /// Commands that take this long are kept; none where it is zero.
+    pub slow_request: Duration,
 }
 
 /// Opens the door of a node, on a socket that listens; returns when clients are served.

@@ -17,7 +17,7 @@ fn text(text: &str) -> Reply {
     Reply::text(text)
 }
 
-fn unknown_subcommand(of: &str, args: &[Bytes]) -> Refusal {
+pub(super) fn unknown_subcommand(of: &str, args: &[Bytes]) -> Refusal {
     let given = String::from_utf8_lossy(&args[1]).into_owned();
     Refusal::new(format_args!("unknown subcommand '{given:.128}'. Try {of} HELP."))
 }

@@ -16,6 +16,7 @@ use super::door::{Door, FIRST_TABLE, Peer, Tally};
 use super::limits::{MAX_KEYS_ABREAST, MAX_REQUEST_BYTES, MAX_STRANGER_BYTES, STRANGER_TIMEOUT};
 use super::refusal::Refusal;
 use super::server;
+use super::slowlog::{slowlog, watched};
 use super::store::{Table, time_in_transaction};
 use super::transaction::{Queue, Queued, Watched, exec, watch};
 use crate::access::{Access, Rights};
@@ -134,6 +135,7 @@ impl Session {
             Does::Session(OfSession::Client) if args[1].eq_ignore_ascii_case(b"list") => {
                 entry.row.may_see_stats()
             }
+            Does::Session(OfSession::Slowlog) => entry.row.may_see_stats(),
             _ => need_of(command, args).is_none_or(|need| need.is_met_by(rights)),
         };
         if is_met { Ok(()) } else { Err(no_perm(command.name, &table)) }
@@ -208,11 +210,12 @@ impl Session {
         if let Err(refusal) = self.may(command, &args) {
             return self.refuse(refusal);
         }
-        match command.does {
+        let watch = watched(&self.door, &self.peer, command, &args);
+        watch.over(match command.does {
             Does::Session(of) if is_control(of) => self.control(of, args),
             _ if self.queue.is_some() => self.enqueue(command, &args),
             _ => self.now(command, args),
-        }
+        })
     }
 
     /// What it remembers, in bytes.
@@ -289,6 +292,7 @@ impl Session {
             OfSession::Command => server::command(args),
             OfSession::Config => server::config(door, args),
             OfSession::Time => Ok(server::time()),
+            OfSession::Slowlog => slowlog(door, args),
             OfSession::Hello => self.hello(args),
             OfSession::Auth => self.auth(args),
             other => Err(Refusal::new(format_args!("{other:?} cannot be answered at once"))),
@@ -319,7 +323,12 @@ impl Session {
                 Err(refusal) => Ok(Queued::Told(refusal.into())),
             },
             Does::Session(
-                OfSession::Select | OfSession::Info | OfSession::Hello | OfSession::Auth | OfSession::Client,
+                OfSession::Select
+                | OfSession::Info
+                | OfSession::Hello
+                | OfSession::Auth
+                | OfSession::Client
+                | OfSession::Slowlog,
             ) => Err(not_within(command)),
             Does::Session(of) => Ok(Queued::Told(self.answer(of, args).unwrap_or_else(Reply::from))),
         };

@@ -9,6 +9,7 @@ use crate::access::AccessBook;
 use crate::admin::{self, AdminConfig, OpenAdmin};
 use crate::control::NodeFacts;
 use crate::mailbox::Mailbox;
+use crate::slow::SlowLog;
 
 /// Opens it, where there is to be one.
 pub fn open(config: &ServeConfig, access: Option<&Arc<AccessBook>>) -> Result<Option<OpenAdmin>, ServeError> {
@@ -22,10 +23,11 @@ pub fn open(config: &ServeConfig, access: Option<&Arc<AccessBook>>) -> Result<Op
 pub fn serve(
     admin: Option<OpenAdmin>,
     mailboxes: Arc<[Mailbox]>,
+    slow: Arc<SlowLog>,
     settings: Value,
 ) -> Result<Option<OpenAdmin>, ServeError> {
     let Some(mut admin) = admin else { return Ok(None) };
-    admin.serves(mailboxes, settings)?;
+    admin.serves(mailboxes, slow, settings)?;
     Ok(Some(admin))
 }
 
@@ -43,6 +45,7 @@ pub fn settings(config: &ServeConfig, facts: &NodeFacts, sockets: &NodeSockets) 
         "io": facts.io,
         "pinned": facts.pinned,
         "scrub_bytes_per_s": config.scrub_bytes_per_s,
+        "slow_request_us": (!config.slow_request.is_zero()).then_some(config.slow_request.as_micros() as u64),
         "table_defaults": facts.table_defaults,
         "limits": {
             "key_bytes": lode_engine::limits::MAX_KEY_BYTES,

@@ -2,6 +2,7 @@
 
 mod access;
 mod admin_port;
+mod facts;
 mod listen;
 mod manager;
 mod memory;
@@ -16,28 +17,25 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use lode_engine::Geometry;
 use lode_engine::limits::MAX_VALUE_BYTES;
 use lode_net::client::Token;
 use lode_net::io_properties::Identity;
 use lode_net::ring::{Features, Waker};
-use lode_net::wire::control::{NodeLimits, ShardAddress};
-use lode_net::wire::server::NodeInfo;
-use serde_json::json;
 use thiserror::Error;
 use tracing::info;
 
 use crate::access::{AccessBook, AccessError, Addresses, ClientLimits};
 use crate::admin::{AdminError, OpenAdmin};
-use crate::control::{Control, ControlConfig, ControlSender, NodeFacts, RecoverError, Recovered};
-use crate::drive::{
-    Drive, DriveKind, FormatError, FormatOptions, FormatProgress, HeaderCopy, OpenDriveError, format,
-};
+use crate::control::{Control, ControlConfig, ControlSender, RecoverError, Recovered};
+use crate::drive::{Drive, FormatError, FormatOptions, FormatProgress, HeaderCopy, OpenDriveError, format};
 use crate::io_limits::{self, Chosen, Wanted};
 use crate::mailbox::Mailbox;
 use crate::redis::{self, DoorConfig, DoorError, OpenDoor};
+use crate::slow::SlowLog;
+use facts::{node_facts, node_info};
 pub use listen::{ListenError, NodeSockets, listen};
 use manager::Manager;
 use memory::REGISTERED_BYTES;
@@ -85,6 +83,8 @@ pub struct ServeConfig {
     pub tokens: Option<PathBuf>,
     /// What one address may take.
     pub client: ClientLimits,
+    /// Requests that take this long are kept and told of; none where it is zero.
+    pub slow_request: Duration,
 }
 
 impl Default for ServeConfig {
@@ -110,6 +110,7 @@ impl Default for ServeConfig {
             table_defaults: serde_json::Value::Null,
             tokens: None,
             client: ClientLimits::default(),
+            slow_request: Duration::from_millis(100),
         }
     }
 }
@@ -228,11 +229,11 @@ impl RunningNode {
     fn open_door(
         &mut self,
         socket: OwnedFd,
-        max_connections: usize,
+        (max_connections, slow_request): (usize, Duration),
         addresses: Arc<Addresses>,
     ) -> Result<(), ServeError> {
         let access = self.access.clone();
-        let wants = DoorConfig { node: self.addr, max_connections, access, addresses };
+        let wants = DoorConfig { node: self.addr, max_connections, access, addresses, slow_request };
         let door = redis::open(listen::begin(socket)?, wants)?;
         self.redis_addr = Some(door.addr);
         self.door = Some(door);
@@ -324,6 +325,7 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
     watch(StartEvent::Recovering);
     admin.iter().for_each(|admin| admin.starting("its shards read their parts of the drive"));
     let connections = Arc::new(AtomicUsize::new(0));
+    let slow = Arc::new(SlowLog::new(config.slow_request, shards));
     let mut threads = start_shards(shards, |shard| ShardStart {
         shard,
         core: cores.as_ref().map(|cores| cores[usize::from(shard)]),
@@ -333,6 +335,7 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
         control: control.clone(),
         connections: Arc::clone(&connections),
         addresses: Arc::clone(&addresses),
+        slow: Arc::clone(&slow),
         io: io.limits,
         config: &config,
     })?;
@@ -365,11 +368,11 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
         drive: Some(drive),
     };
     report(&await_start(&started)?, watch);
-    node.ticker = Some(Ticker::begin(node.control.clone()));
+    node.ticker = Some(Ticker::begin(node.control.clone(), Arc::clone(&slow)));
     if let Some(socket) = redis {
-        node.open_door(socket, config.max_connections, addresses)?;
+        node.open_door(socket, (config.max_connections, config.slow_request), addresses)?;
     }
-    node.admin = admin_port::serve(admin, mailboxes, settings)?;
+    node.admin = admin_port::serve(admin, mailboxes, slow, settings)?;
     Ok(node)
 }
 
@@ -389,26 +392,6 @@ fn start_shards<'a>(
         }
     }
     Ok(ready.into_iter().map(ReadyShard::begin).collect())
-}
-
-fn node_facts(
-    begun: Instant,
-    drive: &Drive,
-    memory: MemoryPlan,
-    pinned: bool,
-    config: &ServeConfig,
-    io: &Chosen,
-) -> NodeFacts {
-    NodeFacts {
-        begun,
-        drive: drive_json(drive),
-        memory: memory.to_json(),
-        recovery_ms: 0.0,
-        ring: json!([]),
-        pinned,
-        table_defaults: config.table_defaults.clone(),
-        io: io.to_json(),
-    }
 }
 
 fn start_control(config: ControlConfig, started: Sender<Recovered>) -> Result<JoinHandle<()>, ServeError> {
@@ -525,35 +508,6 @@ fn make_mailboxes(shards: u16) -> Result<Arc<[Mailbox]>, ServeError> {
         Ok(Mailbox::new(Arc::new(waker)))
     };
     (0..shards).map(mailbox).collect()
-}
-
-fn node_info(config: &ServeConfig, drive: &Drive, ports: &[u16]) -> NodeInfo {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let shards = ports.iter().enumerate();
-    NodeInfo {
-        name: config.name.clone(),
-        incarnation: (since_epoch.as_nanos() as u64).max(1),
-        shards: shards.map(|(shard, port)| ShardAddress { shard: shard as u16, port: *port }).collect(),
-        limits: NodeLimits { value_bytes: drive.geometry.max_value_bytes, ..NodeLimits::default() },
-    }
-}
-
-fn drive_json(drive: &Drive) -> serde_json::Value {
-    json!({
-        "path": drive.path.display().to_string(),
-        "kind": match drive.kind {
-            DriveKind::File => "file",
-            DriveKind::BlockDevice => "block device",
-        },
-        "bytes": drive.geometry.drive_bytes,
-        "segment_bytes": drive.geometry.segment_bytes,
-        "segments_per_shard": drive.geometry.segments_per_shard,
-        "max_value_bytes": drive.geometry.max_value_bytes,
-        "shards": drive.geometry.shards,
-        "direct": drive.direct,
-        "write_cache": drive.write_cache.text(),
-        "discard": drive.discard,
-    })
 }
 
 #[cfg(test)]

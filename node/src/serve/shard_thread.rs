@@ -18,6 +18,7 @@ use crate::drive::Drive;
 use crate::io_limits::IoLimits;
 use crate::mailbox::{Mailbox, NodeMap};
 use crate::reactor::{Reactor, ReactorConfig};
+use crate::slow::SlowLog;
 
 /// What a shard's thread is made of.
 pub struct ShardStart<'a> {
@@ -29,6 +30,7 @@ pub struct ShardStart<'a> {
     pub control: ControlSender,
     pub connections: Arc<AtomicUsize>,
     pub addresses: Arc<Addresses>,
+    pub slow: Arc<SlowLog>,
     pub io: IoLimits,
     pub config: &'a ServeConfig,
 }
@@ -76,8 +78,7 @@ impl ReadyShard {
 
 /// Starts the thread; returns when its ring is set up, or says why it could not be.
 pub fn start_shard(start: ShardStart<'_>) -> Result<ReadyShard, String> {
-    let ShardStart { shard, core, drive, memory, mailboxes, control, connections, addresses, io, config } =
-        start;
+    let ShardStart { shard, core, drive, memory, mailboxes, control, connections, io, config, .. } = start;
     let registered_bytes = registered_bytes(drive.geometry.shards);
     let descriptor = drive.descriptor().map_err(|error| format!("the drive's descriptor: {error}"))?;
     let engine = Shard::new(shard_config(shard, drive, memory, io, config));
@@ -93,7 +94,8 @@ pub fn start_shard(start: ShardStart<'_>) -> Result<ReadyShard, String> {
         writes_need_flush: drive.writes_need_flush(),
         io,
         map: Arc::new(NodeMap::empty()),
-        addresses,
+        addresses: start.addresses,
+        slow: start.slow,
     };
     let (ready_in, ready) = channel();
     let (begin, begun) = channel();

@@ -2,7 +2,7 @@
 //! when it is done.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use lode_net::ring::{
@@ -209,7 +209,7 @@ impl ReactorIo for SimIo {
         unreachable!("nobody accepts connections for a simulated node")
     }
 
-    fn peer(&mut self, _socket: SocketId) -> Option<IpAddr> {
+    fn peer(&mut self, _socket: SocketId) -> Option<SocketAddr> {
         None
     }
 

@@ -21,6 +21,7 @@ mod work;
 mod world;
 
 pub use drive::DriveOp;
+pub use node::SLOW_REQUEST;
 pub use plan::{Cut, Faults, Kept, Plan, Simpler};
 pub use trace::Verbosity;
 pub use world::{Failure, Outcome, Record, record, run};

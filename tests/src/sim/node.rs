@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use lode_engine::{Geometry, NodeId, Now, OpenError, Shard, ShardConfig, ShardId};
 use lode_net::ring::Waker;
@@ -13,6 +14,7 @@ use lode_node::control::{ControlEvent, ControlSender, RecoverError};
 use lode_node::io_limits::IoLimits;
 use lode_node::mailbox::{Mailbox, NodeMap};
 use lode_node::reactor::{Held, Reactor, ReactorConfig};
+use lode_node::slow::{SlowEntry, SlowLog};
 
 use super::control::SimControl;
 use super::io::SimIo;
@@ -38,6 +40,8 @@ pub const BURST_MS: u32 = 500;
 const PARTIAL_BYTES: usize = 4 << 20;
 const REPLY_BYTES: usize = 8 << 20;
 const MAX_CONNECTIONS: usize = 64;
+/// Requests that take this long are slow.
+pub const SLOW_REQUEST: Duration = Duration::from_millis(2);
 /// How long a shard takes at most from news to its turn, and from one turn to the next.
 const TURN_NS: u64 = 20_000;
 
@@ -146,6 +150,7 @@ pub struct SimNode {
     mailboxes: Arc<[Mailbox]>,
     control: Receiver<ControlEvent>,
     thread: SimControl,
+    slow: Arc<SlowLog>,
     stage: Stage,
     may_be_damaged: bool,
 }
@@ -182,6 +187,7 @@ impl SimNode {
         let (events_in, control) = channel();
         let sender = ControlSender::new(events_in);
         let connections = Arc::new(AtomicUsize::new(0));
+        let slow = Arc::new(SlowLog::new(SLOW_REQUEST, plan.shards));
         let shards = (0..plan.shards).map(|shard| {
             let config = ReactorConfig {
                 shard: ShardId(shard),
@@ -196,6 +202,7 @@ impl SimNode {
                 io: IoLimits::default(),
                 map: Arc::new(NodeMap::empty()),
                 addresses: Arc::new(Addresses::new(ClientLimits::default())),
+                slow: Arc::clone(&slow),
             };
             let engine = Shard::new(shard_config(plan, geometry, shard));
             ShardThread { reactor: Reactor::new(config, SimIo::new(), engine), turn_at_ns: now_ns }
@@ -211,7 +218,12 @@ impl SimNode {
         let listeners = shards.iter().map(|_| Vec::new()).collect();
         let thread = SimControl::start(Arc::clone(&mailboxes), sender, node, listeners);
         let (stage, may_be_damaged) = (Stage::Recovering, plan.has_damage());
-        SimNode { run, shards, mailboxes, control, thread, stage, may_be_damaged }
+        SimNode { run, shards, mailboxes, control, thread, slow, stage, may_be_damaged }
+    }
+
+    /// The requests that took long, the latest first.
+    pub fn slow(&self) -> Vec<SlowEntry> {
+        self.slow.entries()
     }
 
     /// Whether connections are taken.

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
 
 use lode_engine::{DriveIdentity, Geometry, Now, format_drive};
+use lode_node::slow::SlowEntry;
 
 use super::client::SimClient;
 use super::drive::{DriveOp, SimDrive};
@@ -59,6 +60,8 @@ pub struct Outcome {
     pub damages: u64,
     /// Whether it ended early, for the node said that its drive is too damaged to be opened.
     pub is_lost: bool,
+    /// Requests of the last life that took long.
+    pub slow: Box<[SlowEntry]>,
 }
 
 impl fmt::Display for Outcome {
@@ -208,6 +211,7 @@ pub fn run(plan: &Plan, verbosity: Verbosity) -> Result<Outcome, Failure> {
         drive_events: world.drive_events,
         damages: world.damage.count,
         is_lost: world.damage.is_told,
+        slow: world.node.as_ref().map_or_else(Vec::new, SimNode::slow).into(),
     };
     if verbosity == Verbosity::Print {
         for (id, op) in world.history.ops() {

@@ -382,15 +382,18 @@ function showSettings() {
   if (told === settingsTold) return;
   settingsTold = told;
   const rows = [];
-  const walk = (value, path) => {
-    if (value && typeof value === "object" && !Array.isArray(value)) {
+  const walk = (value, path, from = "") => {
+    if (value && typeof value === "object" && "origin" in value) {
+      walk(value.value, path, ` (${value.origin})`);
+    } else if (value && typeof value === "object" && !Array.isArray(value)) {
       for (const [key, inner] of Object.entries(value)) walk(inner, path.concat(key.replaceAll("_", " ")));
     } else if (value != null) {
       const name = path[path.length - 1];
       const isSize = typeof value === "number" && / bytes$|^bytes$/.test(name);
       const isRate = typeof value === "number" && /bytes per s$/.test(name);
-      const words = path.join(" · ").replace(/· bytes$/, "· size").replace(/ bytes( per s)?$/, "");
-      rows.push([words, isRate ? byteRate(value) : isSize ? bytes(value) : String(value)]);
+      const isTime = typeof value === "number" && / us$/.test(name);
+      const words = path.join(" · ").replace(/· bytes$/, "· size").replace(/ bytes( per s)?$| us$/, "");
+      rows.push([words, (isRate ? byteRate(value) : isSize ? bytes(value) : isTime ? time(value * 1e-6) : String(value)) + from]);
     }
   };
   walk(node.settings, []);

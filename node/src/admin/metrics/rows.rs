@@ -50,6 +50,7 @@ pub const ROWS: &[Row] = &[
     row("requests_received", "requests", Counter, 1.0, "Requests received."),
     row("answers_sent", "answers", Counter, 1.0, "Answers sent to connections."),
     row("answers_given_up", "answers_given_up", Counter, 1.0, "Answers given up as Busy because too many others wait for their readers."),
+    row("slow_requests", "slow_requests", Counter, 1.0, "Requests that took as long as --slow-request says, or longer."),
     row("request_wait_seconds", "request_wait_us", Counter, 1e-6, "Time that requests have waited for their answers, added up."),
     row("user_bytes", "user_bytes", Counter, 1.0, "Bytes of keys and values acknowledged."),
     row("drive_reads", "device_reads", Counter, 1.0, "Reads of the drive for reads, scans and conditions."),
