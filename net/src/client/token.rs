@@ -51,6 +51,13 @@ impl Token {
         Token::new(&text)
     }
 
+    /// As HTTP shows it: what stands behind `Authorization:`; nothing of a secret that no header can hold.
+    pub fn bearer(&self) -> Option<String> {
+        let secret = std::str::from_utf8(&self.0).ok()?;
+        let is_good = secret.bytes().all(|byte| byte.is_ascii_graphic());
+        is_good.then(|| format!("Bearer {secret}"))
+    }
+
     /// As it travels.
     pub(crate) fn secret(&self) -> Secret<'_> {
         Secret(&self.0)
@@ -75,5 +82,7 @@ mod tests {
         let token = Token::new(" hidden\n").unwrap();
         assert_eq!(token, Token::new("hidden").unwrap());
         assert!(!format!("{token:?}").contains("hidden"));
+        assert_eq!(token.bearer().as_deref(), Some("Bearer hidden"));
+        assert_eq!(Token::new("a\r\nHost: b").unwrap().bearer(), None);
     }
 }

@@ -1,10 +1,12 @@
 //! The command line: one file per command, and what they share.
 
+mod admin_port;
 pub mod args;
 mod config;
 mod data;
 pub mod drive;
 pub mod exit;
+mod figures;
 pub mod load;
 mod manual;
 pub mod output;
@@ -15,8 +17,10 @@ pub mod serve;
 pub mod session;
 mod shell;
 pub mod size;
+mod slow;
 mod table;
 mod token;
+mod top;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -70,6 +74,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Token(command) => token::run(command, &mut out),
         Command::Completions(args) => manual::completions(args, &mut out),
         Command::Man(args) => manual::pages(args, &mut out),
+        Command::Top(args) => top::run(args, global, &mut out),
+        Command::Slow(args) => slow::run(args, global, &mut out),
         Command::Load(args) => {
             let session = Session::connect(global, Load::Heavy)?;
             load::run(args, global, &session, &mut out)

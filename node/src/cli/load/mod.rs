@@ -1,5 +1,6 @@
 //! `lode load`: a directory or a file into a table; parallel, in chunks, and resumable.
 
+pub mod args;
 pub mod chunks;
 pub mod fingerprint;
 pub mod lanes;
