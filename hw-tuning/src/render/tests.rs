@@ -183,6 +183,19 @@ fn nothing_that_is_rendered_forces_a_write_cache() {
     }
 }
 
+/// One that may not open /dev/null, its standard input, is not started at all. The boot test of an image found it.
+#[test]
+fn every_unit_may_open_dev_null() {
+    let of_image = super::of_image::units("generic-nvme", "refuse", "a test").into_iter().collect();
+    for files in [rendered(&Fixture::untuned()), of_image] {
+        for (path, text) in files {
+            let policies = text.lines().filter(|line| line.starts_with("DevicePolicy="));
+            assert!(policies.clone().all(|policy| policy == "DevicePolicy=closed"), "{path}: {text}");
+            assert!(!path.ends_with("lode-tune.service") || policies.count() == 1, "{path}: {text}");
+        }
+    }
+}
+
 /// Where systemd is here, it judges its own units: 2.0 or better.
 #[test]
 fn units_are_as_tight_as_systemd_asks() {

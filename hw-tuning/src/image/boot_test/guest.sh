@@ -183,7 +183,7 @@ media_error() {
 }
 
 tuned_at_boot() {
-    exits 0 systemctl is-active lode-tune.service
+    systemctl is-active lode-tune.service || { journalctl -b -u lode-tune.service -o cat --no-pager; return 1; }
     passes
 }
 
