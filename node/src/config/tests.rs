@@ -175,7 +175,7 @@ fn every_option_has_its_words_and_no_value_of_another_kind_is_taken() {
             "shards" | "max-connections" | "admin" | "client-connections" | "client-requests-per-s" => "4",
             "no-format" | "no-pin" => "true",
             "listen" | "redis" => "'127.0.0.1:1'",
-            "commit-window" => "'1ms'",
+            "commit-window" | "slow-request" => "'1ms'",
             "table-defaults" => "{}",
             "log" => "'json'",
             "log-level" => "'warn'",

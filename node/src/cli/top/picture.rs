@@ -277,8 +277,8 @@ mod tests {
         for words in [
             "n1  lode 9.9  yellow  serving, up 2 min 5 s  01:01:01Z",
             "  the drive fills",
-            " get              12.3 k     100 us    1.50 ms          -",
-            " write                12          -          -          -",
+            " get               12.3 k     100 us    1.50 ms          -",
+            " write                 12          -          -          -",
             "busy 3/s",
             "▅█",
             "read 1 MiB/s",
