@@ -1,6 +1,7 @@
 //! Bounded mailboxes: how shards and the control thread leave work for a shard, whether it sleeps or not.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -179,6 +180,13 @@ pub enum Mail {
     },
     /// Somebody observes the node.
     Observe(Box<Observation>),
+    /// A connection that was made elsewhere, and the address that it comes from.
+    Connection {
+        /// One end of it.
+        socket: OwnedFd,
+        /// Who has the other.
+        ip: IpAddr,
+    },
     /// A new partition map.
     Map(Arc<NodeMap>),
     /// Begin to serve.

@@ -180,7 +180,7 @@ impl Node {
     /// Where it serves health, metrics and the console, as it has said.
     pub fn admin_addr(&self) -> SocketAddr {
         let lines = self.log();
-        let said = lines.iter().find_map(|line| line.split_once("admin port at http://"));
+        let said = lines.iter().find_map(|line| line.split_once("admin port at ")?.1.split_once("://"));
         said.and_then(|(_, addr)| addr.trim_end_matches('/').parse().ok())
             .unwrap_or_else(|| panic!("no admin port:\n{}", lines.join("\n")))
     }

@@ -4,11 +4,24 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
+use lode_net::client::{ClientOptions, ClientTls, ClientTlsError, Token, TokenError};
+use thiserror::Error;
 
 use super::duration;
 use crate::draw::{Distribution, KeyOrder, Keys, ValueSizes};
 use crate::objective::Objective;
 use crate::workload::{Mix, Operation, Workload};
+
+/// Why there is nothing to show a node.
+#[derive(Debug, Error)]
+pub enum ShownError {
+    /// No token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Nobody to trust.
+    #[error(transparent)]
+    Tls(#[from] ClientTlsError),
+}
 
 /// When the next request goes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -79,6 +92,12 @@ pub struct DataOptions {
     /// last one's records in the node's cache]
     #[arg(long)]
     pub seed: Option<u64>,
+    /// File with the secret of the token to show a node that wants one; LODE_TOKEN may hold the secret itself.
+    #[arg(long, env = "LODE_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Speak TLS with a lode node, and trust the certificates of this file (PEM).
+    #[arg(long, env = "LODE_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -159,6 +178,18 @@ pub struct RunOptions {
 }
 
 impl DataOptions {
+    /// What a lode node is shown, and whom the load generator trusts.
+    pub fn client(&self) -> Result<ClientOptions, ShownError> {
+        let token = match (&self.token_file, std::env::var("LODE_TOKEN")) {
+            (Some(path), _) => Some(Token::read(path)?),
+            (None, Ok(secret)) => Some(Token::new(&secret)?),
+            (None, Err(_)) => None,
+        };
+        let tls = self.tls_ca.as_deref().map(ClientTls::trusting).transpose()?;
+        let tls = tls.map(|tls| tls.of_address(&self.addr));
+        Ok(ClientOptions { token, tls, ..ClientOptions::default() })
+    }
+
     /// The seed that was given, or one from the clock.
     pub fn seed(&self) -> u64 {
         let clock =

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use load::{DataOptions, Mode, PlacementKind, Protocol, RunOptions};
+pub use load::{DataOptions, Mode, PlacementKind, Protocol, RunOptions, ShownError};
 
 use crate::workload::Workload;
 

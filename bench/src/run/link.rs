@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use lode_net::client::connection::{Connection, ConnectionError, Event, Reply};
+use lode_net::client::stream::Stream;
+use lode_net::client::{ClientOptions, ClientTls};
 use lode_net::wire::control::HelloReply;
 use lode_net::wire::limits::MAX_SCAN_BYTES;
 use lode_net::wire::request::EncodeError;
@@ -72,37 +74,37 @@ pub struct Link {
     /// Whether the socket took less than there was to send.
     pub is_choked: bool,
     addr: SocketAddr,
-    stream: TcpStream,
+    stream: Stream,
     wire: Wire,
 }
 
 impl Link {
     /// Connects and shakes hands, waiting for both; from then on the socket does not block.
-    pub fn open(addr: SocketAddr) -> Result<(Link, HelloReply), LinkError> {
-        let wire = Wire::Lode(Box::new(Connection::new(NAME, 0, MapVersion(0))));
-        let mut link = Link::connect(addr, wire)?;
+    pub fn open(addr: SocketAddr, shown: &ClientOptions) -> Result<(Link, HelloReply), LinkError> {
+        let connection = Connection::with_token(shown.token.as_ref(), NAME, 0, MapVersion(0));
+        let wire = Wire::Lode(Box::new(connection));
+        let mut link = Link::connect(addr, shown.tls.as_ref(), wire)?;
         let hello = link.shake_hands()?;
         link.shard = ShardId(hello.shard);
         let version = hello.map.as_ref().map_or(0, |map| map.version);
         if let Wire::Lode(connection) = &mut link.wire {
             connection.set_map_version(MapVersion(version));
         }
-        link.stream.set_nonblocking(true).map_err(|error| LinkError::Socket { addr, error })?;
+        link.stream.set_nonblocking().map_err(|error| LinkError::Socket { addr, error })?;
         Ok((link, hello))
     }
 
     /// Connects to a server whose protocol knows no handshake.
     pub fn open_pipeline(addr: SocketAddr, dialect: Dialect) -> Result<Link, LinkError> {
-        let link = Link::connect(addr, Wire::Pipeline(Pipeline::new(dialect)))?;
-        link.stream.set_nonblocking(true).map_err(|error| LinkError::Socket { addr, error })?;
+        let link = Link::connect(addr, None, Wire::Pipeline(Pipeline::new(dialect)))?;
+        link.stream.set_nonblocking().map_err(|error| LinkError::Socket { addr, error })?;
         Ok(link)
     }
 
-    fn connect(addr: SocketAddr, wire: Wire) -> Result<Link, LinkError> {
+    fn connect(addr: SocketAddr, tls: Option<&ClientTls>, wire: Wire) -> Result<Link, LinkError> {
         let socket = |error| LinkError::Socket { addr, error };
-        let stream = TcpStream::connect_timeout(&addr, HELLO_TIMEOUT).map_err(socket)?;
-        stream.set_nodelay(true).map_err(socket)?;
-        stream.set_read_timeout(Some(HELLO_TIMEOUT)).map_err(socket)?;
+        let stream = Stream::connect(addr, HELLO_TIMEOUT, tls).map_err(socket)?;
+        stream.set_read_timeout(HELLO_TIMEOUT).map_err(socket)?;
         Ok(Link { shard: ShardId(0), backlog: VecDeque::new(), is_choked: false, addr, stream, wire })
     }
 
@@ -184,7 +186,12 @@ impl Link {
                 }
             }
         }
-        self.is_choked = false;
+        // What was encrypted and not taken waits for the socket as well.
+        match self.stream.flush() {
+            Ok(()) => self.is_choked = false,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_choked = true,
+            Err(error) => return Err(LinkError::Socket { addr: self.addr, error }),
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use lode_net::client::ClientOptions;
 use lode_net::wire::control::HelloReply;
 use lode_net::wire::{PartitionMap, ShardId};
 use rustix::event::{Timespec, epoll};
@@ -52,15 +53,19 @@ pub struct Pool {
 
 impl Pool {
     /// Opens `connections` connections to the node at `addr`, at least one to each shard.
-    pub fn open(addr: SocketAddr, connections: usize) -> Result<(Pool, PartitionMap), PoolError> {
-        let (first, hello) = Link::open(addr)?;
+    pub fn open(
+        addr: SocketAddr,
+        shown: &ClientOptions,
+        connections: usize,
+    ) -> Result<(Pool, PartitionMap), PoolError> {
+        let (first, hello) = Link::open(addr, shown)?;
         drop(first);
         let map = map_of(&hello)?;
         let shards = hello.shards.len();
         let mut links = Vec::new();
         for place in 0..connections.max(shards) {
             let shard = hello.shards[place % shards];
-            links.push(Link::open(SocketAddr::new(addr.ip(), shard.port))?.0);
+            links.push(Link::open(SocketAddr::new(addr.ip(), shard.port), shown)?.0);
         }
         Ok((Pool::of(links, shards)?, map))
     }

@@ -19,7 +19,7 @@ use super::routes::Routes;
 use super::tally::Tally;
 use super::worker::{Plan, Worker};
 use crate::node_stats::NodeStats;
-use crate::options::{DataOptions, PlacementKind, Protocol, RunOptions};
+use crate::options::{DataOptions, PlacementKind, Protocol, RunOptions, ShownError};
 use crate::workload::Operation;
 
 /// Connections that fill a table.
@@ -55,6 +55,9 @@ pub enum PrepareError {
     /// The table's partitions leave keys out.
     #[error("the partitions of table {0} do not hold every key; give another --table, and it is made")]
     Gap(String),
+    /// There is nothing to show it.
+    #[error(transparent)]
+    Shown(#[from] ShownError),
     /// The server cannot be asked about itself.
     #[error(transparent)]
     Resp(#[from] RespServerError),
@@ -93,6 +96,8 @@ pub struct Ready {
     pub server: Server,
     /// Where connections go.
     pub addr: SocketAddr,
+    /// What they show a lode node.
+    pub shown: ClientOptions,
     /// Records that the load asks for.
     pub records: u64,
     /// Records that had to be written first.
@@ -104,7 +109,7 @@ impl Ready {
     pub fn open(&self, data: &DataOptions, connections: usize) -> Result<(Pool, Routes), PrepareError> {
         match self.server {
             Server::Lode(_) => {
-                let (pool, map) = Pool::open(self.addr, connections)?;
+                let (pool, map) = Pool::open(self.addr, &self.shown, connections)?;
                 let routes = Routes::new(&map, data)?;
                 Ok((pool, routes))
             }
@@ -134,12 +139,13 @@ pub fn prepare(options: &RunOptions) -> Result<Ready, PrepareError> {
     if data.protocol != Protocol::Lode {
         refuse_what_only_lode_has(options)?;
     }
+    let shown = data.client()?;
     let server = match data.protocol {
-        Protocol::Lode => Server::Lode(Box::new(Client::connect(&data.addr, ClientOptions::default())?)),
+        Protocol::Lode => Server::Lode(Box::new(Client::connect(&data.addr, shown.clone())?)),
         Protocol::Resp => Server::Resp(RespServer::connect(addr)?),
         Protocol::Memcached => Server::Memcached(MemcachedServer::connect(addr)?),
     };
-    let mut ready = Ready { server, addr, records: data.records, loaded: 0 };
+    let mut ready = Ready { server, addr, shown, records: data.records, loaded: 0 };
     let mut options = options.clone();
     if let Some(percent) = options.fill_percent {
         ready.records = records_of_fill(&ready.counters()?, &options.data, percent);

@@ -5,14 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::client::call::{Call, Course, Loss};
 use crate::client::connection::{Connection, ConnectionError, Event, OwnedReply};
 use crate::client::error::{ConnectError, Failure};
 use crate::client::options::ClientOptions;
+use crate::client::stream::AsyncStream;
 use crate::client::view::NodeView;
 use crate::wire::request::EncodeError;
 use crate::wire::{MapVersion, ShardId, Status};
@@ -142,10 +142,9 @@ async fn open_once(
     options: &ClientOptions,
     view: &Arc<RwLock<NodeView>>,
 ) -> Result<Arc<Link>, ConnectError> {
-    let broken = |source| ConnectError::Io { addr: addr.to_owned(), source };
-    let mut stream = TcpStream::connect(candidates).await.map_err(broken)?;
-    stream.set_nodelay(true).map_err(broken)?;
-    let ip = stream.peer_addr().map_err(broken)?.ip();
+    let broken = |source| ConnectError::broken(addr, source);
+    let (mut stream, peer) = AsyncStream::connect(candidates, options).await.map_err(broken)?;
+    let ip = peer.ip();
     let (incarnation, map_version) = {
         let view = view.read().unwrap_or_else(PoisonError::into_inner);
         (view.incarnation(), view.map().version())
@@ -153,6 +152,7 @@ async fn open_once(
     let mut connection =
         Connection::with_token(options.token.as_ref(), &options.name, incarnation, map_version);
     stream.write_all(connection.output()).await.map_err(broken)?;
+    stream.flush().await.map_err(broken)?;
     connection.consume_output(connection.output().len());
     let (incarnation, shard) = shake_hands(addr, &mut stream, &mut connection, ip, view).await?;
     let in_flight = {
@@ -172,14 +172,14 @@ async fn open_once(
 
 async fn shake_hands(
     addr: &str,
-    stream: &mut TcpStream,
+    stream: &mut AsyncStream,
     connection: &mut Connection<Waiter>,
     ip: IpAddr,
     view: &RwLock<NodeView>,
 ) -> Result<(u64, ShardId), ConnectError> {
     let mut buffer = vec![0u8; READ_BUFFER_BYTES];
     loop {
-        let broken = |source| ConnectError::Io { addr: addr.to_owned(), source };
+        let broken = |source| ConnectError::broken(addr, source);
         let read = stream.read(&mut buffer).await.map_err(broken)?;
         if read == 0 {
             return Err(broken(io::ErrorKind::UnexpectedEof.into()));
@@ -196,9 +196,19 @@ async fn shake_hands(
     }
 }
 
-async fn run(link: Arc<Link>, mut stream: TcpStream, view: Arc<RwLock<NodeView>>) {
+async fn run(link: Arc<Link>, stream: AsyncStream, view: Arc<RwLock<NodeView>>) {
     let mut output = Output::default();
-    let reason = match move_bytes(&link, &mut stream, &view, &mut output).await {
+    let moved = match stream {
+        AsyncStream::Plain(mut tcp) => {
+            let (reader, writer) = tcp.split();
+            move_bytes(&link, reader, writer, &view, &mut output).await
+        }
+        stream => {
+            let (reader, writer) = tokio::io::split(stream);
+            move_bytes(&link, reader, writer, &view, &mut output).await
+        }
+    };
+    let reason = match moved {
         Ok(()) => "the client was closed".to_owned(),
         Err(reason) => reason,
     };
@@ -221,12 +231,14 @@ impl Output {
 /// Reads and writes at once, so that neither side waits for the other to take its bytes.
 async fn move_bytes(
     link: &Link,
-    stream: &mut TcpStream,
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
     view: &RwLock<NodeView>,
     output: &mut Output,
 ) -> Result<(), String> {
-    let (mut reader, mut writer) = stream.split();
     let mut received = vec![0u8; READ_BUFFER_BYTES];
+    // What was written may wait to be encrypted or sent until it is handed on.
+    let mut is_flushed = true;
     loop {
         if output.left().is_empty() {
             output.bytes.clear();
@@ -246,12 +258,20 @@ async fn move_bytes(
                 Ok(bytes) => take_in(link, &received[..bytes], view)?,
                 Err(error) => return Err(format!("receiving failed: {error}")),
             },
-            written = writer.write(output.left()), if !idle => match written {
-                Ok(bytes) => output.sent += bytes,
+            sent = hand_on(&mut writer, output.left()), if !idle || !is_flushed => match sent {
+                Ok(bytes) => (output.sent, is_flushed) = (output.sent + bytes, idle),
                 Err(error) => return Err(format!("sending failed: {error}")),
             },
             () = link.wake.notified(), if idle => {}
         }
+    }
+}
+
+/// Sends what there is; behind the last of it, what still waits below to be encrypted or sent.
+async fn hand_on(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<usize> {
+    match bytes {
+        [] => writer.flush().await.map(|()| 0),
+        bytes => writer.write(bytes).await,
     }
 }
 

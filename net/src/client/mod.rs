@@ -21,6 +21,8 @@ mod retry;
 mod scan_plan;
 mod scanner;
 mod slots;
+pub mod stream;
+mod tls;
 mod token;
 mod transaction;
 mod view;
@@ -33,8 +35,9 @@ pub use self::error::{
     TableError, TransactionError, WriteError,
 };
 pub use self::options::{
-    Batch, ClientOptions, Counted, Lifetime, Placement, PlacementKind, PutOptions, Quota, QuotaRow, Record,
-    ScanOptions, ScanRecord, Store, TableInfo, TableOptions, TimeLeft, Token, TokenError, Written,
+    Batch, ClientOptions, ClientTls, ClientTlsError, Counted, Dial, Lifetime, Placement, PlacementKind,
+    PutOptions, Quota, QuotaRow, Record, ScanOptions, ScanRecord, Store, TableInfo, TableOptions, TimeLeft,
+    Token, TokenError, Written,
 };
 pub use self::retry::{RetryAfter, patiently};
 pub use self::scan_plan::successor;

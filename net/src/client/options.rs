@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use crate::client::tls::{ClientTls, ClientTlsError, Dial};
 pub use crate::client::token::{Token, TokenError};
 
 pub use crate::wire::Quota;
@@ -29,6 +30,10 @@ pub struct ClientOptions {
     pub name: String,
     /// What it shows to a node that wants to know who asks.
     pub token: Option<Token>,
+    /// Whom it trusts, where it speaks TLS.
+    pub tls: Option<ClientTls>,
+    /// How it gets its connections, where it does not dial addresses.
+    pub dial: Option<Dial>,
 }
 
 impl Default for ClientOptions {
@@ -41,13 +46,18 @@ impl Default for ClientOptions {
             max_in_flight_per_connection: 128,
             name: "lode-client".to_owned(),
             token: None,
+            tls: None,
+            dial: None,
         }
     }
 }
 
 impl ClientOptions {
-    /// Brings odd values to the nearest good ones.
-    pub(crate) fn normalize(&mut self) {
+    /// Brings odd values to the nearest good ones, for a node at this address.
+    pub(crate) fn normalize(&mut self, addr: &str) {
+        if let Some(tls) = &mut self.tls {
+            tls.name_by(addr);
+        }
         self.connections_per_shard = self.connections_per_shard.max(1);
         self.max_in_flight_per_connection = self.max_in_flight_per_connection.max(1);
         let most = MAX_CLIENT_NAME_BYTES.min(self.name.len());

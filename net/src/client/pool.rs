@@ -65,7 +65,7 @@ pub(crate) struct Pool {
 impl Pool {
     /// Connects once, to learn of the shards and the map.
     pub(crate) async fn connect(addr: &str, mut options: ClientOptions) -> Result<Pool, ConnectError> {
-        options.normalize();
+        options.normalize(addr);
         let view = Arc::new(RwLock::new(NodeView::unknown()));
         let link = link::open(addr, &options, &view).await?;
         let pool = Pool {

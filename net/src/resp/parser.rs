@@ -39,7 +39,13 @@ pub enum ProtocolError {
     /// A quote that is not closed.
     #[error("Protocol error: unbalanced quotes in request")]
     Quotes,
+    /// The beginning of a handshake of TLS, which would be waited for as a line.
+    #[error("Protocol error: this port does not speak TLS")]
+    Tls,
 }
+
+/// The first byte of every connection that is to be TLS; of no command.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Where in a request the parser is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +133,9 @@ impl Parser {
 
     fn begin(&mut self, input: &mut BytesMut) -> Result<Step, ProtocolError> {
         let Some(first) = input.first().copied() else { return Ok(Step::Hungry) };
+        if first == TLS_HANDSHAKE {
+            return Err(ProtocolError::Tls);
+        }
         if first != b'*' {
             let Some(line) = self.line(input, ProtocolError::InlineTooLong)? else { return Ok(Step::Hungry) };
             let words = inline::split(&line).ok_or(ProtocolError::Quotes)?;

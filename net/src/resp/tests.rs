@@ -181,3 +181,9 @@ fn replies_differ_by_version() {
         assert!(reply.size_bytes() + 16 >= two.len());
     }
 }
+
+#[test]
+fn tls_is_refused_at_its_first_byte() {
+    assert_eq!(parse(&[0x16], 1), Err(ProtocolError::Tls));
+    assert_eq!(parse(&[0x16, 3, 1, 2, 0, 1], 6), Err(ProtocolError::Tls));
+}

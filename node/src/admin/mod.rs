@@ -14,7 +14,6 @@ mod observe;
 mod partitions;
 mod service;
 mod slow;
-mod socket;
 mod view;
 
 use std::io;
@@ -32,6 +31,7 @@ use tokio::sync::watch;
 use crate::access::{AccessBook, ClientLimits};
 use crate::mailbox::Mailbox;
 use crate::slow::SlowLog;
+use crate::tls::Tls;
 use guard::Guard;
 pub use health::Stage;
 use history::{History, NodeHistory};
@@ -58,6 +58,7 @@ pub struct State {
     /// What the node calls itself.
     name: String,
     guard: Arc<Guard>,
+    tls: Option<Arc<Tls>>,
     begun: Instant,
     begun_wall: SystemTime,
     /// From when it serves on.
@@ -79,10 +80,11 @@ const WHOLE: &str = "what is behind the lock is replaced at once";
 
 impl State {
     /// Of a node that begins to start.
-    fn new(name: &str, guard: Guard) -> State {
+    fn new(name: &str, guard: Guard, tls: Option<Arc<Tls>>) -> State {
         State {
             name: name.to_owned(),
             guard: Arc::new(guard),
+            tls,
             begun: Instant::now(),
             begun_wall: SystemTime::now(),
             slow: OnceLock::new(),
@@ -189,6 +191,8 @@ pub struct AdminConfig<'a> {
     pub access: Option<Arc<AccessBook>>,
     /// What one address may take.
     pub client: ClientLimits,
+    /// The certificate, where the port speaks TLS.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Opens the admin port of a node that begins to start, on a socket that listens.
@@ -198,7 +202,7 @@ pub fn open(listener: std::net::TcpListener, config: AdminConfig<'_>) -> Result<
     listener.set_nonblocking(true).map_err(failed("set up its socket"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(failed("make a runtime"))?;
-    let state = Arc::new(State::new(config.name, Guard::new(config.access, config.client)));
+    let state = Arc::new(State::new(config.name, Guard::new(config.access, config.client), config.tls));
     let (stop, stopped) = watch::channel(false);
     let (opened_in, opened) = mpsc::channel();
     let served = Arc::clone(&state);

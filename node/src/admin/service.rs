@@ -1,7 +1,8 @@
-//! The HTTP service: connections are taken in here, and requests answered. A connection is any stream of bytes, so TLS goes
-//! between `accept` and `Patient`; what every request but those for everybody must pass is its connection's [`Guest`].
+//! The HTTP service: connections are taken in here, and requests answered. A connection is any stream of bytes, of TCP or of
+//! TLS; what every request but those for everybody must pass is its connection's [`Guest`].
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,8 +29,8 @@ use super::limits::{
     HEAD_PATIENCE, MAX_CONNECTIONS, MAX_HEAD_BYTES, MAX_HEADERS, SEND_PATIENCE, STOP_PATIENCE,
 };
 use super::metrics::{self, Format};
-use super::socket::Patient;
 use super::{answers, console, slow};
+use crate::patient::Patient;
 
 /// After accepting has failed, for want of descriptors most likely, until it is tried again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -47,11 +48,11 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: watch::Re
                     let has_room = connections.len() < MAX_CONNECTIONS;
                     match has_room.then(|| state.guard.let_in(peer.ip())).flatten() {
                         Some(guest) => {
-                            connections.spawn(connection(stream, guest, Arc::clone(&state), stop.clone()));
+                            connections.spawn(open(stream, peer.ip(), guest, Arc::clone(&state), stop.clone()));
                         }
                         None => {
                             state.refused.fetch_add(1, Ordering::Relaxed);
-                            turn_away(stream);
+                            turn_away(&state, stream);
                         }
                     }
                 }
@@ -69,10 +70,24 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: watch::Re
 }
 
 /// Says in passing why a connection is not taken in; whoever does not hear it at once is closed all the same.
-fn turn_away(stream: TcpStream) {
+fn turn_away(state: &State, stream: TcpStream) {
+    if state.tls.is_some() {
+        return;
+    }
     const TOLD: &[u8] =
         b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 21\r\nconnection: close\r\n\r\ntoo many connections\n";
     let _ = stream.try_write(TOLD);
+}
+
+/// One connection, with its handshake where the port speaks TLS.
+async fn open(stream: TcpStream, ip: IpAddr, guest: Guest, state: Arc<State>, stop: watch::Receiver<bool>) {
+    const IN_THE_CLEAR: &[u8] =
+        b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 32\r\n\
+        connection: close\r\n\r\nthis port speaks TLS: use https\n";
+    let Some(tls) = state.tls.clone() else { return connection(stream, guest, state, stop).await };
+    if let Some(secured) = tls.shake(stream, ip, IN_THE_CLEAR).await {
+        connection(secured, guest, state, stop).await;
+    }
 }
 
 /// One connection, from its first request to its end.

@@ -9,14 +9,12 @@ use lode_net::wire::Seq;
 use lode_net::wire::limits::{MAX_QUOTA_PER_S, MAX_WEIGHT};
 
 use super::exit::EXIT_CODES_HELP;
+pub use super::global::Global;
 pub use super::load::args::{FormatName, LoadArgs};
 use super::size::{Size, Span};
 use super::slow::SlowArgs;
 use super::top::TopArgs;
 use crate::config::{MAX_TABLE_PARTITIONS, ServeOptions};
-
-/// Where a node listens unless told otherwise.
-pub const DEFAULT_NODE: &str = "127.0.0.1:7411";
 
 /// lode: a partitioned key-value storage node for local NVMe
 #[derive(Debug, Parser)]
@@ -28,26 +26,6 @@ pub struct Cli {
     /// What to do
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// Options of every command.
-#[derive(Debug, Clone, Args)]
-pub struct Global {
-    /// Print JSON: one object, or one object a line where there are many records
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// Address of the node to talk to
-    #[arg(long, global = true, env = "LODE_NODE", value_name = "HOST:PORT", default_value = DEFAULT_NODE)]
-    pub node: String,
-    /// How long to wait for one answer
-    #[arg(long, global = true, value_name = "TIME", default_value = "10s")]
-    pub timeout: Span,
-    /// File with the secret of the token to show the node; LODE_TOKEN may hold the secret itself
-    #[arg(long, global = true, env = "LODE_TOKEN_FILE", value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// KEY, START, END and VALUE have backslash escapes (\n, \x00, \\)
-    #[arg(long, short = 'e', global = true)]
-    pub escaped: bool,
 }
 
 /// A number of 64 bits.

@@ -7,6 +7,7 @@ mod data;
 pub mod drive;
 pub mod exit;
 mod figures;
+mod global;
 pub mod load;
 mod manual;
 pub mod output;

@@ -4,8 +4,8 @@ use std::future::Future;
 
 use lode_net::client::connection::ConnectionError;
 use lode_net::client::{
-    BatchError, CheckpointError, Client, ClientOptions, ConnectError, CountError, GetError, IncrementError,
-    ScanError, StatsError, TableError, Token, TransactionError, WriteError,
+    BatchError, CheckpointError, Client, ClientOptions, ClientTls, ConnectError, CountError, GetError,
+    IncrementError, ScanError, StatsError, TableError, Token, TransactionError, WriteError,
 };
 use lode_net::wire::Status;
 use tokio::runtime::{Builder, Runtime};
@@ -40,6 +40,7 @@ impl Session {
             connect_timeout: global.timeout.0,
             name: "lode".to_owned(),
             token: token(global)?,
+            tls: tls(global)?,
             ..ClientOptions::default()
         };
         let addr = global.node.clone();
@@ -82,6 +83,16 @@ pub fn token(global: &Global) -> Result<Option<Token>, Failure> {
         (Some(path), _) => Token::read(path),
         (None, Ok(secret)) => Token::new(&secret),
         (None, Err(_)) => return Ok(None),
+    };
+    found.map(Some).map_err(|error| Failure::new(Exit::Usage, error))
+}
+
+/// Whom the command line trusts; nothing where it does not speak TLS.
+fn tls(global: &Global) -> Result<Option<ClientTls>, Failure> {
+    let found = match (&global.tls_ca, global.tls) {
+        (Some(path), _) => ClientTls::trusting(path),
+        (None, true) => ClientTls::of_system(),
+        (None, false) => return Ok(None),
     };
     found.map(Some).map_err(|error| Failure::new(Exit::Usage, error))
 }

@@ -64,6 +64,8 @@ impl ServeOptions {
             ("commit-window", window.map(|window| window.to_string())),
             ("slow-request", slow_request.map(|span| span.to_string())),
             ("tokens", empty(&self.tokens)),
+            ("tls-cert", empty(&self.tls_cert)),
+            ("tls-key", empty(&self.tls_key)),
             ("client-connections", address_connections.map(|most| most.to_string())),
             ("client-requests-per-s", address_rate.map(|rate| rate.to_string())),
             ("name", name.map(|name| format!("{name:?}"))),
@@ -91,6 +93,11 @@ impl ServeOptions {
             say(format!(
                 "--segment {segment} does not fit --size {size}; make the drive larger, or its segments smaller"
             ));
+        }
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(_), None) => say("--tls-cert needs its private key; give --tls-key, too".to_owned()),
+            (None, Some(_)) => say("--tls-key needs its certificate; give --tls-cert, too".to_owned()),
+            _ => {}
         }
         let listen = self.listen.filter(|addr| addr.port() != 0);
         if listen.is_some() && listen == self.redis {

@@ -103,6 +103,8 @@ impl ServeOptions {
             "no-format" => self.no_format = Some(value.as_bool()?),
             "no-pin" => self.no_pin = Some(value.as_bool()?),
             "tokens" => self.tokens = Some(value.as_str()?.into()),
+            "tls-cert" => self.tls_cert = Some(value.as_str()?.into()),
+            "tls-key" => self.tls_key = Some(value.as_str()?.into()),
             "client-connections" => self.client_connections = Some(whole(value)?),
             "client-requests-per-s" => self.client_requests_per_s = Some(whole(value)?),
             "slow-request" => self.slow_request = Some(text(value)?),

@@ -208,6 +208,8 @@ impl ServeOptions {
             "no-format" => self.no_format.map(Value::from),
             "no-pin" => self.no_pin.map(Value::from),
             "tokens" => path(&self.tokens),
+            "tls-cert" => path(&self.tls_cert),
+            "tls-key" => path(&self.tls_key),
             "client-connections" => self.client_connections.map(Value::from),
             "client-requests-per-s" => self.client_requests_per_s.map(Value::from),
             "log" => self.log.map(|log| json!(log.to_string())),
@@ -287,9 +289,10 @@ mod tests {
             "--size=1GiB",
             "--listen=127.0.0.1:9",
             "--redis=127.0.0.1:9",
+            "--tls-cert=c.pem",
         ];
         let told = layers(&flags, &[], "").unwrap_err();
-        assert_eq!(told.0.len(), 3, "{told}");
+        assert_eq!(told.0.len(), 4, "{told}");
         let good = [
             "--shards=4",
             "--memory=256MiB",

@@ -19,6 +19,7 @@ use lode_net::wire::limits::{MAX_BURST_MS, MAX_QUOTA_PER_S, MAX_WEIGHT};
 use lode_node::access::ClientLimits;
 use lode_node::io_limits::Wanted;
 use lode_node::serve::ServeConfig;
+use lode_node::tls::TlsFiles;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -98,6 +99,12 @@ pub struct ServeOptions {
     /// everything
     #[arg(long, value_name = "FILE")]
     pub tokens: Option<PathBuf>,
+    /// Certificate, and those between it and its authority, as PEM: all ports speak TLS, and nothing else. Read again on SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate, as PEM
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// Most connections of one address (of one /64 of IPv6); one more is refused [default: any number]
     #[arg(long, value_name = "N", value_parser = |text: &str| parsed::<u32>("client-connections", text))]
     pub client_connections: Option<u32>,
@@ -383,7 +390,7 @@ fn listed(errors: &[ConfigError]) -> String {
 }
 
 /// What each option may be, in the words of every message; in the order of [`ServeOptions`].
-const ALLOWED: [(&str, &str); 23] = [
+const ALLOWED: [(&str, &str); 25] = [
     ("data", "the path of a file or a block device"),
     ("size", "a number of bytes, or a text as 10GiB"),
     ("shards", "a whole number from 1 to 256"),
@@ -407,6 +414,8 @@ const ALLOWED: [(&str, &str); 23] = [
     ("log", "text or json"),
     ("log-level", "error, warn, info or debug"),
     ("tokens", "the path of a file"),
+    ("tls-cert", "the path of a file that has a certificate"),
+    ("tls-key", "the path of a file that has a private key"),
     ("client-connections", "a whole number from 1 to 1000000"),
     ("client-requests-per-s", "a whole number from 1 to 1000000000"),
     ("slow-request", "a time of at most 1h, as 100ms; 0s for none"),
@@ -447,6 +456,8 @@ impl ServeOptions {
             log: self.log.or(other.log),
             log_level: self.log_level.or(other.log_level),
             tokens: self.tokens.or(other.tokens),
+            tls_cert: self.tls_cert.or(other.tls_cert),
+            tls_key: self.tls_key.or(other.tls_key),
             client_connections: self.client_connections.or(other.client_connections),
             client_requests_per_s: self.client_requests_per_s.or(other.client_requests_per_s),
             slow_request: self.slow_request.or(other.slow_request),
@@ -480,6 +491,7 @@ impl ServeOptions {
             pin: !self.no_pin.unwrap_or(false),
             table_defaults: serde_json::to_value(defaults).expect("plain data is JSON"),
             tokens: self.tokens.clone(),
+            tls: self.tls_cert.clone().zip(self.tls_key.clone()).map(|(cert, key)| TlsFiles { cert, key }),
             client: ClientLimits {
                 connections: self.client_connections,
                 requests_per_s: self.client_requests_per_s,

@@ -38,6 +38,8 @@ const WHOLE: &str = r#"
     log = "json"
     log-level = "debug"
     tokens = "/etc/lode/tokens.toml"
+    tls-cert = "/etc/lode/cert.pem"
+    tls-key = "/etc/lode/key.pem"
     client-connections = 100
     client-requests-per-s = 5000
     [table-defaults]
@@ -68,6 +70,8 @@ fn file_and_flags_say_the_same() {
         "--log=json",
         "--log-level=debug",
         "--tokens=/etc/lode/tokens.toml",
+        "--tls-cert=/etc/lode/cert.pem",
+        "--tls-key=/etc/lode/key.pem",
         "--client-connections=100",
         "--client-requests-per-s=5000",
         "--table-defaults=store=memory,partitions=8",
@@ -195,7 +199,8 @@ fn every_option_has_its_words_and_no_value_of_another_kind_is_taken() {
                 }
                 None if value == "''" || value == "'?'" => {
                     assert!(
-                        ["data", "io-properties", "name", "table-defaults", "tokens"].contains(&name),
+                        ["data", "io-properties", "name", "table-defaults", "tokens", "tls-cert", "tls-key"]
+                            .contains(&name),
                         "{line}"
                     )
                 }

@@ -352,6 +352,10 @@ impl<I: ReactorIo> Reactor<I> {
             Mail::Gone { origin: shard, tickets } => {
                 tickets.into_iter().for_each(|ticket| self.gone.add(Origin::Hop { shard, ticket }));
             }
+            Mail::Connection { socket, ip } => {
+                let socket = self.ring.adopt(socket);
+                self.take_in(socket, Some(ip), now_ns);
+            }
             Mail::EndTransactions(owner) => self.end_transactions_here(owner),
             Mail::Map(map) => {
                 self.throttle.retain(|partition| *map.quota_of(partition));

@@ -1,5 +1,6 @@
 //! The life of connections: accepted, looked at after each turn, swept for deadlines, closed.
 
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use lode_net::ring::{Slab, SocketId};
@@ -24,18 +25,18 @@ pub fn is_short_of_buffers(slab: &Slab) -> bool {
 }
 
 impl<I: ReactorIo> Reactor<I> {
-    /// A new connection: taken, or refused with a reason where there are too many.
+    /// A new connection of a listening socket.
     pub(super) fn accepted(&mut self, socket: SocketId, now_ns: u64) {
+        let peer = self.config.addresses.is_limited().then(|| self.ring.peer(socket)).flatten();
+        let ip = peer.map(|peer| peer.ip());
+        self.take_in(socket, ip, now_ns);
+    }
+
+    /// A new connection, from this address where that counts: taken, or refused with a reason where there are too many.
+    pub(super) fn take_in(&mut self, socket: SocketId, ip: Option<IpAddr>, now_ns: u64) {
         let shard = ShardId(self.config.shard.0);
         let server = ServerConnection::new(shard, self.config.limits, now_ns);
         let connections = self.config.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let ip = self
-            .config
-            .addresses
-            .is_limited()
-            .then(|| self.ring.peer(socket))
-            .flatten()
-            .map(|peer| peer.ip());
         let connection = self.connections.insert(socket, server);
         connection.receiving = true;
         self.ring.receive(socket);

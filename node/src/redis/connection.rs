@@ -14,8 +14,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use lode_net::resp::{Parser, Protocol, Reply, Request};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -85,17 +84,25 @@ struct Connection {
 enum Woken {
     Received(io::Result<usize>),
     Sent(io::Result<usize>),
+    Flushed,
     Answered,
     Look,
     Stop,
 }
 
 /// Serves a connection to its end.
-pub async fn serve(mut stream: TcpStream, door: Rc<Door>, peer: Rc<Peer>, mut stop: watch::Receiver<bool>) {
+pub async fn serve(
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
+    door: Rc<Door>,
+    peer: Rc<Peer>,
+    mut stop: watch::Receiver<bool>,
+) {
     let number = peer.number;
     let mut connection = Connection::new(door.clone(), peer);
     let mut look = tokio::time::interval(LOOK_EVERY);
-    let (mut reader, mut writer) = stream.split();
+    // What was written may wait to be encrypted or sent until it is handed on.
+    let mut is_flushed = true;
     loop {
         connection.advance();
         if connection.is_over() {
@@ -109,7 +116,13 @@ pub async fn serve(mut stream: TcpStream, door: Rc<Door>, peer: Rc<Peer>, mut st
         let woken = tokio::select! {
             biased;
             () = front(&mut connection.turns) => Woken::Answered,
-            sent = writer.write(connection.out.next()), if has_output => Woken::Sent(sent),
+            sent = hand_on(&mut writer, connection.out.next()), if has_output || !is_flushed => {
+                is_flushed = !has_output;
+                match sent {
+                    Ok(_) if is_flushed => Woken::Flushed,
+                    sent => Woken::Sent(sent),
+                }
+            }
             received = reader.read_buf(&mut connection.input), if may_receive => Woken::Received(received),
             _ = look.tick() => Woken::Look,
             _ = stop.changed(), if !is_stopping => Woken::Stop,
@@ -122,6 +135,14 @@ pub async fn serve(mut stream: TcpStream, door: Rc<Door>, peer: Rc<Peer>, mut st
     door.leave(number);
     // What was answered last is to arrive before the end of the connection does.
     let _ = writer.shutdown().await;
+}
+
+/// Sends what there is; behind the last of it, what still waits below to be encrypted or sent.
+async fn hand_on(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<usize> {
+    match bytes {
+        [] => writer.flush().await.map(|()| 0),
+        bytes => writer.write(bytes).await,
+    }
 }
 
 /// Waits until the first command that is not answered is done.
@@ -205,7 +226,7 @@ impl Connection {
                 true
             }
             Woken::Received(Err(_)) | Woken::Sent(_) => false,
-            Woken::Answered => true,
+            Woken::Answered | Woken::Flushed => true,
             Woken::Look => !self.has_stalled() && !self.session.is_stranger_for_too_long(),
             Woken::Stop => {
                 self.is_closing = true;

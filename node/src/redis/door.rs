@@ -16,6 +16,7 @@ use super::cursors::Cursors;
 use super::memory::Memory;
 use super::slowlog::SlowCommands;
 use crate::access::{AccessBook, Addresses, Meters};
+use crate::tls::Tls;
 
 /// The table that a connection begins with.
 pub const FIRST_TABLE: &str = "0";
@@ -42,6 +43,8 @@ pub struct Door {
     pub access: Option<Arc<AccessBook>>,
     /// Who has connections, by address.
     pub addresses: Arc<Addresses>,
+    /// The certificate, where the door speaks TLS.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// What INFO counts.
@@ -93,6 +96,7 @@ impl Door {
             random: Cell::new(random | 1),
             access: config.access.clone(),
             addresses: Arc::clone(&config.addresses),
+            tls: config.tls.clone(),
         }
     }
 

@@ -35,7 +35,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lode_net::client::{
-    Client, ClientOptions, ConnectError, Placement, Quota, Store, TableError, TableOptions, Token,
+    Client, ClientOptions, ConnectError, Dial, Placement, Quota, Store, TableError, TableOptions, Token,
 };
 use thiserror::Error;
 use tokio::io::AsyncWriteExt;
@@ -43,9 +43,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-use self::door::{Door, FIRST_TABLE};
+use self::door::{Door, FIRST_TABLE, Peer};
 use self::limits::STOP_PATIENCE;
 use crate::access::{AccessBook, Addresses};
+use crate::tls::Tls;
 
 /// Requests that all connections together have with one shard; the rest wait their turn in the door.
 const IN_FLIGHT: usize = 1024;
@@ -108,6 +109,10 @@ pub struct DoorConfig {
     pub addresses: Arc<Addresses>,
     /// Commands that take this long are kept; none where it is zero.
     pub slow_request: Duration,
+    /// The certificate, where the door speaks TLS.
+    pub tls: Option<Arc<Tls>>,
+    /// How the door's own client reaches the node, where that is not by its address.
+    pub dial: Option<Dial>,
 }
 
 /// Opens the door of a node, on a socket that listens; returns when clients are served.
@@ -124,7 +129,7 @@ pub fn open(listener: std::net::TcpListener, config: DoorConfig) -> Result<OpenD
         local.block_on(&runtime, async move {
             let ready = async {
                 let token = config.access.as_ref().map(|book| book.own());
-                let client = connect(config.node, token).await?;
+                let client = connect(config.node, token, config.dial.clone()).await?;
                 let listener = TcpListener::from_std(listener).map_err(failed("take its socket"))?;
                 Ok::<_, DoorError>((client, listener))
             };
@@ -149,7 +154,7 @@ pub fn open(listener: std::net::TcpListener, config: DoorConfig) -> Result<OpenD
 
 /// The node's own client, and the table that connections begin with: made where it is not there, with one partition,
 /// so that transactions may be of any of its keys.
-async fn connect(node: SocketAddr, token: Option<Token>) -> Result<Client, DoorError> {
+async fn connect(node: SocketAddr, token: Option<Token>, dial: Option<Dial>) -> Result<Client, DoorError> {
     let ip = match node.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -159,6 +164,7 @@ async fn connect(node: SocketAddr, token: Option<Token>) -> Result<Client, DoorE
         name: "lode-resp".to_owned(),
         max_in_flight_per_connection: IN_FLIGHT,
         token,
+        dial,
         ..ClientOptions::default()
     };
     let client = Client::connect(&SocketAddr::new(ip, node.port()).to_string(), options).await?;
@@ -190,8 +196,10 @@ async fn run(listener: TcpListener, door: Rc<Door>, mut stop: watch::Receiver<bo
                     Some(peer) => {
                         // Small replies are not to wait for each other; one that does is still right.
                         let _ = stream.set_nodelay(true);
-                        connections.spawn_local(connection::serve(stream, door.clone(), peer, stop.clone()));
+                        connections.spawn_local(serve(stream, door.clone(), peer, stop.clone()));
                     }
+                    // In the clear nobody would understand it.
+                    None if door.tls.is_some() => {}
                     None => drop(tokio::task::spawn_local(turn_away(stream))),
                 },
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
@@ -204,6 +212,22 @@ async fn run(listener: TcpListener, door: Rc<Door>, mut stop: watch::Receiver<bo
     let ended = async { while connections.join_next().await.is_some() {} };
     // Those who do not take their answers now never will.
     let _ = tokio::time::timeout(STOP_PATIENCE, ended).await;
+}
+
+/// One connection, with its handshake where the door speaks TLS.
+async fn serve(stream: TcpStream, door: Rc<Door>, peer: Rc<Peer>, stop: watch::Receiver<bool>) {
+    const IN_THE_CLEAR: &[u8] = b"-ERR this port speaks TLS\r\n";
+    let Some(tls) = door.tls.clone() else {
+        let (reader, writer) = stream.into_split();
+        return connection::serve(reader, writer, door, peer, stop).await;
+    };
+    match tls.shake(stream, peer.addr.ip(), IN_THE_CLEAR).await {
+        Some(secured) => {
+            let (reader, writer) = tokio::io::split(secured);
+            connection::serve(reader, writer, door, peer, stop).await;
+        }
+        None => door.leave(peer.number),
+    }
 }
 
 /// Says why a connection is not taken in.

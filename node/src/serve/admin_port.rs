@@ -4,18 +4,23 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::access::Keys;
 use super::{NodeSockets, ServeConfig, ServeError, listen};
-use crate::access::AccessBook;
 use crate::admin::{self, AdminConfig, OpenAdmin};
 use crate::control::NodeFacts;
 use crate::mailbox::Mailbox;
 use crate::slow::SlowLog;
 
 /// Opens it, where there is to be one.
-pub fn open(config: &ServeConfig, access: Option<&Arc<AccessBook>>) -> Result<Option<OpenAdmin>, ServeError> {
+pub fn open(config: &ServeConfig, keys: &Keys) -> Result<Option<OpenAdmin>, ServeError> {
     let Some(addr) = config.admin else { return Ok(None) };
     let socket = listen::begin(listen::bind_admin(addr)?)?;
-    let wants = AdminConfig { name: &config.name, access: access.cloned(), client: config.client };
+    let wants = AdminConfig {
+        name: &config.name,
+        access: keys.access.clone(),
+        client: config.client,
+        tls: keys.tls.clone(),
+    };
     Ok(Some(admin::open(socket, wants)?))
 }
 
@@ -38,6 +43,7 @@ pub fn settings(config: &ServeConfig, facts: &NodeFacts, sockets: &NodeSockets) 
         "shard_ports": sockets.ports,
         "redis": config.redis,
         "admin": config.admin,
+        "tls": config.tls.is_some(),
         "max_connections": config.max_connections,
         "memory_bytes": config.memory_bytes,
         "memory_of_each_shard": facts.memory,

@@ -10,7 +10,7 @@ use rustix::net::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 
-use super::StartEvent;
+use super::{ServeConfig, StartEvent};
 
 /// Connections that may wait to be accepted, per socket.
 const BACKLOG: i32 = 1024;
@@ -19,7 +19,10 @@ const BACKLOG: i32 = 1024;
 const OTHER_DESCRIPTORS: u64 = 256;
 
 /// Raises this process's limit on open descriptors to what its connections may take, as far as it may.
-pub fn allow_descriptors(connections: usize, watch: &mut dyn FnMut(StartEvent)) {
+pub fn allow_descriptors(config: &ServeConfig, watch: &mut dyn FnMut(StartEvent)) {
+    // One that is encrypted takes the two ends of a pair of sockets more.
+    let doors = 1 + usize::from(config.redis.is_some()) + 2 * usize::from(config.tls.is_some());
+    let connections = config.max_connections.saturating_mul(doors);
     let needed = connections as u64 + OTHER_DESCRIPTORS;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {
@@ -66,6 +69,14 @@ pub struct NodeSockets {
     pub ports: Vec<u16>,
     /// Each shard's share of the shared port, and its own.
     pub listeners: Vec<Vec<OwnedFd>>,
+}
+
+impl NodeSockets {
+    /// Hands the sockets on to somebody else: the shards listen at none.
+    pub fn take_listeners(&mut self) -> Vec<Vec<OwnedFd>> {
+        let none = self.listeners.iter().map(|_| Vec::new()).collect();
+        std::mem::replace(&mut self.listeners, none)
+    }
 }
 
 /// Binds the sockets of `shards` shards. Their own ports follow the shared one where those are free.

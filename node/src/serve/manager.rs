@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lode_net::client::blocking::Client;
-use lode_net::client::{ClientOptions, Token};
+use lode_net::client::{ClientOptions, Dial, Token};
 
 /// Signs of life for each period that the manager waits, so that one may be late.
 const BEATS_PER_PERIOD: u32 = 3;
@@ -49,11 +49,11 @@ impl Manager {
     }
 
     /// The node serves; from here on the manager hears that it still does, if it asked to.
-    pub fn serves(&self, addr: SocketAddr, token: Option<Token>) {
+    pub fn serves(&self, addr: SocketAddr, token: Option<Token>, dial: Option<Dial>) {
         self.tell("READY=1");
         if let Some(period) = self.watchdog {
             let manager = self.clone();
-            let body = move || manager.keep_telling(addr, token, period);
+            let body = move || manager.keep_telling(addr, token, dial, period);
             // Without the thread the manager will end the node, which says it plainly enough.
             let _ = std::thread::Builder::new().name("lode-watchdog".into()).spawn(body);
         }
@@ -66,7 +66,7 @@ impl Manager {
 
     /// A sign of life for each time that the node has answered: its statistics, which every shard gives its part of. Ends
     /// with the process.
-    fn keep_telling(&self, addr: SocketAddr, token: Option<Token>, period: Duration) {
+    fn keep_telling(&self, addr: SocketAddr, token: Option<Token>, dial: Option<Dial>, period: Duration) {
         let pause = period / BEATS_PER_PERIOD;
         let options = ClientOptions {
             request_timeout: pause,
@@ -74,6 +74,7 @@ impl Manager {
             retries: 0,
             name: "watchdog".to_owned(),
             token,
+            dial,
             ..ClientOptions::default()
         };
         let mut client = None;
@@ -126,7 +127,7 @@ mod tests {
         let node = start(config, &mut |_| {}).expect("a node");
         let name = dir.path().join("socket");
         let manager = Manager::new(name.as_os_str(), Some(Duration::from_millis(1500))).expect("a manager");
-        manager.serves(node.addr, None);
+        manager.serves(node.addr, None, None);
         assert_eq!(heard(&socket), "READY=1");
         assert_eq!(heard(&socket), "WATCHDOG=1");
         assert_eq!(heard(&socket), "WATCHDOG=1");
@@ -143,7 +144,7 @@ mod tests {
         let deaf = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
         let name = dir.path().join("socket");
         let manager = Manager::new(name.as_os_str(), Some(Duration::from_millis(60))).expect("a manager");
-        manager.serves(deaf.local_addr().expect("an address"), None);
+        manager.serves(deaf.local_addr().expect("an address"), None, None);
         assert_eq!(heard(&socket), "READY=1");
         // It has asked, and asked again; the next that is heard is what the test says itself.
         let asked: Vec<_> = (0..2).map(|_| deaf.accept().expect("asked")).collect();

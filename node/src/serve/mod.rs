@@ -15,19 +15,19 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use lode_engine::Geometry;
 use lode_engine::limits::MAX_VALUE_BYTES;
-use lode_net::client::Token;
+use lode_net::client::{Dial, Token};
 use lode_net::io_properties::Identity;
 use lode_net::ring::{Features, Waker};
 use thiserror::Error;
 use tracing::info;
 
-use crate::access::{AccessBook, AccessError, Addresses, ClientLimits};
+use crate::access::{AccessError, Addresses, ClientLimits};
 use crate::admin::{AdminError, OpenAdmin};
 use crate::control::{Control, ControlConfig, ControlSender, RecoverError, Recovered};
 use crate::drive::{Drive, FormatError, FormatOptions, FormatProgress, HeaderCopy, OpenDriveError, format};
@@ -35,6 +35,9 @@ use crate::io_limits::{self, Chosen, Wanted};
 use crate::mailbox::Mailbox;
 use crate::redis::{self, DoorConfig, DoorError, OpenDoor};
 use crate::slow::SlowLog;
+use crate::tls::front::{self, Front};
+use crate::tls::{TlsError, TlsFiles};
+use access::Keys;
 use facts::{node_facts, node_info};
 pub use listen::{ListenError, NodeSockets, listen};
 use manager::Manager;
@@ -85,6 +88,8 @@ pub struct ServeConfig {
     pub client: ClientLimits,
     /// Requests that take this long are kept and told of; none where it is zero.
     pub slow_request: Duration,
+    /// The certificate of all doors, where they speak TLS.
+    pub tls: Option<TlsFiles>,
 }
 
 impl Default for ServeConfig {
@@ -111,6 +116,7 @@ impl Default for ServeConfig {
             tokens: None,
             client: ClientLimits::default(),
             slow_request: Duration::from_millis(100),
+            tls: None,
         }
     }
 }
@@ -168,6 +174,9 @@ pub enum ServeError {
     /// There are no tokens, where there should be.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// There is no certificate, where there should be.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The RESP door does not open.
     #[error(transparent)]
     Redis(#[from] DoorError),
@@ -210,7 +219,10 @@ pub struct RunningNode {
     control: ControlSender,
     threads: Vec<JoinHandle<()>>,
     ticker: Option<Ticker>,
-    access: Option<Arc<AccessBook>>,
+    keys: Keys,
+    front: Option<Front>,
+    /// How the node's own parts reach it, where strangers have to speak TLS.
+    dial: Option<Dial>,
     /// Holds the drive's lock until the threads have ended.
     drive: Option<Drive>,
 }
@@ -223,7 +235,7 @@ impl RunningNode {
 
     /// What the node's own parts show it, where it wants to know who asks.
     pub fn own_token(&self) -> Option<Token> {
-        self.access.as_ref().map(|book| book.own())
+        self.keys.access.as_ref().map(|book| book.own())
     }
 
     fn open_door(
@@ -232,11 +244,28 @@ impl RunningNode {
         (max_connections, slow_request): (usize, Duration),
         addresses: Arc<Addresses>,
     ) -> Result<(), ServeError> {
-        let access = self.access.clone();
-        let wants = DoorConfig { node: self.addr, max_connections, access, addresses, slow_request };
+        let Keys { access, tls } = &self.keys;
+        let (access, tls, dial) = (access.clone(), tls.clone(), self.dial.clone());
+        let wants =
+            DoorConfig { node: self.addr, max_connections, access, addresses, tls, dial, slow_request };
         let door = redis::open(listen::begin(socket)?, wants)?;
         self.redis_addr = Some(door.addr);
         self.door = Some(door);
+        Ok(())
+    }
+
+    /// Serves what speaks TLS at these sockets, where the node has a certificate.
+    fn open_front(
+        &mut self,
+        sockets: Vec<Vec<OwnedFd>>,
+        mailboxes: &Arc<[Mailbox]>,
+    ) -> Result<(), ServeError> {
+        let Some(tls) = self.keys.tls.clone() else { return Ok(()) };
+        let begun = |sockets: Vec<OwnedFd>| sockets.into_iter().map(listen::begin).collect();
+        let listeners = sockets.into_iter().map(begun).collect::<Result<_, _>>()?;
+        let front = Front::open(tls, Arc::clone(mailboxes), listeners);
+        self.front = Some(front.map_err(|error| ServeError::System { doing: "open its TLS ports", error })?);
+        self.dial = Some(front::dial(self.shard_ports.clone(), Arc::clone(mailboxes)));
         Ok(())
     }
 
@@ -246,12 +275,14 @@ impl RunningNode {
         }
         // Before the shards, which answer what has begun there.
         self.door = None;
+        self.front.iter().for_each(Front::refuse);
         self.ticker = None;
         self.control.stop();
         for thread in self.threads.drain(..) {
             // A thread that panicked has aborted the process already.
             let _ = thread.join();
         }
+        self.front = None;
         self.drive = None;
         // Last: until here it tells that the node stops.
         self.admin = None;
@@ -277,13 +308,14 @@ pub fn run(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<(),
         info!(event = "resp", %addr, "RESP door at {addr}");
     }
     if let Some(addr) = node.admin_addr {
-        info!(event = "admin", %addr, "admin port at http://{addr}/");
+        let scheme = if node.keys.tls.is_some() { "https" } else { "http" };
+        info!(event = "admin", %addr, "admin port at {scheme}://{addr}/");
     }
     let (addr, ports) = (node.addr, &node.shard_ports);
     info!(event = "listening", %addr, shard_ports = ?ports, "listening at {addr}, shards at ports {ports:?}");
     let manager = Manager::from_environment();
     if let Some(manager) = &manager {
-        manager.serves(node.addr, node.own_token());
+        manager.serves(node.addr, node.own_token(), node.dial.clone());
     }
     while signals.forever().next() == Some(signal_hook::consts::SIGHUP) {
         node.reload();
@@ -307,15 +339,13 @@ pub fn run(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<(),
 /// Starts a node in threads of this process; returns when it serves.
 pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<RunningNode, ServeError> {
     let begun = Instant::now();
-    let doors = 1 + usize::from(config.redis.is_some());
-    listen::allow_descriptors(config.max_connections.saturating_mul(doors), watch);
-    let access = config.tokens.as_deref().map(AccessBook::open).transpose()?.map(Arc::new);
-    access::tell(&config, access.as_deref(), watch);
+    listen::allow_descriptors(&config, watch);
+    let keys = Keys::open(&config, watch)?;
     let addresses = Arc::new(Addresses::new(config.client));
     let redis = config.redis.map(listen::bind_redis).transpose()?;
     // The first of all: it tells that the node starts, which may take long.
-    let admin = admin_port::open(&config, access.as_ref())?;
-    let (drive, memory, sockets) = take_all(&config, watch)?;
+    let admin = admin_port::open(&config, &keys)?;
+    let (drive, memory, mut sockets) = take_all(&config, watch)?;
     let shards = drive.geometry.shards;
     let mailboxes = make_mailboxes(shards)?;
     let (events_in, events) = channel();
@@ -342,6 +372,7 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
     let facts = node_facts(begun, &drive, memory, cores.is_some(), &config, &io);
     let node = Arc::new(node_info(&config, &drive, &sockets.ports));
     let settings = admin_port::settings(&config, &facts, &sockets);
+    let secured = keys.tls.is_some().then(|| sockets.take_listeners()).unwrap_or_default();
     let control_config = ControlConfig {
         mailboxes: Arc::clone(&mailboxes),
         waits: Box::new(events),
@@ -349,14 +380,13 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
         node,
         listeners: sockets.listeners,
         facts,
-        access: access.clone(),
+        access: keys.access.clone(),
     };
-    let (started_in, started) = channel();
-    threads.push(start_control(control_config, started_in)?);
-    let (addr, shard_ports) = (sockets.addr, sockets.ports);
+    let (control_thread, started) = start_control(control_config)?;
+    threads.push(control_thread);
     let mut node = RunningNode {
-        addr,
-        shard_ports,
+        addr: sockets.addr,
+        shard_ports: sockets.ports,
         redis_addr: None,
         admin_addr: admin.as_ref().map(|admin| admin.addr),
         door: None,
@@ -364,11 +394,14 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
         control,
         threads,
         ticker: None,
-        access,
+        keys,
+        front: None,
+        dial: None,
         drive: Some(drive),
     };
     report(&await_start(&started)?, watch);
     node.ticker = Some(Ticker::begin(node.control.clone(), Arc::clone(&slow)));
+    node.open_front(secured, &mailboxes)?;
     if let Some(socket) = redis {
         node.open_door(socket, (config.max_connections, config.slow_request), addresses)?;
     }
@@ -394,10 +427,12 @@ fn start_shards<'a>(
     Ok(ready.into_iter().map(ReadyShard::begin).collect())
 }
 
-fn start_control(config: ControlConfig, started: Sender<Recovered>) -> Result<JoinHandle<()>, ServeError> {
-    let body = move || Control::run(config, &started);
+fn start_control(config: ControlConfig) -> Result<(JoinHandle<()>, Receiver<Recovered>), ServeError> {
+    let (started_in, started) = channel();
+    let body = move || Control::run(config, &started_in);
     let thread = std::thread::Builder::new().name("lode-control".into()).spawn(body);
-    thread.map_err(|error| ServeError::System { doing: "start its control thread", error })
+    let thread = thread.map_err(|error| ServeError::System { doing: "start its control thread", error })?;
+    Ok((thread, started))
 }
 
 fn await_start(started: &Receiver<Recovered>) -> Result<Vec<Features>, ServeError> {

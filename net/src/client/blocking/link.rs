@@ -1,7 +1,7 @@
 //! One connection on a std socket: opened blocking, then never blocking again.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -10,6 +10,7 @@ use crate::client::ClientOptions;
 use crate::client::call::Loss;
 use crate::client::connection::{Connection, ConnectionError, Event, OwnedReply, Unanswered};
 use crate::client::error::ConnectError;
+use crate::client::stream::Stream;
 use crate::client::view::NodeView;
 use crate::wire::{ShardId, Status};
 
@@ -25,7 +26,7 @@ pub(super) enum Ticket {
 
 /// One open connection.
 pub(super) struct Link {
-    stream: TcpStream,
+    stream: Stream,
     pub(super) connection: Connection<Ticket>,
     pub(super) incarnation: u64,
     pub(super) shard: ShardId,
@@ -76,23 +77,22 @@ impl Link {
         options: &ClientOptions,
         view: &mut NodeView,
     ) -> Result<Link, ConnectError> {
-        let broken = |source| ConnectError::Io { addr: addr.to_owned(), source };
+        let broken = |source| ConnectError::broken(addr, source);
         let refused = |source| ConnectError::Refused { addr: addr.to_owned(), source };
         let deadline = Instant::now() + left;
-        let mut stream = TcpStream::connect_timeout(&candidate, left).map_err(broken)?;
-        stream.set_nodelay(true).map_err(broken)?;
+        let mut stream = Stream::of_options(candidate, left, options).map_err(broken)?;
         let mut connection = Connection::with_token(
             options.token.as_ref(),
             &options.name,
             view.incarnation(),
             view.map().version(),
         );
-        stream.write_all(connection.output()).map_err(broken)?;
+        stream.write_all(connection.output()).and_then(|()| stream.flush()).map_err(broken)?;
         connection.consume_output(connection.output().len());
         let mut buffer = vec![0u8; READ_BUFFER_BYTES];
         loop {
             let left = remaining(deadline).ok_or_else(|| broken(io::ErrorKind::TimedOut.into()))?;
-            stream.set_read_timeout(Some(left)).map_err(broken)?;
+            stream.set_read_timeout(left).map_err(broken)?;
             let read = stream.read(&mut buffer).map_err(broken)?;
             if read == 0 {
                 return Err(broken(io::ErrorKind::UnexpectedEof.into()));
@@ -102,7 +102,7 @@ impl Link {
                 let (incarnation, shard) = (hello.incarnation, ShardId(hello.shard));
                 view.adopt_hello(candidate.ip(), *hello)
                     .map_err(|reason| ConnectError::BadMap { addr: addr.to_owned(), reason })?;
-                stream.set_nonblocking(true).map_err(broken)?;
+                stream.set_nonblocking().map_err(broken)?;
                 return Ok(Link { stream, connection, incarnation, shard });
             }
         }
@@ -146,7 +146,10 @@ impl Link {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        match self.stream.flush() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            done => done,
+        }
     }
 
     fn take_in(
@@ -180,7 +183,7 @@ impl Link {
 
 /// Waits until one of the links can move bytes, or the time is over.
 pub(super) fn wait<'a>(links: impl Iterator<Item = &'a Link>, timeout: Duration) -> io::Result<()> {
-    let flags = |link: &Link| match link.connection.output().is_empty() {
+    let flags = |link: &Link| match link.connection.output().is_empty() && !link.stream.has_unsent() {
         true => PollFlags::IN,
         false => PollFlags::IN | PollFlags::OUT,
     };

@@ -50,7 +50,7 @@ struct Run<'c, 'a> {
 
 impl Runner {
     pub(super) fn connect(addr: &str, mut options: ClientOptions) -> Result<Runner, ConnectError> {
-        options.normalize();
+        options.normalize(addr);
         let mut view = NodeView::unknown();
         let link = Link::open(addr, &options, options.connect_timeout, &mut view)?;
         let mut runner = Runner {

@@ -36,6 +36,14 @@ pub enum ConnectError {
         #[source]
         source: io::Error,
     },
+    /// The two did not come to speak TLS with each other.
+    #[error("cannot speak TLS with {addr}: {reason}")]
+    Tls {
+        /// The address.
+        addr: String,
+        /// Why.
+        reason: String,
+    },
     /// The node did not answer, or did not finish its recovery, in time.
     #[error("{addr} did not answer in {} ms", timeout.as_millis())]
     Timeout {
@@ -82,6 +90,17 @@ pub(crate) enum Failure {
     KeyLength(usize),
     /// As above.
     ValueLength { len: usize, limit: usize },
+}
+
+impl ConnectError {
+    /// Of a connection that broke while it was made.
+    pub(crate) fn broken(addr: &str, source: io::Error) -> ConnectError {
+        let addr = addr.to_owned();
+        match crate::client::tls::in_words(&source) {
+            Some(reason) => ConnectError::Tls { addr, reason },
+            None => ConnectError::Io { addr, source },
+        }
+    }
 }
 
 impl Failure {

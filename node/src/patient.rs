@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// A stream that fails where what is written to it is not taken for so long.
+#[derive(Debug)]
 pub struct Patient<S> {
     stream: S,
     patience: Duration,
@@ -18,7 +19,7 @@ pub struct Patient<S> {
 }
 
 impl<S> Patient<S> {
-    /// Over any stream: TCP, or TLS on it.
+    /// Over any stream: TCP, or TLS over or under it.
     pub fn new(stream: S, patience: Duration) -> Patient<S> {
         Patient { stream, patience, stalled: None }
     }
