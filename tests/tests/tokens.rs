@@ -340,3 +340,60 @@ fn a_node_that_everybody_can_reach_warns_where_it_asks_for_no_tokens() {
     assert!(!started(&[]), "the loopback is everybody's who is on the machine");
     assert!(started(&["--redis", "0.0.0.0:0"]));
 }
+
+#[test]
+fn what_was_queued_takes_the_rights_of_the_moment_it_is_done() {
+    let guarded = Guarded::new(&[]);
+    let writer = guarded.make("writer", &["--read", "mine", "--write", "mine"]);
+    let node = guarded.start();
+    let mut resp = Resp::open(node.redis_addr());
+    let is_error =
+        |value: &Value, begins: &str| matches!(value, Value::Error(text) if text.starts_with(begins));
+    assert_eq!(resp.ask(&["AUTH", &writer]), Value::Simple("OK".into()));
+    assert_eq!(resp.ask(&["SELECT", "mine"]), Value::Simple("OK".into()));
+    assert_eq!(resp.ask(&["MULTI"]), Value::Simple("OK".into()));
+    assert_eq!(resp.ask(&["SET", "k", "late"]), Value::Simple("QUEUED".into()));
+    let text = fs::read_to_string(guarded.tokens()).unwrap();
+    let (before, writers) = text.split_at(text.rfind("[[token]]").unwrap());
+    fs::write(guarded.tokens(), format!("{before}{}", writers.replace("write = [\"mine\"]", ""))).unwrap();
+    hang_up(&node);
+    eventually("the tokens were read again", || {
+        node.log().iter().any(|line| line.contains("the tokens were read again"))
+    });
+    let told = resp.ask(&["EXEC"]);
+    assert!(is_error(&told, "NOPERM"), "{told:?}");
+    assert_eq!(resp.ask(&["GET", "k"]), Value::Bulk(b"v".to_vec()), "nothing of it was done");
+    let told = resp.ask(&["EXEC"]);
+    assert!(is_error(&told, "ERR EXEC without MULTI"), "it is over: {told:?}");
+    // Reading is allowed still.
+    assert_eq!(resp.ask(&["MULTI"]), Value::Simple("OK".into()));
+    assert_eq!(resp.ask(&["GET", "k"]), Value::Simple("QUEUED".into()));
+    assert_eq!(resp.ask(&["EXEC"]), Value::Array(vec![Value::Bulk(b"v".to_vec())]));
+    assert!(node.stop().success());
+}
+
+#[test]
+fn a_file_of_tokens_that_is_none_or_anybodys_is_told_and_keeps_nobody() {
+    let guarded = Guarded::new(&[]);
+    let node = guarded.start();
+    // A pipe: reading it would wait for whoever writes, and nobody could stop the node in order.
+    let (tokens, aside) = (guarded.tokens(), guarded.tokens().with_extension("aside"));
+    fs::rename(&tokens, &aside).unwrap();
+    let made = Command::new("mkfifo").arg(&tokens).status().expect("mkfifo runs");
+    assert!(made.success());
+    hang_up(&node);
+    eventually("the node says that it is none", || {
+        node.log().iter().any(|line| line.contains("it is no file") && line.contains("stay as they were"))
+    });
+    assert!(connect(&node, &guarded.admin).is_ok());
+    fs::remove_file(&tokens).unwrap();
+    fs::rename(&aside, &tokens).unwrap();
+    // Whoever may write it may do everything.
+    fs::set_permissions(&tokens, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    hang_up(&node);
+    eventually("the node warns of it", || {
+        node.log().iter().any(|line| line.contains("WARN") && line.contains("every right"))
+    });
+    assert!(connect(&node, &guarded.admin).is_ok());
+    assert!(node.stop().success());
+}

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -83,6 +84,18 @@ impl AccessBook {
         self.own.clone()
     }
 
+    /// What an operator has to do something about, if anything: whoever may write the file may do everything.
+    pub fn warning(&self) -> Option<String> {
+        let mode = fs::metadata(&self.path).map_or(0, |found| found.permissions().mode());
+        (mode & 0o022 != 0).then(|| {
+            format!(
+                "the tokens {} may be written by others than their owner (mode {:03o}), who can give themselves every right: chmod 600",
+                self.path.display(),
+                mode & 0o777
+            )
+        })
+    }
+
     /// How many tokens there are, the node's own not counted.
     pub fn len(&self) -> usize {
         let present = self.present();
@@ -97,7 +110,12 @@ impl AccessBook {
     /// Reads the file again. Where it cannot be used, everything stays as it is.
     pub fn reload(&self) -> Result<Arc<Access>, AccessError> {
         let failed = |error| AccessError::Io { path: self.path.clone(), error };
-        let bytes = fs::metadata(&self.path).map_err(failed)?.len();
+        let found = fs::metadata(&self.path).map_err(failed)?;
+        // A pipe would keep whoever reads it until somebody writes.
+        if !found.is_file() {
+            return Err(failed(io::Error::other("it is no file")));
+        }
+        let bytes = found.len();
         if bytes > MAX_FILE_BYTES {
             return Err(failed(io::Error::other(format!(
                 "it has {bytes} bytes, {MAX_FILE_BYTES} are the most"

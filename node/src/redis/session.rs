@@ -19,7 +19,7 @@ use super::server;
 use super::slowlog::{slowlog, watched};
 use super::store::{Table, time_in_transaction};
 use super::transaction::{Queue, Queued, Watched, exec, watch};
-use crate::access::{Access, Rights};
+use crate::access::{Access, Need, Rights};
 
 /// A command on its way.
 pub type Work = Pin<Box<dyn Future<Output = Reply>>>;
@@ -332,7 +332,11 @@ impl Session {
             ) => Err(not_within(command)),
             Does::Session(of) => Ok(Queued::Told(self.answer(of, args).unwrap_or_else(Reply::from))),
         };
+        let needed = need_of(command, args);
         let queue = self.queue.get_or_insert_default();
+        if let Some(Need::All(rights)) = needed {
+            queue.needed = queue.needed.and(rights);
+        }
         match queued.and_then(|queued| queue.push(queued, bytes)) {
             Ok(()) => Begun::Told(Reply::Simple("QUEUED")),
             Err(refusal) => self.refuse(refusal),
@@ -349,7 +353,10 @@ impl Session {
                 self.queue = Some(Queue::default());
                 Begun::Told(Reply::OK)
             }
-            OfSession::Exec => self.exec(),
+            OfSession::Exec => match self.may_still() {
+                Ok(()) => self.exec(),
+                Err(refusal) => self.abort(refusal),
+            },
             OfSession::Discard => match self.queue.take() {
                 Some(_) => {
                     self.watched = Rc::default();
@@ -384,6 +391,21 @@ impl Session {
             }
             _ => Begun::Last(Reply::OK),
         }
+    }
+
+    /// Whether the token has now what its queued commands take: rights may have changed since.
+    fn may_still(&self) -> Result<(), Refusal> {
+        let (Some(access), Some(queue)) = (self.access(), &self.queue) else { return Ok(()) };
+        let table = self.peer.table.borrow().to_string();
+        let rights = self.peer.principal.get().map_or(Rights::NONE, |of| access.rights(of, &table));
+        if rights.have(queue.needed) { Ok(()) } else { Err(no_perm("exec", &table)) }
+    }
+
+    /// The transaction is over, and nothing of it is done.
+    fn abort(&mut self, refusal: Refusal) -> Begun {
+        self.queue = None;
+        self.watched = Rc::default();
+        Begun::Told(refusal.into())
     }
 
     fn exec(&mut self) -> Begun {

@@ -16,6 +16,7 @@ use super::memory::List;
 use super::refusal::Refusal;
 use super::store::{Refused, Table, within};
 use super::table_op::TableOp;
+use crate::access::Rights;
 
 /// How often EXEC begins again where others are in its way.
 const MOST_TRIES: u32 = 256;
@@ -34,6 +35,8 @@ pub enum Queued {
 pub struct Queue {
     commands: Vec<Queued>,
     bytes: usize,
+    /// The rights that its commands take together: looked at again when they are done, which may be much later.
+    pub needed: Rights,
     /// A command was refused, so that EXEC does nothing.
     pub is_broken: bool,
 }
