@@ -95,7 +95,8 @@ pub fn partitions(options: &PartitionsOptions) -> Result<PartitionsReport, Parti
         eprintln!("filling {partitions} partitions");
         let drive = dir.join(format!("partitions-{partitions}.lode"));
         let node = Node::start(node, &Serve { drive: &drive, size, memory, shards: *shards })?;
-        let data = DataOptions { addr: node.addr().to_owned(), partitions, ..load.data.clone() };
+        let data =
+            DataOptions { addr: node.addr().to_owned(), partitions, ..load.data.clone().of_own_node() };
         let ready = prepare(&others_run(&LoadOptions { data: data.clone(), ..load.clone() }))?;
         rigs.push(Rig { data, drive, ready, node, turns: Vec::new() });
     }

@@ -113,7 +113,8 @@ fn start(options: &RestartOptions) -> Result<Node, StartError> {
 pub fn restart(options: &RestartOptions) -> Result<RestartReport, RestartError> {
     let node = start(options)?;
     // One table: what is touched is looked for in its map.
-    let data = DataOptions { addr: node.addr().to_owned(), tables: 1, ..options.records.clone() };
+    let data =
+        DataOptions { addr: node.addr().to_owned(), tables: 1, ..options.records.clone().of_own_node() };
     prepare(&RunOptions::new(data.clone(), Workload::Get))?;
     let mut client = node.client()?;
     client.checkpoint()?;

@@ -178,6 +178,11 @@ pub struct RunOptions {
 }
 
 impl DataOptions {
+    /// The same for a node that the load generator has started, which wants nothing shown, whatever the environment says.
+    pub fn of_own_node(self) -> DataOptions {
+        DataOptions { token_file: None, tls_ca: None, ..self }
+    }
+
     /// What a lode node is shown, and whom the load generator trusts.
     pub fn client(&self) -> Result<ClientOptions, ShownError> {
         let token = match (&self.token_file, std::env::var("LODE_TOKEN")) {

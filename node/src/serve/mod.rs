@@ -372,7 +372,7 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
     let facts = node_facts(begun, &drive, memory, cores.is_some(), &config, &io);
     let node = Arc::new(node_info(&config, &drive, &sockets.ports));
     let settings = admin_port::settings(&config, &facts, &sockets);
-    let secured = keys.tls.is_some().then(|| sockets.take_listeners()).unwrap_or_default();
+    let secured = keys.tls.as_ref().map(|_| sockets.take_listeners()).unwrap_or_default();
     let control_config = ControlConfig {
         mailboxes: Arc::clone(&mailboxes),
         waits: Box::new(events),
