@@ -1,16 +1,17 @@
 //! A node's admin port, asked as any HTTP client would: one question, one connection, an answer of bounded length.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::time::{Duration, Instant};
 
-use lode_net::client::Token;
+use lode_net::client::stream::Stream;
+use lode_net::client::{ClientTls, Token};
 use serde_json::Value;
 use thiserror::Error;
 
 use super::args::Global;
 use super::exit::{Exit, Failure};
-use super::session::token;
+use super::session::{tls, token};
 
 /// Longest answer that is taken.
 const MAX_ANSWER_BYTES: u64 = 32 << 20;
@@ -62,6 +63,7 @@ pub struct AdminPort {
     addr: String,
     timeout: Duration,
     token: Option<Token>,
+    tls: Option<ClientTls>,
 }
 
 impl AdminPort {
@@ -69,7 +71,8 @@ impl AdminPort {
     pub fn new(addr: &str, global: &Global) -> Result<AdminPort, Failure> {
         let is_port = addr.parse::<u16>().is_ok();
         let addr = if is_port { format!("127.0.0.1:{addr}") } else { addr.to_owned() };
-        Ok(AdminPort { addr, timeout: global.timeout.0, token: token(global)? })
+        let tls = tls(global)?.map(|tls| tls.of_address(&addr));
+        Ok(AdminPort { addr, timeout: global.timeout.0, token: token(global)?, tls })
     }
 
     /// Its address.
@@ -102,7 +105,7 @@ impl AdminPort {
         let mut refused = io::Error::from(io::ErrorKind::NotFound);
         let mut stream = None;
         for addr in self.addr.to_socket_addrs()? {
-            match TcpStream::connect_timeout(&addr, left()?) {
+            match Stream::connect(addr, left()?, self.tls.as_ref()) {
                 Ok(connected) => stream = Some(connected),
                 Err(error) => refused = error,
             }
@@ -111,12 +114,13 @@ impl AdminPort {
             }
         }
         let Some(mut stream) = stream else { return Err(refused) };
-        stream.set_write_timeout(Some(left()?))?;
+        // Far less than a socket takes at once.
         stream.write_all(self.request(path).as_bytes())?;
+        stream.flush()?;
         let mut answer = Vec::new();
         let mut piece = vec![0; 64 << 10];
         loop {
-            stream.set_read_timeout(Some(left()?))?;
+            stream.set_read_timeout(left()?)?;
             match stream.read(&mut piece)? {
                 0 => return Ok(answer),
                 count => answer.extend_from_slice(&piece[..count]),

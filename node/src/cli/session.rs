@@ -88,7 +88,7 @@ pub fn token(global: &Global) -> Result<Option<Token>, Failure> {
 }
 
 /// Whom the command line trusts; nothing where it does not speak TLS.
-fn tls(global: &Global) -> Result<Option<ClientTls>, Failure> {
+pub fn tls(global: &Global) -> Result<Option<ClientTls>, Failure> {
     let found = match (&global.tls_ca, global.tls) {
         (Some(path), _) => ClientTls::trusting(path),
         (None, true) => ClientTls::of_system(),

@@ -382,8 +382,7 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
         facts,
         access: keys.access.clone(),
     };
-    let (control_thread, started) = start_control(control_config)?;
-    threads.push(control_thread);
+    let started = start_control(control_config, &mut threads)?;
     let mut node = RunningNode {
         addr: sockets.addr,
         shard_ports: sockets.ports,
@@ -427,12 +426,15 @@ fn start_shards<'a>(
     Ok(ready.into_iter().map(ReadyShard::begin).collect())
 }
 
-fn start_control(config: ControlConfig) -> Result<(JoinHandle<()>, Receiver<Recovered>), ServeError> {
+fn start_control(
+    config: ControlConfig,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> Result<Receiver<Recovered>, ServeError> {
     let (started_in, started) = channel();
     let body = move || Control::run(config, &started_in);
     let thread = std::thread::Builder::new().name("lode-control".into()).spawn(body);
-    let thread = thread.map_err(|error| ServeError::System { doing: "start its control thread", error })?;
-    Ok((thread, started))
+    threads.push(thread.map_err(|error| ServeError::System { doing: "start its control thread", error })?);
+    Ok(started)
 }
 
 fn await_start(started: &Receiver<Recovered>) -> Result<Vec<Features>, ServeError> {
