@@ -252,7 +252,8 @@ fn whoever_speaks_the_other_language_is_told() {
 fn slow_handshakes_are_ended_and_have_no_more_than_their_part() {
     let (guarded, certified) = secured(&[]);
     let node = guarded.home.start();
-    let mut slow: Vec<TcpStream> = (0..MAX_HANDSHAKES_OF_ADDRESS)
+    // Twice as many as may be: half of them are refused at once, the others have their time.
+    let mut slow: Vec<TcpStream> = (0..2 * MAX_HANDSHAKES_OF_ADDRESS)
         .map(|n| {
             let mut stream = http::connect(node.addr);
             // Some say nothing at all, some a byte of what would be a handshake.
@@ -262,9 +263,6 @@ fn slow_handshakes_are_ended_and_have_no_more_than_their_part() {
         })
         .collect();
     let begun = Instant::now();
-    eventually("one more of this address is refused", || {
-        connect(&node, &guarded.admin, Some(certified.trusted())).is_err() || begun.elapsed() > PATIENCE
-    });
     assert!(slow.iter_mut().all(is_closed_by_node), "all of them are closed");
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     eventually("there is room again", || connect(&node, &guarded.admin, Some(certified.trusted())).is_ok());
