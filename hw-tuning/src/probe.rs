@@ -161,12 +161,18 @@ pub fn text_of(path: &Path) -> Option<String> {
 
 /// The text of a file that ends within [`MOST_BYTES`].
 pub fn read_bounded(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MOST_BYTES {
+    let bytes = read_bounded_bytes(path)?;
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
+}
+
+/// The bytes of such a file.
+pub fn read_bounded_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST_BYTES {
         return Err(io::Error::other("longer than 16 MiB"));
     }
-    Ok(text)
+    Ok(bytes)
 }
 
 /// An absolute path without `.` and `..`, whether or not it exists.

@@ -6,6 +6,9 @@ use serde::Serialize;
 
 use crate::knob::{Knob, Severity};
 
+/// Widest column of names.
+const MOST_WIDTH: usize = 60;
+
 /// All findings of one look at the machine.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -43,6 +46,8 @@ impl Report {
         let mut sorted: Vec<&Knob> = self.knobs.iter().collect();
         sorted.sort_by_key(|knob| std::cmp::Reverse(knob.severity));
         let width = sorted.iter().map(|knob| knob.label().len()).max().unwrap_or(0);
+        // A name may have any length, and a column may not.
+        let width = width.min(MOST_WIDTH);
         let mut out = String::new();
         for knob in sorted {
             // Writing to a string cannot fail.
@@ -90,6 +95,12 @@ mod tests {
         assert!(first.starts_with("FATAL"), "{text}");
         assert!(text.contains("do: turn it") && text.contains("why: it matters"), "{text}");
         assert!(text.ends_with("1 ok, 0 to improve, 1 fatal\n"), "{text}");
+    }
+
+    #[test]
+    fn names_of_any_length_are_told() {
+        let long = knob(Severity::Warn).of(&"d".repeat(70_000));
+        assert!(Report::new("dev", vec![long, knob(Severity::Ok)]).to_text().len() > 70_000);
     }
 
     #[test]

@@ -108,8 +108,8 @@ pub struct BootTest {
     /// Emulate the processor, even where there is /dev/kvm
     #[arg(long)]
     pub no_kvm: bool,
-    /// How long all of it may take, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "290", value_parser = seconds_long)]
+    /// How long all of it may take, in seconds; a processor that is emulated, and wanted by others, needs minutes a boot
+    #[arg(long, value_name = "SECONDS", default_value = "1200", value_parser = seconds_long)]
     pub timeout: Duration,
     /// Keep the consoles and drives of the machine here
     #[arg(long, value_name = "DIRECTORY")]

@@ -13,7 +13,7 @@ use super::disk::{Disk, LEAST_BYTES};
 use super::overlay::{self, ENABLED, MASKED, Wanted};
 use super::tools::{self, FAKEROOT, MCOPY, MKE2FS, MKFS_FAT, MMDEBSTRAP, SFDISK, TAR};
 use super::uki::{self, Parts};
-use super::{BuildError, MIB, Work};
+use super::{BuildError, MIB, Work, export};
 use crate::checks::human_bytes;
 use crate::profile::BUILT_IN;
 
@@ -50,6 +50,7 @@ pub struct Built {
 pub fn build(options: &Build) -> Result<Built, BuildError> {
     let began = Instant::now();
     let keys = check(options)?;
+    export::may_be_replaced(&options.output, None)?;
     let node = node_of(options)?;
     let epoch_s = epoch()?;
     let is_root = rustix::process::geteuid().is_root();

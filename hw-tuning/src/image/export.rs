@@ -41,6 +41,7 @@ pub fn export(options: &Export) -> Result<Exported, BuildError> {
         Format::Vhd => "vhd",
     };
     let output = options.output.clone().unwrap_or_else(|| with_ending(&options.image, ending));
+    may_be_replaced(&output, Some(&options.image))?;
     // Whoever waits for the file under its name, finds it whole.
     let fresh = with_ending(&output, &format!("{}.unfinished", std::process::id()));
     let written =
@@ -98,6 +99,21 @@ fn check(path: &Path) -> Result<(), BuildError> {
     }
     let has = |(at, sign): &(u64, &[u8])| head[*at as usize..].starts_with(sign);
     if SIGNS.iter().all(has) { Ok(()) } else { Err(wrong("it has no GPT")) }
+}
+
+/// Whether an output may take this name: nothing has it, or a file that is not what is read. A rename would put a file in the place
+/// of a device's node or a link as well.
+pub(super) fn may_be_replaced(output: &Path, source: Option<&Path>) -> Result<(), BuildError> {
+    let Ok(there) = fs::symlink_metadata(output) else { return Ok(()) };
+    let refused = |why| Err(BuildError::NotReplaced { path: output.to_path_buf(), why });
+    if !there.is_file() {
+        return refused("it is there, and no file");
+    }
+    let of_source = source.and_then(|source| fs::metadata(source).ok());
+    if of_source.is_some_and(|source| (source.dev(), source.ino()) == (there.dev(), there.ino())) {
+        return refused("it is what is read");
+    }
+    Ok(())
 }
 
 /// Copies a file, and leaves out what is only zeros; its length.
@@ -175,6 +191,33 @@ mod tests {
             assert_eq!(told["format"], "vpc");
         } else {
             println!("no qemu-img here: it did not read the VHD");
+        }
+    }
+
+    #[test]
+    fn nothing_but_another_file_makes_room_for_an_output() {
+        let directory = tempfile::tempdir().unwrap();
+        let image = disk(directory.path(), 3 << 20);
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        let hard = directory.path().join("the same");
+        fs::hard_link(&image, &hard).unwrap();
+        for (output, words) in [
+            (directory.path(), "no file"),
+            (Path::new("/dev/null"), "no file"),
+            (&link, "no file"),
+            (&image, "what is read"),
+            (&hard, "what is read"),
+        ] {
+            let output = Some(output.to_path_buf());
+            let options = Export { image: image.clone(), format: Format::Raw, output, json: false };
+            let refused = export(&options).unwrap_err().to_string();
+            assert!(refused.contains(words), "{refused}");
+        }
+        assert_eq!(fs::metadata(&image).unwrap().len(), 3 << 20);
+        assert!(link.is_symlink());
+        for _ in 0..2 {
+            exported(&image, Format::Vhd).expect("an earlier output makes room");
         }
     }
 

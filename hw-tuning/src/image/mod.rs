@@ -79,6 +79,14 @@ pub enum BuildError {
         /// What differs.
         differences: String,
     },
+    /// Something is there under the name of what is to be made.
+    #[error("{path} cannot be written: {why}; name another file")]
+    NotReplaced {
+        /// Which.
+        path: PathBuf,
+        /// What it is.
+        why: &'static str,
+    },
     /// What is to be exported is no disk of ours.
     #[error("{path} is no disk of `lode-tune image build` ({why})")]
     NotADisk {

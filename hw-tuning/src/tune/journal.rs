@@ -86,7 +86,7 @@ impl Journal {
     pub fn open(store: &mut impl Store, path: &Path) -> Result<Journal, JournalError> {
         let path = path.to_path_buf();
         let mut journal = Journal { path: path.clone(), entries: Vec::new(), has_header: false };
-        let text = match store.read(&path) {
+        let text = match store.read_lines(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(journal),
             Err(error) => return Err(JournalError::Read { path, error }),
