@@ -40,7 +40,7 @@ pub use self::options::{
     Token, TokenError, Written,
 };
 pub use self::retry::{RetryAfter, patiently};
-pub use self::scan_plan::successor;
+pub use self::scan_plan::{LEAST_LANE_BYTES, successor};
 pub use self::scanner::Scanner;
 pub use self::transaction::{Transaction, TransactionOptions, TransactionRange};
 pub use crate::wire::{BatchWrite, Condition, PartitionMap, Seq};

@@ -126,6 +126,12 @@ pub(crate) fn in_words(error: &io::Error) -> Option<String> {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "; is its certificate's authority among those that are trusted?"
         }
+        // The library has no value of its own for it; what `openssl req -x509` makes unless it is told is such a one.
+        Error::InvalidCertificate(CertificateError::Other(why))
+            if why.to_string().contains("CaUsedAsEndEntity") =>
+        {
+            "; its certificate is one of an authority: give the node one with basicConstraints CA:FALSE"
+        }
         _ => "",
     };
     Some(format!("{inner}{hint}"))

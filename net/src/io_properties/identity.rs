@@ -72,7 +72,7 @@ impl Identity {
         // Where it is not there yet, it will lie where its directory does.
         let metadata = metadata.or_else(|_| std::fs::metadata(canonical.parent().unwrap_or(&canonical)))?;
         let disk = disk_of(sysroot, &metadata);
-        let text = |file: &str| disk.as_deref().and_then(|disk| text_of(&disk.join(file)));
+        let text = |file: &str| disk.as_deref().and_then(|disk| text_of(&below(sysroot, &disk.join(file))?));
         let knob = |name: &&str| {
             let value = text(&format!("queue/{name}"))?;
             Some(((*name).to_owned(), chosen(&value).to_owned()))
@@ -85,7 +85,9 @@ impl Identity {
             model: text("device/model"),
             firmware: text("device/firmware_rev").or_else(|| text("device/rev")),
             logical_block_bytes: text("queue/logical_block_size").and_then(|bytes| bytes.parse().ok()),
-            kernel: text_of(&sysroot.join("proc/sys/kernel/osrelease")).unwrap_or_else(|| "unknown".into()),
+            kernel: below(sysroot, &sysroot.join("proc/sys/kernel/osrelease"))
+                .and_then(|path| text_of(&path))
+                .unwrap_or_else(|| "unknown".into()),
             tunables_hash: hash_of(&tunables),
             tunables,
         })
@@ -162,14 +164,24 @@ fn disk_of(sysroot: &Path, metadata: &Metadata) -> Option<PathBuf> {
     let is_device = metadata.file_type().is_block_device();
     let device = if is_device { metadata.rdev() } else { metadata.dev() };
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    let directory = sysroot.join(format!("sys/dev/block/{major}:{minor}")).canonicalize().ok()?;
+    let directory = below(sysroot, &sysroot.join(format!("sys/dev/block/{major}:{minor}")))?;
     match directory.join("partition").exists() {
         true => directory.parent().map(Path::to_path_buf),
         false => Some(directory),
     }
 }
 
+/// A path without links, unless these lead out of the root: what lies there is of another machine.
+fn below(sysroot: &Path, path: &Path) -> Option<PathBuf> {
+    let found = path.canonicalize().ok()?;
+    found.starts_with(sysroot.canonicalize().ok()?).then_some(found)
+}
+
 fn text_of(path: &Path) -> Option<String> {
+    // Of a copy of a machine's files, one may be a pipe, which would be waited for.
+    if !std::fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
     let text = std::fs::read_to_string(path).ok()?;
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }

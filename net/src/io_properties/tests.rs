@@ -215,6 +215,22 @@ fn a_file_is_known_by_the_disk_below_whether_it_is_there_or_not() {
 }
 
 #[test]
+fn what_lies_out_of_the_root_is_not_told_and_a_pipe_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = machine(directory.path());
+    let path = directory.path().join("drive.lode");
+    let outside = directory.path().join("outside");
+    fs::write(&outside, "secret").unwrap();
+    let disk = root.path().join("sys/devices/nvme0n1");
+    fs::remove_file(disk.join("device/serial")).unwrap();
+    symlink(&outside, disk.join("device/serial")).unwrap();
+    fs::remove_file(disk.join("device/model")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(disk.join("device/model")).status().unwrap().success());
+    let told = Identity::of(root.path(), &path).unwrap();
+    assert_eq!((told.serial, told.model, told.firmware.as_deref()), (None, None, Some("F2")));
+}
+
+#[test]
 fn another_drive_kernel_or_setting_is_named_and_another_path_on_the_disk_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let root = machine(directory.path());

@@ -139,8 +139,13 @@ impl Parser {
         if first != b'*' {
             let Some(line) = self.line(input, ProtocolError::InlineTooLong)? else { return Ok(Step::Hungry) };
             let words = inline::split(&line).ok_or(ProtocolError::Quotes)?;
-            // An empty line asks for nothing.
-            return Ok(if words.is_empty() { Step::On } else { Step::Done(Request::Command(words)) });
+            let held: usize = words.iter().map(|word| word.len() + ARGUMENT_OVERHEAD_BYTES).sum();
+            return Ok(match held {
+                // An empty line asks for nothing.
+                0 => Step::On,
+                held if held > self.max_held_bytes => Step::Done(Request::TooLarge),
+                _ => Step::Done(Request::Command(words)),
+            });
         }
         let Some(line) = self.line(input, ProtocolError::CountTooLong)? else { return Ok(Step::Hungry) };
         let count = number(&line[1..]).filter(|count| *count <= MAX_ARGUMENTS as i64);

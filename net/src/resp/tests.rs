@@ -128,6 +128,16 @@ fn what_is_too_large_is_forgotten_and_the_next_request_found() {
         matches!(&parse(&request(many), 9999).expect("one")[..], [Request::Command(words)] if words.len() == many)
     );
     assert_eq!(parse(&request(many + 1), 9999), Ok(vec![Request::TooLarge]));
+    // So do those of a line: found by the fuzzer, they once did not.
+    let most = 10 * (ARGUMENT_OVERHEAD_BYTES + 1);
+    for (words, is_kept) in [(9, true), (10, true), (11, false)] {
+        let mut parser = Parser::new(most);
+        let mut input = BytesMut::from(format!("{}\r\nPING\r\n", "a ".repeat(words)).as_bytes());
+        let kept = Request::Command(vec![Bytes::from_static(b"a"); words]);
+        let expected = if is_kept { kept } else { Request::TooLarge };
+        assert_eq!(parser.next(&mut input), Ok(Some(expected)), "{words}");
+        assert_eq!(parser.next(&mut input), Ok(Some(command(&[b"PING"]))));
+    }
 }
 
 #[test]

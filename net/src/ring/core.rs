@@ -204,6 +204,12 @@ impl Ring {
         Ok(ring)
     }
 
+    /// Whether this process may have rings at all: sets the smallest up, and gives it up again.
+    pub fn try_one() -> Result<(), RingError> {
+        let config = RingConfig { entries: MIN_ENTRIES, ..RingConfig::default() };
+        set_up_within_limits(config).map(drop).map_err(RingError::SetUp)
+    }
+
     /// Sets a ring up for this thread, with a waker that others have already. Its buffers are not registered yet: a
     /// process with several rings sets all of them up first, for none can do without what a ring itself locks.
     pub fn with_waker(config: RingConfig, waker: Arc<Waker>) -> Result<Ring, RingError> {

@@ -15,7 +15,8 @@ use crate::wire::{PartitionId, RangeView, ScanView};
 
 /// With many partitions to merge, no lane asks for less than this.
 const LEAST_LANE_RECORDS: u32 = 16;
-const LEAST_LANE_BYTES: u32 = 16 * 1024;
+/// The same in bytes: what a scan holds of each of many partitions.
+pub const LEAST_LANE_BYTES: u32 = 16 * 1024;
 
 /// One partition's part of a scan.
 #[derive(Debug)]

@@ -14,7 +14,9 @@ use crate::client::connection::OwnedReply;
 use crate::client::error::{BatchError, Failure, TransactionError};
 use crate::client::options::Batch;
 use crate::client::{TableOf, WriteError, successor};
+use crate::wire::batch::{BATCH_PREFIX_BYTES, BATCH_WRITE_HEADER_BYTES};
 use crate::wire::control::NodeLimits;
+use crate::wire::limits::{MAX_BATCH_BYTES, MAX_BATCH_WRITES};
 use crate::wire::{
     BatchWrite, PartitionId, PartitionMap, RangeView, ReadView, ScanView, Status, TransactionId,
 };
@@ -62,6 +64,8 @@ pub(crate) struct Work {
     read_only: bool,
     map: Arc<PartitionMap>,
     writes: BTreeMap<Vec<u8>, Option<Bytes>>,
+    /// What they take at the commit, in bytes.
+    bytes: usize,
     pub(crate) has_ended: bool,
     /// Which of the shard's connections: no other one's requests would find it.
     turn: usize,
@@ -83,6 +87,7 @@ impl Work {
             read_only: options.read_only,
             map: table.map.clone(),
             writes: BTreeMap::new(),
+            bytes: BATCH_PREFIX_BYTES,
             has_ended: false,
             turn,
         })
@@ -102,6 +107,16 @@ impl Work {
             return Err(TransactionError::ReadOnly);
         }
         self.check(key)?;
+        let size = |value: Option<usize>| BATCH_WRITE_HEADER_BYTES + key.len() + value.unwrap_or(0);
+        let present = self.writes.get(key).map(|value| size(value.as_ref().map(Bytes::len)));
+        let bytes = self.bytes - present.unwrap_or(0) + size(value.map(<[u8]>::len));
+        let writes = self.writes.len() + usize::from(present.is_none());
+        // No node takes more at a commit: to keep it until then would only take memory.
+        let (max_writes, max_bytes) = (MAX_BATCH_WRITES, MAX_BATCH_BYTES);
+        if writes > max_writes || bytes > max_bytes {
+            return Err(TransactionError::Size { writes, bytes, max_writes, max_bytes });
+        }
+        self.bytes = bytes;
         self.writes.insert(key.to_vec(), value.map(Bytes::copy_from_slice));
         Ok(())
     }

@@ -238,10 +238,7 @@ impl Places {
     fn draw(&mut self) -> u64 {
         match self.order {
             Order::Random(_) => {
-                // xorshift64: Marsaglia, "Xorshift RNGs", Journal of Statistical Software 8(14), 2003.
-                self.next ^= self.next << 13;
-                self.next ^= self.next >> 7;
-                self.next ^= self.next << 17;
+                self.next = xorshift(self.next);
                 self.next % self.blocks
             }
             Order::Sequential => {
@@ -268,6 +265,36 @@ fn fill(ring: &mut Ring, buffer: SlabBuffer, seed: u32) {
     for word in ring.slab_mut().bytes_mut(buffer).chunks_exact_mut(8) {
         word.copy_from_slice(&noise.draw().to_le_bytes());
     }
+}
+
+/// Bytes of a drive's smallest block.
+const SECTOR_BYTES: usize = 512;
+
+/// Whether whole sectors hold nothing but what the raw loop has written over a drive, or zeros. What it writes says so itself: each word
+/// follows from the one before it, but where a write begins. So whoever finds a drive full of it, at once or after a cut of power, knows
+/// that nothing is lost with it.
+pub fn is_scratch(bytes: &[u8]) -> bool {
+    let sectors = bytes.chunks_exact(SECTOR_BYTES);
+    sectors.remainder().is_empty() && sectors.into_iter().all(is_scratch_sector)
+}
+
+fn is_scratch_sector(sector: &[u8]) -> bool {
+    if sector.iter().all(|byte| *byte == 0) {
+        return true;
+    }
+    // A write's first word is where it went.
+    let words = sector[8..]
+        .chunks_exact(8)
+        .map(|word| word.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)));
+    let words: Vec<u64> = words.collect();
+    words[0] != 0 && words.windows(2).all(|pair| xorshift(pair[0]) == pair[1])
+}
+
+/// xorshift64: Marsaglia, "Xorshift RNGs", Journal of Statistical Software 8(14), 2003.
+fn xorshift(mut word: u64) -> u64 {
+    word ^= word << 13;
+    word ^= word >> 7;
+    word ^ word << 17
 }
 
 /// Submits, and waits for something to end: looks for a while, then sleeps. Without a look both are one call into the kernel.

@@ -93,3 +93,32 @@ fn what_is_paced_is_begun_on_time_and_a_stall_is_not_hidden() {
     assert_eq!(report.operations, 20_000);
     assert!(report.latency_us(0.5) > 5_000.0, "{}", report.latency_us(0.5));
 }
+
+#[test]
+fn what_the_floor_writes_is_known_again_and_nothing_else_is() {
+    let file = drive_file();
+    let area_bytes: u64 = 2 << 20;
+    file.set_len(area_bytes).expect("sized");
+    let time = Duration::from_millis(20);
+    let mut bytes = vec![0; area_bytes as usize];
+    for block_bytes in [4 << 10, 64 << 10] {
+        let load = Load { block_bytes, depth: 4, ..Load::new(Operation::Write, 0..area_bytes, time) };
+        run(file.try_clone().expect("cloned"), &load).expect("measured");
+        let writes = Stream { operation: Operation::DurableWrite, block_bytes, per_second: 500.0 };
+        paced(file.try_clone().expect("cloned"), &(0..area_bytes), &[writes], Duration::ZERO, time)
+            .expect("measured");
+        file.read_exact_at(&mut bytes, 0).expect("read");
+        assert!(bytes.iter().any(|byte| *byte != 0) && is_scratch(&bytes));
+    }
+    // Another drive's sector in the middle, one byte of somebody's, a first word alone, and what is no sector.
+    let noise = bytes.iter().position(|byte| *byte != 0).expect("written") / 4096 * 4096;
+    for at in [noise + 9, noise + 600, noise + 4095] {
+        bytes[at] ^= 1;
+        assert!(!is_scratch(&bytes), "byte {at}");
+        bytes[at] ^= 1;
+    }
+    let mut alone = [0; 512];
+    alone[3] = 1;
+    assert!(!is_scratch(&alone) && is_scratch(&[0; 1024]) && !is_scratch(&[0; 100]));
+    assert!(!is_scratch(&[0xff; 512]) && !is_scratch(b"text ".repeat(1024).get(..512).expect("so long")));
+}
