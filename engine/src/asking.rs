@@ -192,7 +192,7 @@ impl Shard {
     }
 
     fn time_to_live_now(
-        &self,
+        &mut self,
         target: &Target,
         key: &[u8],
     ) -> Result<Result<Option<TimeLeft>, Need>, ReadError> {
@@ -206,6 +206,14 @@ impl Shard {
             return Err(ReadError::Quarantined { upto });
         }
         let is_there = self.has_now(partition, key, self.clock.now());
-        Ok(is_there.map(|is_there| is_there.then(|| self.clock.time_left(partition.expiry_of(key)))))
+        let left = is_there.map(|is_there| is_there.then(|| self.clock.time_left(partition.expiry_of(key))));
+        // What is damaged may be the key's: that is told, and not that there is none.
+        if matches!(left, Ok(None))
+            && !partition.is_expired(key, self.clock.now())
+            && let Some(location) = self.damaged_perhaps(target.partition, key)
+        {
+            return Err(ReadError::Corrupt { at: self.place.area_at.0 + location.offset() });
+        }
+        Ok(left)
     }
 }

@@ -12,7 +12,7 @@ use crate::audit::Watermarks;
 use crate::format::record::{Record, RecordKind};
 use crate::ids::{FrameNumber, SegmentId};
 use crate::io::{Io, Purpose};
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, Origin};
 use crate::lifetime::{from_hint, lane_of};
 use crate::limits::BLOCK_BYTES;
 use crate::location::Location;
@@ -28,7 +28,7 @@ const CHUNK_BYTES: u32 = 128 << 10;
 /// Chunks read ahead.
 const CHUNKS_AHEAD: usize = 2;
 /// Cleaning frames are at least so large where there is room: small ones waste too much in padding.
-const LEAST_FRAME_BYTES: usize = 256 << 10;
+pub(crate) const LEAST_FRAME_BYTES: usize = 256 << 10;
 /// Checkpoints that may be begun in a row to make room for writes that wait: they give the journal's segments back.
 const MOST_STARVED_ROUNDS: u32 = 2;
 /// Cleaning begins when fewer than one segment in so many is free (beyond the reserve), within bounds.
@@ -37,7 +37,7 @@ const FREE_GOAL: std::ops::RangeInclusive<u32> = 2..=16;
 
 /// A segment being cleaned.
 #[derive(Debug)]
-struct Victim {
+pub(crate) struct Victim {
     segment: SegmentId,
     reader: SequentialReader,
     scanner: SegmentScanner,
@@ -62,8 +62,8 @@ struct Survivor {
 /// The cleaner of a shard.
 #[derive(Debug)]
 pub struct Cleaner {
-    lanes: Lanes,
-    victim: Option<Victim>,
+    pub(crate) lanes: Lanes,
+    pub(crate) victim: Option<Victim>,
     pace: Pace,
     /// Nothing is worth cleaning, as far as the last look went.
     exhausted: bool,
@@ -150,6 +150,10 @@ impl Shard {
             return;
         }
         self.earn();
+        if self.cleaner.victim.is_none() {
+            // What was gathered and could not be written at once.
+            self.stats.cleaning_frame_bytes += self.cleaner.lanes.close_all(&mut self.space, io);
+        }
         if self.cleaner.victim.is_none() && self.cleaner.lanes.is_settled() {
             self.choose_victim(io);
         }
@@ -337,7 +341,7 @@ impl Shard {
             }
             let record = Record::decode_unchecked(&victim.bytes[survivor.begin..])
                 .expect("records on their way were checked when they were read");
-            lanes.push(lane, &record, survivor.from, io);
+            lanes.push(lane, &record, Origin { location: survivor.from, is_pinned: false }, io);
             stats.relocated_bytes += u64::from(survivor.from.room());
             victim.records.pop_front();
         }
@@ -389,8 +393,11 @@ impl Shard {
                 Effects { catalog, space, cache, journal: Some(journal), facts, own: None, now };
             let mut from = moving.from.into_iter();
             moving.builder.for_each_record(io.buffers, |record, to| {
-                let from = from.next().expect("a place for each record");
-                effects.relocated(&record, from, to);
+                let from: Origin = from.next().expect("a place for each record");
+                effects.relocated(&record, from.location, to);
+                if from.is_pinned {
+                    effects.space.unpin(effects.space.of(from.location).0);
+                }
             });
             io.buffers.release(moving.builder.buffer);
         }

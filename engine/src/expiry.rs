@@ -10,6 +10,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::apply::Effects;
+use crate::facts::Perhaps;
 use crate::ids::{PartitionId, WallMs};
 use crate::index::Need;
 use crate::io::Io;
@@ -220,7 +221,7 @@ impl Shard {
         let now = self.clock.now();
         let Shard { catalog, space, cache, journal, transactions, facts, .. } = self;
         let mut effects = Effects { catalog, space, cache, journal: Some(journal), facts, own: None, now };
-        let location = effects.find(partition, key)?;
+        let location = effects.find(partition, key)?.map_or(Perhaps::Nothing, Perhaps::At);
         let Effects { catalog, space, .. } = &mut effects;
         transactions.before_change(catalog, space, (partition, key), Write::Delete, |_, _| location);
         effects.expired(partition, key)?;
@@ -238,7 +239,7 @@ impl Shard {
         let mut effects = Effects { catalog, space, cache, journal: Some(journal), facts, own: None, now };
         if effects.find(partition, key).is_ok_and(|found| found == Some(location)) {
             let Effects { catalog, space, .. } = &mut effects;
-            let present = Some(location);
+            let present = Perhaps::At(location);
             transactions.before_change(catalog, space, (partition, key), Write::Delete, |_, _| present);
             effects.present_expired(partition, key);
             self.stats.expired += 1;

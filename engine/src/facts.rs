@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use crate::cache::ReadCache;
+use crate::catalog::Catalog;
 use crate::format::record::Record;
 use crate::frame_builder::FrameBuilder;
 use crate::ids::{Generation, PartitionId};
@@ -169,6 +170,21 @@ pub struct KnownKeys<'a> {
     pub own: Option<(&'a FrameBuilder, &'a dyn Buffers)>,
 }
 
+impl KnownKeys<'_> {
+    /// Where the record of a key lies; where it has none that is known, whether one that cannot be read may be it.
+    pub fn locate(&self, catalog: &Catalog, key: &[u8]) -> Result<Perhaps, Need> {
+        if let Some(location) = catalog.find(self.partition, key, self)? {
+            return Ok(Perhaps::At(location));
+        }
+        if !catalog.is_compact(self.partition) {
+            return Ok(Perhaps::Nothing);
+        }
+        let mut found = catalog.candidates(self.partition, key).locations.into_iter();
+        let damaged = found.find(|location| matches!(self.key_of(*location), KeyOf::Unreadable));
+        Ok(damaged.map_or(Perhaps::Nothing, Perhaps::Damaged))
+    }
+}
+
 impl Keys for KnownKeys<'_> {
     fn key_of(&self, location: Location) -> KeyOf<'_> {
         if let Some((builder, buffers)) = self.own
@@ -230,6 +246,18 @@ impl Shard {
         Perhaps::Damaged(location)
     }
 
+    /// A record that may be the key's and cannot be read, where no other is.
+    pub(crate) fn damaged_perhaps(&mut self, partition: PartitionId, key: &[u8]) -> Option<Location> {
+        if !self.catalog.is_compact(partition) {
+            return None;
+        }
+        let found = self.catalog.candidates(partition, key);
+        match self.locate_perhaps(partition, &found, key) {
+            Perhaps::Damaged(location) => Some(location),
+            Perhaps::Nothing | Perhaps::At(_) => None,
+        }
+    }
+
     /// What a key has, by a compact index too: where its record lies, and whether that is only perhaps so.
     pub(crate) fn narrowed(
         &mut self,
@@ -237,8 +265,12 @@ impl Shard {
         partition: PartitionId,
         key: &[u8],
     ) -> Result<(Version, bool), ReadError> {
-        let Version::Perhaps(found) = version else { return Ok((version, false)) };
-        match self.locate_perhaps(partition, &found, key) {
+        let perhaps = match version {
+            Version::Perhaps(found) => self.locate_perhaps(partition, &found, key),
+            Version::Damaged(location) => Perhaps::Damaged(location),
+            version => return Ok((version, false)),
+        };
+        match perhaps {
             Perhaps::Nothing => Ok((Version::Absent, false)),
             Perhaps::At(location) => Ok((Version::Stored(location), true)),
             Perhaps::Damaged(location) => {

@@ -38,7 +38,7 @@ impl Shard {
             self.stats.reads_given_up += u64::from(!matches!(why, ReadFor::Key { .. }));
             match why {
                 ReadFor::Get { id, .. } => io.reply(id, ReplyBody::Get(Err(ReadError::Busy))),
-                ReadFor::Scan { scan, .. } => self.scan_read_given_up(scan),
+                ReadFor::Scan { scan, run, .. } => self.scan_read_given_up(scan, run),
                 ReadFor::Key { .. } => self.facts.give_up(self.place_of(location)),
                 ReadFor::Condition(_) => unreachable!("the reads that writes wait for were kept"),
             }

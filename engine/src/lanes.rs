@@ -24,8 +24,17 @@ pub struct Moving {
     /// Its records.
     pub builder: FrameBuilder,
     /// Where each comes from.
-    pub from: Vec<Location>,
+    pub from: Vec<Origin>,
     written: bool,
+}
+
+/// Where a record comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    /// Its place.
+    pub location: Location,
+    /// Its segment is kept as it is for this record alone, and not as a victim.
+    pub is_pinned: bool,
 }
 
 #[derive(Debug)]
@@ -165,11 +174,16 @@ impl Lanes {
         (true, closed_bytes)
     }
 
-    /// Appends a record that lies at `from`, for which there is room.
-    pub fn push(&mut self, lane: usize, record: &Record<'_>, from: Location, io: &mut Io<'_>) {
+    /// Appends a record that comes from there, and for which there is room.
+    pub fn push(&mut self, lane: usize, record: &Record<'_>, from: Origin, io: &mut Io<'_>) {
         let open = self.lanes[lane].open.as_mut().expect("make_room opened a frame");
         open.builder.push(&self.place, io.buffers, record);
         open.from.push(from);
+    }
+
+    /// Opens the next segment where the present one has no room for `len` bytes more: what comes next will not have to wait.
+    pub fn open_ahead(&mut self, lane: usize, len: u64, space: &mut Space, io: &mut Io<'_>) {
+        self.lanes[lane].head.open_for(len, Claim::Cleaning, space, io);
     }
 
     /// Closes a lane's open frame, if any, and gives its bytes; `None` where too many are being written.

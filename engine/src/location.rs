@@ -4,6 +4,8 @@
 //! length's code says, so that positions and lengths are exact though both are cut short.
 
 use crate::format::record::MAX_RECORD_BYTES;
+use crate::format::{align_down, align_up};
+use crate::limits::BLOCK_BYTES;
 
 /// Records begin at multiples of so many bytes.
 pub const RECORD_ALIGN_BYTES: usize = 8;
@@ -101,6 +103,13 @@ impl Location {
     /// Bytes of its frame that the record takes, padding behind it counted: [`room_of`] its length.
     pub fn room(self) -> u32 {
         longest_of((self.0 >> OFFSET_BITS) as u32) << UNIT_BITS
+    }
+
+    /// The first byte of the blocks in which the record lies, and how many bytes they have.
+    pub fn blocks(self) -> (u64, u32) {
+        let from = align_down(self.offset(), BLOCK_BYTES as u64);
+        let to = align_up(self.offset() + u64::from(self.room()), BLOCK_BYTES as u64);
+        (from, (to - from) as u32)
     }
 
     /// As stored, in the low 48 bits.

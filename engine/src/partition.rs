@@ -38,6 +38,8 @@ pub struct Partition {
     pub image: Option<Box<PartitionImage>>,
     /// Requests of late: what a start loads first.
     requests: Cell<u32>,
+    /// Reads that scans needed as its records do not lie together, since they were last written again.
+    pub wasted_reads: Cell<u64>,
     /// Writes up to this version may have been lost to damage: older records are not to be trusted,
     /// and absence is not to be believed.
     pub quarantine: Option<Seq>,
@@ -74,6 +76,7 @@ impl Partition {
             expiries: None,
             image: None,
             requests: Cell::new(0),
+            wasted_reads: Cell::new(0),
             quarantine: None,
             quota: None,
         }

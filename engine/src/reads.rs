@@ -8,19 +8,19 @@ use smallvec::SmallVec;
 use crate::asking::Asking;
 use crate::config::ShardConfig;
 use crate::format::record::Record;
-use crate::format::{align_down, align_up};
 use crate::ids::{
     BufferId, DriveOffset, Epoch, Generation, PartitionId, RequestId, Seq, TransactionId, WallMs,
 };
 use crate::index::Need;
 use crate::io::{Io, Purpose};
-use crate::limits::{BLOCK_BYTES, MAX_KEY_BYTES};
+use crate::limits::MAX_KEY_BYTES;
 use crate::location::Location;
 use crate::lookups::Located;
 use crate::owned::OwnedWrite;
 use crate::partition::{Partition, Store};
 use crate::reply::{Found, Payload, ReadError, ReplyBody, WriteError};
 use crate::request::{KeyRange, Target, TransactionRead};
+use crate::scan_runs::Fetched;
 use crate::seam::{Buffers, DeviceError, Op};
 use crate::shard::Shard;
 use crate::transactions::Version;
@@ -49,13 +49,26 @@ pub enum ReadFor {
     },
     /// A conditional write.
     Condition(Box<OwnedWrite>),
-    /// One entry of a scan.
+    /// Records of a scan that lie near each other, of which the location is the first's.
     Scan {
         /// The scan's slot.
         scan: usize,
-        /// Which of its entries.
-        entry: usize,
+        /// Which of its runs.
+        run: usize,
+        /// Bytes of the blocks in which they lie.
+        len: u32,
     },
+}
+
+impl ReadFor {
+    /// The first byte of the blocks that are read, and how many bytes they have.
+    fn span(&self, location: Location) -> (u64, u32) {
+        let (from, len) = location.blocks();
+        match self {
+            ReadFor::Scan { len, .. } => (from, *len),
+            _ => (from, len),
+        }
+    }
 }
 
 /// A read under way.
@@ -105,7 +118,7 @@ impl Reads {
     /// Whether one more read may have to wait: a scan has a limit of its own for its bytes.
     pub fn has_room(&self, location: Location, config: &ShardConfig) -> bool {
         let left = config.max_queued_read_bytes.saturating_sub(self.queued_bytes);
-        let fits = self.queue.is_empty() || span(location).1 as usize <= left / 2;
+        let fits = self.queue.is_empty() || location.blocks().1 as usize <= left / 2;
         fits && self.queue.len() < config.max_queued_requests
     }
 
@@ -135,15 +148,8 @@ impl Reads {
     }
 }
 
-/// The first byte of the blocks in which a record lies, and how many bytes they have.
-fn span(location: Location) -> (u64, u32) {
-    let from = align_down(location.offset(), BLOCK_BYTES as u64);
-    let to = align_up(location.offset() + u64::from(location.room()), BLOCK_BYTES as u64);
-    (from, (to - from) as u32)
-}
-
 fn bytes_to_count(why: &ReadFor, location: Location) -> usize {
-    if matches!(why, ReadFor::Scan { .. }) { 0 } else { span(location).1 as usize }
+    if matches!(why, ReadFor::Scan { .. }) { 0 } else { location.blocks().1 as usize }
 }
 
 impl Shard {
@@ -210,7 +216,7 @@ impl Shard {
         let (version, is_perhaps) = self.narrowed(version, target.partition, key)?;
         let perhaps = is_perhaps.then_some((target.epoch, within));
         let location = match version {
-            Version::Perhaps(_) => unreachable!("it is known where to look"),
+            Version::Perhaps(_) | Version::Damaged(_) => unreachable!("it is known where to look"),
             Version::Stored(location) => location,
             Version::Held(seq, value, expires) => {
                 self.stats.gets += 1;
@@ -353,7 +359,7 @@ impl Shard {
     }
 
     fn try_read(&mut self, why: ReadFor, location: Location, io: &mut Io<'_>) -> Option<ReadFor> {
-        let (from, len) = span(location);
+        let (from, len) = why.span(location);
         let Some(buffer) = io.buffers.acquire(len as usize) else { return Some(why) };
         self.stats.device_reads += 1;
         self.stats.device_read_bytes += u64::from(len);
@@ -381,21 +387,27 @@ impl Shard {
     }
 
     /// The record that was read, if it is the one that was written there.
-    fn judged<'b>(
-        &self,
+    pub(crate) fn judged<'b>(
+        &mut self,
         result: Result<(), DeviceError>,
         (location, generation): (Location, Generation),
         room: &'b [u8],
     ) -> Result<Record<'b>, ReadError> {
         let at = self.place.area_at.0 + location.offset();
-        match result {
+        let outcome = match result {
             Err(error) if error.is_of_the_medium() => Err(ReadError::Corrupt { at }),
             Err(DeviceError { os_error }) => Err(ReadError::Device { at, os_error }),
             Ok(()) => Record::decode(self.place.seed, location.offset(), generation.0, room)
                 .ok()
                 .filter(|record| record.room() == room.len())
                 .ok_or(ReadError::Corrupt { at }),
+        };
+        match outcome {
+            Ok(_) => {}
+            Err(ReadError::Device { .. }) => self.stats.failed_reads += 1,
+            Err(_) => self.stats.corrupt_records += 1,
         }
+        outcome
     }
 
     pub(crate) fn read_completed(&mut self, slot: usize, result: Result<(), DeviceError>, io: &mut Io<'_>) {
@@ -406,15 +418,17 @@ impl Shard {
             let (id, segment) = self.space.of(read.location);
             (id, segment.generation)
         };
+        if let ReadFor::Scan { scan, run, .. } = read.why {
+            let fetched = Fetched { buffer: read.buffer, from: read.from, result };
+            self.scan_read(scan, run, fetched, io);
+            io.buffers.release(read.buffer);
+            self.space.unpin(segment);
+            return self.scan_go_on(scan, io);
+        }
         let at = self.place.area_at.0 + read.location.offset();
         let start = (read.location.offset() - read.from) as usize;
         let room = &io.buffers.bytes(read.buffer)[start..start + read.location.room() as usize];
         let outcome = self.judged(result, (read.location, generation), room);
-        match outcome {
-            Ok(_) => {}
-            Err(ReadError::Device { .. }) => self.stats.failed_reads += 1,
-            Err(_) => self.stats.corrupt_records += 1,
-        }
         // Without the padding behind it.
         let whole = outcome.as_ref().map_or(room, |record| &room[..record.len()]);
         if matches!(outcome, Err(ReadError::Corrupt { .. })) {
@@ -459,11 +473,7 @@ impl Shard {
                 io.buffers.release(read.buffer);
                 self.condition_read(&write, read.location, outcome, io);
             }
-            ReadFor::Scan { scan, entry } => {
-                self.scan_read(scan, entry, outcome);
-                io.buffers.release(read.buffer);
-                self.scan_go_on(scan, io);
-            }
+            ReadFor::Scan { .. } => unreachable!("a scan's records were taken above"),
         }
         self.space.unpin(segment);
     }

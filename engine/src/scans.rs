@@ -1,5 +1,5 @@
-//! One page of a scan: the index says which records, all at one instant; then they are read, several at
-//! a time, and answered together.
+//! One page of a scan: the index says which records, all at one instant; then they are read, those near each other in one
+//! read and several at a time, and answered together.
 
 use bytes::Bytes;
 
@@ -15,12 +15,15 @@ use crate::partition::{MemoryStore, Partition, Store, bounds, is_void};
 use crate::reads::{ReadFor, is_quarantined};
 use crate::reply::{Delay, ReadError, ReplyBody, ScanPage, ScanRecord};
 use crate::request::{KeyRange, ScanWish, Target};
+use crate::scan_runs::{Fetched, Run, Runs};
 use crate::shard::Shard;
 use crate::transactions::View;
 use crate::transactions::history::{Before, Step};
 
 /// Most reads of one scan under way at once.
 const READS_AT_ONCE: usize = 32;
+/// Most bytes of them, if they are more than one.
+const MOST_READING_BYTES: usize = 512 << 10;
 
 /// A page under way.
 #[derive(Debug)]
@@ -29,15 +32,48 @@ struct ScanJob {
     partition: PartitionId,
     entries: Vec<(Bytes, Location)>,
     records: Vec<Option<ScanRecord>>,
-    /// First entry that was not looked at yet.
+    /// What is to be read.
+    runs: Runs,
+    /// First of the runs of which no read has begun.
     next: usize,
     reading: usize,
+    reading_bytes: usize,
+    /// The records as they lie on the drive, where they shall be written again together.
+    gathered: Option<Vec<Option<Bytes>>>,
     more: bool,
     error: Option<ReadError>,
     bytes: usize,
     begun_ns: u64,
     /// Of a compact index: the keys are in the records.
     loose: Option<Box<LooseScan>>,
+}
+
+impl ScanJob {
+    /// Takes the record of an entry.
+    fn take(&mut self, entry: usize, record: &Record<'_>, whole: &Bytes, clock: &ExpiryClock) {
+        let value = whole.slice(record.value_at()..);
+        self.records[entry] = match &mut self.loose {
+            Some(loose) => loose.take(record, value, clock),
+            None => {
+                let (key, left) = (self.entries[entry].0.clone(), clock.time_left(record.expires));
+                Some(ScanRecord { key, seq: record.seq, value, left })
+            }
+        };
+        if let Some(gathered) = &mut self.gathered {
+            gathered[entry] = Some(whole.clone());
+        }
+    }
+
+    /// Whether a record is that of an entry.
+    fn is_right(&self, entry: usize, record: &Record<'_>) -> bool {
+        record.partition == self.partition && (self.loose.is_some() || *record.key == *self.entries[entry].0)
+    }
+
+    /// The read of a run has ended, or will not begin.
+    fn ended(&mut self, run: usize) {
+        self.reading -= 1;
+        self.reading_bytes -= self.runs.get(run).map_or(0, |run| run.len as usize);
+    }
 }
 
 /// The scans of a shard.
@@ -178,21 +214,33 @@ impl Shard {
         for (_, location) in &chosen.entries {
             self.space.pin(self.space.of(*location).0);
         }
-        let scans = &mut self.reads.scans;
-        scans.bytes += chosen.bytes;
-        let job = ScanJob {
+        let locations = chosen.entries.iter().map(|(_, location)| *location).collect::<Vec<_>>();
+        let cached: Vec<_> = locations.iter().map(|location| self.cached_record(*location)).collect();
+        let runs = Runs::plan(&locations, &self.place.geometry, |entry| cached[entry].is_none());
+        let gathers = self.gathers(partition, &runs, locations.len());
+        self.reads.scans.bytes += chosen.bytes;
+        let mut job = ScanJob {
             id,
             partition,
             records: vec![None; chosen.entries.len()],
+            gathered: gathers.then(|| vec![None; chosen.entries.len()]),
             entries: chosen.entries,
+            runs,
             next: 0,
             reading: 0,
+            reading_bytes: 0,
             more: chosen.more,
             error: None,
             bytes: chosen.bytes,
             begun_ns: io.now.monotonic_ns,
             loose,
         };
+        for (entry, bytes) in cached.into_iter().enumerate() {
+            let Some(bytes) = bytes else { continue };
+            let record = Record::decode_unchecked(&bytes).expect("the cache holds records that were checked");
+            job.take(entry, &record, &bytes, &self.clock);
+        }
+        let scans = &mut self.reads.scans;
         let slot = scans.jobs.iter().position(Option::is_none).unwrap_or_else(|| {
             scans.jobs.push(None);
             scans.jobs.len() - 1
@@ -202,76 +250,62 @@ impl Shard {
         Ok(())
     }
 
-    /// Takes entries from the cache and starts reads until enough are under way; answers when all is
-    /// there.
+    /// Starts reads until enough are under way; answers when all is there.
     pub(crate) fn scan_go_on(&mut self, slot: usize, io: &mut Io<'_>) {
         loop {
             let Some(job) = self.reads.scans.jobs[slot].as_mut() else { return };
-            if job.next >= job.entries.len() || job.error.is_some() {
+            let next = job.runs.get(job.next).filter(|_| job.error.is_none());
+            let Some(Run { len, .. }) = next else {
                 if job.reading == 0 {
                     self.scan_finish(slot, io);
                 }
                 return;
-            }
-            if job.reading >= READS_AT_ONCE {
+            };
+            let has_room =
+                job.reading < READS_AT_ONCE && job.reading_bytes + len as usize <= MOST_READING_BYTES;
+            if !has_room && job.reading > 0 {
                 return;
             }
-            let entry = job.next;
-            let location = job.entries[entry].1;
+            let run = job.next;
+            let location = job.entries[job.runs.entries(run)[0]].1;
             job.next += 1;
-            match self.cached_record(location) {
-                Some(bytes) => self.scan_take_cached(slot, entry, &bytes),
-                None => {
-                    if let Some(job) = self.reads.scans.jobs[slot].as_mut() {
-                        job.reading += 1;
-                    }
-                    self.start_read(ReadFor::Scan { scan: slot, entry }, location, io);
-                }
-            }
+            job.reading += 1;
+            job.reading_bytes += len as usize;
+            self.start_read(ReadFor::Scan { scan: slot, run, len }, location, io);
         }
     }
 
-    fn scan_take_cached(&mut self, slot: usize, entry: usize, bytes: &Bytes) {
-        let Some(job) = self.reads.scans.jobs[slot].as_mut() else { return };
-        let record = Record::decode_unchecked(bytes).expect("the cache holds records that were checked");
-        if let Some(loose) = &mut job.loose {
-            let value = bytes.slice(record.value_at()..);
-            job.records[entry] = loose.take(&record, value, &self.clock);
+    /// A read of a scan has ended, with all of a run or not.
+    pub(crate) fn scan_read(&mut self, slot: usize, run: usize, fetched: Fetched, io: &mut Io<'_>) {
+        let Some(mut job) = self.reads.scans.jobs[slot].take() else { return };
+        job.ended(run);
+        if fetched.result.is_err() && job.runs.split(run) {
+            // One bad block is none of its neighbours'.
+            self.reads.scans.jobs[slot] = Some(job);
             return;
         }
-        let key = job.entries[entry].0.clone();
-        let (value, left) = (bytes.slice(record.value_at()..), self.clock.time_left(record.expires));
-        job.records[entry] = Some(ScanRecord { key, seq: record.seq, value, left });
-    }
-
-    /// A read of a scan has ended with a record, or not.
-    pub(crate) fn scan_read(&mut self, slot: usize, entry: usize, outcome: Result<Record<'_>, ReadError>) {
-        let Some(job) = self.reads.scans.jobs[slot].as_mut() else { return };
-        job.reading -= 1;
-        let (key, location) = &job.entries[entry];
         let quarantine = self.catalog.quarantine_of(job.partition);
-        let is_right = |record: &Record<'_>| {
-            record.partition == job.partition && (job.loose.is_some() || *record.key == *key)
-        };
-        match outcome {
-            Ok(record) if is_right(&record) && !is_quarantined(quarantine, record.seq) => {
-                let value = Bytes::copy_from_slice(record.value);
-                job.records[entry] = match &mut job.loose {
-                    Some(loose) => loose.take(&record, value, &self.clock),
-                    None => {
-                        let left = self.clock.time_left(record.expires);
-                        Some(ScanRecord { key: key.clone(), seq: record.seq, value, left })
-                    }
-                };
+        for at in 0..job.runs.entries(run).len() {
+            let entry = job.runs.entries(run)[at];
+            let location = job.entries[entry].1;
+            let generation = self.space.of(location).1.generation;
+            let begin = (location.offset() - fetched.from) as usize;
+            let room = &io.buffers.bytes(fetched.buffer)[begin..begin + location.room() as usize];
+            match self.judged(fetched.result, (location, generation), room) {
+                Ok(record) if !job.is_right(entry, &record) => {
+                    job.error = Some(ReadError::Corrupt { at: self.place.area_at.0 + location.offset() });
+                }
+                Ok(record) if is_quarantined(quarantine, record.seq) => {
+                    job.error = quarantine.map(|upto| ReadError::Quarantined { upto });
+                }
+                Ok(record) => {
+                    let whole = Bytes::copy_from_slice(&room[..record.len()]);
+                    job.take(entry, &record, &whole, &self.clock);
+                }
+                Err(error) => job.error = Some(error),
             }
-            Ok(record) if is_right(&record) => {
-                job.error = quarantine.map(|upto| ReadError::Quarantined { upto });
-            }
-            Ok(_) => {
-                job.error = Some(ReadError::Corrupt { at: self.place.area_at.0 + location.offset() });
-            }
-            Err(error) => job.error = Some(error),
         }
+        self.reads.scans.jobs[slot] = Some(job);
     }
 
     /// Ends the scans whose pages nobody wants: no more reads of theirs begin. Those that wait for a buffer are the
@@ -287,14 +321,18 @@ impl Shard {
     }
 
     /// A read of a scan was given up before it began.
-    pub(crate) fn scan_read_given_up(&mut self, slot: usize) {
+    pub(crate) fn scan_read_given_up(&mut self, slot: usize, run: usize) {
         let job = self.reads.scans.jobs[slot].as_mut().expect("a scan waits for the ends of its reads");
-        job.reading -= 1;
+        job.ended(run);
     }
 
     fn scan_finish(&mut self, slot: usize, io: &mut Io<'_>) {
-        let Some(job) = self.reads.scans.jobs[slot].take() else { return };
+        let Some(mut job) = self.reads.scans.jobs[slot].take() else { return };
         self.reads.scans.bytes -= job.bytes;
+        if let Some(gathered) = job.gathered.take().filter(|_| job.error.is_none()) {
+            let locations = job.entries.iter().map(|(_, location)| *location);
+            self.gather(job.partition, locations.zip(gathered.into_iter().flatten()), io);
+        }
         for (_, location) in &job.entries {
             self.space.unpin(self.space.of(*location).0);
         }

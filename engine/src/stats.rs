@@ -61,6 +61,8 @@ pub struct ShardStats {
     pub segments_cleaned: u64,
     /// Bytes of records that cleaning copied.
     pub relocated_bytes: u64,
+    /// Bytes of records that scans had to read from many places, and that were written again together.
+    pub gathered_bytes: u64,
     /// Checkpoints completed.
     pub checkpoints: u64,
     /// Records found damaged.

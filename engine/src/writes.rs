@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::apply::Effects;
 use crate::catalog::Catalog;
 use crate::expiry::{EXPIRY_OVERHEAD_BYTES, is_ttl};
-use crate::facts::KnownKeys;
+use crate::facts::{KnownKeys, Perhaps};
 use crate::format::frame::FRAME_HEADER_BYTES;
 use crate::format::record::{Record, RecordKind, record_len, record_room};
 use crate::ids::{RequestId, Seq, WallMs};
@@ -307,7 +307,9 @@ impl Shard {
             let id = write.target.partition;
             let is_known = self.catalog.quarantine_of(id).is_none() && self.journal.expiries_are_settled();
             let absent = is_known && self.catalog.find(id, key, &self.known_keys(id)) == Ok(None);
-            if absent && self.log.pending_frame(id, key).is_none() {
+            // What is damaged may be the key's: another start may be able to read it, and finds it deleted.
+            let may_be_there = absent && self.damaged_perhaps(id, key).is_some();
+            if absent && !may_be_there && self.log.pending_frame(id, key).is_none() {
                 let nothing = Written { seq: Seq::default(), existed: false, number: None };
                 self.stats.deletes += 1;
                 io.reply(write.id, ReplyBody::Write(Ok(nothing)));
@@ -395,7 +397,7 @@ impl Shard {
         }
         for one in write.writes {
             let place = (write.target.partition, parts(one).0);
-            transactions.before_change(catalog, space, place, write_of(one), |_, _| None);
+            transactions.before_change(catalog, space, place, write_of(one), |_, _| Perhaps::Nothing);
         }
         let Some(partition) = catalog.get_mut(write.target.partition) else { return };
         let Store::Memory(memory) = &mut partition.store else { return };
@@ -473,8 +475,7 @@ impl Shard {
             let write = if record.kind == RecordKind::Put { Write::Put } else { Write::Delete };
             let locate = |catalog: &Catalog, space: &Space| {
                 let keys = KnownKeys { facts, space, partition: record.partition, own };
-                let found = catalog.find(record.partition, record.key, &keys);
-                found.expect("what a frame needs is known before it is applied")
+                keys.locate(catalog, record.key).expect("what a frame needs is known before it is applied")
             };
             transactions.before_change(effects.catalog, effects.space, place, write, locate);
             transactions.applied(record.partition, record.key, number);

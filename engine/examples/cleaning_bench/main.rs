@@ -179,10 +179,11 @@ fn report(before: &ShardStats, after: &ShardStats, drive_bytes: u64, payload_byt
 fn census(under_load: &[Census], at_rest: &Census, payload_bytes: u64) {
     println!("segments, on average under the load, and at rest:");
     type Part = (&'static str, fn(&Census) -> f64);
-    let parts: [Part; 7] = [
+    let parts: [Part; 8] = [
         ("with live records, sealed", |census| f64::from(census.records)),
         ("empty, waiting for the journal", |census| f64::from(census.emptied)),
         ("free", |census| f64::from(census.free)),
+        ("being discarded", |census| f64::from(census.discarding)),
         ("open for users", |census| f64::from(census.user_open)),
         ("open for cleaning", |census| f64::from(census.cleaning_open)),
         ("journal", |census| f64::from(census.journal)),

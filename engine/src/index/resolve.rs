@@ -206,7 +206,8 @@ impl PartitionIndex {
         location
     }
 
-    /// How many keys there are in a range.
+    /// How many keys there are in a range. A key that cannot be read and may be in it counts: too many may be told then, and
+    /// never too few.
     pub fn count_with(
         &self,
         arena: &IndexArena,
@@ -214,7 +215,8 @@ impl PartitionIndex {
         end: Bound<&[u8]>,
         keys: &dyn Keys,
     ) -> Result<u64, Need> {
-        let ends = (self.rank(arena, Cut::lower(start), keys), self.rank(arena, Cut::upper(end), keys));
+        let low = self.rank(arena, Cut::lower(start), keys, false);
+        let ends = (low, self.rank(arena, Cut::upper(end), keys, true));
         match ends {
             (Ok(low), Ok(high)) => Ok(high.saturating_sub(low)),
             (Err(Need(mut low)), Err(Need(high))) => {
@@ -225,7 +227,14 @@ impl PartitionIndex {
         }
     }
 
-    fn rank(&self, arena: &IndexArena, cut: Cut<'_>, keys: &dyn Keys) -> Result<u64, Need> {
+    /// How many keys are before the cut, those that cannot be read among them or not.
+    fn rank(
+        &self,
+        arena: &IndexArena,
+        cut: Cut<'_>,
+        keys: &dyn Keys,
+        has_unreadable: bool,
+    ) -> Result<u64, Need> {
         let top = self.top(arena);
         let Some((before, block)) = cut.leaf(top) else { return Ok(0) };
         let (key, is_after) = match (cut, node(arena, block)) {
@@ -240,7 +249,7 @@ impl PartitionIndex {
         for i in range {
             match keys.key_of(leaf.location(i)) {
                 KeyOf::Unknown => unknown.push(leaf.location(i)),
-                KeyOf::Unreadable => {}
+                KeyOf::Unreadable => rank += usize::from(has_unreadable),
                 KeyOf::Key(one) => rank += usize::from(one < key || (is_after && one == key)),
             }
         }

@@ -10,8 +10,10 @@ pub struct Census {
     pub records: u32,
     /// Sealed and empty, with reads under way or entries of the journal that are not durable yet.
     pub emptied: u32,
-    /// Free, or being discarded.
+    /// Free.
     pub free: u32,
+    /// Free as soon as the drive has discarded them.
+    pub discarding: u32,
     /// Being appended to by users' writes, or opened for them.
     pub user_open: u32,
     /// The same for cleaning.
@@ -34,7 +36,8 @@ impl Space {
         for segment in &self.segments {
             let is_sealed = segment.state == SegmentState::Sealed;
             let count = match (segment.state, segment.stream) {
-                (SegmentState::Free | SegmentState::Discarding, _) => &mut census.free,
+                (SegmentState::Free, _) => &mut census.free,
+                (SegmentState::Discarding, _) => &mut census.discarding,
                 (_, Stream::Journal) if !is_sealed || segment.live_bytes > 0 => &mut census.journal,
                 (_, Stream::Image) if !is_sealed || segment.live_bytes > 0 => &mut census.image,
                 (SegmentState::Sealed, _) if segment.live_bytes == 0 => &mut census.emptied,

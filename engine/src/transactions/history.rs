@@ -33,6 +33,8 @@ pub enum Write {
 pub enum Before {
     /// Nothing.
     Absent,
+    /// Nothing that can be read: what lies here is in a compact index, is damaged, and may be the key's.
+    Damaged(Location),
     /// A record on the drive, in a segment that is pinned for it.
     Stored {
         /// Where.
@@ -55,7 +57,7 @@ impl Before {
     /// Whether it was a record whose time was not over then.
     pub fn is_there(&self, now: WallMs) -> bool {
         match self {
-            Before::Absent => false,
+            Before::Absent | Before::Damaged(_) => false,
             Before::Stored { expires, .. } | Before::Held { expires, .. } => {
                 expires.is_none_or(|at| at > now)
             }

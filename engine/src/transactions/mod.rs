@@ -16,8 +16,8 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use crate::Location;
 use crate::catalog::Catalog;
+use crate::facts::Perhaps;
 use crate::ids::{FrameNumber, OwnerId, PartitionId, TransactionId, WallMs};
 use crate::limits::{MAX_OWNER_TRANSACTIONS, MAX_PARTITION_TRANSACTIONS, MAX_TRANSACTIONS};
 use crate::partition::Store;
@@ -187,25 +187,30 @@ impl Transactions {
         oldest.map_or(0, |(_, id)| u64::from(self.end(id)))
     }
 
-    /// A key is about to be written or deleted (`locate` says where its record is): remembers what it has for those who do not know of a change yet.
+    /// A key is about to be written or deleted (`locate` says where its record is): remembers what it has for those who do not know of a change yet. A key
+    /// that may be one that cannot be read has no known past: they are told of the damage, as before.
     pub fn before_change(
         &mut self,
         catalog: &Catalog,
         space: &mut Space,
         (id, key): (PartitionId, &[u8]),
         write: Write,
-        locate: impl FnOnce(&Catalog, &Space) -> Option<Location>,
+        locate: impl FnOnce(&Catalog, &Space) -> Perhaps,
     ) {
         let Some(history) = self.histories.get_mut(&id) else { return };
         let Some(partition) = catalog.get(id).filter(|_| history.wants(key)) else { return };
         let expires = partition.expiry_of(key);
         let before = match &partition.store {
-            Store::Durable(_) => locate(catalog, space).map(|location| Before::Stored { location, expires }),
-            Store::Memory(memory) => {
-                memory.get(key).map(|(seq, value)| Before::Held { seq: *seq, value: value.clone(), expires })
-            }
+            Store::Durable(_) => match locate(catalog, space) {
+                Perhaps::Nothing => Before::Absent,
+                Perhaps::At(location) => Before::Stored { location, expires },
+                Perhaps::Damaged(location) => Before::Damaged(location),
+            },
+            Store::Memory(memory) => match memory.get(key) {
+                None => Before::Absent,
+                Some((seq, value)) => Before::Held { seq: *seq, value: value.clone(), expires },
+            },
         };
-        let before = before.unwrap_or(Before::Absent);
         if before == Before::Absent && write == Write::Delete {
             // Nothing becomes nothing.
             return;

@@ -26,6 +26,8 @@ pub struct View<'a> {
 pub enum Version {
     /// Nothing.
     Absent,
+    /// Perhaps what is damaged here.
+    Damaged(Location),
     /// A record on the drive.
     Stored(Location),
     /// Perhaps a record on the drive: which one, their keys tell.
@@ -55,6 +57,7 @@ impl<'a> View<'a> {
     pub fn version(&self, catalog: &Catalog, partition: &Partition, key: &[u8], located: Located) -> Version {
         if let Some(before) = self.past.and_then(|(history, at)| history.version_at(key, at)) {
             return match before {
+                Before::Damaged(location) => Version::Damaged(*location),
                 before if !before.is_there(self.now) => Version::Absent,
                 Before::Absent => Version::Absent,
                 Before::Stored { location, .. } => Version::Stored(*location),
@@ -88,7 +91,7 @@ impl<'a> View<'a> {
     pub fn expiry_of(&self, partition: &Partition, key: &[u8]) -> Option<WallMs> {
         match self.past.and_then(|(history, at)| history.version_at(key, at)) {
             Some(Before::Stored { expires, .. } | Before::Held { expires, .. }) => *expires,
-            Some(Before::Absent) => None,
+            Some(Before::Absent | Before::Damaged(_)) => None,
             None => partition.expiry_of(key),
         }
     }

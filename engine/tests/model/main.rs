@@ -10,9 +10,12 @@ mod expiry;
 mod state;
 #[path = "../support/mod.rs"]
 mod support;
+mod tally;
 mod transactions;
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use lode_engine::{
     BatchWrite, CatalogError, Condition, Geometry, IndexKind, KeyRange, ReadError, Reply, ReplyBody, Request,
@@ -21,6 +24,7 @@ use lode_engine::{
 use state::{State, Time};
 use support::Sim;
 use support::ask::{partition_spec, table_spec, target, use_index};
+use tally::Tally;
 
 /// Partitions of the durable table that is there all the time.
 const PARTITIONS: u32 = 5;
@@ -80,27 +84,6 @@ enum Churn {
     Creating,
     Live,
     Dropping,
-}
-
-/// What a run did.
-#[derive(Default, Debug)]
-struct Tally {
-    values: u64,
-    full: u64,
-    cleaned: u64,
-    checkpoints: u64,
-    crashes: u64,
-    poisoned: u64,
-    churned: u64,
-    increments: u64,
-    expired: u64,
-    expiry_changes: u64,
-    scrubbed: u64,
-    commits: u64,
-    conflicts: u64,
-    transactions_ended: u64,
-    /// Partitions that were not loaded when requests went on after a start.
-    unloaded: u64,
 }
 
 struct Model {
@@ -567,32 +550,35 @@ fn run(seed: u64) -> Tally {
     model.tally
 }
 
+/// Takes seed after seed, until there are no more or one failed.
+fn run_all(next: &AtomicU64, end: u64) -> Tally {
+    let mut all = Tally::default();
+    loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= end {
+            return all;
+        }
+        match std::panic::catch_unwind(|| run(seed)) {
+            Ok(tally) => all.add(&tally),
+            Err(_) => {
+                next.store(end, Ordering::Relaxed);
+                panic!("seed {seed} failed: LODE_SEEDS=1 LODE_SEED_START={seed} replays it");
+            }
+        }
+    }
+}
+
 #[test]
 fn random_operations_crashes_and_restarts_agree_with_a_plain_map() {
     let number =
         |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     let (seeds, start): (u64, u64) = (number("LODE_SEEDS", 120), number("LODE_SEED_START", 1));
+    let (next, end) = (AtomicU64::new(start), start + seeds);
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     let mut all = Tally::default();
-    for seed in start..start + seeds {
-        let outcome = std::panic::catch_unwind(|| run(seed));
-        let Ok(tally) = outcome else {
-            panic!("seed {seed} failed: LODE_SEEDS=1 LODE_SEED_START={seed} replays it");
-        };
-        all.values += tally.values;
-        all.full += tally.full;
-        all.cleaned += tally.cleaned;
-        all.checkpoints += tally.checkpoints;
-        all.crashes += tally.crashes;
-        all.poisoned += tally.poisoned;
-        all.churned += tally.churned;
-        all.increments += tally.increments;
-        all.expired += tally.expired;
-        all.expiry_changes += tally.expiry_changes;
-        all.scrubbed += tally.scrubbed;
-        all.commits += tally.commits;
-        all.conflicts += tally.conflicts;
-        all.transactions_ended += tally.transactions_ended;
-        all.unloaded += tally.unloaded;
-    }
+    std::thread::scope(|scope| {
+        let at_once: Vec<_> = (0..threads).map(|_| scope.spawn(|| run_all(&next, end))).collect();
+        at_once.into_iter().for_each(|one| all.add(&one.join().expect("no seed failed")));
+    });
     println!("{seeds} seeds from {start}: {all:?}");
 }

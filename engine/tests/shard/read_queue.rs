@@ -1,14 +1,11 @@
 //! Reads that wait for a buffer are few, and none is done that nobody wants any more.
-#![allow(missing_docs)]
 
-mod support;
-
+use crate::support::Sim;
+use crate::support::ask::target;
 use lode_engine::{
     BufferId, Buffers, Condition, Geometry, KeyRange, ReadError, ReplyBody, Request, RequestBody, RequestId,
     StoreKind, Ttl,
 };
-use support::Sim;
-use support::ask::target;
 
 const LARGE: usize = 20_000;
 const KEYS: u8 = 40;
@@ -128,8 +125,9 @@ fn what_nobody_wants_is_not_read() {
     sim.unwanted.extend([gone_scan, absent, RequestId(9_999_999)]);
     sim.step(&mut vec![]);
     let after = sim.shard.stats();
-    // Of a scan 32 reads are under way at most.
-    assert_eq!(after.reads_given_up - before.reads_given_up, u64::from(KEYS) + 32);
+    // Of a scan 32 reads are under way at most, each of records that lie near each other.
+    let of_scan = after.reads_given_up - before.reads_given_up - u64::from(KEYS);
+    assert!((1..=32).contains(&of_scan), "{of_scan} reads of a scan");
     for id in gone {
         assert_eq!(got(&mut sim, id), Err(ReadError::Busy));
     }
@@ -140,7 +138,8 @@ fn what_nobody_wants_is_not_read() {
     assert!(matches!(sim.reply_to(absent), ReplyBody::Write(Err(_))), "its condition was looked at");
     sim.settle();
     let reads = sim.shard.stats().device_reads - before.device_reads;
-    assert_eq!(reads, 2 + page.records.len() as u64, "one for the get, one for the condition, the page's");
+    // One for the get, one for the condition, and the page's: fewer than it has records, for some lie near each other.
+    assert!((3..2 + page.records.len() as u64).contains(&reads), "{reads} for {}", page.records.len());
 
     // No segment stays pinned: what is overwritten for long is cleaned and used again.
     let id = send(&mut sim, write);

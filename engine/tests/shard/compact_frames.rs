@@ -1,11 +1,8 @@
 //! Frames whose records change what it takes to apply those behind them.
-#![allow(missing_docs)]
 
-mod support;
-
+use crate::support::Sim;
+use crate::support::ask::{target, use_index};
 use lode_engine::{BatchWrite, Geometry, IndexKind, Request, RequestBody, StoreKind};
-use support::Sim;
-use support::ask::{target, use_index};
 
 fn fresh(seed: u64) -> Sim {
     use_index(IndexKind::Compact);

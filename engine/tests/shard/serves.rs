@@ -1,14 +1,11 @@
 //! A shard answers, and still answers after restarts.
-#![allow(missing_docs)]
 
-mod support;
-
+use crate::support::Sim;
+use crate::support::ask::table_spec;
 use lode_engine::{
     BatchWrite, Change, Condition, Epoch, Geometry, KeyRange, PartitionId, PartitionSpec, Placement, Quota,
     ReadError, ReplyBody, Request, RequestBody, StoreKind, TableId, TableSpec, Target, Ttl, WriteError,
 };
-use support::Sim;
-use support::ask::table_spec;
 
 const TARGET: Target = Target { partition: PartitionId(1), epoch: Epoch(1) };
 

@@ -1,18 +1,15 @@
 //! The scrub finds what has rotted before anybody asks for it, tells it once, mends what there is a copy of, and
 //! reads no faster than it may. What it finds is what reads find.
-#![allow(missing_docs)]
-
-mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::support::ask::use_index;
+use crate::support::{Sim, UUID};
 use lode_engine::format::ChecksumSeed;
 use lode_engine::format::frame::{FrameHeader, Stream};
 use lode_engine::format::superblock::Superblock;
 use lode_engine::limits::MAX_DAMAGED_LISTED;
 use lode_engine::{Geometry, IndexKind, ReadError, ReplyBody, RequestBody, ScrubStats, ShardId, StoreKind};
-use support::ask::use_index;
-use support::{Sim, UUID};
 
 const BLOCK: usize = 4096;
 const SEGMENT: u32 = 64 << 10;
@@ -492,13 +489,13 @@ fn reads_of_clients_that_wait_for_buffers_go_first() {
     let mut sim = filled(15, 300);
     sim.settle();
     // No buffer is left but what one record takes.
-    sim.buffers = support::drive::PoolBuffers::new(8 << 10);
+    sim.buffers = crate::support::drive::PoolBuffers::new(8 << 10);
     let ReplyBody::Scrub(_) = sim.ask(RequestBody::Scrub) else { panic!("not a scrub's answer") };
     for number in 0..300 {
         assert_eq!(sim.get(1, &key(number)), Ok(Some(value(number))));
     }
     assert_eq!(sim.shard.stats().scrub.answered, 0, "it waits for a buffer");
-    sim.buffers = support::drive::PoolBuffers::new(1 << 20);
+    sim.buffers = crate::support::drive::PoolBuffers::new(1 << 20);
     for _ in 0..100_000 {
         sim.step(&mut Vec::new());
     }

@@ -1,11 +1,8 @@
 //! A compact index after starts one behind the other: what one start makes of changes, the next one finds.
-#![allow(missing_docs)]
 
-mod support;
-
+use crate::support::Sim;
+use crate::support::ask::use_index;
 use lode_engine::{Geometry, IndexKind, Request, RequestBody, StoreKind};
-use support::Sim;
-use support::ask::use_index;
 
 const RECORDS: u32 = 12_000;
 /// Loaded, and written into the image, last.

@@ -1,11 +1,8 @@
 //! Scans of compact indexes.
-#![allow(missing_docs)]
 
-mod support;
-
+use crate::support::Sim;
+use crate::support::ask::use_index;
 use lode_engine::{Geometry, IndexKind, StoreKind};
-use support::Sim;
-use support::ask::use_index;
 
 /// Every page of it is empty: the next one is asked for, and so on.
 #[test]

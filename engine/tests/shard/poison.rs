@@ -1,14 +1,11 @@
 //! A failed write closes the log: who waits is told, reads go on, and a restart has all that was promised.
-#![allow(missing_docs)]
 
-mod support;
-
+use crate::support::Sim;
+use crate::support::ask::{partition_spec, table_spec, target};
 use lode_engine::{
     CatalogError, CheckpointError, Condition, Geometry, ReplyBody, Request, RequestBody, StoreKind, TableId,
     Ttl, WriteError,
 };
-use support::Sim;
-use support::ask::{partition_spec, table_spec, target};
 
 fn sim(seed: u64) -> Sim {
     let geometry = Geometry::plan(2 << 20, 1, Some(64 << 10), 8 << 10).expect("the drive is large enough");

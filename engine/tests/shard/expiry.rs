@@ -1,15 +1,12 @@
 //! Records that expire: invisible at once, taken out bit by bit, gone after every kind of restart.
-#![allow(missing_docs)]
 
-mod support;
-
+use crate::support::Sim;
+use crate::support::ask::{index_kind, partition_spec, table_spec, target, use_index};
 use lode_engine::limits::MAX_TTL_MS;
 use lode_engine::{
     BatchWrite, CatalogError, Change, Condition, Geometry, IndexKind, KeyRange, ReplyBody, Request,
     RequestBody, StoreKind, TimeLeft, Ttl, WriteError,
 };
-use support::Sim;
-use support::ask::{index_kind, partition_spec, table_spec, target, use_index};
 
 const NS_PER_MS: u64 = 1_000_000;
 

@@ -1,13 +1,10 @@
 //! Processes that end soon after their start, one after the other: what each of them took of the drive comes back.
-#![allow(missing_docs)]
 
-mod support;
-
+use crate::support::Sim;
+use crate::support::ask::{target, use_index};
 use lode_engine::{
     BatchWrite, Condition, Geometry, IndexKind, Phase, Request, RequestBody, StoreKind, Ttl, WriteError,
 };
-use support::Sim;
-use support::ask::{target, use_index};
 
 const SEGMENT: u32 = 64 << 10;
 const LIVES: u32 = 100;

@@ -1,16 +1,13 @@
 //! The journal of index changes: segments come free without a checkpoint, records move as often as they must, and a
 //! restart finds everything, whatever of the journal is torn or rotten.
-#![allow(missing_docs)]
 
-mod support;
-
+use crate::support::ask::{index_kind, room, use_index};
+use crate::support::{Sim, UUID};
 use lode_engine::format::ChecksumSeed;
 use lode_engine::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Stream};
 use lode_engine::format::journal::decode_head;
 use lode_engine::format::superblock::Superblock;
 use lode_engine::{Geometry, IndexKind, PartitionId, ReadError, ShardId, StoreKind};
-use support::ask::{index_kind, room, use_index};
-use support::{Sim, UUID};
 
 const BLOCK: usize = 4096;
 const SEGMENT: u32 = 1 << 20;

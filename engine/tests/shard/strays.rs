@@ -1,8 +1,7 @@
 //! What the loss of a part of the journal costs: the records that it was about, and no room.
-#![allow(missing_docs)]
 
-mod support;
-
+use crate::support::ask::use_index;
+use crate::support::{Sim, UUID};
 use lode_engine::format::ChecksumSeed;
 use lode_engine::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Stream};
 use lode_engine::format::journal::{JournalEntries, JournalEntry, decode_head, for_each_entry};
@@ -10,8 +9,6 @@ use lode_engine::format::segment::SegmentHeader;
 use lode_engine::{
     Geometry, IndexKind, Location, PartitionId, ReadError, SegmentId, ShardId, StoreKind, WriteError,
 };
-use support::ask::use_index;
-use support::{Sim, UUID};
 
 const BLOCK: usize = 4096;
 const SEGMENT: u32 = 1 << 20;

@@ -1,14 +1,11 @@
 //! A drive that is full says so, at the limit it tells; deletes and drops still work, and then writes.
-#![allow(missing_docs)]
 
-mod support;
-
+use crate::support::Sim;
+use crate::support::ask::{index_kind, partition_spec, room, table_spec, target};
 use lode_engine::{
     BatchWrite, CatalogError, CheckpointError, Condition, Geometry, IndexKind, MIN_SEGMENTS, PartitionSpec,
     Phase, ReplyBody, Request, RequestBody, StoreKind, Ttl, WriteError,
 };
-use support::Sim;
-use support::ask::{index_kind, partition_spec, room, table_spec, target};
 
 const SEGMENT: u32 = 64 << 10;
 

@@ -1,14 +1,11 @@
 //! Keys that a hostile client makes to end the process, in compact indexes and others.
-#![allow(missing_docs)]
-
-mod support;
 
 use std::collections::BTreeMap;
 
+use crate::support::Sim;
+use crate::support::ask::use_index;
+use crate::support::random::Random;
 use lode_engine::{BatchWrite, Geometry, IndexKind, StoreKind};
-use support::Sim;
-use support::ask::use_index;
-use support::random::Random;
 
 fn fresh(seed: u64, kind: IndexKind) -> Sim {
     use_index(kind);

@@ -1,11 +1,8 @@
 //! Atomic increments: what they read, what they write, and how few operations of the drive they take.
-#![allow(missing_docs)]
 
-mod support;
-
+use crate::support::Sim;
+use crate::support::ask::target;
 use lode_engine::{Change, Condition, Geometry, ReplyBody, Request, RequestBody, StoreKind, Ttl, WriteError};
-use support::Sim;
-use support::ask::target;
 
 fn sim(seed: u64, cache_bytes: u64) -> Sim {
     let geometry = Geometry::plan(6 << 20, 1, Some(128 << 10), 20_000).expect("the drive is large enough");

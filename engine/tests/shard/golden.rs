@@ -3,17 +3,14 @@
 //! The image is `golden/version_3.img`; how it came about is told in `golden/story.rs`. If a test here fails because the
 //! format was changed: raise `FORMAT_VERSION` and keep the image of the old version to see it refused, or, where
 //! no build with the version was given out, write the image anew (`cargo run -p lode-engine --example golden_image`).
-#![allow(missing_docs)]
 
-#[path = "golden/story.rs"]
+#[path = "../golden/story.rs"]
 mod story;
-mod support;
-
+use crate::support::{Sim, UUID};
 use lode_engine::format::frame::{FrameHeader, Stream};
 use lode_engine::format::superblock::Superblock;
 use lode_engine::format::{ChecksumSeed, FORMAT_VERSION};
 use lode_engine::{Geometry, Phase, ReadError, ShardConfig, ShardId, read_drive_header};
-use support::{Sim, UUID};
 
 const BLOCK: usize = 4096;
 const HINT: &str = "the golden image is read differently than when it was written: if the format was changed, raise \

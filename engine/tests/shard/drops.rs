@@ -1,14 +1,11 @@
 //! Drops answer at once, give their space back, and stay; tables appear whole or not at all.
-#![allow(missing_docs)]
 
-mod support;
-
+use crate::support::Sim;
+use crate::support::ask::{partition_spec, room, table_spec};
 use lode_engine::{
     Condition, Geometry, ReadError, ReplyBody, Request, RequestBody, StoreKind, TableId, Ttl, WriteError,
     check_drive,
 };
-use support::Sim;
-use support::ask::{partition_spec, room, table_spec};
 
 fn sim(seed: u64) -> Sim {
     let geometry = Geometry::plan(6 << 20, 1, Some(64 << 10), 8 << 10).expect("the drive is large enough");
@@ -206,7 +203,7 @@ fn what_is_written_behind_a_drop_is_told_that_its_partition_is_gone() {
         let body = RequestBody::DropTable { table: TableId(1) };
         sim.step(&mut vec![Request { id: drop, body }]);
         // The drop is on its way to the drive: the partition is there still.
-        let (target, condition, ttl) = (support::ask::target(1), Condition::Always, Ttl::Table);
+        let (target, condition, ttl) = (crate::support::ask::target(1), Condition::Always, Ttl::Table);
         let body = RequestBody::Put { target, key: b"key", value: b"new", condition, ttl };
         sim.step(&mut vec![Request { id: put, body }]);
         assert!(matches!(sim.reply_to(drop), ReplyBody::Catalog(Ok(()))));

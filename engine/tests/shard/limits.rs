@@ -1,8 +1,7 @@
 //! Every limit at, below and above: a typed error above, and nothing lost.
-#![allow(missing_docs)]
 
-mod support;
-
+use crate::support::Sim;
+use crate::support::ask::{index_kind, partition_spec, table_spec};
 use lode_engine::limits::{
     BATCH_BYTES, BATCH_WRITE_BYTES, MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES, MAX_SCAN_BYTES,
     MAX_SCAN_RECORDS, MAX_VALUE_BYTES,
@@ -11,8 +10,6 @@ use lode_engine::{
     BatchWrite, CatalogError, Condition, Geometry, IndexKind, PartitionId, ReadError, RequestBody, StoreKind,
     TableId, Ttl, WriteError,
 };
-use support::Sim;
-use support::ask::{index_kind, partition_spec, table_spec};
 
 const VALUE_LIMIT: usize = 20_000;
 
@@ -198,7 +195,7 @@ fn queues_are_bounded_and_say_busy() {
     let ids: Vec<_> = bodies.iter().map(|_| sim.next_id()).collect();
     let mut requests = Vec::new();
     for (id, (key, value)) in ids.iter().zip(&bodies) {
-        let target = support::ask::target(1);
+        let target = crate::support::ask::target(1);
         let body = RequestBody::Put { target, key, value, condition: Condition::Always, ttl: Ttl::Table };
         requests.push(lode_engine::Request { id: *id, body });
     }

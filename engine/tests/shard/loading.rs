@@ -1,17 +1,14 @@
 //! A start serves before the index is in memory: partitions are loaded when they are asked for, the others
 //! behind, and nothing that depends on knowing all of them happens before.
-#![allow(missing_docs)]
 
-mod support;
-
+use crate::support::ask::{index_kind, room, target};
+use crate::support::{Sim, UUID};
 use lode_engine::format::ChecksumSeed;
 use lode_engine::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Stream};
 use lode_engine::{
     CatalogError, Geometry, KeyRange, PartitionId, Phase, ReadError, ReplyBody, Request, RequestBody,
     RequestId, ShardId, StoreKind, WriteError,
 };
-use support::ask::{index_kind, room, target};
-use support::{Sim, UUID};
 
 const BLOCK: usize = 4096;
 const PARTITIONS: u32 = 12;

@@ -1,9 +1,8 @@
 //! Bits rot and sectors fail: what is damaged says so, its neighbours are served, and nothing old is
 //! given for new.
-#![allow(missing_docs)]
 
-mod support;
-
+use crate::support::ask::index_kind;
+use crate::support::{Sim, UUID};
 use lode_engine::format::ChecksumSeed;
 use lode_engine::format::frame::{FrameHeader, Stream};
 use lode_engine::format::segment::SegmentHeader;
@@ -12,8 +11,6 @@ use lode_engine::{
     Condition, Generation, Geometry, IndexKind, OpenError, Phase, ReadError, RequestBody, SegmentId, ShardId,
     StoreKind, WriteError,
 };
-use support::ask::index_kind;
-use support::{Sim, UUID};
 
 const BLOCK: usize = 4096;
 const SEGMENT: u32 = 64 << 10;
@@ -120,6 +117,24 @@ fn a_read_that_fails_for_a_moment_is_told_as_that_and_not_as_damage() {
     sim.drive.unreadable.clear();
     assert_eq!(sim.get(1, b"a"), Ok(Some(value("a"))));
     assert_eq!((sim.shard.stats().corrupt_records, sim.shard.stats().failed_reads), (0, 3));
+}
+
+#[test]
+fn a_bad_block_between_the_records_of_a_scan_is_none_of_theirs() {
+    let mut sim = sim(2);
+    for name in ["a", "b", "c"] {
+        sim.put(1, name.as_bytes(), &value(name)).unwrap();
+    }
+    let block = find(&sim, &value("b")) / BLOCK;
+    sim.delete(1, b"b").unwrap();
+    let before = sim.shard.stats().device_reads;
+    assert_eq!(sim.scan(1, 10, 1 << 20).map(|page| page.records.len()), Ok(2));
+    assert_eq!(sim.shard.stats().device_reads - before, 1, "what lies between is read, too");
+    sim.drive.unreadable.insert(block);
+    let page = sim.scan(1, 10, 1 << 20).expect("neither record is damaged");
+    let values: Vec<_> = page.records.iter().map(|record| record.value.to_vec()).collect();
+    assert_eq!(values, [value("a"), value("c")]);
+    assert_eq!((sim.shard.stats().corrupt_records, sim.shard.stats().failed_reads), (0, 0));
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! Transactions: what they see, what conflicts, their limits, their ends, and what a crash leaves of them.
-#![allow(missing_docs)]
 
-mod support;
-
+use crate::support::Sim;
+use crate::support::ask::target;
 use lode_engine::limits::{
     MAX_OWNER_TRANSACTIONS, MAX_PARTITION_TRANSACTIONS, MAX_READ_SET_BYTES, MAX_TRANSACTION_MS,
     MAX_TRANSACTIONS,
@@ -11,8 +10,6 @@ use lode_engine::{
     BatchWrite, BeginError, Condition, Geometry, KeyRange, OwnerId, ReadError, ReplyBody, Request,
     RequestBody, ScanWish, StoreKind, TransactionId, TransactionRead, Ttl, WriteError,
 };
-use support::Sim;
-use support::ask::target;
 
 const NS_PER_MS: u64 = 1_000_000;
 const ALL: ScanWish<'static> = ScanWish {

@@ -1,14 +1,11 @@
 //! Requests to a compact index that wait for keys to be read end: when those were read, and when nobody wants them.
-#![allow(missing_docs)]
 
-mod support;
-
+use crate::support::Sim;
+use crate::support::ask::{target, use_index};
 use lode_engine::{
     BatchWrite, BufferId, Buffers, Condition, Geometry, IndexKind, KeyRange, ReadError, ReplyBody, Request,
-    RequestBody, RequestId, StoreKind, Ttl,
+    RequestBody, RequestId, StoreKind, TimeLeft, Ttl,
 };
-use support::Sim;
-use support::ask::{target, use_index};
 
 /// Tied for 60 bytes.
 fn tied(i: u32) -> Vec<u8> {
@@ -153,5 +150,84 @@ fn what_waits_for_keys_is_answered_though_the_log_is_closed_or_the_table_dropped
         waiting.iter().for_each(|id| drop(sim.reply_to(*id)));
         sim.settle();
         assert_eq!(sim.buffers.in_use(), 0, "every buffer comes back");
+    }
+}
+
+/// From now on, the blocks of the drive that hold the key cannot be read.
+fn make_unreadable(sim: &mut Sim, key: &[u8]) {
+    let holds_it = sim.drive.now.windows(key.len()).enumerate().filter(|(_, bytes)| *bytes == key);
+    let blocks: Vec<usize> = holds_it.map(|(at, _)| at / 4096).collect();
+    sim.drive.unreadable.extend(blocks);
+}
+
+/// Found by the simulator (seeds 111, 147 and 211): it was said not to be there.
+#[test]
+fn how_long_a_record_lives_whose_key_cannot_be_read_is_not_told_as_absence() {
+    let mut sim = sim(9);
+    let key = tied(2);
+    make_unreadable(&mut sim, &key);
+    for _ in 0..3 {
+        let told = sim.time_left(1, &key);
+        assert!(matches!(told, Err(ReadError::Corrupt { .. })), "{told:?}");
+    }
+    sim.drive.unreadable.clear();
+    assert_eq!(sim.time_left(1, &key), Ok(Some(TimeLeft::Forever)));
+    assert_eq!(sim.time_left(1, &tied(3)), Ok(None), "what is not there is told as that");
+}
+
+#[test]
+fn a_key_that_cannot_be_read_counts_wherever_it_may_be() {
+    let mut sim = sim(10);
+    let key = tied(2);
+    let (behind, above) = ([&key[..], &[0]].concat(), tied(3));
+    make_unreadable(&mut sim, &key);
+    for (start, end, least) in [(&key, &behind, 1), (&tied(0), &behind, 2), (&key, &above, 1)] {
+        let range = KeyRange { start, end: Some(end) };
+        let id = send(&mut sim, RequestBody::Count { target: target(1), range });
+        let ReplyBody::Count(Ok(count)) = sim.reply_to(id) else { panic!("a count") };
+        assert!((least..=least + 1).contains(&count), "{count} of at least {least}");
+    }
+}
+
+#[test]
+fn a_delete_of_a_key_that_cannot_be_read_holds_when_another_start_can() {
+    let mut sim = sim(11);
+    let key = tied(2);
+    make_unreadable(&mut sim, &key);
+    // Who counts finds out that the key cannot be read.
+    let id =
+        send(&mut sim, RequestBody::Count { target: target(1), range: KeyRange { start: &key, end: None } });
+    assert!(matches!(sim.reply_to(id), ReplyBody::Count(Ok(_))));
+    sim.delete(1, &key).expect("it is written");
+    sim.drive.unreadable.clear();
+    sim.reopen();
+    assert_eq!(sim.get(1, &key), Ok(None));
+    assert_eq!(sim.time_left(1, &tied(4)), Ok(Some(TimeLeft::Forever)), "others stay");
+}
+
+/// Once it was told that the key had not been there.
+#[test]
+fn a_transaction_is_told_of_damage_also_when_another_has_overwritten_what_was_damaged() {
+    for deletes in [false, true] {
+        let mut sim = sim(12);
+        let key = tied(2);
+        let transaction = sim.begin(1, true).expect("one can be had");
+        make_unreadable(&mut sim, &key);
+        for overwritten in [false, true] {
+            let told = sim.get_in(1, transaction, &key);
+            assert!(matches!(told, Err(ReadError::Corrupt { .. })), "{told:?} overwritten: {overwritten}");
+            match deletes {
+                true => drop(sim.delete(1, &key).expect("it is written")),
+                false => drop(sim.put(1, &key, b"new").expect("there is room")),
+            }
+            sim.settle();
+        }
+        sim.rollback(1, transaction);
+        sim.drive.unreadable.clear();
+        let after = sim.begin(1, true).expect("one can be had");
+        if !deletes {
+            let told = sim.get_in(1, after, &key);
+            assert_eq!(told, Ok(Some(b"new".to_vec())), "whoever begins later sees what was written");
+        }
     }
 }

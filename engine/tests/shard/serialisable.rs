@@ -1,19 +1,16 @@
 //! Random histories of concurrent transactions and plain writes, explained afterwards: what was committed, in
 //! the order of its versions, must have seen exactly what one after the other would have seen; and what only
 //! read must have seen one instant. Every seed is printed and replays exactly.
-#![allow(missing_docs)]
-
-mod support;
 
 use std::collections::BTreeMap;
 
+use crate::support::Sim;
+use crate::support::ask::target;
+use crate::support::random::Random;
 use lode_engine::{
     BatchWrite, Condition, Geometry, KeyRange, OwnerId, ReadError, Reply, ReplyBody, Request, RequestBody,
     RequestId, ScanWish, Seq, StoreKind, TransactionId, TransactionRead, Ttl, WriteError,
 };
-use support::Sim;
-use support::ask::target;
-use support::random::Random;
 
 const CLIENTS: usize = 8;
 const KEYS: u64 = 12;
