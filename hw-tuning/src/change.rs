@@ -49,28 +49,37 @@ pub enum Place {
         /// The path below its directory in `/sys/block`.
         file: String,
     },
-    /// A file of a disk without serial number and id: good until the next boot.
+    /// A file of a disk without serial number and id.
     Disk {
         /// The kernel's name of the disk.
         disk: String,
+        /// Where it is attached; without that, the name is good until the next boot.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<String>,
         /// The path below its directory in `/sys/block`.
         file: String,
     },
     /// A file of a network interface.
     Nic {
-        /// The interface's hardware address.
+        /// The interface's hardware address; empty where another of the driver has the same.
         address: String,
         /// Its driver: a virtual function has the address of the interface that it stands behind.
         driver: String,
+        /// Where it is attached.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<String>,
         /// The path below its directory in `/sys/class/net`.
         file: String,
     },
     /// The CPUs that serve an interrupt of a network interface.
     Interrupt {
-        /// The interface's hardware address.
+        /// The interface's hardware address; empty where another of the driver has the same.
         address: String,
         /// Its driver.
         driver: String,
+        /// Where it is attached.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<String>,
         /// Which of the interface's interrupts, counted from 0.
         index: usize,
     },
@@ -110,18 +119,28 @@ impl Place {
                 let disk = disks.iter().find(|disk| disk.id.known() == Some(drive))?;
                 Some(format!("/sys/block/{}/{file}", disk.name))
             }
-            Place::Disk { disk, file } => {
+            Place::Disk { disk, at: None, file } => {
                 probe.exists(&format!("/sys/block/{disk}")).then(|| format!("/sys/block/{disk}/{file}"))
             }
-            Place::Nic { address, driver, file } => {
-                let nic = find_nic(probe, address, driver)?;
+            Place::Disk { at, file, .. } => {
+                let disks = drives::all(probe);
+                let disk = disks.iter().find(|disk| disk.attached_at.known() == at.as_ref())?;
+                Some(format!("/sys/block/{}/{file}", disk.name))
+            }
+            Place::Nic { address, driver, at, file } => {
+                let nic = find_nic(probe, address, driver, at)?;
                 Some(format!("/sys/class/net/{}/{file}", nic.name))
             }
-            Place::Interrupt { address, driver, index } => {
-                let number = *find_nic(probe, address, driver)?.interrupts.get(*index)?;
+            Place::Interrupt { address, driver, at, index } => {
+                let number = *find_nic(probe, address, driver, at)?.interrupts.get(*index)?;
                 Some(format!("/proc/irq/{number}/smp_affinity_list"))
             }
         }
+    }
+
+    /// Whether it is the same one after a boot.
+    pub fn stays(&self) -> bool {
+        !matches!(self, Place::Disk { at: None, .. })
     }
 
     /// The path under the probe's root.
@@ -138,12 +157,17 @@ impl Place {
     }
 }
 
-fn find_nic(probe: &Probe, address: &str, driver: &str) -> Option<nics::Nic> {
+/// The interface that is attached there; where nobody knew that, the one with that address. Never one of several.
+fn find_nic(probe: &Probe, address: &str, driver: &str, at: &Option<String>) -> Option<nics::Nic> {
     let same = |nic: &nics::Nic| {
-        nic.address.known().map_or("", String::as_str) == address
-            && nic.driver.known().map_or("", String::as_str) == driver
+        let is_there = match at {
+            Some(_) => nic.attached_at.known() == at.as_ref(),
+            None => nic.address.known().map_or("", String::as_str) == address,
+        };
+        is_there && nic.driver.known().map_or("", String::as_str) == driver
     };
-    nics::all(probe).into_iter().find(same)
+    let mut found = nics::all(probe).into_iter().filter(same);
+    found.next().filter(|_| found.next().is_none())
 }
 
 impl fmt::Display for Place {
@@ -151,9 +175,16 @@ impl fmt::Display for Place {
         match self {
             Place::Machine { file } => f.write_str(file),
             Place::Drive { drive, file } => write!(f, "{file} of drive {drive}"),
-            Place::Disk { disk, file } => write!(f, "{file} of disk {disk}"),
-            Place::Nic { address, file, .. } => write!(f, "{file} of interface {address}"),
-            Place::Interrupt { address, index, .. } => write!(f, "interrupt {index} of interface {address}"),
+            Place::Disk { disk, file, .. } => write!(f, "{file} of disk {disk}"),
+            Place::Nic { address, at, file, .. } => write!(f, "{file} of interface {}", named(address, at)),
+            Place::Interrupt { address, at, index, .. } => {
+                write!(f, "interrupt {index} of interface {}", named(address, at))
+            }
         }
     }
+}
+
+/// An interface, for people.
+fn named<'a>(address: &'a str, at: &'a Option<String>) -> &'a str {
+    at.as_deref().filter(|_| address.is_empty()).unwrap_or(address)
 }

@@ -138,7 +138,9 @@ fn with_context<T>(
 
 /// `inspect`.
 pub fn inspect(machine: &Machine) -> Result<u8, CommandError> {
-    let facts = Facts::read(&probe(machine)?);
+    let probe = probe(machine)?;
+    let mut facts = Facts::read(&probe);
+    facts.ask_drives(&probe);
     print(machine.json, &facts, || facts.to_text());
     Ok(0)
 }
@@ -189,7 +191,7 @@ fn finish(json: bool, done: &Done, verb: &str) -> Result<u8, CommandError> {
 pub fn apply(wanted: &Wanted) -> Result<u8, CommandError> {
     with_context(wanted, |cx| {
         let locked = lock(cx.probe)?;
-        let mut store = Files;
+        let mut store = Files::of(cx.probe);
         let mut journal = Journal::open(&mut store, &locked.journal)?;
         let done = tuning::apply(cx, &mut store, &mut journal)?;
         finish(wanted.machine.json, &done, "written")
@@ -200,7 +202,7 @@ pub fn apply(wanted: &Wanted) -> Result<u8, CommandError> {
 pub fn revert(machine: &Machine) -> Result<u8, CommandError> {
     let probe = probe(machine)?;
     let locked = lock(&probe)?;
-    let mut store = Files;
+    let mut store = Files::of(&probe);
     let journal = Journal::open(&mut store, &locked.journal)?;
     let done = untuning::revert(&probe, &mut store, journal)?;
     finish(machine.json, &done, "restored")
@@ -249,8 +251,8 @@ pub fn claim(arguments: &ClaimArguments) -> Result<u8, CommandError> {
     let probe = probe(&arguments.machine)?;
     let name = profile_name(&probe, &arguments.profile);
     let profile = Profile::load(&name)?;
-    let options =
-        claiming::Options { profile: &name, choice: &profile.drives, empty_drive: arguments.empty_drive };
+    let allowed = claiming::Allowed { empty_drive: arguments.empty_drive, another: arguments.accept_another };
+    let options = claiming::Options { profile: &name, choice: &profile.drives, allowed };
     let claimed = claiming::claim(&probe, &options)?;
     print(arguments.machine.json, &claimed, || claimed.to_text());
     Ok(if claimed.is_taken() { 0 } else { 1 })

@@ -12,8 +12,9 @@ use thiserror::Error;
 
 use crate::image::tools::{self, NVME, ToolError};
 use crate::machine::drives::{self, Drive};
-use crate::measure::refuse::{data_on, uses_of};
-use crate::probe::{Probe, text_of};
+use crate::measure::content::data_on;
+use crate::measure::refuse::uses_of;
+use crate::probe::{self, Probe};
 
 /// How long the kernel may take to look at a drive that was formatted.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -121,17 +122,17 @@ pub fn format_lba(probe: &Probe, named: &str, block_bytes: u64) -> Result<Format
     let mut command = tools::command(NVME, &std::env::temp_dir());
     command.arg("format").arg(&path).arg(format!("--block-size={block_bytes}")).arg("--force");
     tools::run(&mut command, b"")?;
-    match told_block(disk, block_bytes) {
+    match told_block(probe, disk, block_bytes) {
         now if now == block_bytes => Ok(done(now)),
         now => Err(FormatLbaError::Otherwise { name, now, wanted: block_bytes }),
     }
 }
 
 /// What the kernel says of its blocks, once it has looked at the drive anew.
-fn told_block(disk: &Drive, wanted: u64) -> u64 {
+fn told_block(probe: &Probe, disk: &Drive, wanted: u64) -> u64 {
     let began = Instant::now();
     loop {
-        let text = text_of(&disk.directory.join("queue/logical_block_size"));
+        let text = probe.text_in(&disk.directory.join("queue/logical_block_size"));
         let now = text.and_then(|text| text.parse().ok()).unwrap_or(0);
         if now == wanted || began.elapsed() > PATIENCE {
             return now;
@@ -161,7 +162,7 @@ fn look(
         return Err(FormatLbaError::NotAlone { name, others: others.join(", ") });
     }
     let failed = |error| FormatLbaError::Look { path: path.to_path_buf(), error };
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = probe::open_drive(path).map_err(failed)?;
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         return Err(FormatLbaError::InUse {
             name,

@@ -33,7 +33,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say what the machine is: CPUs, memory, drives, network, kernel, cloud. Asks nothing of a drive.
+    /// Say what the machine is: CPUs, memory, drives, network, kernel, cloud. A drive is asked only where nothing uses it.
     Inspect(Machine),
     /// Look at every knob; exit 0 if all is well, 1 if something costs, 2 if a node would not run.
     #[command(after_help = "Exit codes: 0 all is well, 1 something costs, 2 fatal, 64 wrong usage.")]
@@ -49,6 +49,8 @@ enum Command {
     #[command(after_help = "Exit codes: 0 measured, 2 refused or failed, 64 wrong usage.")]
     Measure(MeasureArguments),
     /// Take the node's drive, as an image does at every boot: the one before, or one that holds a node's data, or an empty one.
+    ///
+    /// Where the one before held data and is not there, or came back empty, none is taken: a person decides, or a flag.
     ///
     /// Writes what the machine is to /run/lode/machine.json, a profile that names the drive to /run/lode/profile.toml, and a rule for
     /// udev that gives it to the node as /dev/lode/drive. Formats nothing: where the drive is to be formatted, there is
@@ -95,6 +97,9 @@ struct ClaimArguments {
     /// What becomes of a drive that held a node's data and came back empty
     #[arg(long, value_enum, default_value = "refuse")]
     empty_drive: image::overlay::EmptyDrive,
+    /// Where the drive that held this node's data is not there: take another that holds a node's data
+    #[arg(long)]
+    accept_another: bool,
 }
 
 #[derive(Debug, Args)]

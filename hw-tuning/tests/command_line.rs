@@ -148,8 +148,7 @@ fn what_is_wrong_with_the_command_line_is_said() {
 fn a_file_without_an_end_is_not_read_to_the_end_of_memory() {
     let root = machine();
     let path = root.path().join("proc/sys/vm/stat_interval");
-    fs::remove_file(&path).unwrap();
-    std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+    fs::File::create(&path).unwrap().set_len(17 << 20).unwrap();
     let applied = tune(root.path(), &with(&["tune", "apply"], &[]));
     assert_eq!(applied.status.code(), Some(0), "{applied:?}");
     let checked = json(&tune(root.path(), &with(&["check"], &["--json"])));
@@ -212,6 +211,90 @@ fn a_drive_is_formatted_only_by_its_id_and_only_empty() {
     // Already so: nothing is asked.
     assert_eq!(json(&format("id:SERIAL-A", "4096"))["from_bytes"], 4096);
     assert_eq!(fs::read_to_string(at("asked")).unwrap().lines().count(), 1);
+}
+
+#[test]
+fn a_drive_that_nothing_uses_is_asked_for_its_formats() {
+    let root = machine();
+    let at = |path: &str| root.path().join(path);
+    let script = format!(
+        "echo \"$@\" >> {}; echo '{{\"lbafs\":[{{\"ms\":0,\"ds\":9}},{{\"ms\":0,\"ds\":12}}]}}'",
+        at("asked").display()
+    );
+    let inspected = || {
+        let path = format!("{}:{}", at("bin").display(), std::env::var("PATH").unwrap_or_default());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lode-tune"));
+        command.args(["inspect", "--json", "--sysroot"]).arg(root.path()).env("PATH", path);
+        json(&command.output().expect("lode-tune runs"))["drives"][0]["lba_formats"].clone()
+    };
+    program(&at("bin"), "nvme", &script);
+    assert!(inspected()["unknown"].as_str().unwrap().contains("run as root"), "{}", inspected());
+    fs::create_dir_all(at("dev")).unwrap();
+    fs::write(at("dev/nvme0n1"), vec![0; 4096]).unwrap();
+    let held = fs::File::open(at("dev/nvme0n1")).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    assert!(inspected()["unknown"].as_str().unwrap().contains("a node has it open"), "{}", inspected());
+    drop(held);
+    assert!(!at("asked").exists(), "nothing was asked until now");
+    // The drive of the fixture has blocks of 4096 bytes.
+    assert_eq!(inspected(), serde_json::json!([512]));
+    assert!(fs::read_to_string(at("asked")).unwrap().ends_with("dev/nvme0n1 --output-format=json\n"));
+    fs::create_dir_all(at("sys/devices/pci/nvme0/nvme0n1/holders/dm-0")).unwrap();
+    assert!(inspected()["unknown"].as_str().unwrap().contains("it is in use"), "{}", inspected());
+    fs::remove_dir_all(at("sys/devices/pci/nvme0/nvme0n1/holders")).unwrap();
+    program(&at("bin"), "nvme", "echo no such drive; exit 1");
+    assert!(inspected()["unknown"].as_str().unwrap().contains("did not answer"), "{}", inspected());
+}
+
+#[test]
+fn a_copy_of_a_machine_is_left_as_it_was_to_the_byte() {
+    let root = machine();
+    let at = |path: &str| root.path().join(path);
+    let texts = [
+        ("sys/devices/pci/nvme0/nvme0n1/queue/scheduler", "none  [mq-deadline] kyber\n"),
+        ("sys/devices/pci/nvme0/nvme0n1/queue/nr_requests", "64"),
+        ("sys/devices/pci/nvme0/nvme0n1/queue/rq_affinity", "1 \n\n"),
+        ("sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never\n"),
+    ];
+    for (path, text) in texts {
+        fs::create_dir_all(at(path).parent().unwrap()).unwrap();
+        fs::write(at(path), text).unwrap();
+    }
+    let applied = tune(root.path(), &with(&["tune", "apply"], &["--json"]));
+    assert_eq!(applied.status.code(), Some(0), "{applied:?}");
+    assert_eq!(fs::read_to_string(at(texts[0].0)).unwrap(), "[none]  mq-deadline kyber\n");
+    assert_eq!(fs::read_to_string(at(texts[3].0)).unwrap(), "always [madvise] never\n");
+    assert_eq!(tune(root.path(), &with(&["check"], &[])).status.code(), Some(0));
+    assert_eq!(tune(root.path(), &["tune", "revert"]).status.code(), Some(0));
+    for (path, text) in texts {
+        assert_eq!(fs::read_to_string(at(path)).unwrap(), text, "{path}");
+    }
+}
+
+#[test]
+fn links_and_pipes_of_a_copy_lead_nowhere_else() {
+    let root = machine();
+    let at = |path: &str| root.path().join(path);
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("setting"), "128\n").unwrap();
+    for path in ["proc/sys/net/core/somaxconn", "sys/devices/pci/nvme0/nvme0n1/queue/iostats"] {
+        fs::remove_file(at(path)).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("setting"), at(path)).unwrap();
+    }
+    fs::remove_file(at("proc/sys/vm/stat_interval")).unwrap();
+    std::os::unix::fs::symlink(outside.path(), at("var")).unwrap();
+    for path in ["proc/sys/vm/stat_interval", "sys/devices/pci/nvme0/nvme0n1/queue/wbt_lat_usec"] {
+        assert!(Command::new("mkfifo").arg(at(path)).status().unwrap().success());
+    }
+    let applied = tune(root.path(), &with(&["tune", "apply"], &["--json"]));
+    assert_eq!(json(&applied)["attempts"].as_array().unwrap().len(), 1, "{applied:?}");
+    assert_eq!(fs::read_to_string(outside.path().join("setting")).unwrap(), "128\n");
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "the journal lies in the copy, too");
+    let checked = json(&tune(root.path(), &with(&["check"], &["--json"])));
+    let knobs = checked["knobs"].as_array().unwrap();
+    let why = |name: &str| knobs.iter().find(|knob| knob["name"] == name).unwrap()["why"].as_str().unwrap();
+    assert!(why("stat_interval").contains("no ordinary file"), "{}", why("stat_interval"));
+    assert_eq!(tune(root.path(), &["tune", "revert"]).status.code(), Some(0));
 }
 
 #[test]

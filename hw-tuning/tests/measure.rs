@@ -231,3 +231,64 @@ fn a_device_with_a_known_latency_is_measured_near_it() {
         Ok(())
     });
 }
+
+/// A loop device over a file. Gone when dropped.
+struct Loop(PathBuf);
+
+impl Loop {
+    /// `None`, with a line, where there can be none.
+    fn over(file: &Path, more: &[&str]) -> Option<Loop> {
+        let output = Command::new("losetup").args(["--find", "--show"]).args(more).arg(file).output();
+        match output {
+            Ok(output) if output.status.success() => {
+                Some(Loop(String::from_utf8_lossy(&output.stdout).trim().into()))
+            }
+            told => {
+                println!("no loop devices here ({told:?}): block devices were not measured");
+                None
+            }
+        }
+    }
+
+    /// Measures it, shortly: how it ended, and what was said.
+    fn measured(&self, more: &[&str]) -> (Option<i32>, String) {
+        let output = self.0.with_extension("toml");
+        let output = std::env::temp_dir().join(output.file_name().expect("a name"));
+        let words =
+            ["--drive", self.0.to_str().expect("a path"), "--output", output.to_str().expect("a path")];
+        let told = measure(&[&words[..], &["--point", "0.01"], more].concat());
+        // It is not there where nothing was measured.
+        let _ = fs::remove_file(&output);
+        (told.status.code(), String::from_utf8_lossy(&told.stderr).into_owned())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").arg("--detach").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_block_device_that_was_measured_is_empty_still_and_one_with_data_is_not() {
+    use std::os::unix::fs::FileExt;
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("device");
+    fs::File::create(&file).and_then(|file| file.set_len(16 << 20)).expect("made");
+    let Some(device) = Loop::over(&file, &[]) else { return };
+    for _ in 0..2 {
+        let (code, told) = device.measured(&[]);
+        assert_eq!(code, Some(0), "{told}");
+    }
+    let writable = fs::OpenOptions::new().write(true).open(&device.0).expect("opened");
+    writable.write_all_at(&[7; 64 << 10], 9 << 20).and_then(|()| writable.sync_all()).expect("written");
+    drop(writable);
+    let (code, told) = device.measured(&[]);
+    assert!(code == Some(2) && told.contains("holds data of a kind that is not known at byte"), "{told}");
+    let words = ["--drive", file.to_str().expect("a path"), "--destroy-data"];
+    let told = String::from_utf8_lossy(&measure(&words).stderr).into_owned();
+    assert!(told.contains("is made of it"), "{told}");
+    let Some(read_only) = Loop::over(&file, &["--read-only"]) else { return };
+    let (code, told) = read_only.measured(&["--destroy-data"]);
+    assert!(code == Some(2) && told.contains("is read-only, and nothing was tried"), "{told}");
+}

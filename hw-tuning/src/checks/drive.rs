@@ -125,7 +125,7 @@ impl NodeDrive {
 /// In a copy of a machine's files there are no devices: a name under `/dev`, or a link to one, names the disk.
 fn by_device_name<'a>(probe: &Probe, path: &Path, disks: &'a [Drive]) -> Option<&'a Drive> {
     path.strip_prefix("/dev").ok().filter(|_| !probe.is_live())?;
-    let link = std::fs::read_link(probe.path(&path.to_string_lossy())).ok();
+    let link = probe.link_text(&path.to_string_lossy());
     let name = link.as_deref().unwrap_or(path).file_name()?.to_str()?;
     disks.iter().find(|disk| disk.name == name)
 }

@@ -86,8 +86,14 @@ fn of_node(line: String) -> UnitLine {
     UnitLine { unit: NODE, section: "Service", line }
 }
 
+/// The limit that the node has: what its unit says, or else that of this process, which may start one; and words for whose it is.
+fn limit(cx: &Context, of_unit: &str, of_process: &str) -> Option<(u64, &'static str)> {
+    let of_unit = cx.probe.limit_of_unit(of_unit).map(|limit| (limit, " (the node's unit)"));
+    of_unit.or_else(|| Some((cx.probe.soft_limit(of_process)?, "")))
+}
+
 fn memlock(cx: &Context, facts: &Facts) -> Knob {
-    let Some(limit) = cx.probe.soft_limit("Max locked memory") else {
+    let Some((limit, whose)) = limit(cx, "LimitMEMLOCK", "Max locked memory") else {
         return Knob::not_applicable("memlock", "the limit of this process cannot be read");
     };
     let cpus = facts.online.len().max(1) as u64;
@@ -104,7 +110,7 @@ fn memlock(cx: &Context, facts: &Facts) -> Knob {
     let why = "registered buffers are pinned, and the limit holds for all processes of the user together; \
                without them a read costs about 5 % more CPU";
     let wanted_text = format!("{} ({cpus} shards)", human_bytes(wanted));
-    Knob::ok("memlock", human_bytes(limit), &wanted_text, why)
+    Knob::ok("memlock", format!("{}{whose}", human_bytes(limit)), &wanted_text, why)
         .unless(
             limit >= wanted,
             Severity::Warn,
@@ -114,10 +120,10 @@ fn memlock(cx: &Context, facts: &Facts) -> Knob {
 }
 
 fn nofile(cx: &Context) -> Knob {
-    let Some(limit) = cx.probe.soft_limit("Max open files") else {
+    let Some((limit, whose)) = limit(cx, "LimitNOFILE", "Max open files") else {
         return Knob::not_applicable("nofile", "the limit of this process cannot be read");
     };
-    let current = if limit == u64::MAX { "unlimited".to_owned() } else { limit.to_string() };
+    let current = if limit == u64::MAX { format!("unlimited{whose}") } else { format!("{limit}{whose}") };
     let why = "a connection is an open file; a node at the limit refuses new clients";
     let wanted = cx.profile.number("nofile");
     let knob = Knob::ok("nofile", current, &format!("{} or more", wanted.unwrap_or(LEAST_FILES)), why);

@@ -27,6 +27,16 @@ pub fn knobs(cx: &Context, facts: &Facts) -> Vec<Knob> {
             );
             continue;
         }
+        if !nic.has_own_address(&facts.nics) && nic.attached_at.known().is_none() {
+            let why = "another interface has the same address and driver, and /sys does not tell where it is attached: what is set could be the \
+                       other's after a boot";
+            knobs.extend(
+                ["nic_interrupts", "rps", "rfs", "xps"]
+                    .map(|name| Knob::not_applicable(name, why).of(target)),
+            );
+            continue;
+        }
+        let nic = &Steered { nic, has_own_address: nic.has_own_address(&facts.nics) };
         knobs.push(interrupts(cx, facts, nic).of(target));
         knobs.push(rps(cx, facts, nic).of(target));
         knobs.push(rfs(cx, facts, nic).of(target));
@@ -40,16 +50,31 @@ fn kept(cx: &Context, name: &'static str, current: &str) -> Knob {
     Knob { current: current.to_owned(), ..Knob::not_applicable(name, why) }
 }
 
-/// What stays of an interface from boot to boot: its address and its driver.
-fn identity(nic: &Nic) -> (String, String) {
+/// An interface, and whether its address is no other's.
+struct Steered<'a> {
+    nic: &'a Nic,
+    has_own_address: bool,
+}
+
+impl std::ops::Deref for Steered<'_> {
+    type Target = Nic;
+
+    fn deref(&self) -> &Nic {
+        self.nic
+    }
+}
+
+/// What stays of an interface from boot to boot: its address, its driver, and where it is attached.
+fn identity(nic: &Steered) -> (String, String, Option<String>) {
     let text = |known: &crate::machine::Known<String>| known.known().cloned().unwrap_or_default();
-    (text(&nic.address), text(&nic.driver))
+    let address = if nic.has_own_address { text(&nic.address) } else { String::new() };
+    (address, text(&nic.driver), nic.attached_at.known().cloned())
 }
 
 /// The place of a file of an interface.
-fn place(nic: &Nic, file: String) -> Place {
-    let (address, driver) = identity(nic);
-    Place::Nic { address, driver, file }
+fn place(nic: &Steered, file: String) -> Place {
+    let (address, driver, at) = identity(nic);
+    Place::Nic { address, driver, at, file }
 }
 
 fn file(nic: &Nic, name: &str) -> String {
@@ -83,7 +108,7 @@ fn affinities(probe: &Probe, nic: &Nic) -> Vec<CpuSet> {
     nic.interrupts.iter().filter_map(read).collect()
 }
 
-fn interrupts(cx: &Context, facts: &Facts, nic: &Nic) -> Knob {
+fn interrupts(cx: &Context, facts: &Facts, nic: &Steered) -> Knob {
     let name = "nic_interrupts";
     let sets = affinities(cx.probe, nic);
     if nic.interrupts.is_empty() {
@@ -104,9 +129,10 @@ fn interrupts(cx: &Context, facts: &Facts, nic: &Nic) -> Knob {
     let even = counts.iter().max().zip(counts.iter().min()).is_some_and(|(most, least)| most - least <= 1);
     let fine = even && sets.iter().all(|set| set.len() == 1);
     let cpus: Vec<u32> = facts.online.0.iter().copied().collect();
-    let (address, driver) = identity(nic);
+    let (address, driver, attached_at) = identity(nic);
     let writes = nic.interrupts.iter().enumerate().map(|(index, _)| {
-        let at = Place::Interrupt { address: address.clone(), driver: driver.clone(), index };
+        let (address, driver, at) = (address.clone(), driver.clone(), attached_at.clone());
+        let at = Place::Interrupt { address, driver, at, index };
         let cpu = if fine { sets[index].to_string() } else { cpus[index % cpus.len()].to_string() };
         Write::at(at, cpu)
     });
@@ -124,7 +150,7 @@ fn wants_rps(cx: &Context, facts: &Facts, nic: &Nic) -> Option<bool> {
     }
 }
 
-fn rps(cx: &Context, facts: &Facts, nic: &Nic) -> Knob {
+fn rps(cx: &Context, facts: &Facts, nic: &Steered) -> Knob {
     let mut masks = Vec::new();
     for queue in 0..nic.rx_queues {
         let path = file(nic, &format!("queues/rx-{queue}/rps_cpus"));
@@ -163,7 +189,7 @@ fn flow_entries(cx: &Context, steered: bool) -> Knob {
     knob.number(cx, Rule::AtLeast, None)
 }
 
-fn rfs(cx: &Context, facts: &Facts, nic: &Nic) -> Knob {
+fn rfs(cx: &Context, facts: &Facts, nic: &Steered) -> Knob {
     let Some(entries) = cx.profile.number("rfs") else {
         return kept(cx, "rfs", "-");
     };
@@ -191,7 +217,7 @@ fn rfs(cx: &Context, facts: &Facts, nic: &Nic) -> Knob {
         .written(writes)
 }
 
-fn xps(cx: &Context, facts: &Facts, nic: &Nic) -> Knob {
+fn xps(cx: &Context, facts: &Facts, nic: &Steered) -> Knob {
     if nic.tx_queues < 2 {
         return Knob::not_applicable("xps", "the interface has one queue for sending, which all CPUs share");
     }

@@ -76,7 +76,10 @@ impl Queue<'_> {
         let file = format!("queue/{file}");
         match self.disk.id.known() {
             Some(id) => Place::Drive { drive: id.clone(), file },
-            None => Place::Disk { disk: self.disk.name.clone(), file },
+            None => {
+                let at = self.disk.attached_at.known().cloned();
+                Place::Disk { disk: self.disk.name.clone(), at, file }
+            }
         }
     }
 

@@ -128,6 +128,26 @@ fn a_process_below_its_limits_is_told_so() {
 }
 
 #[test]
+fn the_limits_of_the_nodes_unit_count_where_it_has_some() {
+    let process = "Max open files 1024 9 files\nMax locked memory 65536 9 bytes";
+    let with_unit = |unit: &str| {
+        let machine = Fixture::good().with("proc/self/limits", process);
+        machine.with("etc/systemd/system/lode.service", &format!("[Service]\n{unit}\n"))
+    };
+    let good = with_unit("LimitNOFILE=16384\nLimitMEMLOCK=1G");
+    assert_eq!(good.severity("nofile"), Severity::Ok);
+    assert_eq!(good.knob("nofile").current, "16384 (the node's unit)");
+    assert_eq!(good.severity("memlock"), Severity::Ok);
+    assert_eq!(with_unit("LimitNOFILE=infinity").severity("nofile"), Severity::Ok);
+    assert_eq!(with_unit("LimitNOFILE=512:16384").severity("nofile"), Severity::Warn);
+    assert_eq!(with_unit("LimitNOFILE=many").severity("nofile"), Severity::Warn, "the process's counts");
+    assert_eq!(with_unit("LimitNOFILE=16384").severity("memlock"), Severity::Warn, "the process's counts");
+    let dropped_in = with_unit("LimitNOFILE=512")
+        .with("etc/systemd/system/lode.service.d/10-image.conf", "[Service]\nLimitNOFILE=16384");
+    assert_eq!(dropped_in.severity("nofile"), Severity::Ok, "the last one holds");
+}
+
+#[test]
 fn what_the_machine_does_not_tell_is_not_guessed() {
     let bare = Fixture::bare();
     for knob in bare.knobs() {

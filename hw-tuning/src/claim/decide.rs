@@ -62,11 +62,23 @@ pub enum Decision {
     },
 }
 
+/// What may become of the drives without a person.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowed {
+    /// What becomes of one that came back empty.
+    pub empty_drive: EmptyDrive,
+    /// Whether another with a node's data may follow the one that held this node's.
+    pub another: bool,
+}
+
+const ACCEPT: &str = "attach the drive again and boot; or, if the other is to be this node's from now on: lode-tune claim --accept-another, \
+                      then boot again";
 const DECIDE: &str = "if what it held may be gone: lode-tune claim --empty-drive format, then boot again";
 
-/// The drive that was taken before, as long as it holds what it held; else one with a node's data; else, where none was ever
-/// seen with data, the largest empty one. Losing data silently is worse than a node that does not start.
-pub fn decide(record: Option<&Record>, drives: &[Candidate], empty_drive: EmptyDrive) -> Decision {
+/// The drive that was taken before, as long as it holds what it held; else, where none was ever seen with data, one with a node's
+/// data, or the largest empty one. Losing data silently, or serving another node's, is worse than a node that does not start.
+pub fn decide(record: Option<&Record>, drives: &[Candidate], allowed: Allowed) -> Decision {
+    let empty_drive = allowed.empty_drive;
     let find = |wanted: &dyn Fn(&Candidate) -> bool| {
         let known = drives.iter().enumerate().filter(|(_, drive)| drive.id.is_some() && wanted(drive));
         known.min_by_key(|(_, drive)| (Reverse(drive.bytes), drive.id.clone())).map(|(at, _)| at)
@@ -95,6 +107,13 @@ pub fn decide(record: Option<&Record>, drives: &[Candidate], empty_drive: EmptyD
         }
     }
     if let Some(at) = find(&|drive| drive.holds == Holds::Lode) {
+        if let Some(record) = record.filter(|record| record.held_data && !allowed.another) {
+            let other = drives[at].id.as_deref().unwrap_or(&drives[at].name);
+            return leave(format!(
+                "{}, which held this node's data, is not there, and {other} holds a node's data that may be another's; {ACCEPT}",
+                record.id
+            ));
+        }
         return take(at, false, "it holds a node's data");
     }
     let Some(at) = find(&|drive| drive.holds == Holds::Nothing) else {

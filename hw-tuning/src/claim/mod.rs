@@ -5,22 +5,23 @@ mod decide;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use lode_net::io_properties::{Kind, default_path};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::image::overlay::EmptyDrive;
 use crate::machine::Machine;
 use crate::machine::drives::{Drive, DriveId};
-use crate::measure::refuse::data_on;
+use crate::measure::content::{LODE, data_on};
 use crate::measure::write_durably;
-use crate::probe::{Probe, Unread};
-use crate::profile::DriveChoice;
+use crate::probe::{Probe, Unread, absolute, open_drive, unread_hint};
+use crate::profile::{DriveChoice, Profile};
 use crate::render::udev;
 use decide::{Candidate, Decision, Holds, decide};
+
+pub use decide::Allowed;
 
 /// Where udev puts a link to the drive.
 pub const LINK: &str = "/dev/lode/drive";
@@ -54,15 +55,15 @@ pub struct Options<'a> {
     pub profile: &'a str,
     /// Which drives may be taken, as the profile has it.
     pub choice: &'a DriveChoice,
-    /// What becomes of one that came back empty.
-    pub empty_drive: EmptyDrive,
+    /// What needs no person.
+    pub allowed: Allowed,
 }
 
 /// Why nothing could be looked for.
 #[derive(Debug, Error)]
 pub enum ClaimError {
     /// A file could not be read or written.
-    #[error("{path}: {error}; run as root")]
+    #[error("{path}: {error}; nothing was taken: run as root")]
     File {
         /// Which.
         path: PathBuf,
@@ -104,20 +105,14 @@ pub fn claim(probe: &Probe, options: &Options) -> Result<Claimed, ClaimError> {
     let is_ours = |drive: &&Drive| is_candidate(drive, options.choice);
     let drives: Vec<Candidate> =
         machine.drives.iter().filter(is_ours).map(|drive| candidate(probe, drive)).collect();
-    let decision = decide(record.as_ref(), &drives, options.empty_drive);
+    let decision = decide(record.as_ref(), &drives, options.allowed);
     write(probe, MACHINE, &(told + "\n"))?;
     let (taken, format, why) = match decision {
         Decision::Take { at, format, why } => (Some(&drives[at]), format, why),
         Decision::Leave { why } => (None, false, why),
     };
     let id = taken.and_then(|drive| drive.id.clone());
-    let ids = id.iter().map(|id| format!("{id:?}")).collect::<String>();
-    // A drive is named by what stays, so a profile can; one without is tuned by nobody.
-    let profile = format!(
-        "version = 1\nname = \"this-machine\"\nabout = \"{} with the drive of this boot\"\nextends = \"{}\"\n[drives]\nids = [{ids}]\n",
-        options.profile, options.profile
-    );
-    write(probe, PROFILE, &profile)?;
+    write(probe, PROFILE, &profile_of(options.profile, id.as_deref()))?;
     let rules = id.as_ref().and_then(|id| udev::of_node(&DriveId(id.clone()), LINK));
     write(probe, RULES, &rules.unwrap_or_default())?;
     if format {
@@ -128,14 +123,35 @@ pub fn claim(probe: &Probe, options: &Options) -> Result<Claimed, ClaimError> {
     if let (Some(drive), Some(id)) = (taken, &id) {
         let held_data = drive.holds == Holds::Lode;
         let fresh = Record { version: RECORD_VERSION, id: id.clone(), held_data };
+        if record.as_ref().is_some_and(|record| record.id != fresh.id) {
+            // What was measured is another drive's: this boot measures anew, as it does where there is nothing. Before the
+            // record, so that a boot that is cut short goes on from here.
+            let measured = default_path(Kind::BlockDevice, Path::new(LINK));
+            remove(probe, &measured.to_string_lossy())?;
+        }
         if record.as_ref() != Some(&fresh) {
             let text = serde_json::to_string(&fresh).expect("a record is plain data");
-            let path = probe.path(RECORD);
-            write_durably(&path, &(text + "\n")).map_err(|error| ClaimError::File { path, error })?;
+            write(probe, RECORD, &(text + "\n"))?;
         }
     }
     let name = taken.map(|drive| drive.name.clone());
     Ok(Claimed { id, name, format, why, drives })
+}
+
+/// The profile with the drive, which is named by what stays; one without such a name is tuned by nobody.
+fn profile_of(name: &str, id: Option<&str>) -> String {
+    // Whoever loads it is somewhere else.
+    let base = match Profile::built_in(name) {
+        Some(_) => name.to_owned(),
+        None => absolute(Path::new(name)).map_or(name.to_owned(), |path| path.to_string_lossy().into_owned()),
+    };
+    let text = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let about = text(&format!("{base} with the drive of this boot"));
+    let ids = id.map(text).unwrap_or_default();
+    format!(
+        "version = 1\nname = \"this-machine\"\nabout = {about}\nextends = {}\n[drives]\nids = [{ids}]\n",
+        text(&base)
+    )
 }
 
 /// Whether a drive may be the node's: those that the profile names, or else every NVMe drive. A disk with partitions or mounts is
@@ -151,15 +167,17 @@ fn is_candidate(drive: &Drive, choice: &DriveChoice) -> bool {
 fn candidate(probe: &Probe, drive: &Drive) -> Candidate {
     let path = probe.path(&format!("/dev/{}", drive.name));
     let look = || {
-        let mut file = File::open(&path)?;
+        let mut file = open_drive(&path)?;
         let bytes = file.seek(SeekFrom::End(0))?;
         data_on(&file, bytes)
     };
+    let is_read_only = probe.text_in(&drive.directory.join("ro")).as_deref() == Some("1");
     let holds = match look() {
+        Ok(_) if is_read_only => Holds::Other("what can only be read: it is read-only".to_owned()),
         Ok(None) => Holds::Nothing,
-        Ok(Some(what)) if what == crate::measure::refuse::LODE => Holds::Lode,
+        Ok(Some(what)) if what == LODE => Holds::Lode,
         Ok(Some(what)) => Holds::Other(what),
-        Err(error) => Holds::Other(format!("what cannot be read ({error})")),
+        Err(error) => Holds::Other(format!("what cannot be read ({error}{})", unread_hint(&error))),
     };
     Candidate {
         name: drive.name.clone(),
@@ -185,9 +203,7 @@ fn read_record(probe: &Probe) -> Result<Option<Record>, ClaimError> {
 
 fn write(probe: &Probe, absolute: &str, text: &str) -> Result<(), ClaimError> {
     let path = probe.path(absolute);
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let written = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&path, text));
-    written.map_err(|error| ClaimError::File { path, error })
+    write_durably(&path, text).map_err(|error| ClaimError::File { path, error })
 }
 
 fn remove(probe: &Probe, absolute: &str) -> Result<(), ClaimError> {

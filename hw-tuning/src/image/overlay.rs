@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::disk::ROOT_ID;
+use crate::profile::Profile;
 use crate::render::of_image;
 
 /// What is asked of an image's own files.
@@ -114,6 +115,12 @@ pub fn files(wanted: &Wanted) -> BTreeMap<String, String> {
         "etc/systemd/network/80-lode.network",
         format!("# {head}\n[Match]\nType=ether\n\n[Network]\nDHCP=yes\n\n[DHCPv4]\nUseDomains=yes\n"),
     );
+    // The one setting that the kernel takes from CAP_SYS_ADMIN alone, which the tuning at boot has not.
+    if let Some(Ok(profile)) = Profile::built_in(profile)
+        && let Some(value) = profile.number("numa_balancing")
+    {
+        put("etc/sysctl.d/91-lode.conf", format!("# {head}\n-kernel.numa_balancing = {value}\n"));
+    }
     // On Azure a fast virtual function carries the traffic of the interface that it stands behind, and has no address of its own.
     put(
         "etc/systemd/network/20-lode-virtual-function.network",
@@ -168,6 +175,12 @@ mod tests {
             listen: "127.0.0.1:7411",
             empty_drive: EmptyDrive::Refuse,
         }
+    }
+
+    #[test]
+    fn what_the_tuning_at_boot_may_not_set_is_set_before() {
+        let sysctl = files(&wanted(&[])).remove("etc/sysctl.d/91-lode.conf").expect("it is there");
+        assert!(sysctl.ends_with("\n-kernel.numa_balancing = 0\n"), "{sysctl}");
     }
 
     #[test]

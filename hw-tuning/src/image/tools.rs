@@ -33,6 +33,7 @@ pub const TAR: Tool = tool("tar", "tar");
 pub const QEMU_IMG: Tool = tool("qemu-img", "qemu-utils");
 pub const ZSTD: Tool = tool("zstd", "zstd");
 pub const NVME: Tool = tool("nvme", "nvme-cli");
+pub const TIMEOUT: Tool = tool("timeout", "coreutils");
 pub const QEMU: Tool = tool("qemu-system-x86_64", "qemu-system-x86");
 
 /// Why a program did not do its work.

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Known;
 use crate::checks::human_bytes;
-use crate::probe::{Probe, text_of};
+use crate::probe::Probe;
 
 /// What a disk is known by from boot to boot: its serial number, followed by `#` and the namespace where that
-/// is not the first; or, without a serial number, its name under `/dev/disk/by-id`.
+/// is not the first; or, without a serial number, its name under `/dev/disk/by-id`; or its world-wide name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DriveId(pub String);
 
@@ -21,7 +21,7 @@ impl fmt::Display for DriveId {
 }
 
 const NOT_ASKED: &str = "only the drive itself can tell (Identify Namespace), and a pending admin command may slow \
-                         what it serves: ask with `nvme id-ns -H` before a node runs";
+                         what it serves: `lode-tune inspect` asks one that nothing uses";
 const NO_PLP: &str = "no file tells; the vendor's data sheet does";
 const NO_FILE: &str = "this kernel has no such file for the disk";
 
@@ -34,6 +34,8 @@ pub struct Drive {
     pub id: Known<DriveId>,
     /// Serial number.
     pub serial: Known<String>,
+    /// Where it is attached: the PCI function, and what tells it from others there.
+    pub attached_at: Known<String>,
     /// Its names under `/dev/disk/by-id`.
     pub by_id: Vec<String>,
     /// Model; empty where the disk does not say.
@@ -93,13 +95,19 @@ pub fn all(probe: &Probe) -> Vec<Drive> {
             drive.id = Known::Not("another disk has the same serial number");
         }
     }
+    let places: Vec<_> = drives.iter().map(|drive| drive.attached_at.known().cloned()).collect();
+    for drive in &mut drives {
+        if places.iter().flatten().filter(|place| drive.attached_at.known() == Some(place)).count() > 1 {
+            drive.attached_at = Known::Not("another disk is attached at the same place");
+        }
+    }
     drives
 }
 
 /// The disk with this directory in `/sys`.
 fn read(probe: &Probe, directory: &Path) -> Option<Drive> {
     let name = directory.file_name()?.to_string_lossy().into_owned();
-    let text = |file: &str| text_of(&directory.join(file)).filter(|text| !text.is_empty());
+    let text = |file: &str| probe.text_in(&directory.join(file)).filter(|text| !text.is_empty());
     let number = |file: &str| text(file)?.parse::<u64>().ok();
     let serial = text("serial").or_else(|| text("device/serial"));
     let namespace = number("nsid");
@@ -107,13 +115,18 @@ fn read(probe: &Probe, directory: &Path) -> Option<Drive> {
     let id = match (&serial, namespace) {
         (Some(serial), None | Some(1)) => Some(serial.clone()),
         (Some(serial), Some(namespace)) => Some(format!("{serial}#{namespace}")),
-        (None, _) => by_id.first().cloned(),
+        (None, _) => by_id.first().cloned().or_else(|| {
+            // A name that the kernel has made of the serial number, which there is none of, is any drive's of the model.
+            text("wwid").or_else(|| text("device/wwid")).filter(|name| !name.starts_with("nvme."))
+        }),
     };
     let nvme = name.starts_with("nvme");
     let parameter = probe.number("/sys/module/nvme/parameters/poll_queues");
-    let queues = std::fs::read_dir(directory.join("mq")).map(|entries| entries.count() as u64).ok();
+    let queues = probe.inside(&directory.join("mq"));
+    let queues = queues.is_dir().then(|| probe.names_in(&queues).len() as u64);
     Some(Drive {
         id: Known::or(id.map(DriveId), "neither a serial number nor a name under /dev/disk/by-id"),
+        attached_at: Known::or(attached_at(directory, namespace), "it hangs at no PCI function"),
         serial: Known::or(serial, "the disk does not tell"),
         by_id,
         model: text("device/model").unwrap_or_default(),
@@ -149,16 +162,29 @@ fn read(probe: &Probe, directory: &Path) -> Option<Drive> {
     })
 }
 
+/// The PCI function, and of several disks at one, which: SCSI's channel, target and unit, or the namespace.
+fn attached_at(directory: &Path, namespace: Option<u64>) -> Option<String> {
+    let function = super::attachment(directory)?;
+    let is_scsi = |name: &&str| {
+        name.split(':').count() == 4 && name.bytes().all(|byte| byte.is_ascii_digit() || byte == b':')
+    };
+    // The host's number is drawn anew at each boot.
+    let unit = directory.iter().filter_map(|name| name.to_str()).rev().find(is_scsi);
+    let unit = unit.and_then(|unit| unit.split_once(':')).map(|(_, unit)| format!(" unit {unit}"));
+    let unit =
+        unit.or_else(|| namespace.filter(|number| *number != 1).map(|number| format!(" namespace {number}")));
+    Some(function + &unit.unwrap_or_default())
+}
+
 /// Partitions, devices on top (LVM, RAID, encryption), and mounts of the disk as a whole; or the same of a partition, by its
 /// own directory and name.
 pub fn in_use(probe: &Probe, directory: &Path, name: &str) -> Vec<String> {
-    let below = |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().flatten();
-    let partitions = below(directory.to_path_buf()).filter(|entry| entry.path().join("partition").exists());
-    let holders = below(directory.join("holders"));
-    let file_name = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
-    let mut uses: Vec<String> = partitions.map(|entry| format!("partition {}", file_name(entry))).collect();
-    uses.extend(holders.map(|entry| format!("held by {}", file_name(entry))));
-    let device = text_of(&directory.join("dev"));
+    let is_partition = |name: &String| probe.inside(&directory.join(name).join("partition")).exists();
+    let partitions = probe.names_in(directory).into_iter().filter(is_partition);
+    let mut uses: Vec<String> = partitions.map(|name| format!("partition {name}")).collect();
+    let holders = probe.names_in(&directory.join("holders"));
+    uses.extend(holders.iter().map(|name| format!("held by {name}")));
+    let device = probe.text_in(&directory.join("dev"));
     let of_disk = |mount: &crate::probe::Mount| Some(&mount.device) == device.as_ref();
     uses.extend(
         probe.mounts().iter().filter(|m| of_disk(m)).map(|m| format!("mounted at {}", m.point.display())),
@@ -182,8 +208,8 @@ pub fn chosen(text: &str) -> &str {
 fn by_id(probe: &Probe, disk: &str) -> Vec<String> {
     let mut names = probe.names("/dev/disk/by-id");
     names.retain(|name| {
-        let target = std::fs::read_link(probe.path(&format!("/dev/disk/by-id/{name}")));
-        target.is_ok_and(|target| target.file_name().is_some_and(|file| file == disk))
+        let target = probe.link_text(&format!("/dev/disk/by-id/{name}"));
+        target.is_some_and(|target| target.file_name().is_some_and(|file| file == disk))
     });
     names
 }

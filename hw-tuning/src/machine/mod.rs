@@ -1,13 +1,16 @@
-//! What the machine is, as its files under `/proc`, `/sys`, `/dev` and `/run` tell: read, never asked of a drive.
+//! What the machine is, as its files under `/proc`, `/sys`, `/dev` and `/run` tell. Only `inspect` asks a drive, and only one that nothing uses.
 
 pub mod cpus;
 pub mod drives;
+mod formats;
 pub mod kernel;
 pub mod memory;
 pub mod nics;
 pub mod platform;
 #[cfg(test)]
 mod tests;
+
+use std::path::Path;
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
@@ -60,6 +63,26 @@ impl<T: Serialize> Serialize for Known<T> {
     }
 }
 
+/// Where a device is attached, as its directory in `/sys` tells: the address of the PCI function nearest to it, or what Hyper-V calls it.
+fn attachment(directory: &Path) -> Option<String> {
+    let is_hex =
+        |text: &str, digits: usize| text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_pci = |name: &str| {
+        let parts: Vec<&str> = name.split([':', '.']).collect();
+        matches!(parts[..], [domain, bus, slot, function] if domain.len() >= 4 && is_hex(domain, domain.len())
+            && is_hex(bus, 2) && is_hex(slot, 2) && is_hex(function, 1))
+    };
+    let is_guid = |name: &str| {
+        let parts: Vec<&str> = name.split('-').collect();
+        parts.len() == 5 && parts.iter().zip([8, 4, 4, 4, 12]).all(|(part, digits)| is_hex(part, digits))
+    };
+    let names: Vec<_> = directory.iter().filter_map(|name| name.to_str()).collect();
+    let nearest =
+        |is: &dyn Fn(&str) -> bool| names.iter().rev().find(|name| is(name)).map(|name| (*name).to_owned());
+    // On Azure, the PCI function of a drive or an interface hangs below Hyper-V's own bus.
+    nearest(&is_pci).or_else(|| nearest(&is_guid))
+}
+
 /// Everything that `inspect` tells.
 #[derive(Debug, Serialize)]
 pub struct Machine {
@@ -89,6 +112,11 @@ impl Machine {
             drives,
             nics: nics::all(probe),
         }
+    }
+
+    /// Asks the drives that nothing uses for what no file tells.
+    pub fn ask_drives(&mut self, probe: &Probe) {
+        formats::ask(probe, &mut self.drives);
     }
 
     /// For people: a line for each thing, what is not known at its place.

@@ -14,8 +14,10 @@ const DIRECTORY: &str = "/sys/class/net";
 pub struct Nic {
     /// Its name, which may be another after the next boot.
     pub name: String,
-    /// Its hardware address, which stays.
+    /// Its own hardware address, which stays: not the one that all interfaces of a bond share.
     pub address: Known<String>,
+    /// Where it is attached: the PCI function, and which port of it; or what Hyper-V calls it.
+    pub attached_at: Known<String>,
     /// Its driver.
     pub driver: Known<String>,
     /// `up`, `down` or as the kernel says.
@@ -38,7 +40,14 @@ pub struct Nic {
 pub fn all(probe: &Probe) -> Vec<Nic> {
     let mut names = probe.names(DIRECTORY);
     names.retain(|name| probe.exists(&format!("{DIRECTORY}/{name}/device")));
-    names.iter().map(|name| read(probe, name)).collect()
+    let mut nics: Vec<Nic> = names.iter().map(|name| read(probe, name)).collect();
+    let places: Vec<_> = nics.iter().map(|nic| nic.attached_at.known().cloned()).collect();
+    for nic in &mut nics {
+        if places.iter().flatten().filter(|place| nic.attached_at.known() == Some(place)).count() > 1 {
+            nic.attached_at = Known::Not("another interface is attached at the same place");
+        }
+    }
+    nics
 }
 
 fn read(probe: &Probe, name: &str) -> Nic {
@@ -47,9 +56,17 @@ fn read(probe: &Probe, name: &str) -> Nic {
     let count = |prefix| queues.iter().filter(|queue| queue.starts_with(prefix)).count();
     let driver = probe.link(&file("device/driver"));
     let driver = driver.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    let own_address = probe.text(&file("bonding_slave/perm_hwaddr")).or_else(|| probe.text(&file("address")));
+    let function = probe.link(&file("device")).and_then(|directory| super::attachment(&directory));
+    let port = probe.number(&file("dev_port")).filter(|port| *port != 0);
+    let attached_at = function.map(|function| match port {
+        Some(port) => format!("{function} port {port}"),
+        None => function,
+    });
     Nic {
         name: name.to_owned(),
-        address: Known::or(probe.text(&file("address")), "the interface has no address"),
+        address: Known::or(own_address, "the interface has no address"),
+        attached_at: Known::or(attached_at, "it hangs at no PCI function"),
         driver: Known::or(driver, "the device has no driver in /sys"),
         state: Known::or(probe.text(&file("operstate")), "the kernel does not tell"),
         speed_mbit: Known::or(
@@ -74,15 +91,20 @@ fn interrupts(probe: &Probe, name: &str) -> Vec<u32> {
     };
     let directories: [Option<PathBuf>; 2] =
         [Some(device.join("msi_irqs")), device.parent().map(|parent| parent.join("msi_irqs"))];
-    let listed = directories.into_iter().flatten().find_map(|directory| std::fs::read_dir(directory).ok());
-    let numbers = listed.into_iter().flatten().flatten();
-    let mut numbers: Vec<u32> =
-        numbers.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok()).collect();
+    let listed = directories.into_iter().flatten().find(|directory| probe.inside(directory).is_dir());
+    let numbers = listed.map(|directory| probe.names_in(&directory)).unwrap_or_default();
+    let mut numbers: Vec<u32> = numbers.iter().filter_map(|name| name.parse().ok()).collect();
     numbers.sort_unstable();
     numbers
 }
 
 impl Nic {
+    /// Whether it is known by its address and driver alone, of these.
+    pub fn has_own_address(&self, nics: &[Nic]) -> bool {
+        nics.iter().filter(|other| (&other.address, &other.driver) == (&self.address, &self.driver)).count()
+            == 1
+    }
+
     pub(super) fn to_text(&self) -> String {
         format!(
             "network {}: address {}; driver {}; {}; Mbit/s {}; mtu {}; queues {} rx, {} tx; interrupts {}; \

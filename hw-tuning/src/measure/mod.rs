@@ -1,5 +1,6 @@
 //! `measure`: what a drive gives, as curves over block and depth, written down for `lode serve`.
 
+pub mod content;
 mod curves;
 mod mixed;
 pub mod refuse;
@@ -49,13 +50,18 @@ pub enum MeasureError {
     #[error("no disk has the serial number or name {0:?}; lode-tune inspect lists them")]
     NoSuchId(String),
     /// The path is of no use.
-    #[error("{path}: {error}; give the path of a file, there or not, or of a block device")]
+    #[error("{path}: {error}; {}", remedy(.error))]
     Path {
         /// Which.
         path: PathBuf,
         /// The system's answer.
         error: io::Error,
     },
+    /// Nobody may write it.
+    #[error(
+        "{0} is read-only, and nothing was tried: make it writable (blockdev --setrw, or a mount with rw), or measure another"
+    )]
+    ReadOnly(PathBuf),
     /// Something uses the device.
     #[error("{path} is in use ({uses}); it is never measured so: unmount it, or stop what holds it, first")]
     InUse {
@@ -110,6 +116,29 @@ pub enum MeasureError {
     },
 }
 
+impl MeasureError {
+    /// What an error of a path means.
+    fn at(path: &Path, error: io::Error) -> MeasureError {
+        match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => MeasureError::ReadOnly(path.into()),
+            _ => MeasureError::Path { path: path.into(), error },
+        }
+    }
+}
+
+/// What to do about a path that is of no use.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "run as root, or as the user whose it is",
+        io::ErrorKind::StorageFull => "make room, or give a smaller --area or another place",
+        // Of a drive, or a file system.
+        _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+            "the drive fails: the kernel's log (dmesg) tells more; measure another"
+        }
+        _ => "give the path of a file, there or not, or of a block device",
+    }
+}
+
 /// What was measured, and where it was written.
 #[derive(Debug, Serialize)]
 pub struct Measured {
@@ -122,7 +151,7 @@ pub struct Measured {
 /// Measures a drive, and writes its file.
 pub fn measure(probe: &Probe, options: &Options) -> Result<Measured, MeasureError> {
     let path = path_of(probe, options.drive)?;
-    let failed = |error| MeasureError::Path { path: path.clone(), error };
+    let failed = |error| MeasureError::at(&path, error);
     let kind = match std::fs::metadata(&path).is_ok_and(|found| found.file_type().is_block_device()) {
         true => Kind::BlockDevice,
         false => Kind::File,

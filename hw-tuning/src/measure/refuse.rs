@@ -1,16 +1,10 @@
-//! What keeps a device from being written: uses of it, and data on it.
+//! What keeps a device, or a file, from being written: uses of it.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::machine::drives::in_use;
 use crate::probe::Probe;
-
-/// At both ends of a device lies what tells what it is; measuring leaves so much of each alone, so that a drive can be
-/// measured again.
-pub const EDGE_BYTES: u64 = 1 << 20;
 
 /// What uses a device, and what it is divided into.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -38,47 +32,31 @@ pub fn uses_of(probe: &Probe, directory: &Path) -> Uses {
     uses
 }
 
-/// What a node has written, in words.
-pub const LODE: &str = "a lode drive";
-
-/// Bytes that tell what is on a device: where, which, and of what.
-const SIGNS: [(u64, &[u8], &str); 18] = [
-    (0, b"LODE", LODE),
-    (0, b"XFSB", "an xfs file system"),
-    (0, b"LUKS\xba\xbe", "a LUKS volume"),
-    (0, b"bcache", "a bcache device"),
-    (0, b"hsqs", "a squashfs image"),
-    (3, b"NTFS    ", "an NTFS file system"),
-    (54, b"FAT1", "a FAT file system"),
-    (82, b"FAT32", "a FAT file system"),
-    (24, b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca", "a bcache device"),
-    (512, b"EFI PART", "a GPT partition table"),
-    (512, b"LABELONE", "an LVM physical volume"),
-    (4096, b"EFI PART", "a GPT partition table"),
-    (1024, b"\x10\x20\xf5\xf2", "an f2fs file system"),
-    (1080, b"\x53\xef", "an ext2, ext3 or ext4 file system"),
-    (4086, b"SWAPSPACE2", "swap space"),
-    (4096, b"\xfc\x4e\x2b\xa9", "a member of a RAID"),
-    (65600, b"_BHRfS_M", "a btrfs file system"),
-    (510, b"\x55\xaa", "a partition table or boot sector"),
-];
-
-/// What lies at the ends of a device of so many bytes, in words; `None` where there are only zeros.
-pub fn data_on(file: &File, bytes: u64) -> io::Result<Option<String>> {
-    let edge = EDGE_BYTES.min(bytes) as usize;
-    let mut first = vec![0; edge];
-    file.read_exact_at(&mut first, 0)?;
-    // A small device ends before some of the places.
-    let has = |at: u64, sign: &[u8]| first.get(at as usize..).is_some_and(|rest| rest.starts_with(sign));
-    if let Some((_, _, what)) = SIGNS.iter().find(|(at, sign, _)| has(*at, sign)) {
-        return Ok(Some((*what).to_owned()));
+/// What is made of a file: loop devices, with their own uses, and swap.
+pub fn uses_of_file(probe: &Probe, path: &Path) -> Vec<String> {
+    let Ok(own) = std::fs::metadata(path) else { return Vec::new() };
+    let is_it = |other: &str| {
+        let other = std::fs::metadata(probe.path(other));
+        other.is_ok_and(|other| (other.dev(), other.ino()) == (own.dev(), own.ino()))
+    };
+    let mut uses = Vec::new();
+    for name in probe.names("/sys/block") {
+        let backing = probe.text(&format!("/sys/block/{name}/loop/backing_file"));
+        if backing.is_some_and(|backing| is_it(&backing)) {
+            uses.push(format!("{name} is made of it"));
+            let directory = probe.link(&format!("/sys/block/{name}"));
+            uses.extend(directory.map(|directory| uses_of(probe, &directory).running).unwrap_or_default());
+        }
     }
-    let mut last = vec![0; edge];
-    file.read_exact_at(&mut last, bytes - edge as u64)?;
-    let is_used = |bytes: &[u8]| bytes.iter().any(|byte| *byte != 0);
-    Ok(match (is_used(&first), is_used(&last)) {
-        (true, _) => Some("data of a kind that is not known in its first MiB".to_owned()),
-        (_, true) => Some("data of a kind that is not known in its last MiB".to_owned()),
-        _ => None,
-    })
+    let swaps = probe.text("/proc/swaps").unwrap_or_default();
+    let of_line = |line: &str| Some(line.split_whitespace().next()?.replace("\\040", " "));
+    if swaps.lines().skip(1).filter_map(of_line).any(|file| is_it(&file)) {
+        uses.push("swap".to_owned());
+    }
+    uses
+}
+
+/// Whether the kernel lets nobody write a device.
+pub fn is_read_only(probe: &Probe, number: &str) -> bool {
+    probe.number(&format!("/sys/dev/block/{number}/ro")) == Some(1)
 }

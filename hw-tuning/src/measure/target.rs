@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags};
 
-use super::refuse::{EDGE_BYTES, data_on, uses_of};
+use super::content::{EDGE_BYTES, data_on};
+use super::refuse::{is_read_only, uses_of, uses_of_file};
 use super::{MeasureError, Options, curves};
 use crate::checks::human_bytes;
 use crate::probe::Probe;
@@ -37,7 +38,7 @@ pub struct Target {
 impl Target {
     /// Opens what is at `path`, or makes a file beside it; refuses what would lose data that may not be lost.
     pub fn open(probe: &Probe, path: &Path, options: &Options) -> Result<Target, MeasureError> {
-        let failed = |error| MeasureError::Path { path: path.into(), error };
+        let failed = |error| MeasureError::at(path, error);
         let metadata = match std::fs::metadata(path) {
             Ok(metadata) => Some(metadata),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -47,7 +48,9 @@ impl Target {
             Some(metadata) if metadata.file_type().is_block_device() => {
                 Target::device(probe, path, metadata.rdev(), options)
             }
-            Some(metadata) if metadata.is_file() && options.destroy_data => Target::whole_file(path, options),
+            Some(metadata) if metadata.is_file() && options.destroy_data => {
+                Target::whole_file(probe, path, options)
+            }
             Some(metadata) if !metadata.is_file() => {
                 Err(failed(io::Error::other("it is neither a file nor a block device")))
             }
@@ -66,7 +69,7 @@ impl Target {
     }
 
     fn device(probe: &Probe, path: &Path, device: u64, options: &Options) -> Result<Target, MeasureError> {
-        let failed = |error| MeasureError::Path { path: path.into(), error };
+        let failed = |error| MeasureError::at(path, error);
         let number = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
         let uses =
             probe.link(&format!("/sys/dev/block/{number}")).map(|directory| uses_of(probe, &directory));
@@ -78,6 +81,9 @@ impl Target {
         let holds = |what: String| MeasureError::HoldsData { path: path.into(), what };
         if !options.destroy_data && !uses.partitions.is_empty() {
             return Err(holds(format!("the partitions {}", uses.partitions.join(", "))));
+        }
+        if is_read_only(probe, &number) {
+            return Err(MeasureError::ReadOnly(path.into()));
         }
         // Of a block device this means: refuse where it is mounted or held.
         let exclusive = OFlags::EXCL.bits() as i32;
@@ -107,8 +113,12 @@ impl Target {
     }
 
     /// A file whose contents may be lost.
-    fn whole_file(path: &Path, options: &Options) -> Result<Target, MeasureError> {
-        let failed = |error| MeasureError::Path { path: path.into(), error };
+    fn whole_file(probe: &Probe, path: &Path, options: &Options) -> Result<Target, MeasureError> {
+        let failed = |error| MeasureError::at(path, error);
+        let uses = uses_of_file(probe, path);
+        if !uses.is_empty() {
+            return Err(MeasureError::InUse { path: path.into(), uses: uses.join(", ") });
+        }
         let (file, direct) = open_direct(path, 0).map_err(failed)?;
         lock(&file, path)?;
         let metadata = file.metadata().map_err(failed)?;
@@ -123,7 +133,7 @@ impl Target {
 
     /// A file of its own beside `path`, with no name that could be left behind.
     fn scratch(path: &Path, options: &Options) -> Result<Target, MeasureError> {
-        let failed = |error: io::Error| MeasureError::Path { path: path.into(), error };
+        let failed = |error: io::Error| MeasureError::at(path, error);
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let directory = directory.unwrap_or(Path::new("."));
         let space = rustix::fs::statvfs(directory).map_err(|error| failed(error.into()))?;
@@ -146,7 +156,7 @@ impl Target {
     /// Writes each block once, durably, as those of a drive are.
     fn fill(&self, path: &Path) -> Result<(), MeasureError> {
         curves::pass(self, 1).map_err(|error| MeasureError::Loop { path: path.into(), error })?;
-        self.file.sync_all().map_err(|error| MeasureError::Path { path: path.into(), error })
+        self.file.sync_all().map_err(|error| MeasureError::at(path, error))
     }
 }
 
@@ -183,7 +193,7 @@ fn lock(file: &File, path: &Path) -> Result<(), MeasureError> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(MeasureError::InUse { path: path.into(), uses: "a running node".into() })
         }
-        Err(error) => Err(MeasureError::Path { path: path.into(), error }),
+        Err(error) => Err(MeasureError::at(path, error)),
     }
 }
 

@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 
 use lode_net::io_properties::Point;
-use lode_net::ring::floor::FloorReport;
+use lode_net::ring::floor::{self, FloorReport};
 
-use super::refuse::{EDGE_BYTES, Uses, data_on, uses_of};
+use super::content::{EDGE_BYTES, data_on};
+use super::refuse::{Uses, is_read_only, uses_of};
 use super::*;
 use crate::tests::fixture::Fixture;
 
@@ -69,7 +70,7 @@ fn a_device_that_is_used_is_told_from_one_that_is_divided() {
 }
 
 #[test]
-fn what_lies_at_the_ends_of_a_device_is_named_and_zeros_and_the_middle_are_free() {
+fn what_lies_on_a_device_is_named_and_zeros_are_free() {
     let file = tempfile::tempfile().unwrap();
     let bytes = 4 << 20;
     let found = |at: u64, sign: &[u8]| {
@@ -79,8 +80,6 @@ fn what_lies_at_the_ends_of_a_device_is_named_and_zeros_and_the_middle_are_free(
         data_on(&file, bytes).unwrap()
     };
     assert_eq!(found(0, &[]), None);
-    assert_eq!(found(EDGE_BYTES, &[1; 8192]), None, "what measuring itself has written");
-    assert_eq!(found(bytes - EDGE_BYTES - 1, &[1]), None);
     for (at, sign, what) in [
         (512, b"EFI PART".as_slice(), "a GPT partition table"),
         (1080, b"\x53\xef", "an ext2, ext3 or ext4 file system"),
@@ -90,6 +89,16 @@ fn what_lies_at_the_ends_of_a_device_is_named_and_zeros_and_the_middle_are_free(
         (EDGE_BYTES - 1, b"?", "data of a kind that is not known in its first MiB"),
         (bytes - EDGE_BYTES, b"?", "data of a kind that is not known in its last MiB"),
         (bytes - 1, b"?", "data of a kind that is not known in its last MiB"),
+        (131_072, b"\x0c\xb1\xba\0\0\0\0\0", "a member of a ZFS pool"),
+        (bytes - 512, b"EFI PART", "the copy of a GPT partition table"),
+        (bytes - 8192, b"\xfc\x4e\x2b\xa9", "a member of a RAID"),
+        (bytes - 65_536, b"\xfc\x4e\x2b\xa9", "a member of a RAID"),
+        (bytes - 4096, b"LODE", "a lode drive"),
+        // A device as small as this one is looked at all over.
+        (EDGE_BYTES, b"?", "data of a kind that is not known at byte 1048576"),
+        (EDGE_BYTES + 1080, b"\x53\xef", "an ext2, ext3 or ext4 file system at byte 1048576"),
+        (EDGE_BYTES, b"LODE", "data of a kind that is not known at byte 1048576"),
+        (bytes - EDGE_BYTES - 1, b"?", "data of a kind that is not known at byte 3141632"),
     ] {
         assert_eq!(found(at, sign).as_deref(), Some(what));
     }
@@ -129,6 +138,98 @@ fn what_cannot_be_measured_is_told_and_nothing_is_written() {
     let lost = Options { destroy_data: true, ..options(drive) };
     assert!(refused(&lost).contains("is in use (a running node)"), "{}", refused(&lost));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+/// A device of so many bytes, with holes where nothing is written.
+fn device(bytes: u64) -> fs::File {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(bytes).unwrap();
+    file
+}
+
+#[test]
+fn a_drive_with_data_in_its_middle_is_not_empty() {
+    let bytes = 1 << 30;
+    // As much as two of the parts that are sampled, wherever it begins.
+    let much = vec![7; 2 * ((bytes - 2 * EDGE_BYTES) as usize / 512)];
+    for begin in [EDGE_BYTES, 15 << 20, 500 << 20, bytes - EDGE_BYTES - much.len() as u64] {
+        let file = device(bytes);
+        file.write_all_at(&much, begin).unwrap();
+        assert!(data_on(&file, bytes).unwrap().is_some_and(|what| what.contains("at byte")), "{begin}");
+    }
+    // The second copy of a file system whose ends were wiped.
+    let file = device(bytes);
+    file.write_all_at(b"_BHRfS_M", (64 << 20) + 64).unwrap();
+    assert!(data_on(&file, bytes).unwrap().is_some());
+}
+
+#[test]
+fn what_measuring_leaves_is_no_data_and_data_among_it_are() {
+    let bytes = 16 << 20;
+    let file = device(bytes);
+    let area = EDGE_BYTES..bytes - EDGE_BYTES;
+    for block_bytes in [4 << 10, 128 << 10] {
+        let time = Duration::from_millis(20);
+        let load = floor::Load {
+            block_bytes,
+            depth: 4,
+            ..floor::Load::new(floor::Operation::Write, area.clone(), time)
+        };
+        floor::run(file.try_clone().unwrap(), &load).unwrap();
+        assert_eq!(data_on(&file, bytes).unwrap(), None);
+    }
+    file.write_all_at(&[1; 1 << 20], 5 << 20).unwrap();
+    assert!(data_on(&file, bytes).unwrap().is_some());
+}
+
+#[test]
+fn a_file_that_something_is_made_of_is_not_measured_over() {
+    let root = tempfile::tempdir().unwrap();
+    let put = |path: &str, text: &str| {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    put("data/disk.img", "");
+    put("data/swapfile", "");
+    for name in ["data/disk.img", "data/swapfile"] {
+        fs::File::options().write(true).open(root.path().join(name)).unwrap().set_len(8 << 20).unwrap();
+    }
+    put("sys/devices/virtual/block/loop3/loop/backing_file", "/data/disk.img\n");
+    put("sys/devices/virtual/block/loop3/dev", "7:3\n");
+    fs::create_dir_all(root.path().join("sys/block")).unwrap();
+    std::os::unix::fs::symlink("../devices/virtual/block/loop3", root.path().join("sys/block/loop3"))
+        .unwrap();
+    put("proc/self/mountinfo", "22 1 7:3 / /mnt rw - ext4 /dev/loop3 rw\n");
+    put("proc/swaps", "Filename Type\n/data/swapfile file 8188 0 -2\n");
+    let destroy = |drive| {
+        let options = Options { destroy_data: true, ..options(drive) };
+        measure(&Probe::new(root.path()), &options).map(|measured| measured.output).unwrap_err().to_string()
+    };
+    let told = destroy("/data/disk.img");
+    assert!(told.contains("is in use (loop3 is made of it, mounted at /mnt)"), "{told}");
+    let told = destroy("/data/swapfile");
+    assert!(told.contains("is in use (swap)"), "{told}");
+    assert!(fs::read(root.path().join("data/disk.img")).unwrap().iter().all(|byte| *byte == 0));
+    put("sys/dev/block/7:3/ro", "1\n");
+    put("sys/dev/block/7:4/ro", "0\n");
+    assert!(is_read_only(&Probe::new(root.path()), "7:3") && !is_read_only(&Probe::new(root.path()), "7:4"));
+    // What was taken apart is a file again.
+    fs::remove_dir_all(root.path().join("sys/devices/virtual/block/loop3/loop")).unwrap();
+    measure(&Probe::new(root.path()), &Options { destroy_data: true, ..options("/data/disk.img") }).unwrap();
+}
+
+#[test]
+fn errors_say_what_to_do() {
+    let told = |error: rustix::io::Errno| MeasureError::at(Path::new("/dev/x"), error.into()).to_string();
+    for (error, words) in [
+        (rustix::io::Errno::ROFS, "is read-only, and nothing was tried: make it writable (blockdev --setrw"),
+        (rustix::io::Errno::ACCESS, "run as root"),
+        (rustix::io::Errno::IO, "dmesg"),
+        (rustix::io::Errno::NOENT, "give the path of a file"),
+    ] {
+        assert!(told(error).contains(words), "{error}: {}", told(error));
+    }
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub const BUILT_IN: [(&str, &str); 5] = [
     ("generic-nvme", include_str!("generic-nvme.toml")),
     ("dev", include_str!("dev.toml")),
 ];
+/// Most files that extend each other.
+const MOST_FILES: usize = 8;
 /// The word for a knob that is looked at and left as it is.
 const KEEP: &str = "keep";
 /// The word for a number that is worked out from the machine.
@@ -191,14 +193,27 @@ pub enum ProfileError {
         /// What may be said.
         expected: String,
     },
-    /// What it extends is not built in.
-    #[error("{of}: extends {base:?}, which is not a built-in profile")]
+    /// What it extends is neither built in nor a file.
+    #[error("{of}: extends {base:?}, which is neither a built-in profile nor the absolute path of a file")]
     Base {
         /// Which profile.
         of: String,
         /// What it extends.
         base: String,
     },
+    /// It extends what extends it, or too many one after the other.
+    #[error(
+        "{of}: more than {MOST_FILES} files extend each other, or they go round in a circle; let one extend a built-in profile"
+    )]
+    Round {
+        /// Which profile.
+        of: String,
+    },
+}
+
+/// Whether a name means the same file everywhere.
+fn is_file(name: &str) -> bool {
+    Path::new(name).is_absolute()
 }
 
 fn knob_names() -> String {
@@ -215,9 +230,17 @@ impl Profile {
         if !name.contains('/') && path.extension().is_none_or(|extension| extension != "toml") {
             return Err(ProfileError::Unknown(name.to_owned()));
         }
+        Profile::load_file(name, 1)
+    }
+
+    /// The one in a file, which is so far from the first.
+    fn load_file(name: &str, depth: usize) -> Result<Profile, ProfileError> {
+        if depth > MOST_FILES {
+            return Err(ProfileError::Round { of: name.to_owned() });
+        }
+        let path = Path::new(name);
         let failed = |error| ProfileError::Read { path: path.to_path_buf(), error };
-        let text = read_bounded(path).map_err(failed)?;
-        Profile::parse(name, &text)
+        Profile::parse_at(name, &read_bounded(path).map_err(failed)?, depth)
     }
 
     /// The built-in profile of that name; `None` where there is none.
@@ -228,6 +251,10 @@ impl Profile {
 
     /// A profile from its text; `of` is what messages call it.
     pub fn parse(of: &str, text: &str) -> Result<Profile, ProfileError> {
+        Profile::parse_at(of, text, 1)
+    }
+
+    fn parse_at(of: &str, text: &str, depth: usize) -> Result<Profile, ProfileError> {
         let form = |error| ProfileError::Form { of: of.to_owned(), error: Box::new(error) };
         let file: ProfileFile = toml::from_str(text).map_err(form)?;
         if file.version != VERSION {
@@ -235,10 +262,11 @@ impl Profile {
         }
         let base = match &file.extends {
             // None of the built-in ones extends one that extends it: a test loads them all.
-            Some(base) => Some(
-                Profile::built_in(base)
-                    .ok_or_else(|| ProfileError::Base { of: of.to_owned(), base: base.clone() })??,
-            ),
+            Some(base) => Some(match Profile::built_in(base) {
+                Some(profile) => profile?,
+                None if is_file(base) => Profile::load_file(base, depth + 1)?,
+                None => return Err(ProfileError::Base { of: of.to_owned(), base: base.clone() }),
+            }),
             None => None,
         };
         let (mut wants, base_drives) = base.map(|base| (base.wants, base.drives)).unwrap_or_default();

@@ -59,7 +59,10 @@ fn what_is_wrong_is_said_with_what_may_be() {
         ("[knobs]\nscheduler = \"noop\"", "it is \"none\", \"mq-deadline\", \"kyber\", \"bfq\" or \"keep\""),
         ("[knobs]\nmemlock = 1.5", "\"auto\" or \"keep\""),
         ("[knobs]\nscheduler = [1]", "scheduler cannot be [1]"),
-        ("extends = \"mine\"", "extends \"mine\", which is not a built-in profile"),
+        (
+            "extends = \"mine\"",
+            "extends \"mine\", which is neither a built-in profile nor the absolute path of a file",
+        ),
         ("colour = 1", "colour"),
         ("[drives]\nnames = [\"nvme0n1\"]", "names"),
         ("knobs = 1", "knobs"),
@@ -83,4 +86,23 @@ fn what_is_neither_built_in_nor_a_file_is_said() {
     std::fs::File::create(&long).unwrap().set_len(17 << 20).unwrap();
     let error = Profile::load(long.to_str().unwrap()).unwrap_err().to_string();
     assert!(error.contains("longer than 16 MiB"), "{error}");
+}
+
+#[test]
+fn a_file_extends_another_but_not_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, extends: &str, knobs: &str| {
+        let path = directory.path().join(name).to_str().unwrap().to_owned();
+        let text =
+            format!("version = 1\nname = \"x\"\nabout = \"y\"\nextends = {extends:?}\n[knobs]\n{knobs}\n");
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let base = write("base", "generic-nvme", "somaxconn = 77\nswappiness = 7");
+    let top = write("top.toml", &base, "swappiness = 9");
+    let profile = Profile::load(&top).unwrap();
+    assert_eq!((profile.number("somaxconn"), profile.number("swappiness")), (Some(77), Some(9)));
+    write("base", &top, "");
+    let round = Profile::load(&top).unwrap_err().to_string();
+    assert!(round.contains("go round in a circle"), "{round}");
 }

@@ -46,7 +46,8 @@ fn found(claim: &str, head: &str) -> String {
          ExecStartPost=/usr/bin/udevadm control --reload\n\
          ExecStartPost=/usr/bin/udevadm trigger --settle --action=change --subsystem-match=block\n\
          StateDirectory=lode-tune\nRuntimeDirectory=lode\nRuntimeDirectoryMode=0755\nRuntimeDirectoryPreserve=yes\n\
-         ReadWritePaths=/run/udev /sys\n\
+         # What was measured goes with the drive that it was measured of.\n\
+         ReadWritePaths=/run/udev /sys -/var/lib/lode\n\
          {HARDENING}CapabilityBoundingSet=CAP_DAC_OVERRIDE\nDevicePolicy=closed\nDeviceAllow=block-* r\n\
          IPAddressDeny=any\nRestrictAddressFamilies=AF_UNIX AF_NETLINK\n\n\
          [Install]\nWantedBy=multi-user.target\n"

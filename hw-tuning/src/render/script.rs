@@ -26,39 +26,46 @@ disk() {
         return
     fi
     for candidate in /sys/block/*; do
-        for file in "$candidate/serial" "$candidate/device/serial"; do
-            [ -r "$file" ] || continue
-            serial=$(sed 's/^ *//; s/ *$//' "$file")
-            [ "$serial" = "$1" ] || break
+        for file in serial device/serial wwid device/wwid; do
+            [ -r "$candidate/$file" ] || continue
+            [ "$(sed 's/^ *//; s/ *$//' "$candidate/$file")" = "$1" ] || continue
             if [ -z "$2" ] || [ "$(cat "$candidate/nsid" 2>/dev/null)" = "$2" ]; then
                 echo "$candidate"
                 return
             fi
-            break
         done
     done
     echo /nowhere
 }
 
-# The directory of the interface with an address and a driver: nic ADDRESS DRIVER
+# The directory of the interface with an address of its own and a driver; without an address, of the only one at a place:
+# nic ADDRESS DRIVER PLACE
 nic() {
+    found=
     for candidate in /sys/class/net/*; do
-        [ "$(cat "$candidate/address" 2>/dev/null)" = "$1" ] || continue
         [ -e "$candidate/device" ] || continue
+        if [ -n "$1" ]; then
+            address=$(cat "$candidate/bonding_slave/perm_hwaddr" 2>/dev/null || cat "$candidate/address" 2>/dev/null)
+            [ "$address" = "$1" ] || continue
+        else
+            case "$(readlink -f "$candidate/device")/" in */"$3"/*) ;; *) continue ;; esac
+        fi
         if [ -z "$2" ] || [ "$(basename "$(readlink -f "$candidate/device/driver")")" = "$2" ]; then
-            echo "$candidate"
-            return
+            found="$found $candidate"
         fi
     done
-    echo /nowhere
+    case $found in
+        "" | " "*" "*) echo /nowhere ;;
+        *) echo "${found# }" ;;
+    esac
 }
 
-# The file of an interface's interrupt, counted from 0: interrupt ADDRESS DRIVER INDEX
+# The file of an interface's interrupt, counted from 0: interrupt ADDRESS DRIVER PLACE INDEX
 interrupt() {
-    device=$(readlink -f "$(nic "$1" "$2")/device")
+    device=$(readlink -f "$(nic "$1" "$2" "$3")/device")
     directory=$device/msi_irqs
     [ -d "$directory" ] || directory=$(dirname "$device")/msi_irqs
-    number=$(ls "$directory" 2>/dev/null | sort -n | sed -n "$(($3 + 1))p")
+    number=$(ls "$directory" 2>/dev/null | sort -n | sed -n "$(($4 + 1))p")
     echo "/proc/irq/${number:-none}/smp_affinity_list"
 }
 
@@ -95,16 +102,27 @@ fn line(out: &mut String, write: &Write) {
             };
             writeln!(out, "put \"$(disk {} {})\"/{} {value}", quoted(serial), quoted(namespace), quoted(file))
         }
-        Place::Disk { disk, file } => {
-            writeln!(out, "put {} {value}", quoted(&format!("/sys/block/{disk}/{file}")))
+        // Under its name another disk may be found by then.
+        Place::Disk { disk, file, .. } => {
+            writeln!(
+                out,
+                "# {file} of {disk}: it has neither serial number nor id; lode-tune tune apply sets it"
+            )
         }
-        Place::Nic { address, driver, file } => {
-            writeln!(out, "put \"$(nic {} {})\"/{} {value}", quoted(address), quoted(driver), quoted(file))
+        Place::Nic { address, driver, at, file } => {
+            writeln!(out, "put \"$({})\"/{} {value}", nic("nic", address, driver, at), quoted(file))
         }
-        Place::Interrupt { address, driver, index } => {
-            writeln!(out, "try \"$(interrupt {} {} {index})\" {value}", quoted(address), quoted(driver))
+        Place::Interrupt { address, driver, at, index } => {
+            writeln!(out, "try \"$({} {index})\" {value}", nic("interrupt", address, driver, at))
         }
     };
+}
+
+/// A call of a function with an interface's address, driver and place.
+fn nic(function: &str, address: &str, driver: &str, at: &Option<String>) -> String {
+    // A port of a function has no directory of its own.
+    let function_of = at.as_deref().and_then(|at| at.split(' ').next()).filter(|_| address.is_empty());
+    format!("{function} {} {} {}", quoted(address), quoted(driver), quoted(function_of.unwrap_or_default()))
 }
 
 /// A word of the shell that means itself.

@@ -23,8 +23,8 @@ fn what_is_rendered_is_the_same_before_and_after_it_was_applied() {
     // The number of requests comes with the scheduler, so that it is known only afterwards.
     let machine = Fixture::untuned().wanting("nr_requests = \"keep\"");
     let before = rendered(&machine);
-    let mut journal = Journal::open(&mut Files, &machine.probe().path(PATH)).unwrap();
-    machine.look(|cx| apply(cx, &mut Files, &mut journal)).unwrap();
+    let mut journal = Journal::open(&mut Files::default(), &machine.probe().path(PATH)).unwrap();
+    machine.look(|cx| apply(cx, &mut Files::default(), &mut journal)).unwrap();
     assert_eq!(rendered(&machine), before);
 }
 
@@ -146,7 +146,7 @@ fn the_drive_is_measured_at_the_first_boot_where_the_node_looks_for_it() {
         "After=local-fs.target lode-tune.service\n",
         "Before=lode.service\n",
         "ExecStart=/usr/bin/lode-tune measure --drive /dev/disk/by-id/nvme-A_Drive_SERIAL-B --output \
-         /var/lib/lode/io-properties.toml\n",
+         /var/lib/lode/io-properties.toml $LODE_MEASURE_OPTIONS\n",
         "DeviceAllow=/dev/disk/by-id/nvme-A_Drive_SERIAL-B rw\n",
         "User=lode\n",
     ] {

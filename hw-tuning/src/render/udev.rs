@@ -45,17 +45,18 @@ fn rule(write: &Write) -> Option<String> {
                 "# {file} of {drive:?}: no rule can name this drive; lode-tune.service sets it\n"
             )),
         },
-        Place::Disk { disk, file } => Some(format!(
+        Place::Disk { disk, file, .. } => Some(format!(
             "# {file} of {disk}: it has neither serial number nor id; lode-tune.service sets it\n"
         )),
-        Place::Nic { address, driver, file } => {
+        Place::Nic { address, driver, at, file } => {
             let driver = if driver.is_empty() { String::new() } else { format!(", DRIVERS==\"{driver}\"") };
-            plain(address).then(|| {
-                format!(
-                    "ACTION==\"add|change\", SUBSYSTEM==\"net\", ATTR{{address}}==\"{address}\"{driver}, \
-                     ATTR{{{file}}}=\"{value}\"\n"
-                )
-            })
+            let whose = match at.as_deref().filter(|_| address.is_empty()) {
+                Some(at) => format!("KERNELS==\"{}\"", Some(at).filter(|at| plain(at) && !at.contains(' '))?),
+                None => format!("ATTR{{address}}==\"{}\"", Some(address).filter(|address| plain(address))?),
+            };
+            Some(format!(
+                "ACTION==\"add|change\", SUBSYSTEM==\"net\", {whose}{driver}, ATTR{{{file}}}=\"{value}\"\n"
+            ))
         }
         // Interrupts have no devices of their own; lode-tune.service and the script place them.
         Place::Interrupt { .. } => None,
@@ -78,6 +79,10 @@ fn of_disk(id: &DriveId) -> Option<String> {
     let by_id = ["nvme-", "scsi-", "ata-", "virtio-", "wwn-", "dm-", "md-", "usb-", "mmc-"];
     if by_id.iter().any(|kind| serial.starts_with(kind)) {
         return Some(format!("{head}, SYMLINK==\"*disk/by-id/{serial}*\""));
+    }
+    let worldwide = ["eui.", "naa.", "t10.", "uuid."];
+    if worldwide.iter().any(|kind| serial.starts_with(kind)) {
+        return Some(format!("{head}, ATTRS{{wwid}}==\"{serial}\""));
     }
     let namespace = namespace.map_or(String::new(), |number| format!(", ATTR{{nsid}}==\"{number}\""));
     Some(format!("{head}, ATTRS{{serial}}==\"{serial}\"{namespace}"))

@@ -129,12 +129,13 @@ pub(super) fn measure(drive: &DriveOfUnit, head: &str) -> String {
     format!(
         "# {head}\n\
          # To measure anew, as after an upgrade of the kernel: rm {output}\n\
+         # LODE_MEASURE_OPTIONS in the environment, or in /etc/lode/environment, is added: --precondition, or --point=0.2\n\
          [Unit]\nDescription=Measure lode's drive\nConditionPathExists=!{output}\n\
          After=local-fs.target {TUNE}\nWants={TUNE}\nBefore={NODE}\n\n\
          [Service]\nType=oneshot\nUser={USER}\nGroup={USER}\n\
          # A drive that holds data is not written: that is said in the journal, and the node goes by its own values.\n\
-         SuccessExitStatus=2\n\
-         ExecStart=/usr/bin/lode-tune measure --drive {data} --output {output}\n{access}{HARDENING}{RING_HARDENING}\
+         SuccessExitStatus=2\nEnvironmentFile=-/etc/lode/environment\n\
+         ExecStart=/usr/bin/lode-tune measure --drive {data} --output {output} $LODE_MEASURE_OPTIONS\n{access}{HARDENING}{RING_HARDENING}\
          IPAddressDeny=any\nRestrictAddressFamilies=none\n\n\
          [Install]\nWantedBy=multi-user.target\n"
     )

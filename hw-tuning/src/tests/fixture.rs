@@ -199,9 +199,15 @@ impl Fixture {
         }
     }
 
-    /// An interface with as many queues each way, and an interrupt more.
     fn add_nic(&self, name: &str, address: &str, driver: &str, queues: u32) {
-        let device = format!("sys/devices/pci/{name}");
+        self.add_nic_at(name, &format!("pci/{name}"), (address, driver), queues, 40);
+    }
+
+    /// An interface with this address and driver, with as many queues each way, and an interrupt more, from this one on; its device is so far
+    /// below `/sys/devices`.
+    pub fn add_nic_at(&self, name: &str, below: &str, known_by: (&str, &str), queues: u32, first: u32) {
+        let (address, driver) = known_by;
+        let device = format!("sys/devices/{below}");
         let directory = format!("{device}/net/{name}");
         self.set(&format!("{directory}/address"), address);
         self.set(&format!("{directory}/operstate"), "up");
@@ -212,13 +218,13 @@ impl Fixture {
             self.set(&format!("{directory}/queues/tx-{queue}/xps_cpus"), &format!("{:x}", 1 << queue));
         }
         for index in 0..=queues {
-            self.set(&format!("{device}/msi_irqs/{}", 40 + index), "msix");
-            self.set(&format!("proc/irq/{}/smp_affinity_list", 40 + index), &(index % 4).to_string());
+            self.set(&format!("{device}/msi_irqs/{}", first + index), "msix");
+            self.set(&format!("proc/irq/{}/smp_affinity_list", first + index), &(index % 4).to_string());
         }
         self.set(&format!("sys/bus/drivers/{driver}/bind"), "");
         self.link(&format!("{device}/driver"), &format!("../../../bus/drivers/{driver}"));
         self.link(&format!("{directory}/device"), "../..");
-        self.link(&format!("sys/class/net/{name}"), &format!("../../devices/pci/{name}/net/{name}"));
+        self.link(&format!("sys/class/net/{name}"), &format!("../../devices/{below}/net/{name}"));
     }
 
     pub fn path(&self, path: &str) -> PathBuf {
@@ -392,7 +398,7 @@ impl FakeKernel {
 
 impl Store for FakeKernel {
     fn read(&self, path: &Path) -> io::Result<String> {
-        Files.read(path)
+        Files::default().read(path)
     }
 
     fn set(&mut self, path: &Path, value: &str) -> io::Result<()> {
@@ -431,6 +437,16 @@ impl Store for FakeKernel {
         fs::create_dir_all(path.parent().unwrap())?;
         fs::OpenOptions::new().append(true).create(true).open(path)?.write_all(written.as_bytes())?;
         if has_power { Ok(()) } else { Err(io::Error::other("no power")) }
+    }
+
+    fn write(&mut self, path: &Path, text: &str) -> io::Result<()> {
+        let has_power = self.step()?;
+        fs::write(path, if has_power { text } else { &text[..text.len() / 2] })?;
+        if has_power { Ok(()) } else { Err(io::Error::other("no power")) }
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        if self.step()? { fs::rename(from, to) } else { Err(io::Error::other("no power")) }
     }
 
     fn cut(&mut self, path: &Path, bytes: u64) -> io::Result<()> {

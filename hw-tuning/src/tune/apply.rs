@@ -8,7 +8,7 @@ use super::{Attempt, Done, Outcome, TuneError, explain, same, setting};
 use crate::change::{Place, Write};
 use crate::checks::{self, Context};
 use crate::knob::Knob;
-use crate::probe::Probe;
+use crate::probe::{Probe, unread_hint};
 
 /// Change everything that is short of what is wanted and can be changed while the machine runs, one knob after the
 /// other, looking anew after each: one change may make another needless. An error means that a journal could not be
@@ -90,7 +90,8 @@ fn note(
     let wrote = wrote.map(str::to_owned);
     let known = journal.of(place).filter(|known| {
         let ours = known.wrote.as_ref().is_some_and(|wrote| same(place, wrote, current));
-        known.boot == *boot || ours
+        // Under a name that does not stay, it may be another's.
+        known.boot == *boot || ours && place.stays()
     });
     let entry = match known {
         Some(known) => Entry {
@@ -113,7 +114,8 @@ fn note(
 /// What a place is set to.
 pub(super) fn read(probe: &Probe, store: &impl Store, place: &Place) -> Result<String, String> {
     let path = place.path(probe).ok_or_else(|| format!("{place} is not there any more"))?;
-    let text = store.read(&path).map_err(|error| format!("{place} cannot be read: {}", explain(&error)))?;
+    let unread = |error| format!("{place} cannot be read: {error}{}", unread_hint(&error));
+    let text = store.read(&path).map_err(unread)?;
     Ok(setting(&text).to_owned())
 }
 

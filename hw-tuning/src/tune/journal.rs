@@ -1,7 +1,10 @@
 //! The old values of everything that was changed, written durably before each change.
 //!
-//! A file of lines of JSON: the first says what it is, each other one is an [`Entry`]. Lines are only ever added, and the
-//! whole file goes once everything is as it was. The last line may be torn by a crash; its change was not begun then.
+//! A file of lines of JSON: the first says what it is, each other one is an [`Entry`]. Lines are only ever added, the last of a place
+//! counts, and the whole file goes once everything is as it was. The last line may be torn by a crash; its change was not begun then.
+//!
+//! Each boot sets everything anew and notes it. So whoever opens a journal with lines that count no more writes it anew without them, in a
+//! file beside it that takes its place once it is whole: a crash leaves the one or the other, and both say the same.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -46,7 +49,7 @@ pub struct Journal {
 #[derive(Debug, Error)]
 pub enum JournalError {
     /// It cannot be read.
-    #[error("the journal {path} cannot be read: {error}; nothing was changed")]
+    #[error("the journal {path} cannot be read: {}; nothing was changed; where its old values are not wanted, move it away", super::explain(.error))]
     Read {
         /// Where it is.
         path: PathBuf,
@@ -81,6 +84,11 @@ pub enum JournalError {
     },
 }
 
+/// An entry as it is written.
+fn line(entry: &Entry) -> String {
+    serde_json::to_string(entry).expect("an entry is plain data") + "\n"
+}
+
 impl Journal {
     /// What is there; a torn last line is cut off.
     pub fn open(store: &mut impl Store, path: &Path) -> Result<Journal, JournalError> {
@@ -92,6 +100,7 @@ impl Journal {
             Err(error) => return Err(JournalError::Read { path, error }),
         };
         let whole = text.rfind('\n').map_or(0, |last| last + 1);
+        let mut lines = 0;
         for (at, line) in text[..whole].lines().enumerate() {
             if at == 0 {
                 if line != HEADER {
@@ -102,6 +111,7 @@ impl Journal {
             }
             let damaged = |error| JournalError::Damaged { path: path.clone(), line: at + 1, error };
             journal.put(serde_json::from_str(line).map_err(damaged)?);
+            lines += 1;
         }
         // What is no beginning of a header was never ours to cut.
         if whole == 0 && !HEADER.starts_with(text.trim_end()) {
@@ -111,7 +121,20 @@ impl Journal {
             let failed = |error| JournalError::Write { path: path.clone(), error };
             store.cut(&path, whole as u64).map_err(failed)?;
         }
+        if lines > journal.entries.len() {
+            // Where there is no room for it the longer one does as well: what was changed can still be changed back.
+            let _ = journal.compact(store);
+        }
         Ok(journal)
+    }
+
+    /// Writes it anew, with the lines that count.
+    fn compact(&self, store: &mut impl Store) -> io::Result<()> {
+        let mut fresh = self.path.clone().into_os_string();
+        fresh.push(".new");
+        let text: String = self.entries.iter().map(line).collect();
+        store.write(Path::new(&fresh), &format!("{HEADER}\n{text}"))?;
+        store.rename(Path::new(&fresh), &self.path)
     }
 
     /// What is noted of a place.
@@ -134,10 +157,7 @@ impl Journal {
             text += HEADER;
             text.push('\n');
         }
-        for entry in &entries {
-            text += &serde_json::to_string(entry).expect("an entry is plain data");
-            text.push('\n');
-        }
+        text.extend(entries.iter().map(line));
         let failed = |error| JournalError::Write { path: self.path.clone(), error };
         store.append(&self.path, &text).map_err(failed)?;
         self.has_header = true;

@@ -32,6 +32,14 @@ fn restore(
     current: Result<String, String>,
     boot: &Option<String>,
 ) -> Outcome {
+    if entry.boot != *boot && !entry.place.stays() {
+        let Entry { place, old, .. } = entry;
+        let why = format!(
+            "the machine has booted since, and the disk has neither a serial number nor a PCI function by which it would be known, so that \
+             another may have its name now: where {place} is to be {old} again, write it by hand"
+        );
+        return Outcome::Left { why };
+    }
     if entry.place.path(probe).is_none() {
         return Outcome::Left { why: format!("{} is not there, and its settings went with it", entry.place) };
     }

@@ -1,6 +1,10 @@
 //! What is changed comes back, wherever the machine stops.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use super::journal::{Journal, JournalError, PATH};
+use super::store::Files;
 use super::{Done, Outcome, TuneError, apply::apply, revert::revert};
 use crate::knob::Severity;
 use crate::tests::fixture::{FakeKernel, Fixture};
@@ -167,6 +171,174 @@ fn a_new_boot_begins_with_what_it_finds() {
     reverted(&machine, &mut FakeKernel::default()).unwrap();
     assert_eq!(machine.get("proc/sys/vm/swappiness"), "30");
     assert_eq!(machine.get("proc/sys/net/core/somaxconn"), "128");
+}
+
+/// A machine whose disks have no serial numbers: the first hangs at this PCI function, or at none.
+fn without_serials(function: Option<&str>) -> Fixture {
+    let mut machine = Fixture::untuned().wanting_only("nomerges = 2");
+    for controller in ["nvme0", "nvme1"] {
+        std::fs::remove_file(machine.path(&format!("sys/devices/pci/{controller}/serial"))).unwrap();
+    }
+    std::fs::remove_dir_all(machine.path("dev/disk")).unwrap();
+    let home = machine.path(&format!("sys/devices/pci0000:00/{}", function.unwrap_or("else")));
+    std::fs::create_dir_all(home.parent().unwrap()).unwrap();
+    std::fs::rename(machine.path("sys/devices/pci/nvme0"), &home).unwrap();
+    machine.drives = vec!["/dev/nvme0n1".to_owned()];
+    name(&machine, "nvme0n1", &home.join("nvme0n1"));
+    machine
+}
+
+/// Gives a disk a name.
+fn name(machine: &Fixture, name: &str, directory: &std::path::Path) {
+    let link = machine.path(&format!("sys/block/{name}"));
+    let _ = std::fs::remove_file(&link);
+    let below = directory.strip_prefix(machine.path("sys")).unwrap();
+    std::os::unix::fs::symlink(std::path::Path::new("..").join(below), link).unwrap();
+}
+
+const MERGES: &str = "sys/block/nvme0n1/queue/nomerges";
+
+#[test]
+fn a_disk_that_nothing_tells_from_others_is_left_after_a_boot() {
+    let machine = without_serials(None);
+    applied(&machine, &mut FakeKernel::default()).unwrap();
+    assert_eq!(machine.get(MERGES), "2");
+    // As it would be of another disk that has the name by now, and is set like that.
+    machine.set("proc/sys/kernel/random/boot_id", "boot-two");
+    let done = reverted(&machine, &mut FakeKernel::default()).unwrap();
+    let text = done.to_text("restored");
+    assert!(done.is_well() && text.contains("another may have its name now"), "{text}");
+    assert!(text.contains("is to be 0 again, write it by hand"), "{text}");
+    assert_eq!(machine.get(MERGES), "2");
+    // In the same boot it is the same disk.
+    let machine = without_serials(None);
+    applied(&machine, &mut FakeKernel::default()).unwrap();
+    reverted(&machine, &mut FakeKernel::default()).unwrap();
+    assert_eq!(machine.get(MERGES), "0");
+}
+
+#[test]
+fn a_disk_without_a_serial_number_is_found_where_it_hangs() {
+    let machine = without_serials(Some("0000:00:04.0"));
+    applied(&machine, &mut FakeKernel::default()).unwrap();
+    let ours = machine.path("sys/devices/pci0000:00/0000:00:04.0/nvme0n1");
+    let others = machine.path("sys/devices/pci/nvme1/nvme1n1");
+    // After a boot the names are swapped, and something keeps both as they were written.
+    machine.set("proc/sys/kernel/random/boot_id", "boot-two");
+    for directory in [&ours, &others] {
+        std::fs::write(directory.join("queue/nomerges"), "2\n").unwrap();
+    }
+    std::fs::rename(&others, others.with_file_name("nvme0n1")).unwrap();
+    std::fs::rename(&ours, ours.with_file_name("nvme1n1")).unwrap();
+    name(&machine, "nvme0n1", &others.with_file_name("nvme0n1"));
+    name(&machine, "nvme1n1", &ours.with_file_name("nvme1n1"));
+    assert!(reverted(&machine, &mut FakeKernel::default()).unwrap().is_well());
+    assert_eq!(machine.get("sys/block/nvme1n1/queue/nomerges"), "0");
+    assert_eq!(machine.get(MERGES), "2");
+}
+
+#[test]
+fn interfaces_that_share_an_address_are_told_apart() {
+    for is_bond in [true, false] {
+        let machine =
+            Fixture::untuned().wanting_only("rps = \"auto\"\nnic_interrupts = \"spread\"\nxps = \"auto\"");
+        std::fs::remove_file(machine.path("sys/class/net/ens5")).unwrap();
+        for (slot, first) in [(6, 60), (7, 70)] {
+            let below = format!("pci0000:00/0000:00:0{slot}.0");
+            machine.add_nic_at(&format!("ens{slot}"), &below, ("0a:00:00:00:00:06", "ena"), 2, first);
+            if is_bond {
+                let own = format!("sys/class/net/ens{slot}/bonding_slave/perm_hwaddr");
+                machine.set(&own, &format!("0a:00:00:00:00:0{slot}"));
+            }
+        }
+        let before = machine.files();
+        let done = applied(&machine, &mut FakeKernel::default()).unwrap();
+        assert!(done.is_well(), "{}", done.to_text("written"));
+        for slot in [6, 7] {
+            assert_eq!(machine.get(&format!("sys/class/net/ens{slot}/queues/rx-1/rps_cpus")), "f");
+        }
+        assert!(!machine.knobs().iter().any(|k| k.is_short() && !k.change.writes.is_empty()));
+        // Renamed meanwhile, each as the other.
+        for (slot, other) in [(6, 7), (7, 6)] {
+            let link = machine.path(&format!("sys/class/net/ens{slot}"));
+            std::fs::remove_file(&link).unwrap();
+            let home = format!("../../devices/pci0000:00/0000:00:0{other}.0/net/ens{other}");
+            std::os::unix::fs::symlink(home, link).unwrap();
+        }
+        assert!(reverted(&machine, &mut FakeKernel::default()).unwrap().is_well());
+        assert_eq!(machine.files(), before);
+    }
+}
+
+#[test]
+fn interfaces_that_nothing_tells_apart_are_left() {
+    let machine = Fixture::untuned();
+    machine.add_nic_at("ens6", "pci/ens6", ("0a:00:00:00:00:01", "ena"), 2, 60);
+    let knob = machine.knob("rps");
+    assert!(
+        knob.severity == Severity::NotApplicable
+            && knob.why.contains("another interface has the same address")
+    );
+}
+
+/// Another boot of a machine: every setting is the kernel's own again.
+fn boot(machine: &Fixture, before: &BTreeMap<PathBuf, Vec<u8>>, name: &str) {
+    before.iter().for_each(|(path, text)| std::fs::write(path, text).unwrap());
+    machine.set("proc/sys/kernel/random/boot_id", name);
+}
+
+#[test]
+fn a_journal_does_not_grow_with_the_boots() {
+    let machine = Fixture::untuned();
+    let before = machine.files();
+    let length = || std::fs::metadata(machine.path(&PATH[1..])).unwrap().len();
+    applied(&machine, &mut FakeKernel::default()).unwrap();
+    let first = length();
+    for number in 0..8 {
+        boot(&machine, &before, &format!("boot-{number}"));
+        applied(&machine, &mut FakeKernel::default()).unwrap();
+        // What this boot has added is taken out at the next.
+        assert!(length() < first * 5 / 2, "{} bytes at first, {} after boot {number}", first, length());
+    }
+    assert!(reverted(&machine, &mut FakeKernel::default()).unwrap().is_well());
+    machine.set("proc/sys/kernel/random/boot_id", "boot-one");
+    assert_eq!(machine.files(), before);
+}
+
+#[test]
+fn a_journal_that_has_grown_is_read_whatever_its_length() {
+    let machine = Fixture::untuned();
+    let before = machine.files();
+    applied(&machine, &mut FakeKernel::default()).unwrap();
+    let path = machine.path(&PATH[1..]);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (head, lines) = text.split_once('\n').unwrap();
+    let times = (17 << 20) / lines.len() + 1;
+    std::fs::write(&path, format!("{head}\n{}", lines.repeat(times))).unwrap();
+    let mut files = Files::of(&machine.probe());
+    let opened = Journal::open(&mut files, &path).unwrap();
+    let kept = std::fs::read_to_string(&path).unwrap();
+    assert!(kept.len() <= text.len() && kept.lines().all(|line| text.contains(line)), "as before it grew");
+    assert!(revert(&machine.probe(), &mut files, opened).unwrap().is_well());
+    assert_eq!(machine.files(), before);
+}
+
+#[test]
+fn a_crash_at_any_step_of_taking_lines_out_loses_nothing() {
+    let steps = stop_everywhere(|kernel| {
+        let machine = Fixture::untuned().wanting_only(SOME);
+        let before = machine.files();
+        applied(&machine, &mut FakeKernel::default()).unwrap();
+        let path = machine.path(&PATH[1..]);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (head, lines) = text.split_once('\n').unwrap();
+        std::fs::write(&path, format!("{head}\n{lines}{lines}{{\"torn")).unwrap();
+        let _ = open(&machine, kernel);
+        let done = reverted(&machine, &mut FakeKernel::default()).unwrap();
+        assert!(done.is_well(), "{}", done.to_text("restored"));
+        assert_eq!(machine.files(), before);
+    });
+    assert_eq!(steps, 3, "the torn line is cut, the file is written, and takes the other's place");
 }
 
 #[test]

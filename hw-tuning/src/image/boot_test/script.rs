@@ -18,6 +18,8 @@ const UNIT: &str = "lode-boot-test.service";
 /// has by itself, and lode-drive.service has udev look at the drives.
 const SPARED: &str = "systemd.mask=systemd-udev-trigger.service systemd.mask=systemd-udev-settle.service \
                       systemd.mask=systemd-networkd-wait-online.service";
+/// What lode-measure.service is told: each point counts for as little as may be.
+const MEASURED: &str = "systemd.setenv=LODE_MEASURE_OPTIONS=--point=0.01";
 /// Looks for the disk, and runs what is on it. The kernel takes 2,048 bytes of parameters, so it is short.
 const RUN: &str = "[Unit]\nAfter=lode.service systemd-user-sessions.service\n[Service]\nType=exec\nExecStart=/bin/sh -c '\
                    f=$$(grep -l LODE-SCRIPT /sys/block/nvme*/device/serial);f=$${f#/sys/block/};mkdir /run/lode-test;\
@@ -41,13 +43,13 @@ pub fn write(directory: &Path, variables: &[(&str, String)]) -> Result<(), BootT
     Ok(())
 }
 
-/// The kernel's parameters that run it, with one queue of each drive polled, and without these units of lode's; nor what costs an
-/// emulated processor most, and protects nobody here.
+/// The kernel's parameters that run it, with one queue of each drive polled, a measurement of seconds rather than minutes, and without
+/// these units of lode's; nor what costs an emulated processor most, and protects nobody here.
 pub fn parameters(masked: &[&str]) -> String {
     let masked: String = masked.iter().map(|unit| format!(" systemd.mask=lode-{unit}.service")).collect();
     let unit = base64(RUN.as_bytes());
     format!(
-        "rootwait mitigations=off 8250.nr_uarts=1 {SPARED} nvme.poll_queues=1{masked} systemd.set_credential_binary=systemd.extra-unit.{UNIT}:{unit} systemd.wants={UNIT}"
+        "rootwait mitigations=off 8250.nr_uarts=1 {SPARED} nvme.poll_queues=1{masked} {MEASURED} systemd.set_credential_binary=systemd.extra-unit.{UNIT}:{unit} systemd.wants={UNIT}"
     )
 }
 
