@@ -1,5 +1,7 @@
 //! Bytes as text and back: backslash escapes for people, base64 for JSON.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -89,6 +91,26 @@ pub fn escape(bytes: &[u8], quote: Option<char>) -> String {
     text
 }
 
+/// A text for a terminal that holds what others have named: what would move the cursor, or turn the order of letters
+/// around, is told in letters. The characters of `layout` stay.
+pub fn harmless<'a>(text: &'a str, layout: &str) -> Cow<'a, str> {
+    let is_harmless = |c: char| {
+        let turns = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        layout.contains(c) || !c.is_control() && !turns
+    };
+    if text.chars().all(is_harmless) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match is_harmless(c) {
+            true => shown.push(c),
+            false => shown.extend(c.escape_debug()),
+        }
+    }
+    Cow::Owned(shown)
+}
+
 /// In double quotes, as the shell shows strings.
 pub fn quoted(bytes: &[u8]) -> String {
     format!("\"{}\"", escape(bytes, Some('"')))
@@ -129,6 +151,16 @@ pub fn insert_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_moves_a_cursor_is_told_in_letters() {
+        assert_eq!(
+            harmless("a\x1b[2J\u{9b}1m\u{202e}b\n\tc \"q\" \\", "\n\t"),
+            "a\\u{1b}[2J\\u{9b}1m\\u{202e}b\n\tc \"q\" \\"
+        );
+        assert_eq!(harmless("a\nb\tgrün", ""), "a\\nb\\tgrün");
+        assert!(matches!(harmless("grün", ""), Cow::Borrowed("grün")));
+    }
 
     #[test]
     fn escapes_go_both_ways() {

@@ -18,6 +18,8 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
+use lode_node::escape::harmless;
+
 /// Lines that wait to be written; more are left out, and counted.
 const MAX_WAITING_LINES: usize = 1024;
 /// How long the last lines have when the node ends.
@@ -232,7 +234,7 @@ where
     }
 }
 
-/// The message of an event. A line break in it would make two lines of one event.
+/// The message of an event. A line break in it would make two lines of one event, and a name in it may be anything.
 #[derive(Default)]
 struct Message(String);
 
@@ -241,7 +243,7 @@ impl Visit for Message {
         if field.name() == "message" {
             // Writing to a text cannot fail.
             let _ = write!(self.0, "{value:?}");
-            self.0 = self.0.replace('\n', "; ");
+            self.0 = harmless(&self.0.replace('\n', "; "), "\t").into_owned();
         }
     }
 }
@@ -263,11 +265,11 @@ mod tests {
         let (queue, lines) = Queue::new();
         let subscriber = tracing_subscriber::fmt().with_writer(queue).event_format(Text).finish();
         tracing::subscriber::with_default(subscriber, || {
-            tracing::warn!(event = "damage", records = 3, "3 records\nare damaged");
+            tracing::warn!(event = "damage", records = 3, "3 records\nare \x1b[2Jdamaged");
         });
         let said = said(&lines);
         assert_eq!(said.len(), 1);
-        assert!(said[0].ends_with(" WARN  3 records; are damaged\n"), "{said:?}");
+        assert!(said[0].ends_with(" WARN  3 records; are \\u{1b}[2Jdamaged\n"), "{said:?}");
         assert!(said[0].starts_with("20") && said[0].contains("T"), "{said:?}");
     }
 

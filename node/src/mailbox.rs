@@ -1,12 +1,12 @@
 //! Bounded mailboxes: how shards and the control thread leave work for a shard, whether it sleeps or not.
 
+mod postbox;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam_queue::ArrayQueue;
 use lode_engine::{OwnerId, Quota, RequestBody, RequestId, ShardId};
 use lode_net::ring::Waker;
 use lode_net::wire;
@@ -17,6 +17,16 @@ use crate::access::{Access, Rights};
 use crate::dispatch::Answer;
 use crate::reactor::Observation;
 use crate::slow::Stages;
+
+pub use postbox::{PostBox, Weight};
+
+/// What a mailbox is made of.
+mod parts {
+    pub use std::sync::atomic::{AtomicUsize, Ordering};
+
+    pub use crossbeam_queue::ArrayQueue;
+    pub use lode_net::ring::Waker;
+}
 
 /// Most pieces of mail that wait for one shard.
 pub const MAILBOX_CAPACITY: usize = 4096;
@@ -202,7 +212,7 @@ pub enum Mail {
     Exit,
 }
 
-impl Mail {
+impl Weight for Mail {
     fn value_bytes(&self) -> usize {
         match self {
             Mail::Answer { answer, .. } => answer.value_bytes(),
@@ -219,68 +229,17 @@ impl Mail {
 }
 
 /// One shard's mailbox.
-#[derive(Debug)]
-pub struct Mailbox {
-    queue: ArrayQueue<Mail>,
-    /// See [`Mailbox::value_bytes`].
-    value_bytes: AtomicUsize,
-    /// Bytes of the bodies of requests that wait in it.
-    request_bytes: AtomicUsize,
-    waker: Arc<Waker>,
-}
+pub type Mailbox = PostBox<Mail>;
 
-impl Mailbox {
+impl PostBox<Mail> {
     /// An empty one.
     pub fn new(waker: Arc<Waker>) -> Mailbox {
-        Mailbox {
-            queue: ArrayQueue::new(MAILBOX_CAPACITY),
-            value_bytes: AtomicUsize::new(0),
-            request_bytes: AtomicUsize::new(0),
-            waker,
-        }
-    }
-
-    /// Leaves mail, and wakes the shard if it sleeps. Gives the mail back where the box is full.
-    pub fn post(&self, mail: Mail) -> Result<(), Mail> {
-        // Counted before it is there, so that whoever takes it never subtracts first.
-        let (value_bytes, request_bytes) = (mail.value_bytes(), mail.request_bytes());
-        self.value_bytes.fetch_add(value_bytes, Ordering::Relaxed);
-        self.request_bytes.fetch_add(request_bytes, Ordering::Relaxed);
-        if let Err(mail) = self.queue.push(mail) {
-            self.value_bytes.fetch_sub(value_bytes, Ordering::Relaxed);
-            self.request_bytes.fetch_sub(request_bytes, Ordering::Relaxed);
-            return Err(mail);
-        }
-        self.waker.wake();
-        Ok(())
-    }
-
-    /// Takes the oldest mail.
-    pub fn take(&self) -> Option<Mail> {
-        let mail = self.queue.pop()?;
-        self.value_bytes.fetch_sub(mail.value_bytes(), Ordering::Relaxed);
-        self.request_bytes.fetch_sub(mail.request_bytes(), Ordering::Relaxed);
-        Some(mail)
-    }
-
-    /// Bytes of values and pages in the answers that wait in it.
-    pub fn value_bytes(&self) -> usize {
-        self.value_bytes.load(Ordering::Relaxed)
+        PostBox::with_capacity(MAILBOX_CAPACITY, waker)
     }
 
     /// Whether one more request may wait in it, where the bodies of those that do may have `most` bytes.
     pub fn has_room_for(&self, frame: &Frame<'_>, most: usize) -> bool {
-        self.request_bytes.load(Ordering::Relaxed) + frame.body().len() <= most
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
-    /// What wakes its shard.
-    pub fn waker(&self) -> &Arc<Waker> {
-        &self.waker
+        self.request_bytes() + frame.body().len() <= most
     }
 }
 
@@ -310,6 +269,11 @@ mod tests {
         assert!(mailbox.has_room_for(&frame, 2 * bytes), "what was given back does not count");
         assert!(matches!(mailbox.take(), Some(Mail::Request { .. })));
         assert!(mailbox.has_room_for(&frame, bytes));
+    }
+
+    #[test]
+    fn mail_is_as_long_as_the_letters_whose_posting_is_counted() {
+        assert_eq!(size_of::<Mail>(), 112, "tests/counts/src/mailbox.rs says so too");
     }
 
     #[test]

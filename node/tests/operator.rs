@@ -115,6 +115,38 @@ fn a_log_in_json_is_an_object_a_line_from_start_to_checkpoint_and_stop() {
     }
 }
 
+/// Runs a program that is forbidden io_uring_setup (425), as the seccomp profiles of containers do.
+const WITHOUT_RINGS: &str = "
+import ctypes, os, struct, sys
+steps = [(0x20, 0, 0, 0), (0x15, 0, 1, 425), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7fff0000)]
+code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *step) for step in steps))
+class Program(ctypes.Structure):
+    _fields_ = [('len', ctypes.c_ushort), ('filter', ctypes.c_void_p)]
+program = Program(len(steps), ctypes.addressof(code))
+kernel = ctypes.CDLL(None)
+if kernel.prctl(38, 1, 0, 0, 0) or kernel.prctl(22, 2, ctypes.byref(program), 0, 0):
+    sys.exit(99)
+os.execv(sys.argv[1], sys.argv[1:])
+";
+
+#[test]
+fn a_node_that_may_have_no_rings_says_so_and_writes_nothing() {
+    let dir = TempDir::new().expect("a directory");
+    let drive = dir.path().join("drive.lode");
+    let mut command = Command::new("python3");
+    command.args(["-c", WITHOUT_RINGS, LODE, "serve", "--listen", "127.0.0.1:0", "--size", "128MiB"]);
+    let Ok(output) = command.args(ONE).arg("--data").arg(&drive).output() else {
+        return eprintln!("left out: there is no python3, which forbids a node its rings");
+    };
+    if output.status.code() == Some(99) {
+        return eprintln!("left out: this kernel takes no seccomp filter");
+    }
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(8), "{told}");
+    assert!(told.contains("io_uring cannot be set up") && told.contains("seccomp"), "{told}");
+    assert!(!drive.exists(), "a drive was made for a node that cannot run: {told}");
+}
+
 #[test]
 fn the_level_says_what_is_logged() {
     let dir = TempDir::new().expect("a directory");

@@ -130,8 +130,11 @@ impl AccessBook {
 }
 
 fn entry_of(row: TokenRow) -> Entry {
-    let limits = ClientLimits { connections: row.connections, requests_per_s: row.requests_per_s };
-    Entry { meter: Arc::new(Meter::new(Metered::Token, limits)), row }
+    Entry { meter: Arc::new(Meter::new(Metered::Token, limits_of(&row))), row }
+}
+
+fn limits_of(row: &TokenRow) -> ClientLimits {
+    ClientLimits { connections: row.connections, requests_per_s: row.requests_per_s }
 }
 
 /// The next state: a token keeps its number as long as it has its name and its secret, and else its number is nobody's
@@ -151,11 +154,9 @@ fn after(before: &Access, rows: Vec<TokenRow>) -> Access {
         let is_same = |row: &TokenRow| row.name == old.row.name && row.digest == old.row.digest;
         let kept = rows.iter_mut().find(|row| row.as_ref().is_some_and(is_same)).and_then(Option::take);
         entries.push(kept.map(|row| {
-            let entry = entry_of(row);
-            // What its connections hold stays counted, unless the limits are others.
-            let meter =
-                if entry.meter.limits() == old.meter.limits() { Arc::clone(&old.meter) } else { entry.meter };
-            Entry { row: entry.row, meter }
+            // Its connections count on, and other limits hold for those that are open, too.
+            old.meter.limit(limits_of(&row));
+            Entry { row, meter: Arc::clone(&old.meter) }
         }));
     }
     entries.extend(rows.into_iter().flatten().map(|row| Some(entry_of(row))));
@@ -239,8 +240,10 @@ mod tests {
         assert!(meter().connect());
         book.reload().unwrap();
         assert!(!meter().connect());
-        fs::write(&path, to_toml(&limited(2))).unwrap();
+        let held = meter();
+        fs::write(&path, to_toml(&TokenRow { requests_per_s: Some(1), ..limited(2) })).unwrap();
         book.reload().unwrap();
-        assert!(meter().connect());
+        assert!(meter().connect() && !meter().connect(), "the one of before and one more");
+        assert!(held.request().is_ok() && held.request().is_err(), "on connections that are open, too");
     }
 }

@@ -59,7 +59,10 @@ pub struct ClientLimits {
 #[derive(Debug)]
 pub struct Meter {
     of: Metered,
-    limits: ClientLimits,
+    /// The most connections.
+    most: AtomicU32,
+    /// Requests a second; 0 for any number.
+    per_s: AtomicU64,
     connections: AtomicU32,
     /// When the next request would be due, if all came at their rate, in nanoseconds.
     due_ns: AtomicU64,
@@ -74,17 +77,26 @@ fn now_ns() -> u64 {
 impl Meter {
     /// Of a client that has taken nothing.
     pub fn new(of: Metered, limits: ClientLimits) -> Meter {
-        Meter { of, limits, connections: AtomicU32::new(0), due_ns: AtomicU64::new(0) }
+        let meter = Meter {
+            of,
+            most: AtomicU32::default(),
+            per_s: AtomicU64::default(),
+            connections: AtomicU32::new(0),
+            due_ns: AtomicU64::new(0),
+        };
+        meter.limit(limits);
+        meter
     }
 
-    /// What it may take.
-    pub fn limits(&self) -> ClientLimits {
-        self.limits
+    /// From here on it may take this. Connections beyond it that are open go on.
+    pub fn limit(&self, limits: ClientLimits) {
+        self.most.store(limits.connections.unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.per_s.store(limits.requests_per_s.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// One more connection, if there may be one.
     pub fn connect(&self) -> bool {
-        let most = self.limits.connections.unwrap_or(u32::MAX);
+        let most = self.most.load(Ordering::Relaxed);
         let more = |now: u32| (now < most).then_some(now + 1);
         self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
@@ -101,10 +113,11 @@ impl Meter {
     }
 
     /// One more request, if there may be one now.
+    #[inline]
     pub fn request(&self) -> Result<(), MeterError> {
-        match self.limits.requests_per_s {
-            None => Ok(()),
-            Some(per_s) => self.request_at(per_s, now_ns()),
+        match self.per_s.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            per_s => self.request_at(per_s, now_ns()),
         }
     }
 

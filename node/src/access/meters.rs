@@ -13,8 +13,6 @@ use super::meter::{Addresses, Meter, MeterError};
 pub struct Meters {
     address: Option<(IpAddr, Arc<Meter>)>,
     token: Option<(Principal, Arc<Meter>)>,
-    /// Whether any of them says how many requests there may be: what every request asks.
-    limits_requests: bool,
 }
 
 impl Meters {
@@ -22,7 +20,6 @@ impl Meters {
     pub fn connect(&mut self, addresses: &Addresses, ip: IpAddr) -> bool {
         let Some(meter) = addresses.connect(ip) else { return false };
         self.address = Some((ip, meter));
-        self.look();
         true
     }
 
@@ -38,23 +35,32 @@ impl Meters {
         if let Some((_, before)) = self.token.replace((principal, Arc::clone(&entry.meter))) {
             before.disconnect();
         }
-        self.look();
         true
     }
 
-    fn look(&mut self) {
-        let limits = |meter: &Meter| meter.limits().requests_per_s.is_some();
-        self.limits_requests = self.address.as_ref().is_some_and(|(_, meter)| limits(meter))
-            || self.token.as_ref().is_some_and(|(_, meter)| limits(meter));
+    /// It acts for nobody from here on.
+    pub fn deauthenticate(&mut self) {
+        if let Some((_, meter)) = self.token.take() {
+            meter.disconnect();
+        }
     }
 
     /// Counts a request, if there may be one now.
     #[inline]
     pub fn request(&self) -> Result<(), MeterError> {
-        if !self.limits_requests {
-            return Ok(());
-        }
-        self.token.as_ref().map_or(Ok(()), |(_, meter)| meter.request())?;
+        self.request_of_token()?;
+        self.request_of_address()
+    }
+
+    /// The same, of its token alone.
+    #[inline]
+    pub fn request_of_token(&self) -> Result<(), MeterError> {
+        self.token.as_ref().map_or(Ok(()), |(_, meter)| meter.request())
+    }
+
+    /// The same, of its address alone: before it is known for whom it acts.
+    #[inline]
+    pub fn request_of_address(&self) -> Result<(), MeterError> {
         self.address.as_ref().map_or(Ok(()), |(_, meter)| meter.request())
     }
 
@@ -63,8 +69,6 @@ impl Meters {
         if let Some((ip, _)) = self.address.take() {
             addresses.disconnect(ip);
         }
-        if let Some((_, meter)) = self.token.take() {
-            meter.disconnect();
-        }
+        self.deauthenticate();
     }
 }

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{Response, StatusCode};
+use hyper::{Response, StatusCode, Uri};
 use lode_net::wire::limits::MAX_SECRET_BYTES;
 
+use super::hosts::{Hosts, Stranger};
 use super::limits::MAX_CONNECTIONS_OF_ADDRESS;
 use super::service::{Body, text};
 use crate::access::{AccessBook, Addresses, ClientLimits, MeterError, Meters};
@@ -20,15 +21,17 @@ const SCHEME: &str = "Bearer ";
 #[derive(Debug)]
 pub struct Guard {
     access: Option<Arc<AccessBook>>,
+    /// The names that requests may be for, where that matters.
+    hosts: Option<Hosts>,
     /// Counted apart from those of the other doors: a client with many connections there does not keep its probes out.
     addresses: Addresses,
 }
 
 impl Guard {
     /// Asks for these tokens, if there are any, and holds each address to what it may take.
-    pub fn new(access: Option<Arc<AccessBook>>, client: ClientLimits) -> Guard {
+    pub fn new(access: Option<Arc<AccessBook>>, hosts: Option<Hosts>, client: ClientLimits) -> Guard {
         let limits = ClientLimits { connections: Some(MAX_CONNECTIONS_OF_ADDRESS), ..client };
-        Guard { access, addresses: Addresses::new(limits) }
+        Guard { access, hosts, addresses: Addresses::new(limits) }
     }
 
     /// Lets a connection in; nothing where its address has as many as it may.
@@ -53,7 +56,7 @@ impl Drop for Guest {
 }
 
 /// Why a request is not answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Refusal {
     /// It shows no token, or none that can be understood.
     NoToken,
@@ -65,6 +68,8 @@ enum Refusal {
     Forbidden,
     /// It asks too often.
     Rate(MeterError),
+    /// It is for another host.
+    Host(Stranger),
 }
 
 impl Guest {
@@ -73,8 +78,16 @@ impl Guest {
         self.look(headers).err().map(Refusal::told)
     }
 
+    /// Whether a request is for another host than this; what it is told if so.
+    pub fn misdirected(&self, uri: &Uri, headers: &HeaderMap) -> Option<Response<Body>> {
+        let hosts = self.guard.hosts.as_ref()?;
+        hosts.admit(uri, headers).err().map(|stranger| Refusal::Host(stranger).told())
+    }
+
     fn look(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        // First: whoever shows secrets that nobody knows is held to it, too.
+        meters.request_of_address().map_err(Refusal::Rate)?;
         if let Some(book) = &self.guard.access {
             let access = book.present();
             let secret = secret_of(headers).ok_or(Refusal::NoToken)?;
@@ -87,7 +100,7 @@ impl Guest {
                 return Err(Refusal::Forbidden);
             }
         }
-        meters.request().map_err(Refusal::Rate)
+        meters.request_of_token().map_err(Refusal::Rate)
     }
 }
 
@@ -129,6 +142,10 @@ impl Refusal {
                 "1".to_owned(),
                 "this token has as many connections as it may\n".to_owned(),
             ),
+            Refusal::Host(stranger) => {
+                let (status, told) = stranger.told();
+                return text(status, &told);
+            }
             Refusal::Rate(error @ MeterError::Rate { wait, .. }) => (
                 StatusCode::TOO_MANY_REQUESTS,
                 header::RETRY_AFTER,
@@ -187,7 +204,7 @@ mod tests {
     #[test]
     fn without_tokens_nobody_is_asked_and_addresses_are_counted() {
         let limits = ClientLimits { connections: Some(1), requests_per_s: Some(2) };
-        let guard = Arc::new(Guard::new(None, limits));
+        let guard = Arc::new(Guard::new(None, None, limits));
         let ip = IpAddr::from([10, 0, 0, 1]);
         let mut guests: Vec<Guest> =
             (0..MAX_CONNECTIONS_OF_ADDRESS).map(|_| guard.let_in(ip).expect("room")).collect();
@@ -198,5 +215,22 @@ mod tests {
         assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
         guests.pop();
         assert!(guard.let_in(ip).is_some());
+    }
+
+    #[test]
+    fn whoever_shows_no_token_or_an_unknown_one_is_held_to_the_rate_of_his_address() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("tokens.toml");
+        let hash = "0".repeat(64);
+        std::fs::write(&path, format!("[[token]]\nname = \"a\"\nsecret-sha256 = \"{hash}\"\n"))
+            .expect("written");
+        let book = Arc::new(AccessBook::open(&path).expect("a token"));
+        let limits = ClientLimits { connections: None, requests_per_s: Some(2) };
+        let guard = Arc::new(Guard::new(Some(book), None, limits));
+        let guest = guard.let_in(IpAddr::from([10, 0, 0, 1])).expect("room");
+        assert_eq!(guest.look(&HeaderMap::new()), Err(Refusal::NoToken));
+        assert_eq!(guest.look(&headers(&["Bearer lode_guessed"])), Err(Refusal::Unknown));
+        let third = guest.look(&headers(&["Bearer lode_guessed"]));
+        assert!(matches!(third, Err(Refusal::Rate(_))), "{third:?}");
     }
 }

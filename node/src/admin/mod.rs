@@ -8,6 +8,7 @@ mod console;
 mod guard;
 mod health;
 mod history;
+mod hosts;
 pub mod limits;
 pub mod metrics;
 mod observe;
@@ -30,11 +31,14 @@ use tokio::sync::watch;
 
 use crate::access::{AccessBook, ClientLimits};
 use crate::mailbox::Mailbox;
+use crate::redis::Tally;
 use crate::slow::SlowLog;
 use crate::tls::Tls;
 use guard::Guard;
 pub use health::Stage;
 use history::{History, NodeHistory};
+use hosts::Hosts;
+pub use hosts::{HostNames, NoHostNames};
 use observe::Observer;
 pub use partitions::SERIES;
 use view::View;
@@ -63,6 +67,8 @@ pub struct State {
     begun_wall: SystemTime,
     /// From when it serves on.
     slow: OnceLock<Arc<SlowLog>>,
+    /// What the RESP door counts, where there is one.
+    resp: OnceLock<Arc<Tally>>,
     /// As the node was configured.
     settings: RwLock<Arc<Value>>,
     stage: RwLock<Stage>,
@@ -73,6 +79,7 @@ pub struct State {
     node_history: Mutex<NodeHistory>,
     connections: AtomicU64,
     refused: AtomicU64,
+    refused_requests: AtomicU64,
 }
 
 /// A lock that nobody can have left in the middle: what is in it is replaced as a whole.
@@ -88,6 +95,7 @@ impl State {
             begun: Instant::now(),
             begun_wall: SystemTime::now(),
             slow: OnceLock::new(),
+            resp: OnceLock::new(),
             settings: RwLock::new(Arc::new(Value::Null)),
             stage: RwLock::new(Stage::Starting("it opens its drive")),
             view: RwLock::new(Arc::new(View::empty())),
@@ -95,6 +103,7 @@ impl State {
             node_history: Mutex::default(),
             connections: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            refused_requests: AtomicU64::new(0),
         }
     }
 
@@ -129,6 +138,10 @@ impl State {
     fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
+
+    fn refused_requests(&self) -> u64 {
+        self.refused_requests.load(Ordering::Relaxed)
+    }
 }
 
 /// An open admin port; closes when dropped.
@@ -152,10 +165,12 @@ impl OpenAdmin {
         &mut self,
         mailboxes: Arc<[Mailbox]>,
         slow: Arc<SlowLog>,
+        resp: Option<Arc<Tally>>,
         settings: Value,
     ) -> Result<(), AdminError> {
         // It serves once.
         let _ = self.state.slow.set(slow);
+        resp.into_iter().for_each(|resp| drop(self.state.resp.set(resp)));
         *self.state.settings.write().expect(WHOLE) = Arc::new(settings);
         let observer = Observer::begin(mailboxes, self.state.begun, Arc::clone(&self.state));
         let failed = |error| AdminError::System { doing: "start its observer", error };
@@ -193,6 +208,8 @@ pub struct AdminConfig<'a> {
     pub client: ClientLimits,
     /// The certificate, where the port speaks TLS.
     pub tls: Option<Arc<Tls>>,
+    /// Names that it answers to, beside its own and addresses.
+    pub hosts: HostNames,
 }
 
 /// Opens the admin port of a node that begins to start, on a socket that listens.
@@ -202,7 +219,12 @@ pub fn open(listener: std::net::TcpListener, config: AdminConfig<'_>) -> Result<
     listener.set_nonblocking(true).map_err(failed("set up its socket"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(failed("make a runtime"))?;
-    let state = Arc::new(State::new(config.name, Guard::new(config.access, config.client), config.tls));
+    // Where it asks for a token, or shows a certificate that names it, no page elsewhere can pass for it.
+    let is_open = config.access.is_none() && config.tls.is_none();
+    let own = rustix::system::uname();
+    let hosts = is_open.then(|| Hosts::new(config.hosts, addr, &own.nodename().to_string_lossy()));
+    let guard = Guard::new(config.access, hosts, config.client);
+    let state = Arc::new(State::new(config.name, guard, config.tls));
     let (stop, stopped) = watch::channel(false);
     let (opened_in, opened) = mpsc::channel();
     let served = Arc::clone(&state);

@@ -115,8 +115,10 @@ where
 /// What a request is answered.
 fn answer(state: &Arc<State>, guest: &Guest, request: &Request<Incoming>) -> Response<Body> {
     let mut answer = match *request.method() {
-        Method::GET | Method::HEAD => for_everybody(state, request.uri().path())
-            .or_else(|| guest.refuse(request.headers()))
+        Method::GET | Method::HEAD => probed(state, request.uri().path())
+            .or_else(|| refused(state, guest.misdirected(request.uri(), request.headers())))
+            .or_else(|| console::file(request.uri().path()))
+            .or_else(|| refused(state, guest.refuse(request.headers())))
             .unwrap_or_else(|| routed(state, request)),
         _ => text(StatusCode::METHOD_NOT_ALLOWED, "this port takes GET and HEAD\n"),
     };
@@ -131,13 +133,19 @@ fn answer(state: &Arc<State>, guest: &Guest, request: &Request<Incoming>) -> Res
     answer
 }
 
-/// What is told whoever asks: probes have no token, and the console asks for one itself.
-fn for_everybody(state: &State, path: &str) -> Option<Response<Body>> {
+/// What is told whoever asks, by whatever name: probes have no token, and learn nothing of what is stored.
+fn probed(state: &State, path: &str) -> Option<Response<Body>> {
     match path {
         "/healthz" => Some(text(StatusCode::OK, "alive\n")),
         "/readyz" => Some(ready(state)),
-        path => console::file(path),
+        _ => None,
     }
+}
+
+/// A refusal, counted.
+fn refused(state: &State, refusal: Option<Response<Body>>) -> Option<Response<Body>> {
+    state.refused_requests.fetch_add(u64::from(refusal.is_some()), Ordering::Relaxed);
+    refusal
 }
 
 fn routed(state: &Arc<State>, request: &Request<Incoming>) -> Response<Body> {

@@ -8,7 +8,7 @@ use lode_net::wire::Seq;
 use serde_json::{Map, Value, json};
 
 use super::exit::{Exit, Failure};
-use lode_node::escape::{escape, insert_bytes, quoted};
+use lode_node::escape::{escape, harmless, insert_bytes, quoted};
 
 /// Bytes of a value that the shell shows in a list; `get` shows all of it.
 const SHELL_ROW_VALUE_BYTES: usize = 1024;
@@ -27,9 +27,12 @@ pub enum Style {
     Shell,
 }
 
+/// What lays out a text of ours.
+const LAYOUT: &str = "\n\t";
+
 /// Says a line on standard error: progress, warnings, failures. A reader that has gone is no reason to end.
 pub fn say(text: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", harmless(&text.to_string(), LAYOUT));
 }
 
 /// Prints answers to standard output.
@@ -63,7 +66,7 @@ impl Output {
 
     /// Prints one line of text.
     pub fn line(&mut self, text: &str) -> Result<(), Failure> {
-        self.write(format_args!("{text}\n"))
+        self.write(format_args!("{}\n", harmless(text, LAYOUT)))
     }
 
     /// Prints a JSON object on one line.

@@ -1,10 +1,11 @@
 //! What no node can run with: values out of range, and options that contradict each other. All of it is told.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use lode_engine::MAX_SHARDS;
 use lode_engine::limits::MAX_VALUE_BYTES;
-use lode_node::serve::MIN_MEMORY_PER_SHARD;
+use lode_node::serve::{MIN_MEMORY_PER_SHARD, ServeConfig};
 
 use super::{ConfigError, ServeOptions, allowed};
 use crate::cli::size::Size;
@@ -99,13 +100,26 @@ impl ServeOptions {
             (None, Some(_)) => say("--tls-key needs its certificate; give --tls-cert, too".to_owned()),
             _ => {}
         }
-        let listen = self.listen.filter(|addr| addr.port() != 0);
-        if listen.is_some() && listen == self.redis {
-            say(format!(
-                "--listen and --redis cannot both be {}; give each a port of its own",
-                listen.map_or_else(String::new, |addr| addr.to_string())
-            ));
+        let admin = self.admin.map(|admin| admin.0);
+        let listen = self.listen.or_else(|| Some(ServeConfig::default().listen));
+        let doors = [("--listen", listen), ("--redis", self.redis), ("--admin", admin)];
+        for (at, (name, addr)) in doors.iter().enumerate() {
+            for (other_name, other) in &doors[at + 1..] {
+                if let (Some(addr), Some(other)) = (addr, other)
+                    && collide(*addr, *other)
+                {
+                    say(format!(
+                        "{name} {addr} and {other_name} {other} are one port; give each a port of its own"
+                    ));
+                }
+            }
         }
         found
     }
+}
+
+/// Whether nobody can listen at both: one port of the same address, or of all addresses.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_same = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && is_same
 }

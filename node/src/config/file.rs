@@ -91,6 +91,7 @@ impl ServeOptions {
             "listen" => self.listen = Some(text::<SocketAddr>(value)?),
             "redis" => self.redis = Some(text::<SocketAddr>(value)?),
             "admin" => self.admin = Some(admin(value)?),
+            "admin-hosts" => self.admin_hosts = Some(text(value)?),
             "memory" => self.memory = Some(size(value)?),
             "table-defaults" => self.table_defaults = Some(text(value)?),
             "io-properties" => self.io_properties = Some(value.as_str()?.into()),

@@ -52,6 +52,21 @@ impl Origin {
     }
 }
 
+/// What a variable of the environment holds, if it is there.
+type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// What other commands read from the environment.
+const OTHERS: [&str; 8] = [
+    "LODE_ADMIN",
+    "LODE_CONFIG",
+    "LODE_MEASURE_OPTIONS",
+    "LODE_NODE",
+    "LODE_TLS",
+    "LODE_TLS_CA",
+    "LODE_TOKEN",
+    "LODE_TOKEN_FILE",
+];
+
 /// Everything that a node was told, by who told it.
 #[derive(Debug, Default)]
 pub struct Layers {
@@ -82,16 +97,17 @@ pub fn variables() -> impl Iterator<Item = String> {
 impl Layers {
     /// Takes them together; or tells all that is wrong with any of them.
     pub fn gather(flags: &ServeOptions, file: Option<&Path>) -> Result<Layers, ConfigErrors> {
-        Layers::of(flags, &|variable| std::env::var_os(variable), file.map(FromFile::read), file)
+        let names: Vec<OsString> = std::env::vars_os().map(|(name, _)| name).collect();
+        Layers::of(flags, (&names, &|variable| std::env::var_os(variable)), file.map(FromFile::read), file)
     }
 
     fn of(
         flags: &ServeOptions,
-        environment: &dyn Fn(&str) -> Option<OsString>,
+        (names, environment): (&[OsString], Lookup<'_>),
         file: Option<Result<FromFile, ConfigErrors>>,
         path: Option<&Path>,
     ) -> Result<Layers, ConfigErrors> {
-        let mut wrong = Vec::new();
+        let mut wrong: Vec<ConfigError> = names.iter().filter_map(|name| misspelt(name.to_str()?)).collect();
         let mut layers = Layers {
             flags: flags.clone(),
             path: path.map(|path| path.display().to_string()).unwrap_or_default(),
@@ -146,6 +162,17 @@ impl Layers {
     }
 }
 
+/// A variable that is nearly one of a node's: somebody meant it to say something. Any other may be there for other reasons: in
+/// Kubernetes a service called lode makes some.
+fn misspelt(name: &str) -> Option<ConfigError> {
+    let given = name.strip_prefix("LODE_").filter(|_| !OTHERS.contains(&name))?;
+    let distance = |variable: &String| strsim::osa_distance(given, &variable["LODE_".len()..]);
+    let meant = variables().min_by_key(distance)?;
+    // One letter in three may be wrong, or in another's place.
+    let is_near = (1..=(meant.len() - "LODE_".len()) / 3).contains(&distance(&meant));
+    is_near.then(|| ConfigError::Misspelt { variable: name.to_owned(), meant })
+}
+
 /// What a variable says, as the command line would.
 fn of_environment(name: &'static str, given: &OsString) -> Result<ServeOptions, ConfigError> {
     let wrong = || ConfigError::InEnvironment {
@@ -195,6 +222,7 @@ impl ServeOptions {
             "listen" => self.listen.map(|addr| json!(addr.to_string())),
             "redis" => self.redis.map(|addr| json!(addr.to_string())),
             "admin" => self.admin.map(|addr| json!(addr.to_string())),
+            "admin-hosts" => self.admin_hosts.as_ref().map(|hosts| json!(hosts.to_string())),
             "memory" => size(self.memory),
             "table-defaults" => self.table_defaults.as_ref().map(|defaults| json!(defaults.to_string())),
             "io-properties" => path(&self.io_properties),
@@ -228,7 +256,9 @@ mod tests {
         let found = |name: &str| {
             environment.iter().find(|(variable, _)| *variable == name).map(|(_, value)| OsString::from(value))
         };
-        Layers::of(&flags, &found, Some(FromFile::from_toml("n.toml", file)), Some(Path::new("n.toml")))
+        let names: Vec<OsString> = environment.iter().map(|(name, _)| OsString::from(name)).collect();
+        let file = FromFile::from_toml("n.toml", file);
+        Layers::of(&flags, (&names, &found), Some(file), Some(Path::new("n.toml")))
     }
 
     #[test]
@@ -243,6 +273,41 @@ mod tests {
         assert_eq!((of("name"), of("memory").as_str()), ("flag".into(), "environment, LODE_MEMORY"));
         assert_eq!((of("max-connections"), of("size").as_str()), ("file n.toml, line 4".into(), "default"));
         assert_eq!(layers.effective().len(), ALLOWED.len());
+    }
+
+    #[test]
+    fn a_variable_that_is_nearly_an_option_is_named() {
+        for (name, meant) in [
+            ("LODE_MEMROY", "LODE_MEMORY"),
+            ("LODE_SHARD", "LODE_SHARDS"),
+            ("LODE_COMMITWINDOW", "LODE_COMMIT_WINDOW"),
+        ] {
+            let told = layers(&[], &[(name, "7")], "").unwrap_err().to_string();
+            assert!(told.contains(name) && told.contains(&format!("if {meant} is meant")), "{told}");
+        }
+        let others =
+            ["LODE_SERVICE_HOST", "LODE_PORT", "LODE_PORT_7411_TCP_ADDR", "LODE_SEEDS", "LOAD_MEMORY"];
+        for name in others.into_iter().chain(OTHERS) {
+            assert!(layers(&[], &[(name, "7")], "").is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_any_command_reads_is_known() {
+        fn all(command: &clap::Command) -> Vec<String> {
+            let own = command
+                .get_arguments()
+                .filter_map(|argument| argument.get_env()?.to_str().map(str::to_owned));
+            own.chain(command.get_subcommands().flat_map(all)).collect()
+        }
+        let read = all(&<crate::cli::args::Cli as clap::CommandFactory>::command());
+        assert!(read.contains(&"LODE_CONFIG".to_owned()));
+        for variable in read {
+            assert!(
+                OTHERS.contains(&variable.as_str()) || variables().any(|known| known == variable),
+                "{variable}"
+            );
+        }
     }
 
     #[test]

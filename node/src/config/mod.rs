@@ -17,6 +17,7 @@ use clap::Args;
 use lode_net::client::Quota;
 use lode_net::wire::limits::{MAX_BURST_MS, MAX_QUOTA_PER_S, MAX_WEIGHT};
 use lode_node::access::ClientLimits;
+use lode_node::admin::HostNames;
 use lode_node::io_limits::Wanted;
 use lode_node::serve::ServeConfig;
 use lode_node::tls::TlsFiles;
@@ -53,6 +54,10 @@ pub struct ServeOptions {
     /// 127.0.0.1
     #[arg(long, value_name = "[HOST:]PORT", value_parser = |text: &str| parsed::<AdminAddress>("admin", text))]
     pub admin: Option<AdminAddress>,
+    /// Names by which the admin port may be asked where there are neither tokens nor TLS, beside addresses and its own: keeps web
+    /// pages elsewhere out; * for any [default: none]
+    #[arg(long, value_name = "NAME,...", value_parser = |text: &str| parsed::<HostNames>("admin-hosts", text))]
+    pub admin_hosts: Option<HostNames>,
     /// Memory for cache, index, memory tables and buffers, of all shards together [default: 1GiB]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Size>,
@@ -353,6 +358,16 @@ pub enum ConfigError {
         /// What it may hold.
         allowed: &'static str,
     },
+    /// A variable that nothing reads, and that is nearly one that a node does.
+    #[error(
+        "the environment's {variable} is read by nobody; if {meant} is meant, call it so, and else unset it"
+    )]
+    Misspelt {
+        /// The variable.
+        variable: String,
+        /// What it is nearly called.
+        meant: String,
+    },
     /// Two options that cannot both be so.
     #[error("{0}")]
     Contradiction(String),
@@ -390,13 +405,14 @@ fn listed(errors: &[ConfigError]) -> String {
 }
 
 /// What each option may be, in the words of every message; in the order of [`ServeOptions`].
-const ALLOWED: [(&str, &str); 25] = [
+const ALLOWED: [(&str, &str); 26] = [
     ("data", "the path of a file or a block device"),
     ("size", "a number of bytes, or a text as 10GiB"),
     ("shards", "a whole number from 1 to 256"),
     ("listen", "an IP address and a port, as 127.0.0.1:7411 or [::1]:7411"),
     ("redis", "an IP address and a port, as 127.0.0.1:6379 or [::1]:6379"),
     ("admin", "a port, as 9411, or an IP address and a port, as 127.0.0.1:9411 or [::1]:9411"),
+    ("admin-hosts", "names of hosts, as lode.example.com,*.lode.svc, or * for any"),
     ("memory", "a number of bytes, or a text as 1GiB; at least 64MiB for each shard"),
     (
         "table-defaults",
@@ -442,6 +458,7 @@ impl ServeOptions {
             listen: self.listen.or(other.listen),
             redis: self.redis.or(other.redis),
             admin: self.admin.or(other.admin),
+            admin_hosts: self.admin_hosts.or(other.admin_hosts),
             memory: self.memory.or(other.memory),
             table_defaults: self.table_defaults.or(other.table_defaults),
             io_properties: self.io_properties.or(other.io_properties),
@@ -480,6 +497,7 @@ impl ServeOptions {
             listen: self.listen.unwrap_or(as_is.listen),
             redis: self.redis.or(as_is.redis),
             admin: self.admin.map(|admin| admin.0).or(as_is.admin),
+            admin_hosts: self.admin_hosts.clone().unwrap_or(as_is.admin_hosts),
             memory_bytes: self.memory.map_or(as_is.memory_bytes, |size| size.0),
             io: Wanted {
                 file: self.io_properties.clone(),

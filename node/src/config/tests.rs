@@ -25,6 +25,7 @@ const WHOLE: &str = r#"
     listen = "0.0.0.0:7500"
     redis = "0.0.0.0:6379"
     admin = 9411
+    admin-hosts = "lode.example.com,*.lode.svc"
     memory = 2147483648
     io-properties = "/data/p.toml"
     commit-window = "200us"
@@ -57,6 +58,7 @@ fn file_and_flags_say_the_same() {
         "--listen=0.0.0.0:7500",
         "--redis=0.0.0.0:6379",
         "--admin=127.0.0.1:9411",
+        "--admin-hosts=lode.example.com,*.lode.svc",
         "--memory=2GiB",
         "--io-properties=/data/p.toml",
         "--commit-window=200us",
@@ -115,6 +117,7 @@ fn limits_are_the_same_in_file_and_flags() {
         ),
         ("redis", &["127.0.0.1:0", "[::1]:65535"], &["127.0.0.1", "localhost:6379", "6379"]),
         ("admin", &["9411", "0.0.0.0:9411", "[::1]:0"], &["localhost:9411", "65536", "-1", "127.0.0.1"]),
+        ("admin-hosts", &["lode", "a.example, *.b.example", "*"], &["", "a:9411", "http://a", "a b"]),
         ("memory", &["1", "64MiB"], &["0", "-1", "true"]),
         ("io-properties", &["p.toml"], &[""]),
         ("commit-window", &["0us", "1s"], &["1000001us", "2s", "500", "-1us"]),
@@ -282,4 +285,39 @@ fn table_defaults_are_checked() {
         let error = text.parse::<TableDefaults>().unwrap_err().to_string();
         assert!(error.contains(named), "{error}");
     }
+}
+
+#[test]
+fn what_contradicts_each_other_is_told_all_at_once() {
+    let told = |words: &[&str]| {
+        let wrong = flags(words).expect("each is good by itself").check();
+        wrong.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for (words, named) in [
+        (&["--shards", "4", "--memory", "255MiB"][..], "--shards 4 needs at least 256 MiB"),
+        (&["--segment", "8MiB", "--size", "8MiB"], "--segment 8 MiB does not fit"),
+        (&["--tls-cert", "c.pem"], "--tls-key, too"),
+        (&["--tls-key", "k.pem"], "--tls-cert, too"),
+        (&["--listen", "127.0.0.1:7500", "--redis", "127.0.0.1:7500"], "--listen 127.0.0.1:7500 and --redis"),
+        (&["--redis", "127.0.0.1:7411"], "--listen 127.0.0.1:7411 and --redis 127.0.0.1:7411 are one port"),
+        (
+            &["--redis", "127.0.0.1:9411", "--admin", "9411"],
+            "--redis 127.0.0.1:9411 and --admin 127.0.0.1:9411",
+        ),
+        (&["--redis", "0.0.0.0:9411", "--admin", "9411"], "--redis 0.0.0.0:9411 and --admin"),
+    ] {
+        let told = told(words);
+        assert!(told.len() == 1 && told[0].contains(named), "{words:?}: {told:?}");
+    }
+    for fine in [
+        &["--shards", "4", "--memory", "256MiB"][..],
+        &["--listen", "127.0.0.1:0", "--redis", "127.0.0.1:0", "--admin", "0"],
+        &["--redis", "127.0.0.2:7411"],
+        &["--tls-cert", "c.pem", "--tls-key", "k.pem"],
+    ] {
+        assert_eq!(told(fine), Vec::<String>::new(), "{fine:?}");
+    }
+    let all =
+        told(&["--shards=9", "--memory=64MiB", "--tls-cert=c.pem", "--redis=127.0.0.1:7411", "--admin=7411"]);
+    assert_eq!(all.len(), 5, "{all:?}");
 }

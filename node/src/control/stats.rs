@@ -203,7 +203,7 @@ pub fn engine_numbers(stats: &ShardStats) -> Vec<(&'static str, u64)> {
             meta_bytes,
             user_bytes,
             segments_cleaned,
-            relocated_bytes,
+            relocated_bytes, gathered_bytes,
             checkpoints,
             corrupt_records,
             failed_reads,

@@ -1,6 +1,9 @@
 //! The drive: one preallocated file, or one block device, opened for direct I/O by one process only.
 
 mod discard;
+mod flushes;
+#[cfg(test)]
+mod flushes_tests;
 mod format;
 mod queue;
 mod write_cache;
@@ -10,6 +13,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lode_engine::limits::BLOCK_BYTES;
@@ -17,8 +21,14 @@ use lode_engine::{DriveHeaderError, DriveIdentity, DriveOffset, Geometry, read_d
 use rustix::fs::FlockOperation;
 use thiserror::Error;
 
+pub use flushes::{Flushes, ShardFlushes};
 pub use format::{FormatError, FormatOptions, FormatProgress, format};
 pub use write_cache::WriteCache;
+
+/// What flushes are made of.
+mod parts {
+    pub use std::sync::atomic::{AtomicU64, Ordering};
+}
 
 /// How long a drive's lock is tried for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -62,6 +72,7 @@ pub struct Drive {
     /// Which drive it is.
     pub identity: DriveIdentity,
     file: File,
+    flushes: Arc<Flushes>,
 }
 
 /// Why a drive could not be opened.
@@ -145,6 +156,7 @@ impl Drive {
             geometry,
             identity,
             file,
+            flushes: Arc::new(Flushes::new(geometry.shards)),
         })
     }
 
@@ -171,6 +183,11 @@ impl Drive {
     /// Another descriptor of the same open file, for a shard's ring.
     pub fn descriptor(&self) -> io::Result<OwnedFd> {
         self.file.try_clone().map(OwnedFd::from)
+    }
+
+    /// What its shards tell each other of their flushes.
+    pub fn flushes(&self) -> Arc<Flushes> {
+        Arc::clone(&self.flushes)
     }
 
     /// Whether a durable write must say so to the device. Through the page cache it always must.

@@ -177,11 +177,11 @@ impl Connection {
     }
 
     /// Whether an answer would take memory that others need more: what waits for their readers has all
-    /// of it, or half and this peer has not taken its share. Only of answers that may be asked for again.
+    /// of it, or half and with this answer much waits for this peer. Only of answers that may be asked for again.
     pub fn is_too_much(&self, answer: &Answer, slab: &Slab, spares: &Spares) -> bool {
         let in_slab = matches!(answer.body, AnswerBody::Value(Payload::Buffer { .. }));
         let takes_memory = answer.may_be_given_up() && (!in_slab || self.must_copy(slab));
-        takes_memory && spares.is_crowded(self.server.queued_bytes())
+        takes_memory && spares.is_crowded(self.server.queued_bytes() + answer.value_bytes())
     }
 
     /// A peer that is slow to read must not keep the buffers that others read with; and the last quarter of
@@ -319,6 +319,9 @@ pub struct Surroundings<'a> {
     pub now_ns: u64,
 }
 
+/// What a connection may have lying while others have left half of all that may lie: some dozens of answers of usual length.
+const LITTLE_BYTES: usize = 64 << 10;
+
 /// Emptied boxes, kept for the next sends; and what the full ones, of all connections, hold.
 #[derive(Debug)]
 pub struct Spares {
@@ -344,9 +347,11 @@ impl Spares {
         self.waiting_bytes >= self.max_waiting_bytes / 2
     }
 
-    /// Whether there is no room for another reply to a peer that has left so many bytes lying.
-    pub fn is_crowded(&self, queued_bytes: usize) -> bool {
-        let limit = if queued_bytes > 0 { self.max_waiting_bytes / 2 } else { self.max_waiting_bytes };
+    /// Whether there is no room for another reply to a peer that has so many bytes lying. Half is for those that have little:
+    /// those who ask for much and take nothing leave the others' answers room.
+    pub fn is_crowded(&self, lying_bytes: usize) -> bool {
+        let is_little = lying_bytes <= LITTLE_BYTES;
+        let limit = if is_little { self.max_waiting_bytes } else { self.max_waiting_bytes / 2 };
         self.waiting_bytes >= limit
     }
 
@@ -437,5 +442,26 @@ impl Connections {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_room_for_replies_is_for_those_that_leave_little_lying() {
+        let mut spares = Spares::new(16 << 20);
+        for (waiting_bytes, little, much) in [
+            (0, false, false),
+            ((8 << 20) - 1, false, false),
+            (8 << 20, false, true),
+            ((16 << 20) - 1, false, true),
+            (16 << 20, true, true),
+        ] {
+            spares.waiting_bytes = waiting_bytes;
+            let crowded = [0, LITTLE_BYTES, LITTLE_BYTES + 1, 1 << 20].map(|lying| spares.is_crowded(lying));
+            assert_eq!(crowded, [little, little, much, much], "{waiting_bytes} wait");
+        }
     }
 }

@@ -28,7 +28,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lode_engine::{
-    Completion, DeviceError, Inbox, Now, Outbox, OwnerId, Phase, Request, RequestId, Shard, ShardId, Token,
+    Completion, DeviceError, Inbox, Now, Op, Outbox, OwnerId, Phase, Request, RequestId, Shard, ShardId,
+    Token,
 };
 use lode_net::ring::{Chunk, Event, SocketId};
 use lode_net::wire::server::{ConnectionLimits, NodeInfo};
@@ -38,6 +39,7 @@ use crate::access::Addresses;
 use crate::buffers::EngineBuffers;
 use crate::control::ControlSender;
 use crate::dispatch::{Answer, Asked};
+use crate::drive::{Flushes, ShardFlushes};
 use crate::io_limits::IoLimits;
 use crate::mailbox::{Mail, Mailbox, NodeMap};
 use crate::slow::SlowLog;
@@ -57,7 +59,7 @@ use slow::Timing;
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// The longest sleep of a shard without connections.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
-/// The longest sleep while mail for a full mailbox waits.
+/// The longest sleep while mail for a full mailbox waits, or a flush for those of other shards.
 const BACKLOG_SLEEP: Duration = Duration::from_millis(1);
 /// Most pieces of mail taken in one turn.
 const MAX_MAIL_PER_TURN: usize = 256;
@@ -85,6 +87,8 @@ pub struct ReactorConfig {
     pub max_reply_bytes: usize,
     /// Whether durable writes must say so to the device.
     pub writes_need_flush: bool,
+    /// The flushes of all shards.
+    pub flushes: Arc<Flushes>,
     /// What the drive takes.
     pub io: IoLimits,
     /// The map before the first is published.
@@ -115,6 +119,7 @@ pub struct Reactor<I> {
     node: Option<Arc<NodeInfo>>,
     listeners: Vec<SocketId>,
     pace: Pace,
+    flushes: ShardFlushes,
     /// Mail that found the box of its shard full.
     backlog: VecDeque<(ShardId, Mail)>,
     gone: gone::Gone,
@@ -150,6 +155,7 @@ impl<I: ReactorIo> Reactor<I> {
             map: Arc::clone(&config.map),
             spares: Spares::new(config.max_reply_bytes),
             fair: Fair::new(&config.io),
+            flushes: ShardFlushes::new(Arc::clone(&config.flushes), config.shard),
             config,
             ring,
             engine,
@@ -221,11 +227,13 @@ impl<I: ReactorIo> Reactor<I> {
         let ended = (in_flight - self.ring.drive_operations()) as u64;
         let waiting = self.pending.len() + self.fair.queued();
         self.pace.observe(now.monotonic_ns, waiting, in_flight, ended);
-        let mut worked = !events.is_empty() || !self.completions.is_empty() || !self.begun;
+        let mut worked = !events.is_empty() || !self.begun;
         for event in events.drain(..) {
             self.on_event(event, now.monotonic_ns);
         }
         self.events = events;
+        self.completions.extend(self.flushes.settle().map(|(token, result)| Completion { token, result }));
+        worked |= !self.completions.is_empty();
         worked |= self.take_mail(now.monotonic_ns);
         worked |= !self.commands.is_empty()
             || self.engine.has_work()
@@ -300,8 +308,11 @@ impl<I: ReactorIo> Reactor<I> {
     fn on_event(&mut self, event: Event, now_ns: u64) {
         match event {
             Event::Drive { token, result } => {
-                let result = result.map_err(|os_error| DeviceError { os_error });
-                self.completions.push(Completion { token: Token(token), result });
+                let (token, result) = (Token(token), result.map_err(|os_error| DeviceError { os_error }));
+                match self.flushes.is_under_way(token) {
+                    true => self.flushes.ended(result),
+                    false => self.completions.push(Completion { token, result }),
+                }
             }
             Event::Received { socket, chunk } => self.received.push((socket, chunk)),
             Event::Accepted { socket, .. } => self.accepted(socket, now_ns),
@@ -421,7 +432,7 @@ impl<I: ReactorIo> Reactor<I> {
         if let Some(wake_ns) = self.engine.next_wake_ns() {
             sleep = sleep.min(until(wake_ns));
         }
-        if !self.backlog.is_empty() {
+        if !self.backlog.is_empty() || self.flushes.waits() {
             sleep = sleep.min(BACKLOG_SLEEP);
         }
         if !self.held.is_empty() {
@@ -432,6 +443,11 @@ impl<I: ReactorIo> Reactor<I> {
 
     fn start_operations(&mut self) {
         for op in self.outbox.ops.drain(..) {
+            if let Op::Flush { token } = op
+                && self.config.writes_need_flush
+            {
+                self.flushes.begin(token);
+            }
             deliver::start(&mut self.ring, op, self.config.writes_need_flush, &mut self.completions);
         }
     }

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::door::{Door, Peer, Tally};
+use super::door::{Door, Peer};
 use super::limits::{
     LEAST_HELD_BYTES, MAX_IN_WORK, MAX_READ_AHEAD_BYTES, MAX_REQUEST_BYTES, MAX_STRANGER_BYTES, STALL_TIMEOUT,
 };
@@ -36,6 +36,8 @@ const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
 struct Turn {
     protocol: Protocol,
     access: Option<Order>,
+    /// It is not gone on with where the connection has ended.
+    may_be_left: bool,
     state: State,
 }
 
@@ -131,7 +133,7 @@ pub async fn serve(
             break;
         }
     }
-    connection.hold(0);
+    connection.leave();
     door.leave(number);
     // What was answered last is to arrive before the end of the connection does.
     let _ = writer.shutdown().await;
@@ -278,6 +280,17 @@ impl Connection {
         self.bound();
     }
 
+    /// The peer has gone, and with it what is only for him: what goes through whole tables would else go on for nobody, and
+    /// whoever connects again and again would have any number of them under way.
+    fn leave(&mut self) {
+        for turn in self.turns.iter().filter(|turn| turn.may_be_left) {
+            if let State::Running(task) = &turn.state {
+                task.abort();
+            }
+        }
+        self.hold(0);
+    }
+
     /// Counts what is held; where that is too much of all, a request that is large is forgotten.
     fn bound(&mut self) {
         self.collect();
@@ -317,6 +330,7 @@ impl Connection {
     fn hold(&mut self, bytes: usize) {
         self.door.memory.hold(self.held_bytes, bytes);
         self.held_bytes = bytes;
+        self.door.tally.held_bytes.set(self.door.memory.held_bytes());
     }
 
     fn take(&mut self, args: Vec<Bytes>) {
@@ -336,7 +350,7 @@ impl Connection {
             Begun::Work(task) => self.start(protocol, task),
             Begun::Settles(work) => {
                 self.is_settling = true;
-                self.start(protocol, Task { order: Order::Alone, reply_bytes: 0, work });
+                self.start(protocol, Task { order: Order::Alone, reply_bytes: 0, may_be_left: false, work });
             }
         }
     }
@@ -346,7 +360,7 @@ impl Connection {
         let mut held = self.held(0);
         held.settle(reply.size_bytes());
         let state = State::Done(Answer { reply, _held: Some(held) });
-        self.turns.push_back(Turn { protocol, access: None, state });
+        self.turns.push_back(Turn { protocol, access: None, may_be_left: false, state });
     }
 
     fn held(&self, promised: usize) -> Held {
@@ -365,14 +379,14 @@ impl Connection {
             self.waiting = Some((protocol, task));
             return;
         }
-        let Task { order, reply_bytes, work } = task;
+        let Task { order, reply_bytes, may_be_left, work } = task;
         let mut held = self.held(reply_bytes);
         let state = State::Running(tokio::task::spawn_local(async move {
             let reply = work.await;
             held.settle(reply.size_bytes());
             Answer { reply, _held: Some(held) }
         }));
-        self.turns.push_back(Turn { protocol, access: Some(order), state });
+        self.turns.push_back(Turn { protocol, access: Some(order), may_be_left, state });
     }
 
     /// Moves answers that are next to the output.
@@ -383,12 +397,12 @@ impl Connection {
             };
             let Answer { reply, _held } = answer;
             if reply.is_error() {
-                Tally::count(&self.door.tally.errors);
+                self.door.tally.errors.count();
             }
             if !self.has_output() {
                 self.sent_at = Instant::now();
             }
-            reply.encode(protocol, self.out.end());
+            self.out.push(&reply, protocol);
         }
         self.is_settling &= !self.turns.is_empty() || self.waiting.is_some();
     }

@@ -10,11 +10,14 @@ use std::time::Instant;
 use lode_net::client::Client;
 use lode_net::resp::Protocol;
 use lode_net::wire::server::Principal;
+use tokio::sync::Semaphore;
 
 use super::DoorConfig;
-use super::cursors::Cursors;
+use super::cursors::{Cursors, Owner};
 use super::memory::Memory;
 use super::slowlog::SlowCommands;
+use super::tally::Tally;
+use super::transaction::Shares;
 use crate::access::{AccessBook, Addresses, Meters};
 use crate::tls::Tls;
 
@@ -28,7 +31,7 @@ pub struct Door {
     pub max_connections: usize,
     pub begun: Instant,
     pub cursors: RefCell<Cursors>,
-    pub tally: Tally,
+    pub tally: Arc<Tally>,
     /// Commands that took long.
     pub slow: SlowCommands,
     /// Open connections, by their number.
@@ -37,6 +40,8 @@ pub struct Door {
     pub memory: Rc<Memory>,
     /// Whether a table has a time to live, by its id: a table's never changes.
     pub have_ttl: RefCell<HashMap<u32, bool>>,
+    /// Whose turn it is to look at a key that takes long: one pattern's, whatever their number.
+    pub long_looks: Semaphore,
     next_peer: Cell<u64>,
     random: Cell<u64>,
     /// The tokens, where the node wants them.
@@ -45,22 +50,6 @@ pub struct Door {
     pub addresses: Arc<Addresses>,
     /// The certificate, where the door speaks TLS.
     pub tls: Option<Arc<Tls>>,
-}
-
-/// What INFO counts.
-#[derive(Default)]
-pub struct Tally {
-    pub accepted: Cell<u64>,
-    pub refused: Cell<u64>,
-    pub commands: Cell<u64>,
-    pub errors: Cell<u64>,
-}
-
-impl Tally {
-    /// One more.
-    pub fn count(counter: &Cell<u64>) {
-        counter.set(counter.get() + 1);
-    }
 }
 
 /// One connection, as the others may see it.
@@ -78,20 +67,34 @@ pub struct Peer {
     pub meters: RefCell<Meters>,
 }
 
+impl Peer {
+    /// Whose its scans are.
+    pub fn owner(&self) -> Owner {
+        (self.addr.ip(), self.principal.get())
+    }
+}
+
 impl Door {
     /// A door before its first connection. `random` is any number.
-    pub fn new(client: Client, addr: SocketAddr, config: &DoorConfig, random: u64) -> Door {
+    pub fn new(
+        client: Client,
+        addr: SocketAddr,
+        config: &DoorConfig,
+        tally: Arc<Tally>,
+        random: u64,
+    ) -> Door {
         Door {
             client,
             addr,
             max_connections: config.max_connections,
             begun: Instant::now(),
             cursors: RefCell::new(Cursors::new(random)),
-            tally: Tally::default(),
+            tally,
             slow: SlowCommands::new(config.slow_request),
             peers: RefCell::default(),
             memory: Rc::default(),
             have_ttl: RefCell::default(),
+            long_looks: Semaphore::new(1),
             next_peer: Cell::new(1),
             random: Cell::new(random | 1),
             access: config.access.clone(),
@@ -107,10 +110,10 @@ impl Door {
         let is_one_too_many = self.addresses.is_limited() && !meters.connect(&self.addresses, addr.ip());
         if is_one_too_many || peers.len() >= self.max_connections {
             meters.disconnect(&self.addresses);
-            Tally::count(&self.tally.refused);
+            self.tally.refused.count();
             return None;
         }
-        Tally::count(&self.tally.accepted);
+        self.tally.accepted.count();
         let number = self.next_peer.get();
         self.next_peer.set(number + 1);
         let peer = Rc::new(Peer {
@@ -125,6 +128,7 @@ impl Door {
             meters: RefCell::new(meters),
         });
         peers.insert(number, peer.clone());
+        self.tally.connections.set(peers.len());
         Some(peer)
     }
 
@@ -133,11 +137,17 @@ impl Door {
         if let Some(peer) = self.peers.borrow_mut().remove(&number) {
             peer.meters.borrow_mut().disconnect(&self.addresses);
         }
+        self.tally.connections.set(self.peers.borrow().len());
     }
 
     /// What one connection may hold now before it is kept from more, in bytes.
     pub fn share(&self) -> usize {
         self.memory.share(self.peers.borrow().len())
+    }
+
+    /// What connections may keep between their commands now.
+    pub fn shares(&self) -> Shares<'_> {
+        Shares { memory: &self.memory, share: self.share() }
     }
 
     /// Any number (xorshift: Marsaglia, "Xorshift RNGs", 2003).

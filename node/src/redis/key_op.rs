@@ -150,6 +150,8 @@ impl KeyOp {
                 Ok((Reply::bulk_or_null(value), change))
             }
             KeyOp::GetAndLive(life) => match (value, life) {
+                // What lives for ever is not written anew to live for ever: whoever watches it would see a change.
+                (Some(value), Some(Life::Forever)) if lives_for_ever(present) => keep(Reply::Bulk(value)),
                 (Some(value), Some(life)) => put(Reply::Bulk(value.clone()), value, *life),
                 (value, _) => keep(Reply::bulk_or_null(value)),
             },
@@ -187,6 +189,10 @@ impl Set {
     }
 }
 
+fn lives_for_ever(present: Option<&Record>) -> bool {
+    present.is_some_and(|record| record.left == TimeLeft::Forever)
+}
+
 fn length(bytes: usize) -> Reply {
     Reply::Integer(bytes as i64)
 }
@@ -199,7 +205,12 @@ fn part(value: &Bytes, from: i64, to: i64) -> Bytes {
     }
     let from_begin = |at: i64| if at < 0 { at.saturating_add(bytes).max(0) } else { at };
     let (from, to) = (from_begin(from), from_begin(to).min(bytes - 1));
-    if from > to { Bytes::new() } else { value.slice(from as usize..=to as usize) }
+    if from > to {
+        return Bytes::new();
+    }
+    let part = value.slice(from as usize..=to as usize);
+    // A small one is copied: it would keep all of the value in memory, and be counted for itself alone.
+    if part.len() < value.len() / 2 { Bytes::copy_from_slice(&part) } else { part }
 }
 
 /// A value with other bytes from one place on, and zeros before that where it was shorter.
@@ -254,6 +265,9 @@ mod tests {
             assert_eq!(part(&value, from, to), wanted.as_bytes(), "{from} {to}");
         }
         assert_eq!(part(&Bytes::new(), 0, -1), "");
+        // What is small keeps nothing else in memory; what is large is not copied.
+        let is_copied = |to| !value.as_ptr_range().contains(&part(&value, 0, to).as_ptr());
+        assert_eq!((is_copied(6), is_copied(7), is_copied(15)), (true, false, false));
     }
 
     #[test]

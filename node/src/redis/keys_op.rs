@@ -2,6 +2,7 @@
 //! that is no lie, and not at all elsewhere.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -12,13 +13,13 @@ use lode_net::resp::Reply;
 use lode_net::wire::limits::MAX_VALUE_BYTES;
 
 use super::limits::{MAX_KEY_BYTES_AT_ONCE, MAX_KEYS_AT_ONCE};
-use super::memory::List;
+use super::memory::{List, Memory, Taken};
 use super::refusal::Refusal;
 use super::store::{Refused, Table, forever_in_transaction, time_in_transaction};
 
 /// Requests of one command under way at once.
 const FAN_OUT: usize = 64;
-/// Values that MGET reads at once: more would be held before the reply is known to be too long.
+/// Values that MGET reads at once, where the reply has room for the longest.
 const VALUES_AT_ONCE: usize = 16;
 /// How often a transaction is begun again.
 const MOST_TRIES: u32 = 64;
@@ -62,6 +63,7 @@ impl KeysOp {
         match self {
             KeysOp::Get(keys) if keys.len() == 1 => {
                 let record = table.client.get(&table.name, &keys[0]).await?;
+                table.taken(record.as_ref())?;
                 return Ok(Reply::Array(vec![Reply::bulk_or_null(record.map(|record| record.value))]));
             }
             KeysOp::Exist(keys) if keys.len() == 1 => {
@@ -107,11 +109,20 @@ impl KeysOp {
         let all = Refused::all;
         Ok(match self {
             KeysOp::Get(keys) => {
-                let mut values = List::new(&table.door.memory);
-                for some in keys.chunks(VALUES_AT_ONCE) {
-                    let found = gather(some, |key| transaction.get(key)).await.map_err(all)?;
-                    let mut found = found.into_iter().map(Reply::bulk_or_null);
-                    found.try_for_each(|value| values.push(value)).map_err(Refused::This)?;
+                let (mut values, mut keys) = (List::new(&table.door.memory), &keys[..]);
+                while !keys.is_empty() {
+                    let (some, behind) = keys.split_at(values_at_once(&values, keys.len()));
+                    let (memory, transaction) = (&table.door.memory, &*transaction);
+                    let found = gather(some, |key| async move {
+                        let value = transaction.get(key).await.map_err(all)?;
+                        Counted::new(memory, value).map_err(Refused::This)
+                    });
+                    let found = found.await?.into_iter();
+                    found
+                        .map(Counted::told)
+                        .try_for_each(|value| values.push(value))
+                        .map_err(Refused::This)?;
+                    keys = behind;
                 }
                 Reply::Array(values.into_items())
             }
@@ -144,6 +155,10 @@ impl KeysOp {
             KeysOp::Rename(from, to) => {
                 let record = transaction.get_record(from).await.map_err(all)?;
                 let record = record.ok_or_else(|| Refused::This(no_such_key()))?;
+                if from == to {
+                    // Nothing is written: whoever watches the key has seen no change.
+                    return Ok(Reply::OK);
+                }
                 if record.left != TimeLeft::Forever {
                     let key = from.escape_ascii();
                     return Err(Refused::All(time_in_transaction(&format!("the key '{key}' has"))));
@@ -163,11 +178,16 @@ impl KeysOp {
         let (client, name) = (&table.client, &*table.name);
         match self {
             KeysOp::Get(keys) => {
-                let mut values = List::new(&table.door.memory);
-                for some in keys.chunks(VALUES_AT_ONCE) {
-                    let found = gather(some, |key| client.get(name, key)).await?.into_iter();
-                    let found = found.map(|record| record.map(|record| record.value));
-                    found.map(Reply::bulk_or_null).try_for_each(|value| values.push(value))?;
+                let (mut values, mut keys) = (List::new(&table.door.memory), &keys[..]);
+                while !keys.is_empty() {
+                    let (some, behind) = keys.split_at(values_at_once(&values, keys.len()));
+                    let memory = &table.door.memory;
+                    let found = gather(some, |key| async move {
+                        Counted::new(memory, client.get(name, key).await?.map(|record| record.value))
+                    });
+                    let found = found.await?.into_iter();
+                    found.map(Counted::told).try_for_each(|value| values.push(value))?;
+                    keys = behind;
                 }
                 Ok(Reply::Array(values.into_items()))
             }
@@ -184,6 +204,31 @@ impl KeysOp {
             }
         }
     }
+}
+
+/// A value that waits for others that were asked for together with it.
+struct Counted {
+    value: Option<Bytes>,
+    _taken: Taken,
+}
+
+impl Counted {
+    fn new(memory: &Rc<Memory>, value: Option<Bytes>) -> Result<Counted, Refusal> {
+        let taken = Taken::value(memory, value.as_ref().map_or(0, Bytes::len))?;
+        Ok(Counted { value, _taken: taken })
+    }
+
+    /// It is counted by the reply from here on.
+    fn told(self) -> Reply {
+        Reply::bulk_or_null(self.value)
+    }
+}
+
+/// How many of so many values may be read at once: as many as the reply has room for whatever they are, and one more, which
+/// tells that it is too long.
+fn values_at_once(values: &List, keys: usize) -> usize {
+    let most = values.room_bytes() / MAX_VALUE_BYTES + 1;
+    keys.min(most).min(VALUES_AT_ONCE)
 }
 
 /// Whether a transaction can remember that it has looked for all of these.
@@ -250,6 +295,7 @@ async fn rename(table: &Table, from: &Bytes, to: &Bytes) -> Result<Reply, Refusa
         if from == to {
             return Ok(Reply::OK);
         }
+        let _taken = table.taken(Some(&record))?;
         let lifetime = match record.left {
             TimeLeft::For(left) => Lifetime::For(left),
             TimeLeft::Forever if table.would_shorten(&record).await? => Lifetime::Forever,
@@ -294,4 +340,48 @@ async fn gather<'a, K, T, E, F: Future<Output = Result<T, E>>>(
         answers.extend(asked.into_iter().map(|(_, answer)| answer.expect("each was waited for")));
     }
     Ok(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::limits::MAX_REPLY_BYTES;
+    use super::*;
+
+    #[test]
+    fn as_many_values_are_read_at_once_as_the_reply_has_room_for_and_one() {
+        let memory = Rc::new(Memory::default());
+        let values = |bytes: usize| {
+            let mut list = List::new(&memory);
+            list.push_bytes(Bytes::from(vec![0; bytes - Reply::text("").size_bytes()])).expect("it fits");
+            list
+        };
+        let rest = |bytes: usize| values_at_once(&values(MAX_REPLY_BYTES - bytes), 1000);
+        assert_eq!(values_at_once(&List::new(&memory), 1000), VALUES_AT_ONCE);
+        assert_eq!(values_at_once(&List::new(&memory), 3), 3, "no more than there are");
+        for (room, most) in [
+            (0, 1),
+            (1, 1),
+            (MAX_VALUE_BYTES - 1, 1),
+            (MAX_VALUE_BYTES, 2),
+            (5 * MAX_VALUE_BYTES - 1, 5),
+            (5 * MAX_VALUE_BYTES, 6),
+        ] {
+            assert_eq!(rest(room), most, "where {room} bytes are left");
+        }
+    }
+
+    #[test]
+    fn values_that_wait_for_others_are_counted() {
+        let memory = Rc::new(Memory::default());
+        let value = || Some(Bytes::from(vec![0; MAX_VALUE_BYTES]));
+        let some: Vec<Counted> =
+            (0..VALUES_AT_ONCE).map(|_| Counted::new(&memory, value()).expect("there is room")).collect();
+        assert_eq!(memory.held_bytes(), VALUES_AT_ONCE * MAX_VALUE_BYTES);
+        assert_eq!(
+            some.into_iter().map(Counted::told).filter(|told| *told != Reply::Null).count(),
+            VALUES_AT_ONCE
+        );
+        assert_eq!(memory.held_bytes(), 0);
+        assert_eq!(Counted::new(&memory, None).map(Counted::told), Ok(Reply::Null));
+    }
 }

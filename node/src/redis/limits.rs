@@ -28,11 +28,18 @@ pub const MAX_KEYS_AT_ONCE: usize = 1024;
 pub const MAX_KEY_BYTES_AT_ONCE: usize = 256 << 10;
 /// Commands that wait for EXEC.
 pub const MAX_QUEUED_COMMANDS: usize = 4096;
-/// Their arguments, in bytes.
+/// Their arguments, in bytes, each counted with [`KEPT_ARGUMENT_BYTES`] more.
 pub const MAX_QUEUED_BYTES: usize = 2 << 20;
 /// Keys that one connection watches.
 pub const MAX_WATCHED_KEYS: usize = 4096;
-/// Scans that are remembered between two calls; the one that was not used for longest is forgotten first.
+/// Their bytes, each key counted with [`KEPT_ARGUMENT_BYTES`] more: a transaction looks at no more of them.
+pub const MAX_WATCHED_BYTES: usize = 1 << 20;
+/// What an argument that is kept between commands costs beside its bytes: without it, empty ones would cost nothing.
+pub const KEPT_ARGUMENT_BYTES: usize = 64;
+/// Longest pattern of KEYS and SCAN, in bytes: every byte of a key may have to be held against all of it.
+pub const MAX_PATTERN_BYTES: usize = 16 << 10;
+/// Places at which scans may go on, two of each scan: where all are taken, whoever has most of them loses the one that he
+/// has not used for longest.
 pub const MAX_CURSORS: usize = 4096;
 /// Keys that one SCAN looks at; a larger COUNT counts as this.
 pub const MAX_SCAN_COUNT: u64 = 4096;

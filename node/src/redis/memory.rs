@@ -52,6 +52,41 @@ impl Memory {
     }
 }
 
+/// What was read and is not told yet, counted until this is dropped.
+pub struct Taken {
+    memory: Rc<Memory>,
+    bytes: usize,
+}
+
+impl Taken {
+    /// Of a value that is here: it is counted where there is room for it, and where it is short.
+    pub fn value(memory: &Rc<Memory>, bytes: usize) -> Result<Taken, Refusal> {
+        match bytes > LEAST_HELD_BYTES && memory.held_bytes() + bytes > MAX_HELD_BYTES {
+            true => Err(Refusal::short_of_memory()),
+            false => Ok(Taken::new(memory, bytes)),
+        }
+    }
+
+    /// Of what a command that goes through a table has read ahead: scans never take more than half of it all.
+    pub fn pages(memory: &Rc<Memory>, bytes: usize) -> Result<Taken, Refusal> {
+        match memory.is_short() {
+            true => Err(Refusal::short_of_memory()),
+            false => Ok(Taken::new(memory, bytes)),
+        }
+    }
+
+    fn new(memory: &Rc<Memory>, bytes: usize) -> Taken {
+        memory.hold(0, bytes);
+        Taken { memory: memory.clone(), bytes }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.memory.hold(self.bytes, 0);
+    }
+}
+
 /// What one command holds, or may come to; given back when this is dropped.
 pub struct Held {
     memory: Rc<Memory>,
@@ -120,6 +155,11 @@ impl List {
         self.push(Reply::Bulk(bytes))
     }
 
+    /// What the reply may still grow by, in bytes.
+    pub fn room_bytes(&self) -> usize {
+        MAX_REPLY_BYTES.saturating_sub(self.bytes)
+    }
+
     /// All of them.
     pub fn into_items(mut self) -> Vec<Reply> {
         std::mem::take(&mut self.items)
@@ -167,6 +207,32 @@ mod tests {
         drop((one, unfinished));
         assert_eq!((memory.held_bytes(), own.get()), (0, 0));
         assert!(memory.has_room(MAX_HELD_BYTES));
+    }
+
+    #[test]
+    fn a_value_is_taken_up_to_the_limit_and_scans_up_to_half_of_it() {
+        let memory = Rc::new(Memory::default());
+        let large = 1 << 20;
+        memory.hold(0, MAX_HELD_BYTES - large - 1);
+        let below = Taken::value(&memory, large).expect("there is room, and one byte more");
+        assert_eq!(memory.held_bytes(), MAX_HELD_BYTES - 1);
+        drop(below);
+        memory.hold(0, 1);
+        let at = Taken::value(&memory, large).expect("there is just room");
+        assert_eq!(memory.held_bytes(), MAX_HELD_BYTES);
+        assert_eq!(Taken::value(&memory, large).err(), Some(Refusal::short_of_memory()));
+        let least = Taken::value(&memory, LEAST_HELD_BYTES).expect("so much is always had");
+        assert!(Taken::value(&memory, LEAST_HELD_BYTES + 1).is_err());
+        drop((at, least));
+        memory.hold(0, 1);
+        assert_eq!(Taken::value(&memory, large).err(), Some(Refusal::short_of_memory()), "one byte above it");
+
+        let memory = Rc::new(Memory::default());
+        let scans: Vec<Taken> = std::iter::from_fn(|| Taken::pages(&memory, large).ok()).collect();
+        assert_eq!(scans.len(), MAX_HELD_BYTES / 2 / large + 1);
+        assert!(Taken::value(&memory, large).is_ok(), "they leave room for values");
+        drop(scans);
+        assert_eq!(memory.held_bytes(), 0);
     }
 
     #[test]

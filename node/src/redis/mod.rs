@@ -23,6 +23,7 @@ mod session;
 mod slowlog;
 mod store;
 mod table_op;
+mod tally;
 mod times;
 mod transaction;
 
@@ -47,6 +48,7 @@ use self::door::{Door, FIRST_TABLE, Peer};
 use self::limits::STOP_PATIENCE;
 use crate::access::{AccessBook, Addresses};
 use crate::tls::Tls;
+pub use tally::Tally;
 
 /// Requests that all connections together have with one shard; the rest wait their turn in the door.
 const IN_FLIGHT: usize = 1024;
@@ -76,6 +78,8 @@ pub enum DoorError {
 pub struct OpenDoor {
     /// Where it listens.
     pub addr: SocketAddr,
+    /// What it counts.
+    pub tally: Arc<Tally>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -124,6 +128,8 @@ pub fn open(listener: std::net::TcpListener, config: DoorConfig) -> Result<OpenD
     let runtime = runtime.map_err(failed("make a runtime"))?;
     let (stop, stopped) = watch::channel(false);
     let (opened_in, opened) = mpsc::channel::<Result<(), DoorError>>();
+    let tally = Arc::<Tally>::default();
+    let counted = Arc::clone(&tally);
     let body = move || {
         let local = LocalSet::new();
         local.block_on(&runtime, async move {
@@ -135,7 +141,7 @@ pub fn open(listener: std::net::TcpListener, config: DoorConfig) -> Result<OpenD
             };
             match ready.await {
                 Ok((client, listener)) => {
-                    let door = Rc::new(Door::new(client, addr, &config, any_number()));
+                    let door = Rc::new(Door::new(client, addr, &config, counted, any_number()));
                     // Whoever opened it waits for this.
                     let _ = opened_in.send(Ok(()));
                     run(listener, door, stopped).await;
@@ -146,7 +152,7 @@ pub fn open(listener: std::net::TcpListener, config: DoorConfig) -> Result<OpenD
     };
     let thread = std::thread::Builder::new().name("lode-resp".into()).spawn(body);
     let thread = thread.map_err(failed("start its thread"))?;
-    let door = OpenDoor { addr, stop, thread: Some(thread) };
+    let door = OpenDoor { addr, tally, stop, thread: Some(thread) };
     let gone = || failed("start")(io::Error::other("its thread has ended"));
     opened.recv().map_err(|_| gone())??;
     Ok(door)

@@ -6,7 +6,7 @@ use lode_net::resp::{Protocol, Reply};
 
 use super::commands::{COMMANDS, Command};
 use super::door::{Door, FIRST_TABLE, Peer};
-use super::glob;
+use super::glob::{self, Pattern};
 use super::limits::MAX_CLIENT_NAME_BYTES;
 use super::refusal::Refusal;
 
@@ -22,30 +22,36 @@ pub(super) fn unknown_subcommand(of: &str, args: &[Bytes]) -> Refusal {
     Refusal::new(format_args!("unknown subcommand '{given:.128}'. Try {of} HELP."))
 }
 
-/// HELLO: the version, a user, and a name, all of them or none.
-pub fn hello(peer: &Peer, args: &[Bytes], is_checked: bool) -> Result<Reply, Refusal> {
-    let mut protocol = peer.protocol.get();
-    if let Some(version) = args.get(1) {
-        let bad = |_| Refusal::new("Protocol version is not an integer or out of range");
-        protocol = match super::numbers::integer(version).map_err(bad)? {
+/// What a HELLO asks for, of which nothing is done where one of it is wrong.
+pub struct Hello<'a> {
+    protocol: Option<Protocol>,
+    /// Who asks, and the secret.
+    pub user: Option<(&'a Bytes, &'a Bytes)>,
+    name: Option<String>,
+}
+
+/// Reads a HELLO: its version before anything else, as Redis does.
+pub fn parse_hello(args: &[Bytes]) -> Result<Hello<'_>, Refusal> {
+    let bad = |_| Refusal::new("Protocol version is not an integer or out of range");
+    let protocol = match args.get(1).map(|version| super::numbers::integer(version)) {
+        None => None,
+        Some(version) => Some(match version.map_err(bad)? {
             2 => Protocol::Resp2,
             3 => Protocol::Resp3,
             _ => return Err(Refusal("NOPROTO unsupported protocol version".to_owned())),
-        };
-    }
-    let mut name = None;
+        }),
+    };
+    let mut hello = Hello { protocol, user: None, name: None };
     let mut rest = args.get(2..).unwrap_or_default();
     loop {
         rest = match rest {
-            [] => break,
-            [option, user, _, behind @ ..] if option.eq_ignore_ascii_case(b"AUTH") => {
-                if !is_checked {
-                    check_user(user)?;
-                }
+            [] => return Ok(hello),
+            [option, user, secret, behind @ ..] if option.eq_ignore_ascii_case(b"AUTH") => {
+                hello.user = Some((user, secret));
                 behind
             }
             [option, given, behind @ ..] if option.eq_ignore_ascii_case(b"SETNAME") => {
-                name = Some(client_name(given)?);
+                hello.name = Some(client_name(given)?);
                 behind
             }
             [option, ..] => {
@@ -54,12 +60,17 @@ pub fn hello(peer: &Peer, args: &[Bytes], is_checked: bool) -> Result<Reply, Ref
             }
         };
     }
-    if let Some(name) = name {
+}
+
+/// HELLO of somebody who is who he says.
+pub fn hello(peer: &Peer, hello: Hello<'_>) -> Reply {
+    if let Some(name) = hello.name {
         *peer.name.borrow_mut() = name;
     }
+    let protocol = hello.protocol.unwrap_or(peer.protocol.get());
     peer.protocol.set(protocol);
     let version = if protocol == Protocol::Resp3 { 3 } else { 2 };
-    Ok(Reply::Map(vec![
+    Reply::Map(vec![
         (text("server"), text("redis")),
         (text("version"), text(REDIS_VERSION)),
         (text("proto"), Reply::Integer(version)),
@@ -67,21 +78,7 @@ pub fn hello(peer: &Peer, args: &[Bytes], is_checked: bool) -> Result<Reply, Ref
         (text("mode"), text("standalone")),
         (text("role"), text("master")),
         (text("modules"), Reply::Array(vec![])),
-    ]))
-}
-
-/// The user and the secret that a HELLO names.
-pub fn hello_user(args: &[Bytes]) -> Option<(&Bytes, &Bytes)> {
-    let mut rest = args.get(2..)?;
-    loop {
-        rest = match rest {
-            [option, user, secret, ..] if option.eq_ignore_ascii_case(b"AUTH") => {
-                return Some((user, secret));
-            }
-            [option, _, behind @ ..] if option.eq_ignore_ascii_case(b"SETNAME") => behind,
-            _ => return None,
-        };
-    }
+    ])
 }
 
 /// AUTH: there are no passwords, and one user who needs none.
@@ -96,7 +93,7 @@ pub fn auth(args: &[Bytes]) -> Result<Reply, Refusal> {
     }
 }
 
-fn check_user(user: &[u8]) -> Result<(), Refusal> {
+pub fn check_user(user: &[u8]) -> Result<(), Refusal> {
     match user == b"default" {
         true => Ok(()),
         false => Err(Refusal("WRONGPASS invalid username-password pair or user is disabled.".to_owned())),
@@ -169,6 +166,9 @@ fn described(peer: &Peer) -> String {
     )
 }
 
+/// Settings that CONFIG GET knows.
+const SETTINGS: usize = 10;
+
 /// CONFIG GET.
 pub fn config(door: &Door, args: &[Bytes]) -> Result<Reply, Refusal> {
     if !args[1].eq_ignore_ascii_case(b"get") {
@@ -177,7 +177,7 @@ pub fn config(door: &Door, args: &[Bytes]) -> Result<Reply, Refusal> {
     if args.len() < 3 {
         return Err(Refusal::arity("config|get"));
     }
-    let settings = [
+    let settings: [_; SETTINGS] = [
         ("appendfsync", "always".to_owned()),
         ("appendonly", "yes".to_owned()),
         ("databases", "1".to_owned()),
@@ -189,11 +189,15 @@ pub fn config(door: &Door, args: &[Bytes]) -> Result<Reply, Refusal> {
         ("save", String::new()),
         ("timeout", "0".to_owned()),
     ];
-    let is_asked = |name: &str| {
-        args[2..].iter().any(|pattern| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes()))
-    };
-    let asked = settings.into_iter().filter(|(name, _)| is_asked(name));
-    Ok(Reply::Map(asked.map(|(name, value)| (text(name), Reply::text(value))).collect()))
+    let mut is_asked = [false; SETTINGS];
+    glob::check_bytes(args[2..].iter().map(Bytes::len).sum())?;
+    for pattern in &args[2..] {
+        let pattern = Pattern::new(&pattern.to_ascii_lowercase());
+        let names = settings.iter().zip(&mut is_asked);
+        names.for_each(|((name, _), is_asked)| *is_asked |= pattern.matches(name.as_bytes()));
+    }
+    let asked = settings.into_iter().zip(is_asked).filter(|(_, is_asked)| *is_asked);
+    Ok(Reply::Map(asked.map(|((name, value), _)| (text(name), Reply::text(value))).collect()))
 }
 
 /// TIME.

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ahash::RandomState;
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use lode_net::resp::{Protocol, Reply};
 
 use super::access::{self, is_for_strangers, need_of, no_auth, no_perm};
 use super::commands::{Command, Does, OfSession};
-use super::door::{Door, FIRST_TABLE, Peer, Tally};
+use super::door::{Door, FIRST_TABLE, Peer};
 use super::limits::{MAX_KEYS_ABREAST, MAX_REQUEST_BYTES, MAX_STRANGER_BYTES, STRANGER_TIMEOUT};
 use super::refusal::Refusal;
 use super::server;
@@ -63,6 +64,8 @@ pub struct Task {
     pub order: Order,
     /// What its answer may come to hold, in bytes.
     pub reply_bytes: usize,
+    /// Nobody misses anything where it is not finished because its connection has ended.
+    pub may_be_left: bool,
     pub work: Work,
 }
 
@@ -80,18 +83,32 @@ pub enum Begun {
     Settles(Work),
 }
 
+impl Begun {
+    /// Says whether what is to be done may be left where the connection ends before it is done.
+    fn left(mut self, may_be_left: bool) -> Begun {
+        if let Begun::Work(task) = &mut self {
+            task.may_be_left = may_be_left;
+        }
+        self
+    }
+}
+
 /// What a connection remembers between its commands.
 pub struct Session {
     door: Rc<Door>,
     peer: Rc<Peer>,
     queue: Option<Queue>,
-    watched: Rc<RefCell<Vec<Watched>>>,
+    watched: Rc<RefCell<Watched>>,
+    /// Since when it has not said who it is.
+    stranger_since: Instant,
     hasher: RandomState,
 }
 
 impl Session {
     pub fn new(door: Rc<Door>, peer: Rc<Peer>) -> Session {
-        Session { door, peer, queue: None, watched: Rc::default(), hasher: RandomState::new() }
+        let stranger_since = Instant::now();
+        let hasher = RandomState::new();
+        Session { door, peer, queue: None, watched: Rc::default(), stranger_since, hasher }
     }
 
     /// The tokens now, where the node wants them.
@@ -110,12 +127,11 @@ impl Session {
     /// Whether it should have said by now who it is.
     pub fn is_stranger_for_too_long(&self) -> bool {
         let is_stranger = self.door.access.is_some() && self.peer.principal.get().is_none();
-        is_stranger && self.peer.since.elapsed() > STRANGER_TIMEOUT
+        is_stranger && self.stranger_since.elapsed() > STRANGER_TIMEOUT
     }
 
     /// Whether the client may ask this, and now.
     fn may(&self, command: &Command, args: &[Bytes]) -> Result<(), Refusal> {
-        self.peer.meters.borrow().request().map_err(Refusal::throttled)?;
         let Some(access) = self.access() else { return Ok(()) };
         if matches!(command.does, Does::Session(of) if is_for_strangers(of)) {
             return Ok(());
@@ -144,7 +160,8 @@ impl Session {
     /// From here on it acts for whoever has this secret.
     fn authenticate(&mut self, user: Option<&[u8]>, secret: &[u8]) -> Result<(), Refusal> {
         let Some(access) = self.access() else { return Ok(()) };
-        let principal = access::find(&access, user, secret)?;
+        let principal =
+            access::find(&access, user, secret).inspect_err(|_| self.door.tally.secrets_refused.count())?;
         if !self.peer.meters.borrow_mut().authenticate(&access, principal) {
             return Err(Refusal::new("max number of clients of this token reached"));
         }
@@ -164,8 +181,11 @@ impl Session {
 
     /// HELLO: whoever it names must be who he says.
     fn hello(&mut self, args: &[Bytes]) -> Result<Reply, Refusal> {
-        if self.door.access.is_some() {
-            if let Some((user, secret)) = server::hello_user(args) {
+        let hello = server::parse_hello(args)?;
+        if self.door.access.is_none() {
+            hello.user.map_or(Ok(()), |(user, _)| server::check_user(user))?;
+        } else {
+            if let Some((user, secret)) = hello.user {
                 self.authenticate(Some(user), secret)?;
             }
             if self.peer.principal.get().is_none() {
@@ -177,7 +197,7 @@ impl Session {
                 ));
             }
         }
-        server::hello(&self.peer, args, self.door.access.is_some())
+        Ok(server::hello(&self.peer, hello))
     }
 
     /// The version that replies are told in from now on.
@@ -187,7 +207,18 @@ impl Session {
 
     /// Takes a request in.
     pub fn begin(&mut self, args: Vec<Bytes>) -> Begun {
-        Tally::count(&self.door.tally.commands);
+        self.door.tally.commands.count();
+        // What is no command at all counts, too: it has to be read and answered.
+        let metered = self.peer.meters.borrow().request();
+        if let Err(error) = metered {
+            let refusal = Refusal::throttled(error);
+            // Of a transaction its client hears that it has failed, and so it is over.
+            return if args[0].eq_ignore_ascii_case(b"exec") {
+                self.abort(refusal)
+            } else {
+                self.refuse(refusal)
+            };
+        }
         let Some(command) = Command::find(&args[0]) else {
             // What a browser sends here, somebody else has told it to.
             let is_http = [&b"post"[..], b"host:"].iter().any(|word| args[0].eq_ignore_ascii_case(word));
@@ -220,7 +251,7 @@ impl Session {
 
     /// What it remembers, in bytes.
     pub fn held_bytes(&self) -> usize {
-        self.queue.as_ref().map_or(0, Queue::held_bytes)
+        self.queue.as_ref().map_or(0, Queue::held_bytes) + self.watched.borrow().held_bytes()
     }
 
     /// A refusal; within MULTI, EXEC will do nothing.
@@ -267,9 +298,12 @@ impl Session {
             },
             Does::Table(read) => match read(&args) {
                 Ok(op) => {
-                    let door = self.door.clone();
-                    let random = door.random();
-                    work(Order::Alone, 0, async move { op.carry_out(&table, &door.cursors, random).await })
+                    let (owner, random) = (self.peer.owner(), self.door.random());
+                    let reads = !op.writes();
+                    let begun =
+                        work(Order::Alone, 0, async move { op.carry_out(&table, owner, random).await });
+                    // It may go through all of a table: for whoever has gone, it need not.
+                    begun.left(reads)
                 }
                 Err(refusal) => Begun::Told(refusal.into()),
             },
@@ -301,7 +335,6 @@ impl Session {
 
     /// Keeps a command for EXEC.
     fn enqueue(&mut self, command: &Command, args: &[Bytes]) -> Begun {
-        let bytes = args.iter().map(Bytes::len).sum();
         // Copies: what was received together with these may be long.
         let args = &args.iter().map(|arg| Bytes::copy_from_slice(arg)).collect::<Vec<_>>()[..];
         let queued = match command.does {
@@ -337,7 +370,7 @@ impl Session {
         if let Some(Need::All(rights)) = needed {
             queue.needed = queue.needed.and(rights);
         }
-        match queued.and_then(|queued| queue.push(queued, bytes)) {
+        match queued.and_then(|queued| queue.push(queued, args, &self.door.shares())) {
             Ok(()) => Begun::Told(Reply::Simple("QUEUED")),
             Err(refusal) => self.refuse(refusal),
         }
@@ -374,7 +407,9 @@ impl Session {
             OfSession::Unwatch => {
                 // Within MULTI it has no effect: EXEC forgets what was watched anyway.
                 if let Some(queue) = &mut self.queue {
-                    let queued = queue.push(Queued::Told(Reply::OK), 0).map(|()| Reply::Simple("QUEUED"));
+                    let queued = queue
+                        .push(Queued::Told(Reply::OK), &[], &self.door.shares())
+                        .map(|()| Reply::Simple("QUEUED"));
                     return self.told(queued);
                 }
                 self.watched = Rc::default();
@@ -386,6 +421,8 @@ impl Session {
                 self.peer.protocol.set(Protocol::Resp2);
                 self.peer.name.borrow_mut().clear();
                 self.peer.principal.set(None);
+                self.peer.meters.borrow_mut().deauthenticate();
+                self.stranger_since = Instant::now();
                 *self.peer.table.borrow_mut() = FIRST_TABLE.into();
                 Begun::Told(Reply::Simple("RESET"))
             }
@@ -418,7 +455,8 @@ impl Session {
             return Begun::Told(Reply::Error(text.to_owned()));
         }
         let table = self.table();
-        work(Order::Alone, 0, async move {
+        let held_bytes = queue.held_bytes() + watched.borrow().held_bytes();
+        work(Order::Alone, held_bytes, async move {
             let watched = watched.take();
             exec(&table, queue, &watched).await
         })
@@ -475,9 +513,74 @@ fn work(
     reply_bytes: usize,
     does: impl Future<Output = Result<Reply, Refusal>> + 'static,
 ) -> Begun {
-    Begun::Work(Task { order, reply_bytes, work: boxed(does) })
+    Begun::Work(Task { order, reply_bytes, may_be_left: false, work: boxed(does) })
 }
 
 fn boxed(does: impl Future<Output = Result<Reply, Refusal>> + 'static) -> Work {
     Box::pin(async move { does.await.unwrap_or_else(Reply::from) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use lode_net::client::{Client, ClientOptions};
+
+    use super::super::DoorConfig;
+    use super::*;
+    use crate::access::{AccessBook, Addresses, ClientLimits};
+    use crate::serve::{ServeConfig, start};
+
+    /// A connection's session, where tokens are wanted; and what must outlive it.
+    async fn session(client: Client, directory: &std::path::Path) -> Session {
+        let tokens = directory.join("tokens.toml");
+        let hash = "0".repeat(64);
+        std::fs::write(&tokens, format!("[[token]]\nname = \"a\"\nsecret-sha256 = \"{hash}\"\n"))
+            .expect("written");
+        let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let config = DoorConfig {
+            node: addr,
+            max_connections: 1,
+            access: Some(Arc::new(AccessBook::open(&tokens).expect("tokens"))),
+            addresses: Arc::new(Addresses::new(ClientLimits::default())),
+            slow_request: Duration::ZERO,
+            tls: None,
+            dial: None,
+        };
+        let door = Rc::new(Door::new(client, addr, &config, Arc::default(), 1));
+        let peer = door.admit(addr).expect("there is room");
+        Session::new(door, peer)
+    }
+
+    #[test]
+    fn whoever_resets_has_as_long_as_a_newcomer_to_say_who_he_is() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = ServeConfig {
+            data: directory.path().join("drive.lode"),
+            size: 64 << 20,
+            shards: Some(1),
+            segment_bytes: Some(1 << 20),
+            max_value_bytes: 64 << 10,
+            memory_bytes: 64 << 20,
+            listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
+            pin: false,
+            ..ServeConfig::default()
+        };
+        let node = start(config, &mut |_| {}).expect("a node");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let client =
+                Client::connect(&node.addr.to_string(), ClientOptions::default()).await.expect("served");
+            let mut session = session(client, directory.path()).await;
+            let long_ago = Instant::now() - STRANGER_TIMEOUT - Duration::from_secs(1);
+            session.stranger_since = long_ago;
+            assert!(session.is_stranger_for_too_long());
+            let begun = session.begin(vec![Bytes::from_static(b"RESET")]);
+            assert!(matches!(begun, Begun::Told(Reply::Simple("RESET"))));
+            assert!(!session.is_stranger_for_too_long(), "he has just become one");
+            session.stranger_since = long_ago;
+            assert!(session.is_stranger_for_too_long(), "and no longer than that");
+        });
+        node.stop();
+    }
 }

@@ -121,8 +121,8 @@ impl Watch {
     /// Lets the request go on.
     pub fn over(self, begun: Begun) -> Begun {
         match begun {
-            Begun::Work(Task { order, reply_bytes, work }) => {
-                Begun::Work(Task { order, reply_bytes, work: self.until_done(work) })
+            Begun::Work(Task { order, reply_bytes, may_be_left, work }) => {
+                Begun::Work(Task { order, reply_bytes, may_be_left, work: self.until_done(work) })
             }
             Begun::Settles(work) => Begun::Settles(self.until_done(work)),
             // It was answered at once.

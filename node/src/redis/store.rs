@@ -9,6 +9,7 @@ use lode_net::wire::{Condition, Seq};
 
 use super::door::Door;
 use super::key_op::{Change, KeyOp, Says, Set, When};
+use super::memory::Taken;
 use super::refusal::Refusal;
 use super::times::{self, ExpireIf, Life};
 
@@ -30,7 +31,10 @@ impl Table {
         match op {
             KeyOp::Get | KeyOp::Length | KeyOp::Part { .. } => {
                 let record = client.get(table, key).await?;
-                op.apply(record.as_ref()).map(|(reply, _)| reply)
+                let (reply, _) = op.apply(record.as_ref())?;
+                // From here on until it is told, it is counted as a reply.
+                Taken::value(&self.door.memory, reply.size_bytes())?;
+                Ok(reply)
             }
             KeyOp::Type => {
                 let is_there = client.time_left(table, key).await?.is_some();
@@ -91,6 +95,8 @@ impl Table {
     async fn read_and_write(&self, key: &[u8], op: &KeyOp) -> Result<Reply, Refusal> {
         for _ in 0..MOST_TRIES {
             let present = self.client.get(&self.name, key).await?;
+            // Before anything is written: what it writes is about as long, and what it tells.
+            let _taken = self.taken(present.as_ref())?;
             let (reply, change) = op.apply(present.as_ref())?;
             match self.write_if(key, present.as_ref(), change).await {
                 Ok(()) => return Ok(reply),
@@ -101,6 +107,11 @@ impl Table {
         Err(Refusal::new(format_args!(
             "others wrote the key {MOST_TRIES} times while this was tried; try again"
         )))
+    }
+
+    /// Counts a record that was read, where there is room for it.
+    pub fn taken(&self, record: Option<&Record>) -> Result<Taken, Refusal> {
+        Taken::value(&self.door.memory, record.map_or(0, |record| record.value.len()))
     }
 
     async fn write_if(&self, key: &[u8], present: Option<&Record>, change: Change) -> Result<(), WriteError> {

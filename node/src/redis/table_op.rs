@@ -2,24 +2,32 @@
 
 use bytes::Bytes;
 use lode_net::client::{
-    Batch, BatchWrite, ScanOptions, ScanRecord, Scanner, Transaction, TransactionRange, successor,
+    Batch, BatchWrite, LEAST_LANE_BYTES, ScanOptions, ScanRecord, Scanner, Transaction, TransactionRange,
+    successor,
 };
 use lode_net::resp::Reply;
 use lode_net::wire::PartitionId;
-use lode_net::wire::limits::{MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES};
+use lode_net::wire::limits::{MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use tokio::sync::Semaphore;
 
-use super::cursors::Cursors;
-use super::glob;
+use super::cursors::Owner;
+use super::door::Door;
+use super::glob::{self, Pattern};
 use super::limits::MAX_SCAN_COUNT;
-use super::memory::List;
+use super::memory::{List, Taken};
 use super::refusal::Refusal;
 use super::store::{Refused, Table};
 
-/// Keys that RANDOMKEY chooses among.
-const RANDOM_CHOICE: u64 = 64;
+/// Keys that RANDOMKEY reads at most, to come to the one that it gives.
+const RANDOM_CHOICE: u64 = 512;
+/// How often it halves a range for that.
+const MOST_HALVINGS: u32 = 64;
 
 /// Records of a range that a transaction reads at once.
 const RECORDS_AT_ONCE: u64 = 32;
+
+/// Steps of matching keys, at most, until others have their turn: about half a millisecond.
+const STEPS_AT_ONCE: usize = 1 << 18;
 
 /// What is asked of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,8 +99,13 @@ impl Range {
                 },
             }
             for (key, value) in some {
-                let value = (!self.keys_only).then_some(value);
-                let mut items = [Some(key), value].into_iter().flatten();
+                // A key alone is copied: it would keep its value in memory, too.
+                let items = if self.keys_only {
+                    [Some(Bytes::copy_from_slice(&key)), None]
+                } else {
+                    [Some(key), Some(value)]
+                };
+                let mut items = items.into_iter().flatten();
                 items.try_for_each(|item| list.push_bytes(item)).map_err(Refused::This)?;
             }
         }
@@ -113,36 +126,29 @@ impl Range {
 
 impl TableOp {
     /// Does it. `random` is any number.
-    pub async fn carry_out(
-        &self,
-        table: &Table,
-        cursors: &std::cell::RefCell<Cursors>,
-        random: u64,
-    ) -> Result<Reply, Refusal> {
+    pub async fn carry_out(&self, table: &Table, owner: Owner, random: u64) -> Result<Reply, Refusal> {
         let (client, name) = (&table.client, &*table.name);
+        let _pages = self.pages(table)?;
         match self {
             TableOp::Count => Ok(Reply::Integer(client.count(name, b"", None).await? as i64)),
             TableOp::Scan { cursor, pattern, count, is_for_strings } => {
                 let scan = Scan { cursor: *cursor, pattern: pattern.as_deref(), count: *count };
-                let (next, keys) = scan.page(table, cursors).await?;
+                let (next, keys) = scan.page(table, owner).await?;
                 let keys = if *is_for_strings { keys } else { Vec::new() };
-                let keys = keys.into_iter().map(Reply::Bulk).collect();
                 Ok(Reply::Array(vec![Reply::text(next.to_string()), Reply::Array(keys)]))
             }
             TableOp::Keys { pattern } => {
-                let (prefix, mut list) = (glob::prefix(pattern), List::new(&table.door.memory));
+                let mut filter = Filter::new(Some(pattern), &table.door)?;
                 // No key begins so.
-                if prefix.len() > MAX_KEY_BYTES {
+                if filter.prefix.len() > MAX_KEY_BYTES {
                     return Ok(Reply::Array(Vec::new()));
                 }
-                let range = Range { keys_only: true, ..Range::of_prefix(&prefix) };
+                let range = Range { keys_only: true, ..Range::of_prefix(&filter.prefix) };
                 let mut scanner = client.scan(name, range.options());
                 while let Some(record) = scanner.next().await.transpose()? {
-                    if glob::matches(pattern, &record.key) {
-                        list.push_bytes(record.key)?;
-                    }
+                    filter.look(&record.key).await?;
                 }
-                Ok(Reply::Array(list.into_items()))
+                Ok(Reply::Array(filter.found.into_items()))
             }
             TableOp::RandomKey => random_key(table, random).await,
             TableOp::Empty => empty(table).await,
@@ -164,6 +170,21 @@ impl TableOp {
     /// Whether it can be done within a transaction, where the table has one partition.
     pub fn is_for_transactions(&self) -> bool {
         matches!(self, TableOp::Count | TableOp::Range(_) | TableOp::Extreme { .. })
+    }
+
+    /// Counts the pages of what it reads, beside which its reply is counted as it grows: one, or a piece of one for each of
+    /// many partitions whose keys are put in order.
+    fn pages(&self, table: &Table) -> Result<Option<Taken>, Refusal> {
+        let bytes = match self {
+            TableOp::Count => return Ok(None),
+            TableOp::Extreme { .. } => MAX_VALUE_BYTES,
+            _ => {
+                let routes = table.client.map();
+                let lanes = routes.table(&table.name).map_or(1, |table| table.partitions().len());
+                (ScanOptions::default().page_bytes as usize).max(lanes * LEAST_LANE_BYTES as usize)
+            }
+        };
+        Taken::pages(&table.door.memory, bytes).map(Some)
     }
 
     /// Whether it changes the table.
@@ -199,6 +220,53 @@ fn push_record(list: &mut List, record: ScanRecord, keys_only: bool) -> Result<(
     if keys_only { Ok(()) } else { list.push_bytes(record.value) }
 }
 
+/// Keys that match a pattern, as they are found.
+struct Filter<'a> {
+    pattern: Option<Pattern>,
+    /// What the pattern takes of the door's memory.
+    _taken: Taken,
+    /// What all of them begin with.
+    prefix: Vec<u8>,
+    found: List,
+    steps: usize,
+    /// Whose turn it is to look at a key that takes long.
+    long_looks: &'a Semaphore,
+}
+
+impl<'a> Filter<'a> {
+    fn new(pattern: Option<&[u8]>, door: &'a Door) -> Result<Filter<'a>, Refusal> {
+        glob::check_bytes(pattern.map_or(0, <[u8]>::len))?;
+        let prefix = pattern.map(glob::prefix).unwrap_or_default();
+        let found = List::new(&door.memory);
+        let pattern = pattern.map(Pattern::new);
+        let taken = Taken::value(&door.memory, pattern.as_ref().map_or(0, Pattern::bytes))?;
+        Ok(Filter { pattern, _taken: taken, prefix, found, steps: 0, long_looks: &door.long_looks })
+    }
+
+    /// Takes a key where it matches: a copy, as a few keys would hold the whole pages that they came with.
+    async fn look(&mut self, key: &[u8]) -> Result<(), Refusal> {
+        let Some(pattern) = &self.pattern else { return self.found.push_bytes(Bytes::copy_from_slice(key)) };
+        let steps = pattern.steps(key.len());
+        // Others of the door's one thread are not to wait for a pattern that takes long, nor for many of them: however many
+        // there are, one has its turn between two looks at what the others ask.
+        let turn = match steps > STEPS_AT_ONCE {
+            true => self.long_looks.acquire().await.ok(),
+            false => None,
+        };
+        self.steps += steps;
+        if self.steps > STEPS_AT_ONCE {
+            self.steps = 0;
+            tokio::task::yield_now().await;
+        }
+        let matches = pattern.matches(key);
+        drop(turn);
+        match matches {
+            true => self.found.push_bytes(Bytes::copy_from_slice(key)),
+            false => Ok(()),
+        }
+    }
+}
+
 /// One call of SCAN.
 struct Scan<'a> {
     cursor: u64,
@@ -208,16 +276,13 @@ struct Scan<'a> {
 
 impl Scan<'_> {
     /// The cursor of the next call, and the keys of this one.
-    async fn page(
-        &self,
-        table: &Table,
-        cursors: &std::cell::RefCell<Cursors>,
-    ) -> Result<(u64, Vec<Bytes>), Refusal> {
-        let prefix = self.pattern.map(glob::prefix).unwrap_or_default();
-        if prefix.len() > MAX_KEY_BYTES {
+    async fn page(&self, table: &Table, owner: Owner) -> Result<(u64, Vec<Reply>), Refusal> {
+        let cursors = &table.door.cursors;
+        let mut filter = Filter::new(self.pattern, &table.door)?;
+        if filter.prefix.len() > MAX_KEY_BYTES {
             return Ok((0, Vec::new()));
         }
-        let mut range = Range::of_prefix(&prefix);
+        let mut range = Range::of_prefix(&filter.prefix);
         if self.cursor != 0 {
             let from = cursors.borrow_mut().resume(self.cursor, &table.name);
             let from = from.ok_or_else(|| {
@@ -233,32 +298,65 @@ impl Scan<'_> {
             ..Range { keys_only: true, limit: Some(count), ..range }.options()
         };
         let mut scanner: Scanner = table.client.scan(&table.name, options);
-        let (mut keys, mut seen, mut last) = (Vec::new(), 0, None);
+        let (mut seen, mut last) = (0, None);
         while let Some(record) = scanner.next().await.transpose()? {
             seen += 1;
-            last = Some(record.key.clone());
-            if self.pattern.is_none_or(|pattern| glob::matches(pattern, &record.key)) {
-                keys.push(record.key);
-            }
+            filter.look(&record.key).await?;
+            last = Some(record.key);
         }
         let behind = last.filter(|_| seen == count).and_then(|last| successor(&last));
-        let next = behind.map_or(0, |behind| cursors.borrow_mut().keep(&table.name, Bytes::from(behind)));
-        Ok((next, keys))
+        let keep = |behind| cursors.borrow_mut().keep(owner, &table.name, Bytes::from(behind), self.cursor);
+        Ok((behind.map_or(0, keep), filter.found.into_items()))
     }
 }
 
-/// A key somewhere in the table: each can be it, not all are equally likely.
+/// Any key of the table, each as likely as any other: one of a chance place in the order of keys. The range that it is in is halved,
+/// by its keys' first bytes that differ, and counted, until what is left is read.
 async fn random_key(table: &Table, random: u64) -> Result<Reply, Refusal> {
     let (client, name) = (&table.client, &*table.name);
     let (Some(least), Some(largest)) = (client.min(name).await?, client.max(name).await?) else {
         return Ok(Reply::Null);
     };
-    let start = between(&least.key, &largest.key, random);
-    let options =
-        ScanOptions { start, limit: Some(RANDOM_CHOICE), keys_only: true, ..ScanOptions::default() };
-    let some = client.scan(name, options).collect().await?;
-    let chosen = some.get((random % RANDOM_CHOICE) as usize % some.len().max(1));
-    Ok(Reply::Bulk(chosen.map_or(least.key, |record| record.key.clone())))
+    let mut left = client.count(name, b"", None).await?;
+    let mut place = ((u128::from(random) * u128::from(left)) >> 64) as u64;
+    let (mut from, mut last, mut end) = (least.key.clone(), largest.key, None);
+    for _ in 0..MOST_HALVINGS {
+        if left <= RANDOM_CHOICE {
+            break;
+        }
+        let middle = Bytes::from(between(&from, &last, u64::MAX / 2));
+        let below = client.count(name, &from, Some(&middle)).await?;
+        let is_below = place < below;
+        let all_on_one_side = below == 0 || below == left;
+        // Where nothing was parted, the keys lie close together: what they begin with is seen by the outermost of them.
+        let outermost = |start: &Bytes, end: Option<&Bytes>, reverse| Range {
+            start: start.clone(),
+            end: end.cloned(),
+            reverse,
+            limit: Some(1),
+            keys_only: true,
+        };
+        if is_below {
+            (left, end) = (below, Some(middle.clone()));
+            let range = outermost(&from, Some(&middle), true);
+            last = if all_on_one_side { first_of(table, range).await?.unwrap_or(middle) } else { middle };
+        } else {
+            (left, place) = (left.saturating_sub(below), place - below);
+            let range = outermost(&middle, end.as_ref(), false);
+            from = if all_on_one_side { first_of(table, range).await?.unwrap_or(middle) } else { middle };
+        }
+    }
+    let limit = Some(place % RANDOM_CHOICE + 1);
+    let range = Range { start: from, end, limit, keys_only: true, reverse: false };
+    let some = client.scan(name, range.options()).collect().await?;
+    // Others may have deleted meanwhile.
+    Ok(Reply::Bulk(some.into_iter().last().map_or(least.key, |record| record.key)))
+}
+
+/// The first key of a range, in its order.
+async fn first_of(table: &Table, range: Range) -> Result<Option<Bytes>, Refusal> {
+    let mut scanner = table.client.scan(&table.name, range.options());
+    Ok(scanner.next().await.transpose()?.map(|record| record.key))
 }
 
 /// A key between two others, by a number that says how far.

@@ -9,6 +9,7 @@ use super::{NodeSockets, ServeConfig, ServeError, listen};
 use crate::admin::{self, AdminConfig, OpenAdmin};
 use crate::control::NodeFacts;
 use crate::mailbox::Mailbox;
+use crate::redis::OpenDoor;
 use crate::slow::SlowLog;
 
 /// Opens it, where there is to be one.
@@ -20,6 +21,7 @@ pub fn open(config: &ServeConfig, keys: &Keys) -> Result<Option<OpenAdmin>, Serv
         access: keys.access.clone(),
         client: config.client,
         tls: keys.tls.clone(),
+        hosts: config.admin_hosts.clone(),
     };
     Ok(Some(admin::open(socket, wants)?))
 }
@@ -29,10 +31,11 @@ pub fn serve(
     admin: Option<OpenAdmin>,
     mailboxes: Arc<[Mailbox]>,
     slow: Arc<SlowLog>,
+    door: Option<&OpenDoor>,
     settings: Value,
 ) -> Result<Option<OpenAdmin>, ServeError> {
     let Some(mut admin) = admin else { return Ok(None) };
-    admin.serves(mailboxes, slow, settings)?;
+    admin.serves(mailboxes, slow, door.map(|door| Arc::clone(&door.tally)), settings)?;
     Ok(Some(admin))
 }
 
@@ -43,6 +46,7 @@ pub fn settings(config: &ServeConfig, facts: &NodeFacts, sockets: &NodeSockets) 
         "shard_ports": sockets.ports,
         "redis": config.redis,
         "admin": config.admin,
+        "admin_hosts": Some(config.admin_hosts.to_string()).filter(|names| !names.is_empty()),
         "tls": config.tls.is_some(),
         "max_connections": config.max_connections,
         "memory_bytes": config.memory_bytes,

@@ -79,26 +79,27 @@ impl NodeSockets {
     }
 }
 
-/// Binds the sockets of `shards` shards. Their own ports follow the shared one where those are free.
-pub fn bind(addr: SocketAddr, shards: u16) -> Result<NodeSockets, ListenError> {
+/// Binds the sockets of `shards` shards. Their own ports follow the shared one where those are free, and not of the node's other
+/// doors, which may not listen yet.
+pub fn bind(addr: SocketAddr, shards: u16, doors: &[SocketAddr]) -> Result<NodeSockets, ListenError> {
     let refused = |error: rustix::io::Errno| match error {
         rustix::io::Errno::ADDRINUSE => ListenError::InUse(addr),
         error => ListenError::System { addr, error: error.into() },
     };
     if addr.port() != 0 {
         // Sockets that share a port would share it with another node's too; this one does not share.
-        let alone = open(addr, false).map_err(refused)?;
+        let alone = open(addr, Beside::Lingering).map_err(refused)?;
         listen(&alone).map_err(refused)?;
     }
-    let first = open(addr, true).map_err(refused)?;
+    let first = open(addr, Beside::Sharing).map_err(refused)?;
     let shared = local_addr(&first).map_err(refused)?;
     let mut listeners = vec![vec![first]];
     for _ in 1..shards {
-        listeners.push(vec![open(shared, true).map_err(refused)?]);
+        listeners.push(vec![open(shared, Beside::Sharing).map_err(refused)?]);
     }
     let mut ports = Vec::new();
     for shard in 0..shards {
-        let own = open_own(shared, shard).map_err(refused)?;
+        let own = open_own(shared, shard, addr.port() != 0, doors).map_err(refused)?;
         ports.push(local_addr(&own).map_err(refused)?.port());
         listeners[usize::from(shard)].push(own);
     }
@@ -107,7 +108,9 @@ pub fn bind(addr: SocketAddr, shards: u16) -> Result<NodeSockets, ListenError> {
 
 /// Begins to listen on a bound socket.
 pub fn listen(socket: &OwnedFd) -> rustix::io::Result<()> {
-    rustix::net::listen(socket, BACKLOG)
+    rustix::net::listen(socket, BACKLOG)?;
+    // For its connections, which inherit it: those that linger after the node's end keep its next life from no port.
+    sockopt::set_socket_reuseaddr(socket, true)
 }
 
 /// Binds the RESP door's socket, which does not listen yet.
@@ -125,10 +128,10 @@ fn bind_door(addr: SocketAddr, in_use: fn(SocketAddr) -> ListenError) -> Result<
         rustix::io::Errno::ADDRINUSE => in_use(addr),
         error => ListenError::System { addr, error: error.into() },
     };
-    let socket = open(addr, false).map_err(refused)?;
+    let socket = open(addr, Beside::Lingering).map_err(refused)?;
     if addr.port() != 0 {
         // Beside a listening socket a bind may work, and listening fails: a second one tells that now.
-        let probe = open(addr, false).map_err(refused)?;
+        let probe = open(addr, Beside::Lingering).map_err(refused)?;
         listen(&probe).map_err(refused)?;
     }
     Ok(socket)
@@ -136,37 +139,53 @@ fn bind_door(addr: SocketAddr, in_use: fn(SocketAddr) -> ListenError) -> Result<
 
 /// Begins to listen on a bound socket that is handed on.
 pub fn begin(socket: OwnedFd) -> Result<TcpListener, ListenError> {
-    let listener = TcpListener::from(socket);
-    let addr = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    let addr = local_addr(&socket).unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     let refused = |error: rustix::io::Errno| ListenError::System { addr, error: error.into() };
-    rustix::net::listen(&listener, BACKLOG).map_err(refused)?;
-    Ok(listener)
+    listen(&socket).map_err(refused)?;
+    Ok(TcpListener::from(socket))
 }
 
-fn open_own(shared: SocketAddr, shard: u16) -> rustix::io::Result<OwnedFd> {
+fn open_own(
+    shared: SocketAddr,
+    shard: u16,
+    chosen: bool,
+    doors: &[SocketAddr],
+) -> rustix::io::Result<OwnedFd> {
     let next = shared.port().checked_add(1).and_then(|port| port.checked_add(shard));
-    let near = next.and_then(|port| {
-        let near = open(SocketAddr::new(shared.ip(), port), false).ok()?;
-        // Bound beside a listening socket or not, only listening tells.
-        listen_would_work(&near, port).then_some(near)
-    });
-    match near {
-        Some(near) => Ok(near),
-        None => open(SocketAddr::new(shared.ip(), 0), false),
-    }
+    let next = next.filter(|port| doors.iter().all(|door| door.port() != *port));
+    let near = next.map(|port| SocketAddr::new(shared.ip(), port)).and_then(|near| open_near(near, chosen));
+    near.map_or_else(|| open(SocketAddr::new(shared.ip(), 0), Beside::Lingering), Ok)
 }
 
-/// With `SO_REUSEADDR` a bind beside another bound socket works, and listening fails later: for
-/// ephemeral ports of connections in passing that is the usual case.
-fn listen_would_work(socket: &OwnedFd, port: u16) -> bool {
-    local_addr(socket).is_ok_and(|addr| addr.port() == port)
+/// A socket at an address that nobody else has, if so. Two that let others in can both be bound, and only one of them can listen
+/// later: another node, or another part of this one, that has not begun to listen would be in the way, or have this one in its
+/// way. So nobody is let in; only where connections of an earlier life may linger, for its address was `chosen` by the user and
+/// not by the system, it is enough that nobody listens.
+fn open_near(addr: SocketAddr, chosen: bool) -> Option<OwnedFd> {
+    let lingers = || {
+        let probe = open(addr, Beside::Lingering).ok()?;
+        listen(&probe).ok()?;
+        drop(probe);
+        open(addr, Beside::Lingering).ok()
+    };
+    open(addr, Beside::Nobody).ok().or_else(|| chosen.then(lingers).flatten())
 }
 
-fn open(addr: SocketAddr, share: bool) -> rustix::io::Result<OwnedFd> {
+/// Who may be at a socket's address besides it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Nobody,
+    /// Connections of an earlier life, and sockets bound in this way that do not listen either.
+    Lingering,
+    /// Also sockets bound in this way that listen: they share what comes.
+    Sharing,
+}
+
+fn open(addr: SocketAddr, beside: Beside) -> rustix::io::Result<OwnedFd> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    sockopt::set_socket_reuseport(&socket, share)?;
+    sockopt::set_socket_reuseaddr(&socket, beside != Beside::Nobody)?;
+    sockopt::set_socket_reuseport(&socket, beside == Beside::Sharing)?;
     // Connections inherit these.
     sockopt::set_tcp_nodelay(&socket, true)?;
     sockopt::set_socket_keepalive(&socket, true)?;
@@ -184,7 +203,7 @@ mod tests {
 
     #[test]
     fn shards_share_one_port_and_have_their_own() {
-        let sockets = bind("127.0.0.1:0".parse().expect("an address"), 3).expect("bound");
+        let sockets = bind("127.0.0.1:0".parse().expect("an address"), 3, &[]).expect("bound");
         assert_eq!((sockets.ports.len(), sockets.listeners.len()), (3, 3));
         let mut ports = sockets.ports.clone();
         ports.push(sockets.addr.port());
@@ -192,6 +211,55 @@ mod tests {
         ports.dedup();
         assert_eq!(ports.len(), 4);
         sockets.listeners.iter().flatten().for_each(|socket| listen(socket).expect("listening"));
-        assert!(matches!(bind(sockets.addr, 1), Err(ListenError::InUse(_))));
+        assert!(matches!(bind(sockets.addr, 1, &[]), Err(ListenError::InUse(_))));
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_who_does_not_listen_yet_is_nobody_elses() {
+        let (other, shared) = loop {
+            let shared = local_addr(&free()).expect("bound");
+            let next = SocketAddr::new(shared.ip(), shared.port().saturating_add(1));
+            if let Ok(other) = open(next, Beside::Lingering) {
+                break (other, shared);
+            }
+        };
+        let taken = local_addr(&other).expect("bound");
+        let own = open_own(shared, 0, false, &[]).expect("another is free");
+        assert_ne!(local_addr(&own).expect("bound"), taken);
+        [other, own].iter().for_each(|socket| listen(socket).expect("each has its own"));
+    }
+
+    #[test]
+    fn a_door_on_the_port_after_the_shared_one_is_no_shards() {
+        let (door, shared) = loop {
+            let shared = local_addr(&free()).expect("bound");
+            let next = SocketAddr::new(shared.ip(), shared.port().saturating_add(1));
+            if let Ok(door) = bind_redis(next) {
+                break (door, shared);
+            }
+        };
+        let taken = local_addr(&door).expect("bound");
+        let Ok(sockets) = bind(shared, 2, &[taken]) else { return };
+        assert!(!sockets.ports.contains(&taken.port()));
+        begin(door).expect("the door begins to listen");
+        sockets.listeners.iter().flatten().for_each(|socket| listen(socket).expect("and so does each shard"));
+    }
+
+    #[test]
+    fn a_shards_own_port_is_had_again_while_connections_of_an_earlier_life_linger_there() {
+        let shared = local_addr(&free()).expect("bound");
+        let own = open_own(shared, 0, true, &[]).expect("a port");
+        let addr = local_addr(&own).expect("bound");
+        let listener = begin(own).expect("listening");
+        let client = std::net::TcpStream::connect(addr).expect("connected");
+        // Whoever closes first lingers.
+        drop(listener.accept().expect("accepted"));
+        drop((client, listener));
+        assert!(open(addr, Beside::Nobody).is_err(), "nothing lingers, and nothing is tried");
+        listen(&open_near(addr, true).expect("had again")).expect("listening");
+    }
+
+    fn free() -> OwnedFd {
+        open("127.0.0.1:0".parse().expect("an address"), Beside::Lingering).expect("a port")
     }
 }

@@ -23,12 +23,12 @@ use lode_engine::Geometry;
 use lode_engine::limits::MAX_VALUE_BYTES;
 use lode_net::client::{Dial, Token};
 use lode_net::io_properties::Identity;
-use lode_net::ring::{Features, Waker};
+use lode_net::ring::{Features, Ring, RingError, Waker};
 use thiserror::Error;
 use tracing::info;
 
 use crate::access::{AccessError, Addresses, ClientLimits};
-use crate::admin::{AdminError, OpenAdmin};
+use crate::admin::{AdminError, HostNames, OpenAdmin};
 use crate::control::{Control, ControlConfig, ControlSender, RecoverError, Recovered};
 use crate::drive::{Drive, FormatError, FormatOptions, FormatProgress, HeaderCopy, OpenDriveError, format};
 use crate::io_limits::{self, Chosen, Wanted};
@@ -67,6 +67,8 @@ pub struct ServeConfig {
     pub redis: Option<SocketAddr>,
     /// Where health, metrics and the console are served, if they are.
     pub admin: Option<SocketAddr>,
+    /// Names that the admin port answers to where it asks for no tokens, beside its own and addresses.
+    pub admin_hosts: HostNames,
     /// The most memory, in bytes, that all shards together take for cache, index, memory tables and
     /// buffers.
     pub memory_bytes: u64,
@@ -104,6 +106,7 @@ impl Default for ServeConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 7411)),
             redis: None,
             admin: None,
+            admin_hosts: HostNames::default(),
             memory_bytes: 1 << 30,
             io: Wanted::default(),
             // 1.2 TB a shard in a week. An idle node of two shards takes 1.0 % of a core for it; with 4 MiB/s, and reads
@@ -183,6 +186,9 @@ pub enum ServeError {
     /// The admin port does not open.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// There are no rings to be had, and so no node.
+    #[error(transparent)]
+    Ring(#[from] RingError),
     /// A shard's thread or ring could not be set up.
     #[error("shard {shard} could not be set up: {reason}")]
     Shard {
@@ -404,7 +410,7 @@ pub fn start(config: ServeConfig, watch: &mut dyn FnMut(StartEvent)) -> Result<R
     if let Some(socket) = redis {
         node.open_door(socket, (config.max_connections, config.slow_request), addresses)?;
     }
-    node.admin = admin_port::serve(admin, mailboxes, slow, settings)?;
+    node.admin = admin_port::serve(admin, mailboxes, slow, node.door.as_ref(), settings)?;
     Ok(node)
 }
 
@@ -461,9 +467,12 @@ fn take_all(
     config: &ServeConfig,
     watch: &mut dyn FnMut(StartEvent),
 ) -> Result<(Drive, MemoryPlan, NodeSockets), ServeError> {
+    // Before anything is written: where there are no rings, there is no node.
+    Ring::try_one()?;
     let rest = |shards: u16| -> Result<(MemoryPlan, NodeSockets), ServeError> {
         let memory = plan_memory(config.memory_bytes, shards)?;
-        Ok((memory, listen::bind(config.listen, shards)?))
+        let doors: Vec<SocketAddr> = [config.redis, config.admin].into_iter().flatten().collect();
+        Ok((memory, listen::bind(config.listen, shards, &doors)?))
     };
     let machine_bytes = machine_bytes();
     if (machine_bytes - machine_bytes / 10..=machine_bytes).contains(&config.memory_bytes) {

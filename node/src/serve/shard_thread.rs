@@ -92,6 +92,7 @@ pub fn start_shard(start: ShardStart<'_>) -> Result<ReadyShard, String> {
         max_partial_bytes: memory.partial_bytes as usize,
         max_reply_bytes: memory.reply_bytes as usize,
         writes_need_flush: drive.writes_need_flush(),
+        flushes: drive.flushes(),
         io,
         map: Arc::new(NodeMap::empty()),
         addresses: start.addresses,

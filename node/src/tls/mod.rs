@@ -9,7 +9,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -100,6 +100,9 @@ pub struct Tls {
     present: RwLock<Arc<Shown>>,
     shaking: AtomicUsize,
     addresses: Addresses,
+    handshakes: AtomicU64,
+    failed: AtomicU64,
+    refused: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -117,6 +120,9 @@ impl Tls {
             present: RwLock::new(Arc::new(read(files)?)),
             shaking: AtomicUsize::new(0),
             addresses: Addresses::new(limits),
+            handshakes: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
         })
     }
 
@@ -135,7 +141,13 @@ impl Tls {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let (cert, key) = (self.files.cert.display(), self.files.key.display());
-        if let Some((begins, ends)) = self.present().validity {
+        let validity = self.present().validity;
+        if validity.is_none() {
+            warnings.push(format!(
+                "of the certificate {cert} it cannot be read when it ends: you will not be warned before it does"
+            ));
+        }
+        if let Some((begins, ends)) = validity {
             let now = SystemTime::now();
             if let Ok(since) = now.duration_since(ends) {
                 let days = since.as_secs() / 86_400;
@@ -168,20 +180,44 @@ impl Tls {
     pub async fn shake(&self, stream: TcpStream, ip: IpAddr, plain: &[u8]) -> Option<Secured> {
         let Some(_place) = Place::take(self, ip) else {
             debug!(event = "tls_refused", %ip, "{ip} is refused: too many shake hands");
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         };
         let acceptor = TlsAcceptor::from(Arc::clone(&self.present().config));
-        match tokio::time::timeout(HANDSHAKE_PATIENCE, shaken(acceptor, stream, plain)).await {
-            Ok(Ok(secured)) => Some(secured),
-            Ok(Err(error)) => {
-                debug!(event = "tls_refused", %ip, "{ip} does not come to speak TLS: {error}");
-                None
-            }
-            Err(_) => {
-                debug!(event = "tls_refused", %ip, "{ip} does not come to speak TLS: it takes too long");
-                None
-            }
-        }
+        let (secured, count) =
+            match tokio::time::timeout(HANDSHAKE_PATIENCE, shaken(acceptor, stream, plain)).await {
+                Ok(Ok(secured)) => (Some(secured), &self.handshakes),
+                Ok(Err(error)) => {
+                    debug!(event = "tls_refused", %ip, "{ip} does not come to speak TLS: {error}");
+                    (None, &self.failed)
+                }
+                Err(_) => {
+                    debug!(event = "tls_refused", %ip, "{ip} does not come to speak TLS: it takes too long");
+                    (None, &self.failed)
+                }
+            };
+        count.fetch_add(1, Ordering::Relaxed);
+        secured
+    }
+
+    /// When the certificate ends.
+    pub fn ends(&self) -> Option<SystemTime> {
+        self.present().validity.map(|(_, ends)| ends)
+    }
+
+    /// Handshakes that came to their end.
+    pub fn handshakes(&self) -> u64 {
+        self.handshakes.load(Ordering::Relaxed)
+    }
+
+    /// Handshakes that did not: the peer speaks no TLS, trusts another, or takes too long.
+    pub fn handshakes_failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Connections that had to go before theirs, as too many were under way.
+    pub fn handshakes_refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 }
 

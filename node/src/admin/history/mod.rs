@@ -227,11 +227,44 @@ mod tests {
             _ => 0,
         });
         assert!(usual.bytes() < 25_000_000, "{} bytes of tenants", usual.bytes());
+        let busy = busy_hour();
+        assert!(busy.bytes() < MAX_HISTORY_BYTES, "{} bytes of busy tenants", busy.bytes());
+        assert_eq!(
+            busy.of(5_000, &[0], 0).times.len(),
+            370,
+            "twelve blocks and the open one: no step of the hour is given up"
+        );
         eprintln!(
-            "an hour of 100,000 series: {} bytes of noise, {} of tenants",
+            "an hour of 100,000 series: {} bytes of noise, {} where all are busy, {} where one of ten is",
             worst.bytes(),
+            busy.bytes(),
             usual.bytes()
         );
+    }
+
+    /// Every one of 10,000 tenants at about a hundred requests a second, each step another number by chance; a few errors, sizes that
+    /// grow, and times that are now and then ten times as long.
+    fn busy_hour() -> History {
+        let mut wild = Wild(3);
+        hour(10_000, |step, id, series| {
+            // The sum of eight throws lies near its middle, as counts of requests do.
+            let mut about = |middle: u64, spread: u64| {
+                let thrown: u64 = (0..8).map(|_| wild.next() % (spread + 1)).sum();
+                (middle + thrown).saturating_sub(4 * spread)
+            };
+            match series {
+                0 => about(800, 12),
+                1 => about(200, 6),
+                2 => about(800, 12) * 1010,
+                3 => about(200, 6) * 1010,
+                4 => u64::from(about(0, 40) > 60),
+                5 => about(0, 1).saturating_sub(2),
+                6 => about(180, 10) * if about(0, 40) > 50 { 10 } else { 1 },
+                7 => about(900, 100),
+                8 => 1_000_000 + u64::from(id) * 7 + step * about(150, 10),
+                _ => 1_000_000_000 + u64::from(id) * 7000 + step * about(150_000, 10_000),
+            }
+        })
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `/metrics`: the picture of the node in OpenMetrics text, or in Prometheus' protobuf format, which is the one that carries
 //! native histograms. Never more than [`MAX_SERIES`] series, whatever the number of partitions.
 
+mod doors;
 mod rows;
 
 use std::fmt;
@@ -76,8 +77,7 @@ pub fn encode(state: &Arc<State>, format: Format) -> Result<Vec<u8>, fmt::Error>
         name: state.name.clone(),
         begun: state.begun_wall,
         history_bytes: state.history_bytes(),
-        admin_connections: state.connections(),
-        admin_refused: state.refused(),
+        doors: doors::of(state),
     }));
     match format {
         Format::Text => {
@@ -97,12 +97,12 @@ struct Scrape {
     name: String,
     begun: SystemTime,
     history_bytes: usize,
-    admin_connections: u64,
-    admin_refused: u64,
+    /// Of the doors beside the shards.
+    doors: Vec<(&'static str, f64)>,
 }
 
 /// The metrics that are no plain sums, their types and what they mean.
-pub const OTHERS: [(&str, &str, &str); 20] = [
+pub const OTHERS: [(&str, &str, &str); 32] = [
     ("node", "info", "Name and version of the node."),
     ("uptime_seconds", "gauge", "Time since the node began to start."),
     ("ready", "gauge", "1 where the node serves, else 0."),
@@ -139,6 +139,30 @@ pub const OTHERS: [(&str, &str, &str); 20] = [
     ("history_bytes", "gauge", "Memory of the last hour's history of partitions."),
     ("admin_connections", "gauge", "Connections of the admin port."),
     ("admin_refused_connections", "counter", "Connections that the admin port had no room for."),
+    (
+        "admin_requests_refused",
+        "counter",
+        "Requests to the admin port that showed no good token, came too often, or were for a name that is not answered.",
+    ),
+    ("resp_connections", "gauge", "Connections of Redis clients that are open."),
+    ("resp_connections_accepted", "counter", "Connections of Redis clients accepted."),
+    (
+        "resp_connections_refused",
+        "counter",
+        "Connections of Redis clients refused because there were too many.",
+    ),
+    ("resp_commands", "counter", "Commands of Redis clients."),
+    ("resp_errors", "counter", "Commands of Redis clients answered with an error."),
+    ("resp_secrets_refused", "counter", "Secrets shown by Redis clients that are no token's."),
+    ("resp_held_bytes", "gauge", "Memory of requests and replies of Redis clients."),
+    ("tls_handshakes", "counter", "Handshakes of TLS that came to their end."),
+    ("tls_handshakes_failed", "counter", "Handshakes that did not: no TLS, another authority, or too slow."),
+    ("tls_handshakes_refused", "counter", "Connections closed because too many were shaking hands."),
+    (
+        "tls_certificate_expiry_timestamp_seconds",
+        "gauge",
+        "When the certificate ends, in seconds of UNIX time; 0 without one.",
+    ),
 ];
 
 /// What is known of one of them.
@@ -222,11 +246,12 @@ impl Scrape {
             ("tables", view.tables.len() as f64),
             ("partitions_untracked", view.left_out as f64),
             ("history_bytes", self.history_bytes as f64),
-            ("admin_connections", self.admin_connections as f64),
-            ("admin_refused_connections", self.admin_refused as f64),
-        ] {
+        ]
+        .iter()
+        .chain(&self.doors)
+        {
             let (help, kind) = help_of(name);
-            number(encoder, name, help, matches!(kind, MetricType::Counter), value)?;
+            number(encoder, name, help, matches!(kind, MetricType::Counter), *value)?;
         }
         Ok(())
     }

@@ -67,6 +67,7 @@ pub const ROWS: &[Row] = &[
     row("meta_bytes", "meta_bytes", Counter, 1.0, "Bytes of superblocks and segment headers written to the drive."),
     row("segments_cleaned", "segments_cleaned", Counter, 1.0, "Segments that cleaning has freed."),
     row("relocated_bytes", "relocated_bytes", Counter, 1.0, "Bytes of records that cleaning has copied."),
+    row("gathered_bytes", "gathered_bytes", Counter, 1.0, "Bytes of records that were written again together for scans."),
     row("checkpoints", "checkpoints", Counter, 1.0, "Checkpoints completed."),
     row("corrupt_records", "corrupt_records", Counter, 1.0, "Reads that found a record damaged."),
     row("failed_reads", "failed_reads", Counter, 1.0, "Reads of records that the drive failed for another reason than damage."),

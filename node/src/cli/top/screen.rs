@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use lode_node::escape::harmless;
+
 /// How text stands out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tone {
@@ -57,16 +59,7 @@ impl Line {
 
     /// The same with more behind it. What would move the cursor is told in letters.
     pub fn and(mut self, tone: Tone, text: impl Into<String>) -> Line {
-        let text: String = text.into();
-        let is_harmless = |c: char| {
-            !c.is_control()
-                && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        };
-        let text = match text.chars().all(is_harmless) {
-            true => text,
-            false => text.escape_debug().to_string(),
-        };
-        self.0.push((tone, text));
+        self.0.push((tone, harmless(&text.into(), "").into_owned()));
         self
     }
 
