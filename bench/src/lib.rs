@@ -4,6 +4,7 @@ pub mod act;
 pub mod compare;
 pub mod draw;
 pub mod floor;
+pub mod hostile;
 pub mod node_stats;
 pub mod objective;
 pub mod options;

@@ -4,12 +4,14 @@ use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
-use lode_bench::{act, compare, floor, overload, partitions, report, restart, run, search, tenants, versus};
+use lode_bench::{
+    act, compare, floor, hostile, overload, partitions, report, restart, run, search, tenants, versus,
+};
 use serde::Serialize;
 
 use lode_bench::options::{
-    ActOptions, Arguments, Command, CompareOptions, FloorOptions, OverloadOptions, PartitionsOptions,
-    RestartOptions, RunOptions, SearchOptions, TenantsOptions, VersusOptions,
+    ActOptions, Arguments, Command, CompareOptions, FloorOptions, HostileOptions, OverloadOptions,
+    PartitionsOptions, RestartOptions, RunOptions, SearchOptions, TenantsOptions, VersusOptions,
 };
 use lode_bench::report::SloReport;
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         Command::Tenants(options) => tenants(&options),
         Command::Overload(options) => overload(&options),
         Command::Partitions(options) => partitions(&options),
+        Command::Hostile(options) => hostile(&options),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -114,6 +117,12 @@ fn partitions(options: &PartitionsOptions) -> Result<bool, Box<dyn Error>> {
     let report = partitions::partitions(options)?;
     print(options.load.data.json, &report, || report.to_text());
     Ok(true)
+}
+
+fn hostile(options: &HostileOptions) -> Result<bool, Box<dyn Error>> {
+    let report = hostile::hostile(options)?;
+    print(options.load.data.json, &report, || report.to_text());
+    Ok(report.all_hold)
 }
 
 /// One JSON object, or text.

@@ -74,7 +74,8 @@ impl NodeStats {
         &self.json[name]
     }
 
-    fn total(&self, name: &str) -> u64 {
+    /// One counter, summed over the shards.
+    pub fn total(&self, name: &str) -> u64 {
         self.json["totals"][name].as_u64().unwrap_or(0)
     }
 

@@ -87,6 +87,28 @@ impl Node {
         &self.addr
     }
 
+    /// Bytes of memory that it has resident; nothing where the system does not tell.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most that it has had resident since [`forget_peak`](Node::forget_peak).
+    pub fn peak_bytes(&self) -> Option<u64> {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// Counts its peak of resident memory anew. Where the system does not let us, it goes on counting from the start.
+    pub fn forget_peak(&self) {
+        // 5: so says proc_pid_clear_refs(5).
+        let _ = std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5");
+    }
+
+    fn status_bytes(&self, name: &str) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let kib = status.lines().find_map(|line| line.strip_prefix(name))?.trim().strip_suffix(" kB")?;
+        kib.parse::<u64>().ok().map(|kib| kib * 1024)
+    }
+
     /// A client of it.
     pub fn client(&self) -> Result<Client, ConnectError> {
         Client::connect(&self.addr, ClientOptions::default())

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod hostile;
 mod load;
 mod senseless;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use hostile::{HostileKind, HostileOptions};
 pub use load::{DataOptions, Mode, PlacementKind, Protocol, RunOptions, ShownError};
 
 use crate::workload::Workload;
@@ -53,6 +55,15 @@ pub enum Command {
     /// What a request costs with 100, 1,000 and 10,000 partitions: a node for each, asked by turns.
     #[command(args_override_self = true)]
     Partitions(PartitionsOptions),
+    /// What hostile clients cost the others, and the node in memory: a node of its own, and a load with and without them, by turns.
+    #[command(
+        args_override_self = true,
+        mut_arg("records", |records| records.default_value("200000")),
+        mut_arg("partitions", |partitions| partitions.default_value("64")),
+        mut_arg("warmup", |warmup| warmup.default_value("2s")),
+        mut_arg("rounds", |rounds| rounds.default_value("3"))
+    )]
+    Hostile(HostileOptions),
 }
 
 /// Options of `search`.

@@ -11,7 +11,11 @@ use super::Arguments;
 const OWN_NODE: &str = "it starts nodes of its own";
 
 /// Verb, option, and why the verb has no use for it.
-const SENSELESS: [(&str, &str, &str); 12] = [
+const SENSELESS: [(&str, &str, &str); 16] = [
+    ("hostile", "addr", OWN_NODE),
+    ("hostile", "protocol", OWN_NODE),
+    ("hostile", "token_file", OWN_NODE),
+    ("hostile", "tls_ca", OWN_NODE),
     ("restart", "addr", OWN_NODE),
     ("restart", "protocol", OWN_NODE),
     ("restart", "tables", "it fills one table"),
@@ -63,7 +67,7 @@ mod tests {
             let value = if option == "protocol" { "lode" } else { "7" };
             let needed = match verb {
                 "restart" | "versus-floor" => " --drive d",
-                "partitions" => " --dir d",
+                "hostile" | "partitions" => " --dir d",
                 _ => "",
             };
             assert!(of(&format!("lode-bench {verb}{needed}")).is_ok(), "{verb}");

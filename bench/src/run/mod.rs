@@ -110,8 +110,7 @@ pub fn measure_all(ready: &mut Ready, options: &RunOptions) -> Result<Measured, 
         let (mode, yields) = (options.mode(), options.yields);
         running.push(thread::Builder::new().name("load".to_owned()).spawn(move || {
             if yields {
-                // On Linux of this thread alone. Where it may not, it competes, and the figures are the worse.
-                let _ = rustix::process::nice(YIELDING_NICENESS);
+                yield_cores();
             }
             match mode {
                 Mode::Closed => worker.run_closed(),
@@ -134,6 +133,12 @@ pub fn measure_all(ready: &mut Ready, options: &RunOptions) -> Result<Measured, 
     let own_cpu_us = (cpu_after - cpu_before).as_secs_f64() * 1e6;
     let report = RunReport::new(&options, seed, ready.loaded, &tally, own_cpu_us, &counters.since(&before));
     Ok(Measured { report, tally, routes, counters })
+}
+
+/// From here on this thread leaves the cores to whoever else wants them.
+pub fn yield_cores() {
+    // On Linux of this thread alone. Where it may not, it competes, and the figures are the worse.
+    let _ = rustix::process::nice(YIELDING_NICENESS);
 }
 
 /// CPU time that this process has used.
