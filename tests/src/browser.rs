@@ -72,7 +72,7 @@ impl Browser {
     fn page(addr: SocketAddr) -> String {
         let from = Instant::now();
         loop {
-            let targets = http::get(addr, "/json/list").json();
+            let targets = http::get_of_browser(addr, "/json/list").json();
             let page = targets.as_array().and_then(|all| all.iter().find(|target| target["type"] == "page"));
             if let Some(url) = page.and_then(|page| page["webSocketDebuggerUrl"].as_str()) {
                 return url.to_owned();

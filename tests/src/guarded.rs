@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use lode_net::client::blocking::Client;
 use lode_net::client::{ClientOptions, ConnectError, Token};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::node::{Home, Node, binary};
+use crate::node::{Home, Node, binary, until};
 use crate::table;
 
 /// A node with tokens, and the secret of the one that may everything.
@@ -71,10 +70,7 @@ pub fn hang_up(node: &Node) {
 }
 
 /// Waits until this is so.
+#[track_caller]
 pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
-    let from = Instant::now();
-    while !so() {
-        assert!(from.elapsed() < Duration::from_secs(30), "never: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until(what, || so().then_some(()));
 }

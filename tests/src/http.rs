@@ -34,8 +34,8 @@ impl Answer {
 
     /// One header.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines.into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        let lines = self.head.lines().filter_map(|line| line.split_once(':'));
+        lines.into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
     }
 }
 
@@ -61,6 +61,26 @@ pub fn send(addr: SocketAddr, bytes: &[u8]) -> Answer {
     // An answer that was cut is seen to be.
     let _ = stream.read_to_end(&mut answer);
     parse(&answer)
+}
+
+/// Asks one for a path that does not close, though it is asked to, and reads as much as it says that there is: browsers.
+#[track_caller]
+pub fn get_of_browser(addr: SocketAddr, path: &str) -> Answer {
+    let mut stream = connect(addr);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        let count = stream.read(&mut piece).expect("an answer");
+        answer.extend_from_slice(&piece[..count]);
+        let has_head = answer.windows(4).any(|four| four == b"\r\n\r\n");
+        let told = has_head.then(|| parse(&answer));
+        let length = told.as_ref().and_then(|told| told.header("content-length")?.parse::<usize>().ok());
+        match (told, length) {
+            (Some(told), Some(length)) if told.body.len() >= length => return told,
+            _ => assert!(count > 0, "half an answer: {:?}", String::from_utf8_lossy(&answer)),
+        }
+    }
 }
 
 /// A connection with a test's patience.

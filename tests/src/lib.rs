@@ -6,6 +6,7 @@ pub mod guarded;
 pub mod http;
 pub mod mutations;
 pub mod node;
+pub mod redis;
 pub mod resp;
 pub mod sim;
 pub mod source;

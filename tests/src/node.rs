@@ -73,6 +73,22 @@ fn newest_source() -> Option<SystemTime> {
     files.filter_map(|(path, _)| modified(&crate::source::root().join(path))).max()
 }
 
+/// How long [`until`] asks.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks until what comes is as it should be.
+#[track_caller]
+pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let from = Instant::now();
+    loop {
+        if let Some(found) = ask() {
+            return found;
+        }
+        assert!(from.elapsed() < PATIENCE, "never within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// A directory with a drive in it, and the options its nodes are started with. Gone when dropped.
 pub struct Home {
     directory: TempDir,
@@ -89,6 +105,12 @@ impl Home {
     pub fn with(options: &[&str]) -> Home {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         Home { directory, options: options.iter().map(|option| (*option).to_owned()).collect() }
+    }
+
+    /// A small drive and an admin port, and these options; its node calls itself `seen`.
+    pub fn observed(more: &[&str]) -> Home {
+        let small = ["--size", "256MiB", "--shards", "2", "--memory", "160MiB"];
+        Home::with(&[&small[..], &["--admin", "0", "--name", "seen"], more].concat())
     }
 
     /// The drive's path.
@@ -155,6 +177,11 @@ impl Node {
     fn wait_for_address(&mut self) -> SocketAddr {
         let from = Instant::now();
         loop {
+            // Asked first: what it has said until its end is in the lines then, but for those on their way.
+            let ended = self.child.try_wait().expect("the node is a child of this process");
+            if ended.is_some() {
+                thread::sleep(Duration::from_millis(200));
+            }
             let lines = self.log();
             let listening = lines.iter().filter(|line| line.contains("listening"));
             if let Some(addr) =
@@ -162,7 +189,6 @@ impl Node {
             {
                 return addr;
             }
-            let ended = self.child.try_wait().expect("the node is a child of this process");
             assert!(ended.is_none(), "the node ended with {ended:?}:\n{}", lines.join("\n"));
             assert!(from.elapsed() < START_PATIENCE, "the node does not listen:\n{}", lines.join("\n"));
             thread::sleep(Duration::from_millis(10));
@@ -249,10 +275,18 @@ impl Node {
 
     /// Bytes of memory it has in use.
     pub fn resident_bytes(&self) -> u64 {
+        self.memory_bytes("VmRSS:")
+    }
+
+    /// The most that this ever was.
+    pub fn most_resident_bytes(&self) -> u64 {
+        self.memory_bytes("VmHWM:")
+    }
+
+    fn memory_bytes(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the node runs");
-        let line =
-            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has a VmRSS");
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("VmRSS is a number of kB");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a process has it");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
         kib * 1024
     }
 

@@ -37,13 +37,13 @@ fn old_and_odd_requests_are_answered_as_they_should_be() {
     let addr = node.admin_addr();
     let old = exchange(addr, b"GET /healthz HTTP/1.0\r\n\r\n");
     assert!(old.starts_with("HTTP/1.0 200") && old.ends_with("alive\n"), "{old}");
-    let head = send(addr, b"HEAD /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let head = send(addr, b"HEAD /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     assert_eq!((head.status, head.body.len()), (200, 0), "{}", head.head);
     assert!(
         head.header("content-length").is_some_and(|length| length.parse::<u64>().is_ok_and(|n| n > 1000))
     );
-    let three = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2)
-        + "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let three = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2)
+        + "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let answers = exchange(addr, three.as_bytes());
     assert_eq!(answers.matches("HTTP/1.1 200").count(), 3, "{answers}");
     assert!(answers.find("alive\n") < answers.find("ready\n") && answers.ends_with("ready\n"), "{answers}");
@@ -62,16 +62,17 @@ fn old_and_odd_requests_are_answered_as_they_should_be() {
         ("GET  /healthz  HTTP/1.1", &[400]),
         ("PRI * HTTP/2.0", &[400, 405, 505]),
     ] {
-        let answer = exchange(addr, format!("{line}\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes());
+        let answer =
+            exchange(addr, format!("{line}\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes());
         let status = answer.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok());
         assert!(status.is_some_and(|status| statuses.contains(&status)), "{line}: {answer}");
         assert!(!answer.contains("root:"), "{line}: {answer}");
     }
     // What is said to be long and is not, and what is said to be both.
     for request in [
-        "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
-        "GET /healthz HTTP/1.1\r\nHost: x\r\nX: a\nb\0c\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: a\nb\0c\r\n\r\n",
     ] {
         let mut stream = connect(addr);
         stream.set_read_timeout(Some(Duration::from_millis(300))).expect("set");
@@ -95,7 +96,8 @@ fn readers_that_stop_and_thousands_of_connections_cost_little_and_keep_nobody_ou
     let before = node.resident_bytes();
     let asks = |path: &str| {
         let mut stream = connect(addr);
-        let _ = stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").repeat(20).as_bytes());
+        let _ =
+            stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").repeat(20).as_bytes());
         stream
     };
     let deaf: Vec<TcpStream> =
@@ -109,7 +111,7 @@ fn readers_that_stop_and_thousands_of_connections_cost_little_and_keep_nobody_ou
     node.client().put("many", b"k", b"v").expect("put");
     drop(crowd);
     let from = Instant::now();
-    let asked = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let asked = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     while !exchange(addr, asked).starts_with("HTTP/1.1 200") {
         assert!(from.elapsed() < PATIENCE, "there is room again");
         std::thread::sleep(Duration::from_millis(50));
@@ -167,4 +169,48 @@ fn the_port_and_lode_stats_tell_the_same_figures() {
         scrape.contains("\nlode_puts_total 300.0\n") && scrape.contains("\nlode_slow_requests_total "),
         "{scrape}"
     );
+}
+
+#[test]
+fn a_page_of_another_name_is_told_nothing_and_names_that_were_allowed_are() {
+    let of = |more: &[&str]| {
+        let home = Home::with(&[&["--size", "192MiB", "--shards", "1", "--memory", "128MiB"], more].concat());
+        let node = home.start();
+        (home, node)
+    };
+    let ask = |node: &Node, path: &str, host: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        send(node.admin_addr(), request.as_bytes())
+    };
+    let (_home, node) = of(&["--admin", "0"]);
+    let own = node.admin_addr().to_string();
+    for path in
+        ["/", "/console.js", "/metrics", "/api/node", "/partitions/stream", "/history", "/slow", "/nothing"]
+    {
+        for stranger in ["rebound.example", "rebound.example:9411", "127.0.0.1.rebound.example", "node1"] {
+            let refused = ask(&node, path, stranger);
+            assert_eq!(refused.status, 421, "{path} as {stranger}");
+            assert!(refused.text().contains("--admin-hosts"), "{}", refused.text());
+            assert!(refused.body.len() < 300, "{}", refused.text());
+        }
+        for name in [own.as_str(), "localhost", "[::1]:9411"] {
+            assert_eq!(
+                ask(&node, path, name).status,
+                if path == "/nothing" { 404 } else { 200 },
+                "{path} as {name}"
+            );
+        }
+    }
+    // Probes go by whatever name their maker likes, and learn nothing.
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(ask(&node, path, "probe.example").status, 200, "{path}");
+    }
+    let (_home, named) = of(&["--admin", "0", "--admin-hosts", "lode.example.com,*.lode.svc"]);
+    for (name, status) in [("lode.example.com:9411", 200), ("0.lode.svc", 200), ("rebound.example", 421)] {
+        assert_eq!(ask(&named, "/metrics", name).status, status, "{name}");
+    }
+    let (_home, wide) = of(&["--admin", "0.0.0.0:0"]);
+    for (name, status) in [("node1:9411", 200), ("rebound.example", 421)] {
+        assert_eq!(ask(&wide, "/metrics", name).status, status, "{name}");
+    }
 }

@@ -10,27 +10,10 @@ use std::time::{Duration, Instant};
 use lode_node::admin::limits::{MAX_CONNECTIONS, MAX_HEAD_BYTES, TOP_PARTITIONS};
 use lode_node::admin::metrics::{Kind, MAX_SERIES, OTHERS, ROWS};
 use lode_tests::http::{connect, get, get_with, send};
-use lode_tests::node::{Home, binary};
+use lode_tests::node::{Home, binary, until};
 use lode_tests::{source, table};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn home() -> Home {
-    Home::with(&["--size", "256MiB", "--shards", "2", "--memory", "160MiB", "--admin", "0", "--name", "seen"])
-}
-
-/// Asks until what comes is as it should be.
-#[track_caller]
-fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let from = Instant::now();
-    loop {
-        if let Some(found) = ask() {
-            return found;
-        }
-        assert!(from.elapsed() < PATIENCE, "{what} within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
 
 /// One sample of a scrape, by its name and labels.
 fn sample(scrape: &str, name: &str) -> Option<f64> {
@@ -43,7 +26,7 @@ fn series(scrape: &str) -> usize {
 
 #[test]
 fn a_node_tells_that_it_lives_whether_it_is_ready_and_what_it_counts() {
-    let home = home();
+    let home = Home::observed(&[]);
     let node = home.start();
     let addr = node.admin_addr();
     assert!(addr.ip().is_loopback(), "a port alone is one of loopback: {addr}");
@@ -93,7 +76,7 @@ fn a_node_tells_that_it_lives_whether_it_is_ready_and_what_it_counts() {
 fn watch(addr: SocketAddr) -> BTreeSet<(bool, String, bool)> {
     let ask = |path: &str| -> Option<String> {
         let mut stream = std::net::TcpStream::connect(addr).ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
@@ -140,7 +123,7 @@ fn a_node_is_alive_and_not_ready_while_it_starts_and_while_it_stops() {
 
 #[test]
 fn series_stay_below_their_bound_with_more_than_a_thousand_busy_partitions_and_hostile_names() {
-    let home = home();
+    let home = Home::observed(&[]);
     let node = home.start();
     let addr = node.admin_addr();
     let mut client = node.client();
@@ -261,7 +244,7 @@ fn a_real_prometheus_scrapes_it_native_histograms_too() {
         eprintln!("left out: there is no prometheus to scrape the node");
         return;
     };
-    let home = home();
+    let home = Home::observed(&[]);
     let node = home.start();
     let directory = tempfile::tempdir().expect("a directory");
     let mut client = node.client();
@@ -284,7 +267,7 @@ fn a_real_prometheus_scrapes_it_native_histograms_too() {
 
 #[test]
 fn the_page_about_metrics_tells_of_those_that_there_are_and_of_no_others() {
-    let home = home();
+    let home = Home::observed(&[]);
     let node = home.start();
     let scrape = get(node.admin_addr(), "/metrics").text();
     let exposed: BTreeSet<(String, String, String)> = scrape
@@ -319,19 +302,20 @@ fn the_page_about_metrics_tells_of_those_that_there_are_and_of_no_others() {
 
 #[test]
 fn slow_many_and_oversize_clients_are_bounded_and_the_node_goes_on() {
-    let home = home();
+    let home = Home::observed(&[]);
     let node = home.start();
     let addr = node.admin_addr();
     let long = "x".repeat(MAX_HEAD_BYTES + 1000);
     for (request, status) in [
-        (format!("GET /{long} HTTP/1.1\r\nHost: x\r\n\r\n"), 414),
-        (format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: {long}\r\n\r\n"), 431),
-        (format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{}\r\n", "a: b\r\n".repeat(200)), 431),
+        (format!("GET /{long} HTTP/1.1\r\nHost: localhost\r\n\r\n"), 414),
+        (format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: {long}\r\n\r\n"), 431),
+        (format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "a: b\r\n".repeat(200)), 431),
         (
-            "POST /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc".into(),
+            "POST /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc"
+                .into(),
             405,
         ),
-        ("GET /nothing/../here HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".into(), 404),
+        ("GET /nothing/../here HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".into(), 404),
         ("nonsense\r\n\r\n".into(), 400),
     ] {
         let answer = send(addr, request.as_bytes());
@@ -353,7 +337,7 @@ fn slow_many_and_oversize_clients_are_bounded_and_the_node_goes_on() {
     drop(idle);
     until("there is room again", || {
         let mut stream = connect(addr);
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         answer.starts_with("HTTP/1.1 200").then_some(())
@@ -383,7 +367,7 @@ fn rows(stream: &str) -> Vec<Vec<f64>> {
 
 #[test]
 fn every_partition_is_told_of_by_the_stream_and_by_the_history() {
-    let home = home();
+    let home = Home::observed(&[]);
     let node = home.start();
     let addr = node.admin_addr();
     let mut client = node.client();
@@ -438,14 +422,16 @@ fn every_partition_is_told_of_by_the_stream_and_by_the_history() {
 
 #[test]
 fn who_follows_the_stream_gets_it_again_and_a_drop_is_seen() {
-    let home = home();
+    let home = Home::observed(&[]);
     let node = home.start();
     let addr = node.admin_addr();
     let mut client = node.client();
     client.create_table(table::durable("gone", 40)).expect("made");
     client.create_table(table::durable("stays", 2)).expect("made");
     let mut stream = connect(addr);
-    stream.write_all(b"GET /partitions/stream?follow=true HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+    stream
+        .write_all(b"GET /partitions/stream?follow=true HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .expect("sent");
     let mut told = String::new();
     let mut read_until = |what: &str, is: &dyn Fn(&str) -> bool| {
         let mut bytes = [0; 65536];

@@ -82,14 +82,19 @@ fn a_withdrawn_token_sees_nothing_more_and_limits_are_kept() {
     let gone = guarded.make("gone", &["--stats"]);
     let node = guarded.start();
     let admin = node.admin_addr();
-    let answers: Vec<Answer> = (0..4).map(|_| ask(&node, "/history", &slow)).collect();
-    let refused = answers.iter().find(|answer| answer.status == 429).expect("above the rate");
-    assert_eq!(refused.header("retry-after"), Some("1"));
-    assert!(refused.text().contains("this token may make 2 requests a second"), "{}", refused.text());
+    // A busy machine may take long for an answer, and longer to forget its connection.
+    let too_often = "this token may make 2 requests a second";
+    let refused =
+        (0..40).map(|_| ask(&node, "/history", &slow)).find(|answer| answer.text().contains(too_often));
+    let refused = refused.expect("above the rate");
+    assert_eq!((refused.status, refused.header("retry-after")), (429, Some("1")));
     // Connections of the token, on this port and on others together.
     let token = Token::new(&slow).expect("a secret");
-    let held: Vec<_> = (0..2).map(|_| Wire::try_open_as(node.addr, Some(&token))).collect();
-    assert!(held.iter().all(Result::is_ok));
+    let mut held = Vec::new();
+    eventually("those of the answers are gone, and there are two to be had", || {
+        held.extend(Wire::try_open_as(node.addr, Some(&token)));
+        held.len() == 2
+    });
     eventually("it has no connection left for this port", || {
         let refused = ask(&node, "/history", &slow);
         refused.status == 429 && refused.text().contains("as many connections as it may")
@@ -111,7 +116,7 @@ fn a_withdrawn_token_sees_nothing_more_and_limits_are_kept() {
         told.contains(" 200 ")
     });
 
-    assert_eq!(ask(&node, "/metrics", &gone).status, 200);
+    eventually("it is known", || ask(&node, "/metrics", &gone).status == 200);
     let text = fs::read_to_string(guarded.tokens()).expect("there");
     fs::write(guarded.tokens(), &text[..text.rfind("[[token]]").expect("a token")]).expect("written");
     hang_up(&node);

@@ -8,26 +8,6 @@ use lode_tests::{source, table};
 
 const HOSTILE: &str = "<img src=x onerror=document.title='owned'> \"quoted\" & more";
 
-fn home() -> Home {
-    Home::with(&["--size", "256MiB", "--shards", "2", "--memory", "160MiB", "--admin", "0", "--name", "seen"])
-}
-
-/// Where requests are slow that take a microsecond, a test need not wait for one.
-fn home_where_all_is_slow() -> Home {
-    Home::with(&[
-        "--size",
-        "256MiB",
-        "--shards",
-        "2",
-        "--memory",
-        "160MiB",
-        "--admin",
-        "0",
-        "--slow-request",
-        "1us",
-    ])
-}
-
 fn write(node: &Node, table: &str, records: u32) {
     let mut client = node.client();
     for n in 0..records {
@@ -38,7 +18,7 @@ fn write(node: &Node, table: &str, records: u32) {
 
 #[test]
 fn the_page_may_do_no_more_than_it_needs_and_fetches_nothing_from_elsewhere() {
-    let home = home();
+    let home = Home::observed(&[]);
     let node = home.start();
     let page = get(node.admin_addr(), "/");
     let policy = page.header("content-security-policy").expect("a policy").to_owned();
@@ -68,7 +48,7 @@ fn a_person_sees_searches_opens_and_is_told_when_the_node_is_dead() {
         eprintln!("left out: no browser of {BROWSERS:?} is on this machine");
         return;
     };
-    let home = home();
+    let home = Home::observed(&[]);
     let node = home.start();
     let origin = format!("http://{}/", node.admin_addr());
     let mut client = node.client();
@@ -182,7 +162,7 @@ fn slow_requests_are_listed_sorted_and_searched() {
         eprintln!("left out: no browser of {BROWSERS:?} is on this machine");
         return;
     };
-    let home = home_where_all_is_slow();
+    let home = Home::observed(&["--slow-request", "1us"]);
     let node = home.start();
     let mut client = node.client();
     client.create_table(table::durable("users", 4)).expect("made");

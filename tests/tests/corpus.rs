@@ -7,8 +7,12 @@ use std::path::PathBuf;
 use lode_tests::fuzz::{TARGETS, Target};
 use lode_tests::value::Dice;
 
-/// Changed inputs of each target; more by `LODE_FUZZ_CHANGES`.
+/// Changed inputs of each target; more by `LODE_FUZZ_CHANGES`, and others by `LODE_FUZZ_SEED`.
 const CHANGES: u64 = 300;
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|number| number.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
 
 fn corpus(target: Target) -> Vec<(PathBuf, Vec<u8>)> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target.name);
@@ -32,11 +36,12 @@ fn every_target_takes_what_is_kept_for_it() {
 
 #[test]
 fn every_target_takes_random_changes_of_what_is_kept() {
-    let changes = std::env::var("LODE_FUZZ_CHANGES").ok().map(|number| number.parse().expect("a number"));
-    for (seed, target) in TARGETS.into_iter().enumerate() {
+    let changes = from_environment("LODE_FUZZ_CHANGES").unwrap_or(CHANGES);
+    let first_seed = from_environment("LODE_FUZZ_SEED").unwrap_or(0);
+    for (seed, target) in (first_seed..).zip(TARGETS) {
         let inputs = corpus(target);
-        let mut dice = Dice::new(seed as u64);
-        for _ in 0..changes.unwrap_or(CHANGES) {
+        let mut dice = Dice::new(seed);
+        for _ in 0..changes {
             let mut bytes = inputs[dice.below(inputs.len() as u64) as usize].1.clone();
             for _ in 0..=dice.below(6) {
                 change(&mut bytes, &mut dice);

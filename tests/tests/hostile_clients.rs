@@ -1,14 +1,17 @@
 //! A client that misbehaves loses its own connection, and nobody else notices.
 
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use lode_net::client::blocking::Client;
-use lode_net::wire::{Condition, RequestView, Status, Ttl};
-use lode_tests::node::{Home, Node, total};
+use lode_net::client::connection::{Connection, ConnectionError};
+use lode_net::wire::limits::{FRAME_TIMEOUT_MS, HELLO_TIMEOUT_MS};
+use lode_net::wire::{Condition, MapVersion, RequestView, Status, Ttl};
+use lode_tests::node::{Home, Node, allow_many_files, total, until};
 use lode_tests::table;
 use lode_tests::value::{self, Dice};
 use lode_tests::wire::{Wire, is_closed_by_node, socket};
@@ -130,7 +133,30 @@ fn a_damaged_or_oversize_frame_ends_its_own_connection() {
     bystander.finish();
 }
 
-/// One test for three kinds of it: each takes as long as the protocol gives a silent peer.
+/// How long a slow loris waits between two bytes.
+const BETWEEN_BYTES: Duration = Duration::from_millis(250);
+/// How long after its time a connection may be there, on a machine that does other things.
+const LENIENCE: Duration = Duration::from_secs(15);
+
+/// Sends these bytes one by one, and again from the first, and tells how long the node bore it.
+fn slow_loris(mut stream: TcpStream, bytes: Vec<u8>) -> JoinHandle<Duration> {
+    thread::spawn(move || {
+        let from = Instant::now();
+        stream.set_nonblocking(true).expect("a socket");
+        for byte in bytes.iter().cycle() {
+            let is_sent = stream.write_all(&[*byte]).is_ok();
+            let ended = stream.read(&mut [0; 64 << 10]);
+            let is_open = ended.map_or_else(|error| error.kind() == ErrorKind::WouldBlock, |count| count > 0);
+            if !is_sent || !is_open || from.elapsed() > Duration::from_secs(75) {
+                break;
+            }
+            thread::sleep(BETWEEN_BYTES);
+        }
+        from.elapsed()
+    })
+}
+
+/// One test for five kinds of it: each takes as long as the protocol gives a silent peer, or one that sends byte by byte.
 #[test]
 fn whoever_stalls_loses_its_own_connection_and_holds_nothing() {
     let home = Home::new();
@@ -150,9 +176,24 @@ fn whoever_stalls_loses_its_own_connection_and_holds_nothing() {
     for mut stream in [socket(node.addr), halfway.stream] {
         waits.push(thread::spawn(move || is_closed_by_node(&mut stream)));
     }
+    // Some are never silent for long, and never done: each byte comes in time, the whole does not.
+    let hello = Connection::<()>::new("a client with a name that takes long to tell", 0, MapVersion(0))
+        .output()
+        .to_vec();
+    assert!(BETWEEN_BYTES * hello.len() as u32 > Duration::from_millis(HELLO_TIMEOUT_MS) + LENIENCE);
+    let before_hello: Vec<_> = (0..8).map(|_| slow_loris(socket(node.addr), hello.clone())).collect();
+    let within_a_frame: Vec<_> =
+        (0..8).map(|_| slow_loris(Wire::open(node.addr).stream, frame.clone())).collect();
     for wait in waits {
         assert!(wait.join().unwrap(), "the node goes on waiting");
     }
+    for (slow, least_ms) in [(before_hello, HELLO_TIMEOUT_MS), (within_a_frame, FRAME_TIMEOUT_MS)] {
+        let least = Duration::from_millis(least_ms);
+        for borne in slow.into_iter().map(|slow| slow.join().unwrap()) {
+            assert!(borne > least - BETWEEN_BYTES && borne < least + LENIENCE, "{borne:?} of {least:?}");
+        }
+    }
+    assert!(node.total("closed_silent") >= 18, "{} were told to be too slow", node.total("closed_silent"));
     // What the unread replies held is free again: large values can be read by others, many at once.
     let mut client = node.client();
     for number in 0..64 {
@@ -230,9 +271,10 @@ fn a_flood_of_clients_that_never_read_is_cut_off_and_what_it_held_comes_back() {
     for flood in floods {
         assert!(flood.join().unwrap(), "the node goes on waiting");
     }
-    let resident = node.resident_bytes();
+    let resident = node.most_resident_bytes();
     good.into_iter().for_each(Bystander::finish);
-    assert!(resident < 2 * (192 << 20), "{resident} bytes resident");
+    // What it was told that it may take, the program itself and all.
+    assert!(resident < 192 << 20, "{resident} bytes resident at most");
     // The last to go may still be on their way out.
     let mut held = String::new();
     let came_back = (0..600).any(|_| {
@@ -306,5 +348,46 @@ fn thousands_of_connections_come_and_go() {
         node.open_files() <= files + 2
     });
     assert!(gone, "{} files are open, {files} were before", node.open_files());
+    bystander.finish();
+}
+
+/// What of a node's connections may be those of the test's own clients.
+const OWN_CONNECTIONS: usize = 16;
+
+#[test]
+fn a_node_serves_as_many_connections_as_it_may_have_and_refuses_more() {
+    // Both ends are of one machine; its limit may be low.
+    let most = allow_many_files().saturating_sub(500).min(3000) as usize;
+    let home = Home::with(&["--size", "256MiB", "--shards", "2", "--memory", "160MiB"]);
+    let mut command = home.command();
+    command.args(["--max-connections", &most.to_string()]);
+    let node = home.start_with(command);
+    node.client().create_table(table::durable(TABLE, 8)).expect("the table is new");
+    let bystander = Bystander::start(&node);
+    let mut observer = node.client();
+    let mut held = Vec::new();
+    while let Ok(wire) = Wire::try_open(node.addr) {
+        held.push(wire);
+        assert!(held.len() <= most, "{} connections of {most}", held.len());
+    }
+    assert!(held.len() + OWN_CONNECTIONS >= most, "{} connections of {most}", held.len());
+    // Whoever is in is served; whoever comes is told why he is not.
+    for _ in 0..300 {
+        let Err(ConnectionError::Refused { status, .. }) = Wire::try_open(node.addr) else {
+            panic!("a connection was let in where there are {} of {most}", held.len());
+        };
+        assert_eq!(status, Status::TooManyConnections);
+    }
+    for wire in held.iter_mut().step_by(7) {
+        assert_eq!(wire.ask(&RequestView::Ping { payload: b"in" }).status(), Status::Ok);
+    }
+    assert!(node.resident_bytes() < 160 << 20, "{} bytes resident", node.resident_bytes());
+    drop(held);
+    // They are on their way out.
+    until("all who have gone are gone", || {
+        let open = observer.stats().expect("it is in")["totals"]["connections"].as_u64()?;
+        (open <= OWN_CONNECTIONS as u64).then_some(())
+    });
+    Wire::open(node.addr);
     bystander.finish();
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::Duration;
 
 use lode_net::ring::{Event, Ring, RingConfig};
-use lode_tests::sim::{Cut, DriveOp, Kept, Plan, Record, Verbosity, record, run};
+use lode_tests::sim::{Cut, DriveOp, Kept, Plan, Record, Verbosity, moments, record, run, second_cuts};
 
 /// How often the ring is asked whether an operation has ended.
 const MOST_WAITS: usize = 10_000;
@@ -16,10 +16,11 @@ const MOST_WAITS: usize = 10_000;
 #[test]
 fn the_power_goes_at_every_moment_and_nothing_acknowledged_is_lost() {
     for seed in [3, 4] {
-        let whole = run(&Plan::small(seed), Verbosity::Digest).expect("nothing goes wrong");
-        assert!(whole.drive_events > 100, "seed {seed}: {} moments", whole.drive_events);
-        for at in 1..=whole.drive_events {
-            let kept = Kept::ALL[at as usize % Kept::ALL.len()];
+        let moments = moments(&Plan::small(seed));
+        assert!(moments.len() > 100, "seed {seed}: {} moments", moments.len());
+        for (at, writes) in (1..).zip(moments) {
+            let ways = Kept::of(writes);
+            let kept = ways[at as usize % ways.len()];
             let plan = Plan { cut: Some(Cut { at, kept }), ..Plan::small(seed) };
             let ended = run(&plan, Verbosity::Digest);
             let outcome =
@@ -27,6 +28,26 @@ fn the_power_goes_at_every_moment_and_nothing_acknowledged_is_lost() {
             assert_eq!(outcome.lives, 2, "seed {seed}, {:?}", plan.cut);
         }
     }
+}
+
+/// Of some of these moments: the power goes again as the node recovers, or as everything is read.
+#[test]
+fn the_power_goes_again_while_the_node_recovers_and_nothing_acknowledged_is_lost() {
+    let moments = moments(&Plan::small(3));
+    let mut cuts = 0;
+    for (at, writes) in (1..).zip(moments).step_by(9) {
+        let ways = Kept::of(writes);
+        let cut = Some(Cut { at, kept: ways[at as usize % ways.len()] });
+        for plan in second_cuts(&Plan { cut, ..Plan::small(3) }) {
+            let ended = run(&plan, Verbosity::Digest);
+            let outcome = ended.unwrap_or_else(|failure| {
+                panic!("{:?}, {:?}: {:?}", plan.cut, plan.second_cut, failure.wrong)
+            });
+            assert_eq!(outcome.lives, 3, "{:?}, {:?}", plan.cut, plan.second_cut);
+            cuts += 1;
+        }
+    }
+    assert!(cuts > 40, "{cuts} second cuts");
 }
 
 /// A file, as the node opens it where it can.

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use lode_net::client::Placement;
 use lode_net::resp::limits::MAX_LINE_BYTES;
 use lode_node::redis::limits::{
-    MAX_QUEUED_BYTES, MAX_QUEUED_COMMANDS, MAX_REPLY_BYTES, MAX_REQUEST_BYTES, MAX_SCAN_COUNT,
+    KEPT_ARGUMENT_BYTES, MAX_QUEUED_BYTES, MAX_QUEUED_COMMANDS, MAX_REPLY_BYTES, MAX_REQUEST_BYTES,
+    MAX_SCAN_COUNT,
 };
 use lode_tests::node::{Home, Node};
 use lode_tests::resp::{Resp, Value, request, requests};
@@ -273,7 +274,7 @@ fn what_a_transaction_cannot_carry_is_refused_as_a_whole() {
     for (commands, bytes) in [(MAX_QUEUED_COMMANDS, 1), (8, MAX_QUEUED_BYTES / 8)] {
         for more in [0, 1] {
             resp.say("MULTI");
-            let echo = "x".repeat(bytes - "ECHO".len().min(bytes - 1));
+            let echo = "x".repeat(bytes - ("ECHO".len() + 2 * KEPT_ARGUMENT_BYTES).min(bytes - 1));
             resp.send(&request(&["ECHO", &echo]).repeat(commands + more));
             let last = (0..commands + more).map(|_| resp.reply()).last().expect("some");
             match more {

@@ -5,12 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use lode_tests::node::Home;
+use lode_tests::redis::Redis;
 use lode_tests::resp::{Resp, Value};
 use lode_tests::source;
 
@@ -119,40 +118,6 @@ fn differences() -> BTreeMap<String, (String, String)> {
     lines.map(split).collect()
 }
 
-/// A real Redis at a port of its own; killed when dropped.
-struct Redis {
-    child: Child,
-    addr: SocketAddr,
-    _directory: tempfile::TempDir,
-}
-
-impl Redis {
-    fn start() -> Redis {
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let addr = free.expect("a port is free");
-        let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let port = addr.port().to_string();
-        let mut command = Command::new("redis-server");
-        command.args(["--port", &port, "--bind", "127.0.0.1", "--save", ""]).current_dir(directory.path());
-        let child = command.stdout(Stdio::null()).spawn().expect("redis-server is installed");
-        let redis = Redis { child, addr, _directory: directory };
-        let from = Instant::now();
-        while std::net::TcpStream::connect(addr).is_err() {
-            assert!(from.elapsed() < Duration::from_secs(20), "redis-server does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        redis
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        // It may have ended by itself; all that counts is that nothing is left running.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn wants_writing() -> bool {
     std::env::var_os("LODE_WRITE_REPLIES").is_some()
 }
@@ -160,9 +125,7 @@ fn wants_writing() -> bool {
 /// What Redis has answered, a line for each command.
 fn redis_replies() -> Vec<String> {
     if wants_writing() {
-        let version =
-            Command::new("redis-server").arg("--version").output().expect("redis-server is installed");
-        let version = String::from_utf8_lossy(&version.stdout).split(' ').nth(2).unwrap_or("?").to_owned();
+        let version = Redis::version();
         let answered = replies(Redis::start().addr);
         let lines: String = script()
             .iter()

@@ -49,7 +49,8 @@ fn requests_that_a_slow_drive_holds_up_are_told_to_have_waited_for_it() {
     let mut told = [0; 3];
     for seed in 1..=6 {
         let mut plan = short(seed);
-        plan.faults = Faults { slow_operations_ppm: 1_000_000, ..Faults::default() };
+        (plan.network_ns, plan.churns) = (60_000, false);
+        plan.faults = Faults { slow_operations_ppm: 1_000_000, slowness: 100, ..Faults::default() };
         let slow = run(&plan, Verbosity::Digest).expect("it ends well").slow;
         for entry in slow.iter().filter(|entry| entry.status == "Ok" && entry.shard == 0) {
             let Stages { drive_us, commit_us, shard_us, send_us, .. } = entry.stages;

@@ -203,6 +203,28 @@ fn whoever_trusts_another_or_means_another_does_not_connect() {
 }
 
 #[test]
+fn a_node_that_shows_an_authoritys_certificate_is_told_apart() {
+    let (guarded, certified) = secured(&[]);
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("names");
+    for (is_ca, told) in
+        [(IsCa::Ca(BasicConstraints::Unconstrained), Some("CA:FALSE")), (IsCa::ExplicitNoCa, None)]
+    {
+        params.is_ca = is_ca;
+        let key = KeyPair::generate().expect("a key");
+        let cert = params.self_signed(&key).expect("signed");
+        fs::write(&certified.cert, cert.pem()).expect("written");
+        fs::write(&certified.key, key.serialize_pem()).expect("written");
+        let node = guarded.home.start();
+        let tls = ClientTls::trusting(&certified.cert).expect("a certificate");
+        match (connect(&node, &guarded.admin, Some(tls)), told) {
+            (Ok(_), None) => {}
+            (Err(error), Some(told)) => assert!(error.to_string().contains(told), "{error}"),
+            (result, told) => panic!("{:?}, not {told:?}", result.err()),
+        }
+    }
+}
+
+#[test]
 fn whoever_speaks_the_other_language_is_told() {
     let (guarded, certified) = secured(&[]);
     let node = guarded.home.start();

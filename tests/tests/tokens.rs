@@ -113,6 +113,11 @@ fn redis_clients_say_who_they_are_and_are_held_to_it() {
     error(resp.ask(&["AUTH", "lode_nonsense"]), "WRONGPASS ");
     error(resp.ask(&["AUTH", "writer", &reader]), "WRONGPASS ");
     error(resp.ask(&["HELLO", "3", "AUTH", "default", "wrong"]), "WRONGPASS ");
+    // What it cannot speak it does not begin to, whoever asks.
+    error(resp.ask(&["HELLO", "9", "AUTH", "reader", &reader]), "NOPROTO ");
+    // Nor is anybody let in by a request that is wrong.
+    error(resp.ask(&["HELLO", "3", "AUTH", "reader", &reader, "NONSENSE"]), "ERR Syntax error in HELLO");
+    error(resp.ask(&["GET", "k"]), "NOAUTH ");
     assert_eq!(resp.ask(&["AUTH", &reader]), Value::Simple("OK".into()));
     assert_eq!(resp.ask(&["PING"]), Value::Simple("PONG".into()));
     error(resp.ask(&["SET", "k", "v"]), "NOPERM ");

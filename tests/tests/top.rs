@@ -5,31 +5,16 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
-use lode_tests::node::{Home, Node, binary};
+use lode_tests::node::{Home, Node, binary, until};
 use lode_tests::table;
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 /// A name that would clear the screen and turn what follows around.
 const HOSTILE: &str = "a\u{1b}[2Jb\u{202e}c";
 
 fn node() -> (Home, Node) {
-    let home = Home::with(&[
-        "--size",
-        "256MiB",
-        "--shards",
-        "2",
-        "--memory",
-        "160MiB",
-        "--admin",
-        "0",
-        "--name",
-        "seen",
-        "--slow-request",
-        "1us",
-    ]);
+    let home = Home::observed(&["--slow-request", "1us"]);
     let node = home.start();
     let mut client = node.client();
     client.create_table(table::durable("users", 4)).expect("made");
@@ -50,19 +35,6 @@ fn lode(words: &[&str], admin: SocketAddr) -> Output {
 fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout.clone()).expect("text")
-}
-
-/// Asks until what comes is as it should be.
-#[track_caller]
-fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let from = Instant::now();
-    loop {
-        if let Some(found) = ask() {
-            return found;
-        }
-        assert!(from.elapsed() < PATIENCE, "{what} within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use lode_net::client::{
     Client as AsyncClient, ClientOptions, Placement, Quota, Store, TableOptions, TransactionError,
     TransactionOptions, TransactionRange,
 };
+use lode_net::wire::limits::{MAX_BATCH_BYTES, MAX_BATCH_WRITES};
 use lode_net::wire::{
     BatchBuilder, BatchWrite, RangeView, ReadView, RequestView, ScanView, Status, TransactionId,
 };
@@ -281,4 +282,30 @@ async fn the_async_client_retries_what_conflicts() {
     assert_eq!(transaction.count(b"", None).await, Ok(1));
     assert_eq!(number(transaction.get(b"n").await.expect("a get").as_deref()), 100);
     transaction.rollback().await.expect("an end");
+}
+
+#[test]
+fn writes_that_no_commit_takes_are_refused_when_they_are_made() {
+    let home = home();
+    let node = home.start();
+    let mut client = node.client();
+    client.create_table(table("t", Store::Durable)).expect("made");
+    let mut transaction = client.transaction("t", b"a", options()).expect("begun");
+    let half = vec![1; MAX_BATCH_BYTES / 2 + 1];
+    transaction.put(b"a1", &half).expect("it fits");
+    let refused = transaction.put(b"a2", &half);
+    assert!(matches!(refused, Err(TransactionError::Size { writes: 2, .. })), "{refused:?}");
+    // What is written anew takes the place of what was, and what was refused none.
+    transaction.put(b"a1", &half).expect("it fits again");
+    transaction.put(b"a1", b"small").expect("and is small");
+    transaction.put(b"a2", &half).expect("so that there is room");
+    transaction.commit().expect("committed");
+    assert_eq!(client.get("t", b"a1").expect("got").expect("there").value, b"small"[..]);
+    let mut transaction = client.transaction("t", b"a", options()).expect("begun");
+    for n in 0..MAX_BATCH_WRITES as u32 {
+        transaction.delete(&[b"a", &n.to_be_bytes()[..]].concat()).expect("as many as a commit takes");
+    }
+    let refused = transaction.delete(b"b");
+    assert!(matches!(refused, Err(TransactionError::Size { .. })), "{refused:?}");
+    transaction.commit().expect("all but that one");
 }

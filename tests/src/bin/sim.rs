@@ -3,15 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use lode_tests::sim::{Cut, Kept, Plan, Simpler, Verbosity, run};
+use lode_tests::sim::{Cut, FaultSet, Kept, Plan, Simpler, Verbosity, moments, run, second_cuts};
 use lode_tests::swarm::{Swarm, swarm};
 
 /// What is shown of a failure.
 const SHOWN_LINES: usize = 100;
 
-/// Runs a whole node and its clients in one thread, over a drive, a network and a clock of memory, all from a seed.
+/// Runs a whole node and its clients, one thing at a time, over a drive, a network and a clock of memory, all from a seed.
 ///
-/// One seed: prints how it ended, and the digest of all that happened, which is the same each time. Many: runs each in a
+/// One seed: prints the last that happened, how it ended, and the digest of all that happened, which is the same each time. Many: runs each in a
 /// process of its own, as many at once as there are cores, prints those that failed, and what each failure needs.
 #[derive(Parser)]
 #[command(name = "sim")]
@@ -22,14 +22,18 @@ struct Args {
     /// Make the run simpler; may be given several times.
     #[arg(long, value_enum)]
     less: Vec<Simpler>,
+    /// Of all that goes wrong, by number, only this does: `none`, or numbers and ranges like 3,7-9.
+    #[arg(long)]
+    only: Option<FaultSet>,
     /// Print everything that happens.
     #[arg(long)]
     trace: bool,
-    /// Cut the power at every moment of a small run of this seed, with every part of what is not durable lost.
-    #[arg(long, conflicts_with_all = ["less", "trace", "seeds"])]
+    /// Cut the power at every moment of a small run of this seed, with every part of what is not durable lost, and again in the life
+    /// that follows.
+    #[arg(long, conflicts_with_all = ["less", "only", "trace", "seeds"])]
     cuts: bool,
     /// How many seeds a swarm runs.
-    #[arg(long, conflicts_with_all = ["seed", "less", "trace"])]
+    #[arg(long, conflicts_with_all = ["seed", "less", "only", "trace"])]
     seeds: Option<u64>,
     /// The swarm's first seed.
     #[arg(long, default_value_t = 1, conflicts_with = "seed")]
@@ -57,48 +61,64 @@ fn main() -> ExitCode {
         return cuts(seed);
     }
     let plan = args.less.into_iter().fold(Plan::from_seed(seed), Plan::simplified);
+    let plan = Plan { only: args.only, ..plan };
     let verbosity = if args.trace { Verbosity::Print } else { Verbosity::Digest };
     match run(&plan, verbosity) {
         Ok(outcome) => {
+            outcome.end.iter().for_each(|note| println!("{note}"));
             println!("seed {seed}: {outcome}");
             ExitCode::SUCCESS
         }
         Err(failure) => {
             println!("seed {seed}: FAILED after {}", failure.outcome);
-            println!("{plan:#?}");
             let lines = failure.wrong.iter().flat_map(|wrong| wrong.lines());
             lines.take(SHOWN_LINES).for_each(|line| println!("{line}"));
+            failure.outcome.end.iter().for_each(|note| println!("{note}"));
+            println!("{plan:#?}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Runs a small plan of a seed once whole, then once for every moment and every part that may be lost.
+/// Runs a small plan of a seed once whole, then once for every moment and every part that may be lost; and for every moment, with
+/// one such part, for some moments of the life that follows.
 fn cuts(seed: u64) -> ExitCode {
-    let whole = match run(&Plan::small(seed), Verbosity::Digest) {
-        Ok(whole) => whole,
-        Err(failure) => {
-            println!("seed {seed}: FAILED without a cut: {:?}", failure.wrong);
-            return ExitCode::FAILURE;
-        }
-    };
-    let (mut runs, mut failed) = (0, 0);
-    for at in 1..=whole.drive_events {
-        for kept in Kept::ALL {
-            let cut = Cut { at, kept };
-            runs += 1;
-            if let Err(failure) = run(&Plan { cut: Some(cut), ..Plan::small(seed) }, Verbosity::Digest) {
-                failed += 1;
-                println!("seed {seed}, {cut:?}: FAILED");
-                failure
-                    .wrong
-                    .iter()
-                    .flat_map(|wrong| wrong.lines())
-                    .take(SHOWN_LINES)
-                    .for_each(|line| println!("{line}"));
-            }
-        }
+    if let Err(failure) = run(&Plan::small(seed), Verbosity::Digest) {
+        println!("seed {seed}: FAILED without a cut: {:?}", failure.wrong);
+        return ExitCode::FAILURE;
     }
-    println!("seed {seed}: {} moments, {runs} cuts, {failed} failed", whole.drive_events);
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let moments = moments(&Plan::small(seed));
+    let (mut first, mut second) = (Tried::default(), Tried::default());
+    for (at, writes) in (1..).zip(&moments) {
+        let ways = Kept::of(*writes);
+        for kept in &ways {
+            first.cut(&Plan { cut: Some(Cut { at, kept: *kept }), ..Plan::small(seed) });
+        }
+        let cut = Some(Cut { at, kept: ways[at as usize % ways.len()] });
+        second_cuts(&Plan { cut, ..Plan::small(seed) }).iter().for_each(|plan| second.cut(plan));
+    }
+    let (Tried { runs, failed }, Tried { runs: again, failed: failed_again }) = (first, second);
+    println!(
+        "seed {seed}: {} moments, {runs} cuts, {failed} failed; {again} second cuts, {failed_again} failed",
+        moments.len()
+    );
+    if failed + failed_again == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs with cuts.
+#[derive(Default)]
+struct Tried {
+    runs: u64,
+    failed: u64,
+}
+
+impl Tried {
+    fn cut(&mut self, plan: &Plan) {
+        self.runs += 1;
+        let Err(failure) = run(plan, Verbosity::Digest) else { return };
+        self.failed += 1;
+        println!("seed {}, {:?}, {:?}: FAILED", plan.seed, plan.cut, plan.second_cut);
+        let lines = failure.wrong.iter().flat_map(|wrong| wrong.lines());
+        lines.take(SHOWN_LINES).for_each(|line| println!("{line}"));
+    }
 }

@@ -1,5 +1,5 @@
 //! A drive that was changed behind the node's back: whatever is on it, a shard opens it or says why not, answers every
-//! request, and never gives a value that nobody wrote.
+//! request, and never gives a value that nobody wrote. With either kind of index.
 
 #[path = "../../../engine/tests/support/mod.rs"]
 mod support;
@@ -12,8 +12,9 @@ use lode_engine::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Stream};
 use lode_engine::format::record::Record;
 use lode_engine::format::segment::SegmentHeader;
 use lode_engine::limits::BLOCK_BYTES;
-use lode_engine::{Geometry, Phase, ReplyBody, RequestBody, ShardConfig, ShardId, StoreKind};
+use lode_engine::{Geometry, IndexKind, Phase, ReplyBody, RequestBody, ShardConfig, ShardId, StoreKind};
 
+use self::support::ask::use_index;
 use self::support::drive::SimDrive;
 use self::support::random::Random;
 use self::support::{Sim, UUID};
@@ -41,7 +42,8 @@ struct Base {
     structures: Vec<Structure>,
 }
 
-static BASE: LazyLock<Base> = LazyLock::new(Base::make);
+static FULL: LazyLock<Base> = LazyLock::new(|| Base::make(IndexKind::Full));
+static COMPACT: LazyLock<Base> = LazyLock::new(|| Base::make(IndexKind::Compact));
 
 /// Something on the drive that has a checksum.
 #[derive(Clone, Copy, Debug)]
@@ -64,9 +66,9 @@ enum What {
 
 /// The bytes are choices: changes of the drive, with or without checksums that hold.
 pub fn run(bytes: &[u8]) {
-    let base = &*BASE;
     let mut feed = Feed::new(bytes);
     let choice = feed.byte();
+    let base = if choice & 4 == 0 { &*FULL } else { &*COMPACT };
     let is_sealed = choice & 1 == 1;
     let mut drive = base.bytes.clone();
     for _ in 0..16 {
@@ -167,7 +169,8 @@ fn write_some(sim: &mut Sim, is_sealed: bool) {
 }
 
 impl Base {
-    fn make() -> Base {
+    fn make(index: IndexKind) -> Base {
+        use_index(index);
         let geometry =
             Geometry::plan(DRIVE_BYTES, 1, Some(SEGMENT_BYTES), 8 << 10).expect("it is large enough");
         let mut sim = Sim::format(1, geometry, |_| {});

@@ -10,6 +10,7 @@ mod handshake;
 mod input;
 mod replies;
 mod requests;
+mod resp;
 mod seal;
 
 /// One target: its name, which is also that of its corpus, and what it does.
@@ -22,9 +23,10 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "requests", run: requests::run },
     Target { name: "replies", run: replies::run },
+    Target { name: "resp", run: resp::run },
     Target { name: "handshake", run: handshake::run },
     Target { name: "formats", run: formats::run },
     Target { name: "drive", run: drive::run },

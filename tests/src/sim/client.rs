@@ -1,25 +1,25 @@
 //! A client: asks, keeps what it was told, and connects again when its connection is gone.
 
-use std::collections::BTreeMap;
+mod transaction;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use lode_net::client::connection::{Connection, Event, OwnedReply};
 use lode_net::wire::control::{CreateTable, DropTable, MapBody};
 use lode_net::wire::{
-    BatchBuilder, BatchWrite, Condition, MapVersion, PartitionId, PartitionMap, Quota, RangeView, ReadView,
-    ReplyView, RequestView, ScanView, Seq, Status, Target, TransactionId, Ttl,
+    BatchBuilder, BatchWrite, Condition, MapVersion, PartitionId, PartitionMap, Quota, RangeView, ReplyView,
+    RequestView, ScanView, Seq, Status, Target, TransactionId, Ttl,
 };
 
 use super::history::History;
 use super::link::LinkId;
 use super::node::{BURST_MS, CHURNED, QUOTA_PARTITION, name_of, table_count, table_of, table_request};
 use super::plan::Plan;
-use super::work::{Ask, End, FIRST_BALANCE, Keys, OpId, RegisterWrite, When, account_version, balance_of};
+use super::work::{Ask, End, FIRST_BALANCE, Keys, OpId, RegisterWrite, When, account_version};
 use crate::value;
 
 /// Most bytes of a page.
 const PAGE_BYTES: u32 = 64 << 10;
-/// Most accounts.
-const AUDIT_RECORDS: u32 = 100;
 
 /// Which request of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,7 @@ enum Part {
     From,
     To,
     All,
+    Count,
     Commit,
     Rollback,
     /// The present map, before the operation is tried once more.
@@ -38,12 +39,17 @@ enum Part {
 
 type Tag = (OpId, Part);
 
-/// What a transaction has read so far.
+/// An operation under way, and what its transaction has read so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct Open {
+    /// The only request that it takes was made.
+    is_whole: bool,
     transaction: TransactionId,
     from: Option<u64>,
     to: Option<u64>,
+    /// Records of a list, as they were read, and as they were counted.
+    found: Option<u64>,
+    counted: Option<u64>,
     is_committing: bool,
 }
 
@@ -56,6 +62,8 @@ pub struct SimClient {
     open: BTreeMap<OpId, Open>,
     /// The node takes no writes: it asks for nothing before it has connected again.
     is_put_off: bool,
+    /// It has said that it will send no more; these it had asked for by then, whole.
+    finished: Option<BTreeSet<OpId>>,
     /// What it has last read of each register.
     known: BTreeMap<Vec<u8>, (OpId, Seq)>,
     /// The tables that it may make.
@@ -71,6 +79,7 @@ impl SimClient {
             map: None,
             open: BTreeMap::new(),
             is_put_off: false,
+            finished: None,
             known: BTreeMap::new(),
             tables: (0..table_count()).map(|table| table_request(table, plan)).collect(),
         }
@@ -83,7 +92,32 @@ impl SimClient {
 
     /// Whether it may ask.
     pub fn is_ready(&self) -> bool {
-        self.link.is_some() && self.connection.is_open() && self.map.is_some() && !self.is_put_off
+        self.link.is_some()
+            && self.connection.is_open()
+            && self.map.is_some()
+            && !self.is_put_off
+            && self.finished.is_none()
+    }
+
+    /// It will send no more.
+    pub fn finish(&mut self) {
+        let asked = self.open.iter().filter(|(_, open)| open.is_whole).map(|(id, _)| *id);
+        self.finished.get_or_insert(asked.collect());
+    }
+
+    /// Of what it had asked for when it said that it will send no more, what was not answered.
+    pub fn owed(&self) -> Vec<OpId> {
+        let asked = self.finished.iter().flatten().copied();
+        asked.filter(|id| self.open.contains_key(id)).collect()
+    }
+
+    /// What it has waited for longest, of what the node has to answer.
+    pub fn oldest(&self) -> Option<OpId> {
+        match self.finished {
+            // The next request of what takes several is not sent any more.
+            Some(_) => self.owed().first().copied(),
+            None => self.open.keys().next().copied(),
+        }
     }
 
     /// Begins a connection.
@@ -101,7 +135,8 @@ impl SimClient {
     pub fn take_output(&mut self) -> Vec<u8> {
         let mut output = Vec::new();
         self.connection.take_output(&mut output);
-        output
+        // What would be the next request of an operation has no way any more.
+        if self.finished.is_some() { Vec::new() } else { output }
     }
 
     /// Asks.
@@ -126,22 +161,35 @@ impl SimClient {
                 let request = |target| RequestView::Put { target, key, value, condition, ttl };
                 self.submit(key, (id, Part::Only), request);
             }
-            Ask::Delete { key } => {
-                let condition = Condition::Always;
+            Ask::Delete { key, over } => {
+                let condition = over.map_or(Condition::Always, |(_, seq)| Condition::IfSeq(seq));
                 self.submit(key, (id, Part::Only), |target| RequestView::Delete { target, key, condition });
             }
             Ask::Batch { writes } => self.batch(id, writes),
-            Ask::Scan { first, beyond, limit, reverse } => {
+            Ask::Scan { first, beyond, limit, reverse, ttls } => {
                 let range = RangeView { start: first, end: Some(beyond) };
-                let (limit, reverse, byte_budget) = (*limit, *reverse, PAGE_BYTES);
-                let scan = ScanView { range, reverse, keys_only: false, ttls: false, limit, byte_budget };
+                let (limit, reverse, ttls, byte_budget) = (*limit, *reverse, *ttls, PAGE_BYTES);
+                let scan = ScanView { range, reverse, keys_only: false, ttls, limit, byte_budget };
                 self.submit(first, (id, Part::Only), |target| RequestView::Scan { target, scan });
+            }
+            Ask::Expire { key, ttl_ms } => {
+                let ttl = Ttl::After { ttl_ms: *ttl_ms };
+                self.submit(key, (id, Part::Only), |target| RequestView::Expire { target, key, ttl });
             }
             Ask::Increment { key, by } => {
                 let by = *by as i64;
                 let request = |target| RequestView::Increment { target, key, by, initial: 0 };
                 self.submit(key, (id, Part::Only), request);
             }
+            Ask::Count { first, beyond } => {
+                let range = RangeView { start: first, end: Some(beyond) };
+                self.submit(first, (id, Part::Only), |target| RequestView::Count { target, range });
+            }
+            Ask::TimeToLive { key } => {
+                self.submit(key, (id, Part::Only), |target| RequestView::TimeToLive { target, key });
+            }
+            Ask::SignList { list, .. } => self.begin(id, list, false),
+            Ask::ReadList { list } => self.begin(id, list, true),
             Ask::Transfer { from, .. } => self.begin(id, from, false),
             Ask::Audit => self.begin(id, Keys::account_range().0, true),
             Ask::MakeTable { table } => {
@@ -168,6 +216,7 @@ impl SimClient {
     fn submit_to_node(&mut self, id: OpId, request: &RequestView<'_>) {
         let submitted = self.connection.submit(request, (id, Part::Only));
         submitted.expect("a simulated request is within the limits");
+        self.open.entry(id).and_modify(|open| open.is_whole = true);
     }
 
     /// Whether the map that it has does not know the partition of an operation.
@@ -198,6 +247,8 @@ impl SimClient {
         let target = table.route(key).expect("it was looked for").target;
         let submitted = self.connection.submit(&request(target), tag);
         submitted.expect("a simulated request is within the limits");
+        let (id, part) = tag;
+        self.open.entry(id).and_modify(|open| open.is_whole = part == Part::Only);
     }
 
     fn put(&mut self, id: OpId, write: &RegisterWrite, when: When) {
@@ -227,11 +278,6 @@ impl SimClient {
         self.submit(&writes[0].key, (id, Part::Only), |target| RequestView::Batch { target, batch });
     }
 
-    fn begin(&mut self, id: OpId, key: &[u8], read_only: bool) {
-        let request = |target| RequestView::Begin { target, read_only, lifetime_ms: 0 };
-        self.submit(key, (id, Part::Begin), request);
-    }
-
     /// Takes bytes that came. Says what is wrong with them, if they are none that a node sends.
     pub fn receive(&mut self, bytes: &[u8], history: &mut History) -> Result<(), String> {
         let mut input = bytes;
@@ -256,6 +302,7 @@ impl SimClient {
         self.link = None;
         self.map = None;
         self.is_put_off = false;
+        self.finished = None;
         let unanswered: BTreeMap<OpId, (Part, bool)> = self
             .connection
             .drain(0)
@@ -266,8 +313,9 @@ impl SimClient {
             let (part, maybe_sent) = unanswered.get(&id).copied().unwrap_or((Part::Rollback, false));
             let writes = match history.op(id).ask {
                 _ if part == Part::Map => false,
-                Ask::Get { .. } | Ask::Scan { .. } | Ask::Audit => false,
-                Ask::Transfer { .. } => part == Part::Commit,
+                Ask::Get { .. } | Ask::Scan { .. } | Ask::Count { .. } | Ask::TimeToLive { .. } => false,
+                Ask::Audit | Ask::ReadList { .. } => false,
+                Ask::Transfer { .. } | Ask::SignList { .. } => part == Part::Commit,
                 _ => true,
             };
             let end = if writes && maybe_sent { End::Unknown } else { End::Refused(Status::NotReady) };
@@ -292,7 +340,7 @@ impl SimClient {
         }
         self.is_put_off |= status == Status::Poisoned;
         if let Some(end) = refusal(status, part) {
-            if matches!(part, Part::From | Part::To | Part::All) {
+            if matches!(part, Part::From | Part::To | Part::All | Part::Count) {
                 self.roll_back(id, history);
             }
             return self.end(id, end, history);
@@ -328,10 +376,16 @@ impl SimClient {
         let ask = history.op(id).ask.clone();
         let (seq, aux) = (view.header.seq, view.header.aux);
         match (&ask, status) {
-            (Ask::Get { .. }, Status::NotFound) => Ok(End::Found(None)),
+            (Ask::Get { .. } | Ask::TimeToLive { .. }, Status::NotFound) => Ok(End::Found(None)),
+            (Ask::TimeToLive { key }, Status::Ok) => {
+                history.saw_left(id, key, aux);
+                Ok(End::Lives)
+            }
+            (Ask::Count { .. }, Status::Ok) => Ok(End::Counted(aux)),
             (Ask::Get { key }, Status::Ok) => {
                 let writer = writer_of(key, view.body)?;
                 history.saw_version(writer, key, seq);
+                history.saw_left(id, key, aux);
                 self.known.insert(key.clone(), (writer, seq));
                 Ok(End::Found(Some(writer)))
             }
@@ -340,9 +394,9 @@ impl SimClient {
                 self.known.insert(write.key.clone(), (id, seq));
                 Ok(End::Written { seq, existed: aux == 1 })
             }
-            (Ask::Put { when: When::Absent | When::Over(..), .. }, Status::ConditionFailed) => {
-                Ok(End::ConditionFailed)
-            }
+            (Ask::Put { when: When::Absent | When::Over(..), .. }, Status::ConditionFailed)
+            | (Ask::Delete { over: Some(_), .. }, Status::ConditionFailed) => Ok(End::ConditionFailed),
+            (Ask::Expire { .. }, Status::Ok) => Ok(End::Renewed { existed: aux == 1 }),
             (Ask::Delete { .. } | Ask::Batch { .. } | Ask::Deposit { .. }, Status::Ok) => {
                 Ok(End::Written { seq, existed: aux == 1 })
             }
@@ -353,12 +407,15 @@ impl SimClient {
             (Ask::MakeTable { .. }, Status::TableExists) => Ok(End::Exists),
             // The partition of the quota may be lost to damage.
             (Ask::DropTable | Ask::SetQuota { .. }, Status::UnknownTable) => Ok(End::IsNot),
-            (Ask::Scan { first, beyond, limit, reverse }, Status::Ok) => {
+            (Ask::Scan { first, beyond, limit, reverse, ttls }, Status::Ok) => {
                 let mut page = Vec::new();
                 for record in view.records() {
                     let record = record.map_err(|error| error.to_string())?;
                     let writer = writer_of(record.key, record.value)?;
                     history.saw_version(writer, record.key, record.seq);
+                    if *ttls {
+                        history.saw_left(id, record.key, record.ttl_ms.unwrap_or(0));
+                    }
                     page.push((record.key.to_vec(), writer));
                 }
                 check_page(&page, (first, beyond), *limit, *reverse)?;
@@ -366,108 +423,6 @@ impl SimClient {
             }
             (_, status) => Err(format!("it was answered {status:?}: {}", view.message())),
         }
-    }
-
-    /// One more answer of a transaction: goes on, or says how it ended.
-    fn transaction(
-        &mut self,
-        id: OpId,
-        part: Part,
-        status: Status,
-        view: ReplyView<'_>,
-        history: &mut History,
-    ) -> Result<Option<End>, String> {
-        let ask = history.op(id).ask.clone();
-        match (&ask, part, status) {
-            (Ask::Transfer { from, to, .. }, Part::Begin, Status::Ok) => {
-                let transaction = self.begun(id, view);
-                for (key, part) in [(from, Part::From), (to, Part::To)] {
-                    let read = ReadView::Get { key };
-                    self.submit(key, (id, part), |target| RequestView::Within { target, transaction, read });
-                }
-                Ok(None)
-            }
-            (Ask::Transfer { from, to, amount }, Part::From | Part::To, Status::Ok) => {
-                let key = if part == Part::From { from } else { to };
-                let version = value::version(key, view.body);
-                let version =
-                    version.ok_or_else(|| format!("the value of {} is damaged", key.escape_ascii()))?;
-                let open = self.open.get_mut(&id).expect("it was looked up");
-                *(if part == Part::From { &mut open.from } else { &mut open.to }) = Some(version);
-                if let (Some(from_version), Some(to_version), false) =
-                    (open.from, open.to, open.is_committing)
-                {
-                    open.is_committing = true;
-                    let transaction = open.transaction;
-                    let balances = (balance_of(from_version), balance_of(to_version));
-                    self.commit(id, transaction, (from, to), balances, *amount);
-                }
-                Ok(None)
-            }
-            (Ask::Transfer { .. }, Part::Commit, Status::Ok) => {
-                Ok(Some(End::Written { seq: view.header.seq, existed: true }))
-            }
-            (Ask::Audit, Part::Begin, Status::Ok) => {
-                let transaction = self.begun(id, view);
-                let (start, end) = Keys::account_range();
-                let range = RangeView { start, end: Some(end) };
-                let (limit, byte_budget) = (AUDIT_RECORDS, PAGE_BYTES);
-                let scan =
-                    ScanView { range, reverse: false, keys_only: false, ttls: false, limit, byte_budget };
-                let read = ReadView::Scan(scan);
-                self.submit(start, (id, Part::All), |target| RequestView::Within {
-                    target,
-                    transaction,
-                    read,
-                });
-                Ok(None)
-            }
-            (Ask::Audit, Part::All, Status::Ok) => {
-                let mut total = 0;
-                for record in view.records() {
-                    let record = record.map_err(|error| error.to_string())?;
-                    let version = value::version(record.key, record.value);
-                    total += balance_of(version.ok_or("the value of an account is damaged")?);
-                }
-                self.roll_back(id, history);
-                Ok(Some(End::Total(total)))
-            }
-            (_, part, status) => Err(format!("its {part:?} was answered {status:?}: {}", view.message())),
-        }
-    }
-
-    fn begun(&mut self, id: OpId, view: ReplyView<'_>) -> TransactionId {
-        let transaction = TransactionId(view.header.aux);
-        self.open.get_mut(&id).expect("it was looked up").transaction = transaction;
-        transaction
-    }
-
-    fn commit(
-        &mut self,
-        id: OpId,
-        transaction: TransactionId,
-        (from, to): (&[u8], &[u8]),
-        (has, gets): (u64, u64),
-        amount: u64,
-    ) {
-        let amount = amount.min(has);
-        let mut batch = BatchBuilder::new();
-        for (key, balance) in [(from, has - amount), (to, gets + amount)] {
-            let value = value::make(key, account_version(id, balance), 40);
-            batch.push(BatchWrite::Put { key, value: &value });
-        }
-        let batch = batch.view();
-        self.submit(from, (id, Part::Commit), |target| RequestView::Commit { target, transaction, batch });
-    }
-
-    fn roll_back(&mut self, id: OpId, history: &History) {
-        let transaction = self.open[&id].transaction;
-        let key = match &history.op(id).ask {
-            Ask::Transfer { from, .. } => from.clone(),
-            _ => Keys::account_range().0.to_vec(),
-        };
-        let request = |target| RequestView::Rollback { target, transaction };
-        self.submit(&key, (id, Part::Rollback), request);
     }
 }
 

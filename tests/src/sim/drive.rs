@@ -72,6 +72,18 @@ pub enum Harm {
 /// The kinds of harm.
 pub const HARMS: [Harm; 4] = [Harm::Bit, Harm::Zeros, Harm::Stale, Harm::Misdirected];
 
+impl Harm {
+    /// What happens.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Harm::Bit => "a bit rots",
+            Harm::Zeros => "a sector becomes zeros",
+            Harm::Stale => "a block holds what it held before",
+            Harm::Misdirected => "a block holds what is another's",
+        }
+    }
+}
+
 impl SimDrive {
     /// Of zeros. One that `lies` keeps nothing out of its cache when it says so.
     pub fn new(bytes: usize, seed: u64, lies: bool) -> SimDrive {
@@ -101,10 +113,15 @@ impl SimDrive {
     pub fn harm(&mut self, at: usize, harm: Harm) {
         let mut block = self.now[at..at + BLOCK_BYTES].to_vec();
         self.distort(at, &mut block, harm);
-        for sector in at / SECTOR_BYTES..(at + BLOCK_BYTES) / SECTOR_BYTES {
+        self.overwrite(at, &block);
+    }
+
+    /// These bytes are there for good, whoever wrote them.
+    pub fn overwrite(&mut self, at: usize, bytes: &[u8]) {
+        for sector in at / SECTOR_BYTES..(at + bytes.len()) / SECTOR_BYTES {
             self.volatile.remove(&sector);
         }
-        self.put(at, &block);
+        self.put(at, bytes);
     }
 
     /// Does harm to a block's bytes, which were read.
@@ -160,11 +177,27 @@ impl SimDrive {
         Vec::new()
     }
 
-    /// Fails: whether any of a write arrived, nobody knows.
+    /// Fails: whether any of a write arrived, nobody knows. A flush that fails may cost some of what was in the cache,
+    /// and the next one, which does not fail, brings none of that back.
     pub fn fail(&mut self, op: &DriveOp) {
-        if let DriveOp::Write { at, bytes, .. } = op {
-            let mask = self.dice.roll();
-            self.cache(*at, bytes, |sector| mask >> (sector % 64) & 1 == 0);
+        match op {
+            DriveOp::Write { at, bytes, .. } => {
+                let mask = self.dice.roll();
+                self.cache(*at, bytes, |sector| mask >> (sector % 64) & 1 == 0);
+            }
+            DriveOp::Flush => {
+                let lost: BTreeSet<u64> = self.volatile.values().copied().collect();
+                let lost: BTreeSet<u64> = lost.into_iter().filter(|_| self.dice.below(2) == 0).collect();
+                let (now, stable) = (&mut self.now, &self.stable);
+                self.volatile.retain(|sector, write| {
+                    let range = sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES;
+                    if lost.contains(write) {
+                        now[range.clone()].copy_from_slice(&stable[range]);
+                    }
+                    !lost.contains(write)
+                });
+            }
+            DriveOp::Read { .. } | DriveOp::Discard { .. } => {}
         }
     }
 
@@ -179,6 +212,12 @@ impl SimDrive {
                 self.cache(*at, bytes, |sector| mask >> (sector % 64) & 1 == 0);
             }
         }
+    }
+
+    /// Writes of which something is lost if the power goes with these under way.
+    pub fn writes_at_risk(&self, under_way: usize) -> u32 {
+        let cached: BTreeSet<u64> = self.volatile.values().copied().collect();
+        (cached.len() + under_way) as u32
     }
 
     /// The power goes with these under way, in the order in which they began: what is not durable is kept as the cut
@@ -202,6 +241,7 @@ impl SimDrive {
                 Kept::Last => Some(write) == last,
                 Kept::EverySecond => place.is_multiple_of(2),
                 Kept::Torn => sector.is_multiple_of(2),
+                Kept::Some(which) => which.checked_shr(place as u32).is_some_and(|bits| bits & 1 == 1),
             };
             if is_kept {
                 self.keep(sector);
@@ -272,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_cut_keeps_what_is_durable_and_of_the_rest_what_it_says() {
-        for kept in Kept::ALL {
+        for kept in Kept::ALL.into_iter().chain(Kept::of(3)) {
             let mut drive = SimDrive::new(1 << 16, 1, false);
             drive.perform(&write(0, 1, 8, true));
             drive.perform(&write(4096, 2, 8, false));
@@ -287,10 +327,39 @@ mod tests {
                 Kept::AllButFirst => [true, false, true, true],
                 Kept::Last => [true, false, false, true],
                 Kept::EverySecond => [true, true, false, true],
+                Kept::Some(which) => [true, which & 1 == 1, which >> 1 & 1 == 1, which >> 2 & 1 == 1],
             };
             assert_eq!(blocks, expected, "{kept:?}");
             assert_eq!(drive.bytes()[4096 + 512] == 0, kept != Kept::All && !blocks[1] || kept == Kept::Torn);
         }
+    }
+
+    #[test]
+    fn each_part_of_a_few_writes_may_be_what_is_left() {
+        assert_eq!((Kept::of(0).len(), Kept::of(1).len(), Kept::of(3).len()), (1, 3, 9));
+        assert_eq!(Kept::of(100), Kept::ALL);
+        let mut drive = SimDrive::new(1 << 16, 1, false);
+        drive.perform(&write(0, 1, 8, false));
+        drive.perform(&write(4096, 1, 8, false));
+        assert_eq!(drive.writes_at_risk(1), 3);
+        drive.perform(&DriveOp::Flush);
+        assert_eq!(drive.writes_at_risk(0), 0);
+    }
+
+    #[test]
+    fn a_flush_that_fails_may_cost_what_the_next_one_does_not_bring_back() {
+        let mut lost = 0;
+        for seed in 0..40 {
+            let mut drive = SimDrive::new(1 << 16, seed, false);
+            drive.perform(&write(0, 1, 8, true));
+            drive.perform(&write(8192, 2, 8, false));
+            drive.fail(&DriveOp::Flush);
+            drive.perform(&DriveOp::Flush);
+            assert_eq!(drive.bytes(), drive.stable());
+            assert_eq!(drive.bytes()[..4096], [1; 4096]);
+            lost += usize::from(drive.bytes()[8192..12288] == [0; 4096]);
+        }
+        assert!(lost > 10 && lost < 30, "{lost} of 40 lost");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lode_net::wire::{Seq, Status};
 
-use super::work::{Ask, End, Op, OpId};
+use super::work::{Ask, End, Op, OpId, is_renewed};
 
 /// The operations of a run.
 #[derive(Default)]
@@ -16,6 +16,12 @@ pub struct History {
     crashes: Vec<u64>,
     /// What version the node gave to what an operation wrote to a key.
     versions: BTreeMap<(OpId, Vec<u8>), Seq>,
+    /// What audits found.
+    accounts: Vec<(OpId, Vec<u8>, OpId)>,
+    /// How long the records that operations found had still to live, in milliseconds; 0: for ever.
+    lefts: BTreeMap<OpId, Vec<(Vec<u8>, u64)>>,
+    /// What those who read lists found in them: keys, and who wrote them.
+    lists: BTreeMap<OpId, BTreeMap<Vec<u8>, OpId>>,
     open: usize,
     /// Those that ended since the last look.
     ended: Vec<OpId>,
@@ -109,6 +115,9 @@ impl History {
 
     /// The node says that what an operation wrote to a key has this version: always the same.
     pub fn saw_version(&mut self, id: OpId, key: &[u8], seq: Seq) {
+        if is_renewed(key) {
+            return;
+        }
         let known = *self.versions.entry((id, key.to_vec())).or_insert(seq);
         if known != seq {
             self.violation(
@@ -123,6 +132,62 @@ impl History {
         self.violations.push(format!("operation {} ({:?}): {what}", id.0, self.op(id).ask));
     }
 
+    /// How many were asked.
+    pub fn count(&self) -> usize {
+        self.ops.len()
+    }
+
+    /// Of those asked since there were so many: what was refused for now, or may have been done, and would be answered
+    /// another time. What is damaged, gone with its partition, above a quota or without room would not.
+    pub fn put_off_since(&self, len: usize) -> Vec<Ask> {
+        let is_put_off = |op: &&Op| match op.end {
+            End::Refused(status) => {
+                let stays = [
+                    Status::Corrupt,
+                    Status::Quarantined,
+                    Status::StaleMap,
+                    Status::Full,
+                    Status::Throttled,
+                    Status::MemoryFull,
+                ];
+                !stays.contains(&status)
+            }
+            End::Unknown => true,
+            _ => false,
+        };
+        self.ops.iter().skip(len.max(1)).filter(is_put_off).map(|op| op.ask.clone()).collect()
+    }
+
+    /// How long a record that an operation found has still to live, in milliseconds; 0: for ever.
+    pub fn saw_left(&mut self, id: OpId, key: &[u8], left_ms: u64) {
+        self.lefts.entry(id).or_default().push((key.to_vec(), left_ms));
+    }
+
+    /// What an operation was told of that.
+    pub fn lefts(&self, id: OpId) -> &[(Vec<u8>, u64)] {
+        self.lefts.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// What an operation found in a list, which it has read in full.
+    pub fn saw_list(&mut self, id: OpId, found: BTreeMap<Vec<u8>, OpId>) {
+        self.lists.insert(id, found);
+    }
+
+    /// The same.
+    pub fn list(&self, id: OpId) -> Option<&BTreeMap<Vec<u8>, OpId>> {
+        self.lists.get(&id)
+    }
+
+    /// Who wrote what an audit found in an account.
+    pub fn saw_account(&mut self, audit: OpId, account: &[u8], writer: OpId) {
+        self.accounts.push((audit, account.to_vec(), writer));
+    }
+
+    /// All that audits found: the audit, the account, and who wrote it.
+    pub fn accounts(&self) -> &[(OpId, Vec<u8>, OpId)] {
+        &self.accounts
+    }
+
     /// An operation.
     pub fn op(&self, id: OpId) -> &Op {
         &self.ops[id.0 as usize]
@@ -131,6 +196,11 @@ impl History {
     /// All of them.
     pub fn ops(&self) -> impl Iterator<Item = (OpId, &Op)> {
         self.ops.iter().enumerate().map(|(i, op)| (OpId(i as u64), op))
+    }
+
+    /// The life of the node in which an operation was asked.
+    pub fn life(&self, op: &Op) -> usize {
+        self.crashes.partition_point(|crash| *crash < op.called)
     }
 
     /// Steps at which a life of the node ended.
@@ -167,10 +237,15 @@ impl History {
                 End::Refused(Status::Full | Status::MemoryFull) => "full",
                 End::Refused(_) => "refused",
                 End::Unknown => "unknown",
+                End::Written { .. } if matches!(op.ask, Ask::SignList { .. }) => "lists signed",
                 End::Written { .. } => "written",
                 End::ConditionFailed => "condition failed",
+                End::Renewed { .. } => "renewed",
                 End::Found(_) => "read",
+                End::Lives => "time left read",
+                End::Listed => "lists read",
                 End::Page(..) => "scanned",
+                End::Counted(_) if matches!(op.ask, Ask::Count { .. }) => "ranges counted",
                 End::Counted(_) => "counted",
                 End::Total(_) => "audited",
                 End::Changed => "tables changed",

@@ -80,6 +80,11 @@ impl Link {
         push(&mut self.to_client, at_ns, arrival)
     }
 
+    /// The last few things on their way to the node do not arrive.
+    pub fn lose_to_server(&mut self, count: usize) {
+        self.to_server.truncate(self.to_server.len().saturating_sub(count));
+    }
+
     /// What has arrived at the node by now.
     pub fn at_server(&mut self, now_ns: u64) -> Option<Arrival> {
         pop(&mut self.to_server, now_ns).filter(|_| !self.silent)

@@ -11,6 +11,7 @@ use lode_net::wire::control::{CreateTable, NodeLimits, Placement, ShardAddress, 
 use lode_net::wire::server::{ConnectionLimits, NodeInfo};
 use lode_node::access::{Addresses, ClientLimits};
 use lode_node::control::{ControlEvent, ControlSender, RecoverError};
+use lode_node::drive::Flushes;
 use lode_node::io_limits::IoLimits;
 use lode_node::mailbox::{Mailbox, NodeMap};
 use lode_node::reactor::{Held, Reactor, ReactorConfig};
@@ -29,6 +30,10 @@ const TABLES: [SimTable; 4] = [
     SimTable { letter: b'm', name: "memory", store: Store::Memory, expires: false },
     SimTable { letter: b'c', name: "comes and goes", store: Store::Durable, expires: false },
 ];
+/// The one whose records expire.
+pub const BRIEF: usize = 1;
+/// The one that is kept in memory.
+pub const MEMORY: usize = 2;
 /// The last of them is made and dropped while clients work.
 pub const CHURNED: usize = 3;
 /// Partitions of all tables but the first.
@@ -188,6 +193,7 @@ impl SimNode {
         let sender = ControlSender::new(events_in);
         let connections = Arc::new(AtomicUsize::new(0));
         let slow = Arc::new(SlowLog::new(SLOW_REQUEST, plan.shards));
+        let flushes = Arc::new(Flushes::new(plan.shards));
         let shards = (0..plan.shards).map(|shard| {
             let config = ReactorConfig {
                 shard: ShardId(shard),
@@ -199,6 +205,7 @@ impl SimNode {
                 max_partial_bytes: PARTIAL_BYTES,
                 max_reply_bytes: REPLY_BYTES,
                 writes_need_flush: true,
+                flushes: Arc::clone(&flushes),
                 io: IoLimits::default(),
                 map: Arc::new(NodeMap::empty()),
                 addresses: Arc::new(Addresses::new(ClientLimits::default())),

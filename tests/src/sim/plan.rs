@@ -1,5 +1,6 @@
 //! What a run is like: all of it follows from the seed.
 
+use super::schedule::FaultSet;
 use crate::value::Dice;
 
 /// A millisecond, in nanoseconds.
@@ -12,8 +13,10 @@ pub struct Faults {
     pub read_errors_ppm: u64,
     /// Writes, flushes too, that fail: the shard takes no more writes until the node starts again.
     pub write_errors_ppm: u64,
-    /// Operations of the drive that take a hundred times as long.
+    /// Operations of the drive that take long.
     pub slow_operations_ppm: u64,
+    /// How many times as long.
+    pub slowness: u64,
     /// Between two ends of the process.
     pub crash_interval_ns: u64,
     /// Of a hundred such ends, how many lose the drive's power too.
@@ -22,6 +25,8 @@ pub struct Faults {
     pub reset_interval_ns: u64,
     /// Between two connections that go silent without a word.
     pub silence_interval_ns: u64,
+    /// Between two clients that say that they will send no more, and wait for what they are owed.
+    pub half_close_interval_ns: u64,
     /// Between two jumps of the wall clock.
     pub clock_jump_interval_ns: u64,
     /// How far it jumps at most, forth or back.
@@ -35,6 +40,8 @@ pub struct Faults {
     pub damage_interval_ns: u64,
     /// Reads that give other bytes than lie there, or none.
     pub misreads_ppm: u64,
+    /// Writes that the drive reports as done and has lost, or put at another place.
+    pub miswrites_ppm: u64,
     /// The drive says that writes are durable, and leaves them in its cache. No seed has this: no node survives it, and
     /// so it shows that the oracles see what is lost.
     pub drive_lies: bool,
@@ -57,18 +64,32 @@ pub enum Kept {
     EverySecond,
     /// Of each, every second sector.
     Torn,
+    /// Those of the first writes whose bits are set; none of the others.
+    Some(u32),
 }
+
+/// Of so many writes that are not durable each subset is tried by itself.
+const MOST_SUBSET_WRITES: u32 = 5;
 
 impl Kept {
-    /// All ways.
+    /// Ways that differ however many writes there are.
     pub const ALL: [Kept; 7] =
         [Kept::None, Kept::All, Kept::First, Kept::AllButFirst, Kept::Last, Kept::EverySecond, Kept::Torn];
+
+    /// All ways to lose some of so many writes: each subset of a few, and of many those above.
+    pub fn of(writes: u32) -> Vec<Kept> {
+        if writes > MOST_SUBSET_WRITES {
+            return Kept::ALL.to_vec();
+        }
+        (0..1 << writes).map(Kept::Some).chain((writes > 0).then_some(Kept::Torn)).collect()
+    }
 }
 
-/// The power goes once, at a chosen moment.
+/// The power goes at a chosen moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
-    /// After so many beginnings and ends of drive operations, counted while clients work.
+    /// After so many beginnings and ends of drive operations, counted while clients work; of a second cut, from the start
+    /// that follows the first until all has been read.
     pub at: u64,
     /// What is left of what was not durable.
     pub kept: Kept,
@@ -127,10 +148,16 @@ pub struct Plan {
     pub is_compact: bool,
     /// Whether a table is made and dropped while clients work: not where what is damaged may bring one back, or take one.
     pub churns: bool,
+    /// How long what is sent is on its way at most, in each direction.
+    pub network_ns: u64,
     /// What goes wrong.
     pub faults: Faults,
-    /// When the power goes for good; then everything is read.
+    /// Of all that goes wrong, by number, what does: all of it where nothing is said.
+    pub only: Option<FaultSet>,
+    /// When the power goes and nobody asks for anything new any more; then everything is read.
     pub cut: Option<Cut>,
+    /// When it goes again, in the life that follows.
+    pub second_cut: Option<Cut>,
 }
 
 /// A way to make a run simpler, to see what a failure needs.
@@ -154,12 +181,16 @@ pub enum Simpler {
     NoResets,
     /// No connection goes silent.
     NoSilence,
+    /// No client says that it will send no more.
+    NoHalfCloses,
     /// The clock does not jump.
     NoClockJumps,
     /// Nothing is damaged.
     NoDamage,
     /// What is read is what lies there.
     NoMisreads,
+    /// What is written is where it belongs.
+    NoMiswrites,
     /// Nothing is scrubbed.
     NoScrub,
     /// Nothing is discarded.
@@ -230,23 +261,47 @@ impl Plan {
             quota_per_s: 0,
             memory_bytes: 0,
             churns: false,
+            network_ns: 60_000,
             faults,
+            only: None,
             cut: None,
+            second_cut: None,
         };
-        plan.faults.damage_interval_ns = match pick(&[0, 0, 2, 10, 50]) {
-            0 => 0,
-            times => duration_ns / times,
-        };
-        plan.faults.misreads_ppm = pick(&[0, 0, 300, 3_000]);
-        plan.ttl_ms = (duration_ns / MS / pick(&[3, 20])).max(1);
-        plan.faults.clock_jump_ns = pick(&[1_000 * MS, plan.ttl_ms * MS, 3_600_000 * MS]);
-        plan.churns = !plan.has_damage();
-        plan.memory_bytes = pick(&[32 << 20, 32 << 20, 256 << 10, 64 << 10]);
-        // A few in every second that the clients think, or many.
-        plan.quota_per_s = pick(&[0, 0, 1, 20]) * 1_000 * MS / think_ns / 10;
-        plan.is_compact = pick(&[0, 1]) == 1;
-        plan.faults.short_lives_percent = pick(&[0, 0, 0, 60, 97]);
+        plan.vary(&mut pick);
         plan
+    }
+
+    /// What else differs from run to run.
+    fn vary(&mut self, pick: &mut impl FnMut(&[u64]) -> u64) {
+        // In every other run what the drive gives is what it took.
+        let has_damage = pick(&[0, 1]) == 1;
+        self.faults.damage_interval_ns = match pick(&[0, 2, 10, 50]) {
+            times if times > 0 && has_damage => self.duration_ns / times,
+            _ => 0,
+        };
+        self.faults.misreads_ppm = if has_damage { pick(&[0, 300, 3_000]) } else { 0 };
+        self.ttl_ms = (self.duration_ns / MS / pick(&[3, 20])).max(1);
+        self.faults.clock_jump_ns = pick(&[1_000 * MS, self.ttl_ms * MS, 3_600_000 * MS]);
+        self.churns = !self.has_damage();
+        self.memory_bytes = pick(&[32 << 20, 32 << 20, 256 << 10, 64 << 10]);
+        // A few in every second that the clients think, or many.
+        self.quota_per_s = pick(&[0, 0, 1, 20]) * 1_000 * MS / self.think_ns / 10;
+        self.is_compact = pick(&[0, 1]) == 1;
+        self.faults.short_lives_percent = pick(&[0, 0, 0, 60, 97]);
+        self.faults.half_close_interval_ns = match pick(&[0, 0, 10]) {
+            0 => 0,
+            times => self.duration_ns / times,
+        };
+        // Where many operations are slow, none takes most of a second: nothing would get done.
+        self.faults.slowness = match self.faults.slow_operations_ppm {
+            1_000 => pick(&[100, 10_000]),
+            _ => 100,
+        };
+        self.network_ns = pick(&[60_000, 60_000, 5 * MS, 100 * MS]);
+        if has_damage {
+            self.faults.miswrites_ppm = pick(&[0, 300, 3_000]);
+            self.churns = !self.has_damage();
+        }
     }
 
     /// The same shape with nothing that goes wrong, so short that the power can be cut at every moment of it.
@@ -265,6 +320,7 @@ impl Plan {
             checkpoint_interval_bytes: 64 << 10,
             discard: false,
             scrub_bytes_per_s: 0,
+            network_ns: 60_000,
             faults: Faults::default(),
             ..plan
         }
@@ -272,7 +328,8 @@ impl Plan {
 
     /// Whether bytes may come back from the drive otherwise than they were written.
     pub fn has_damage(&self) -> bool {
-        self.faults.damage_interval_ns > 0 || self.faults.misreads_ppm > 0
+        let Faults { damage_interval_ns, misreads_ppm, miswrites_ppm, .. } = self.faults;
+        damage_interval_ns > 0 || misreads_ppm > 0 || miswrites_ppm > 0
     }
 
     /// The same, simpler.
@@ -287,9 +344,11 @@ impl Plan {
             Simpler::NoSlowness => self.faults.slow_operations_ppm = 0,
             Simpler::NoResets => self.faults.reset_interval_ns = 0,
             Simpler::NoSilence => self.faults.silence_interval_ns = 0,
+            Simpler::NoHalfCloses => self.faults.half_close_interval_ns = 0,
             Simpler::NoClockJumps => self.faults.clock_jump_interval_ns = 0,
             Simpler::NoDamage => self.faults.damage_interval_ns = 0,
             Simpler::NoMisreads => self.faults.misreads_ppm = 0,
+            Simpler::NoMiswrites => self.faults.miswrites_ppm = 0,
             Simpler::NoScrub => self.scrub_bytes_per_s = 0,
             Simpler::NoDiscard => self.discard = false,
             Simpler::OneShard => {

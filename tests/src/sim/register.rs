@@ -2,6 +2,11 @@
 //! an operation, or, where it is not known how it ended, before the node's life was over or never. In a table that is kept
 //! in memory the end of a life deletes it; a record that expires is there until it may be over, and gone when it must be.
 
+mod counts;
+mod deeds;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use todc_utils::linearizability::WGLChecker;
@@ -9,8 +14,9 @@ use todc_utils::linearizability::history::{Action, History as Actions};
 use todc_utils::specifications::Specification;
 
 use super::history::History;
-use super::node::{CHURNED, is_churned, is_in_memory};
-use super::work::{Ask, End, Keys, Op, OpId, RegisterWrite, When};
+use super::node::is_in_memory;
+use super::work::{End, Keys, OpId};
+use deeds::deeds;
 
 /// Of operations whose end is unknown, so many are tried in every combination of done and not done; the runs have few
 /// more, for clients wait when a shard takes no writes.
@@ -38,12 +44,24 @@ struct Span {
 }
 
 impl Held {
+    fn renewed(self, expires_ms: (u64, u64)) -> Held {
+        Held { expires_ms: Some(expires_ms), ..self }
+    }
+
     fn may_be_there(&self, at: Span) -> bool {
         self.expires_ms.is_none_or(|(_, latest_ms)| at.earliest_ms < latest_ms)
     }
 
     fn may_be_over(&self, at: Span) -> bool {
         self.expires_ms.is_some_and(|(earliest_ms, _)| at.latest_ms >= earliest_ms)
+    }
+
+    /// Of one that is there: it has a millisecond left at least.
+    fn may_have_left(&self, left_ms: u64, at: Span) -> bool {
+        self.expires_ms.map_or(left_ms == 0, |(earliest_ms, latest_ms)| {
+            let is_soon = left_ms.saturating_add(at.earliest_ms) <= latest_ms;
+            left_ms > 0 && is_soon && left_ms.saturating_add(at.latest_ms) >= earliest_ms
+        })
     }
 }
 
@@ -55,7 +73,11 @@ enum Act {
     /// Whether there was something before, where that is known.
     Write { value: Option<Held>, existed: Option<bool> },
     /// Over `expected` only; whether it was done, where that is known.
-    WriteOver { expected: Option<OpId>, value: Held, done: Option<bool> },
+    WriteOver { expected: Option<OpId>, value: Option<Held>, done: Option<bool> },
+    /// What is there expires then; whether there is anything, where that is known.
+    Renew { expires_ms: (u64, u64), existed: Option<bool> },
+    /// What was there, written by this operation where that is known, had so many milliseconds left; 0: it never expires.
+    Left { op: Option<OpId>, left_ms: u64 },
     /// What the register holds, as it stands.
     Holds(Option<Held>),
 }
@@ -108,11 +130,28 @@ impl Specification for Register {
                     Some(op) => may_be_gone || state.is_none_or(|held| held.op != op),
                 };
                 match done {
-                    Some(true) => (holds, Some(value)),
+                    Some(true) => (holds, value),
                     Some(false) => (may_not_hold, *state),
                     // That it was not done is tried without it.
-                    None => (true, if holds { Some(value) } else { *state }),
+                    None => (true, if holds { value } else { *state }),
                 }
+            }
+            Act::Renew { expires_ms, existed } => {
+                let renewed = state.map(|held| held.renewed(expires_ms));
+                match existed {
+                    Some(true) => (may_be_there, renewed),
+                    Some(false) => (may_be_gone, *state),
+                    // As above.
+                    None => (true, if may_be_there { renewed } else { *state }),
+                }
+            }
+            Act::Left { op, left_ms } => {
+                let is_it = |held: &Held| {
+                    op.is_none_or(|op| held.op == op)
+                        && held.may_be_there(*at)
+                        && held.may_have_left(left_ms, *at)
+                };
+                (state.as_ref().is_some_and(is_it), *state)
             }
             Act::Holds(held) => (held == *state, *state),
         }
@@ -133,13 +172,14 @@ struct Done {
 pub fn check(history: &History, keys: &Keys) -> Vec<String> {
     let mut all = keys.registers();
     all.push(THE_TABLE.to_vec());
-    check_all(history, &all, &|key| keys.table_ttl_ms(key))
+    check_all(history, &all, &|key| keys.table_ttl_ms(key), keys.is_compact())
 }
 
 fn check_all(
     history: &History,
     keys: &[Vec<u8>],
     table_ttl_ms: &dyn Fn(&[u8]) -> Option<u64>,
+    is_compact: bool,
 ) -> Vec<String> {
     let mut spans: BTreeMap<&[u8], Vec<Done>> = keys.iter().map(|key| (key.as_slice(), Vec::new())).collect();
     for (key, spans) in spans.iter_mut().filter(|(key, _)| is_in_memory(key)) {
@@ -149,9 +189,12 @@ fn check_all(
         spans.extend(crashes.map(|at| Done { op: OpId(0), deed: gone, from: *at, to: *at, certain: true }));
     }
     for (id, op) in history.ops() {
-        for (key, act) in deeds(id, op, keys, table_ttl_ms) {
+        let was_damaged = history.was_damaged(op);
+        let mut acts = deeds((id, was_damaged), op, keys, table_ttl_ms);
+        acts.extend(lefts(history, id, &acts));
+        for (key, act) in acts {
             let deed = Deed { act, at: Span { earliest_ms: op.earliest_ms, latest_ms: op.latest_ms } };
-            let deed = if history.was_damaged(op) { deed.without_existed() } else { deed };
+            let deed = if was_damaged { deed.without_existed() } else { deed };
             let certain = !matches!(op.end, End::Unknown | End::Open);
             let span = Done { op: id, deed, from: op.called, to: history.latest(op), certain };
             if let Some(spans) = spans.get_mut(key) {
@@ -160,18 +203,30 @@ fn check_all(
         }
     }
     let seen = seen(&spans);
-    let mut wrong = Vec::new();
-    for (key, mut spans) in spans {
-        for span in &mut spans {
-            // What was read was written.
-            span.certain |= seen.contains(&span.op);
-        }
+    for span in spans.values_mut().flatten() {
+        // What was read was written.
+        span.certain |= seen.contains(&span.op);
+    }
+    let mut wrong = counts::check(history, &spans, is_compact);
+    for (key, spans) in spans {
         if !is_explained(&spans) {
             let told: Vec<String> = spans.iter().map(|span| format!("\n    {span:?}")).collect();
             wrong.push(format!("register {} is not linearisable:{}", key.escape_ascii(), told.concat()));
         }
     }
     wrong
+}
+
+/// How long what an operation found had still to live, as it was told.
+fn lefts<'h>(history: &'h History, id: OpId, acts: &[(&[u8], Act)]) -> Vec<(&'h [u8], Act)> {
+    let found = |key: &[u8]| {
+        acts.iter().find_map(|(of, act)| match act {
+            Act::Read(found) if *of == key => *found,
+            _ => None,
+        })
+    };
+    let lefts = history.lefts(id).iter();
+    lefts.map(|(key, left_ms)| (key.as_slice(), Act::Left { op: found(key), left_ms: *left_ms })).collect()
 }
 
 /// Operations whose values were read from any register: a batch that is seen in one place was done in all.
@@ -250,10 +305,17 @@ fn last_values(before: Option<Held>, spans: &[Done]) -> BTreeSet<Option<Held>> {
     for span in spans.iter().filter(|span| last_from.is_none_or(|from| span.to >= from)) {
         match span.deed.act {
             Act::Write { value, .. } => values.insert(value),
-            Act::WriteOver { value, done, .. } if done != Some(false) => values.insert(Some(value)),
+            Act::WriteOver { value, done, .. } if done != Some(false) => values.insert(value),
             _ => false,
         };
     }
+    let renewed = spans.iter().filter_map(|span| match span.deed.act {
+        Act::Renew { expires_ms, existed } if existed != Some(false) => Some(expires_ms),
+        _ => None,
+    });
+    let renewed: Vec<_> =
+        renewed.flat_map(|at| values.iter().map(move |held| held.map(|held| held.renewed(at)))).collect();
+    values.extend(renewed);
     values
 }
 
@@ -270,220 +332,4 @@ fn is_linearisable(before: Option<Held>, spans: &[Done], after: Option<Held>) ->
     let middle = actions.into_iter().map(|(_, process, action)| (process, action));
     let all = whole(spans.len(), first).into_iter().chain(middle).chain(whole(spans.len() + 1, last));
     WGLChecker::<Register>::is_linearizable(Actions::from_actions(all.collect()))
-}
-
-/// What an operation did to which registers.
-fn deeds<'k>(
-    id: OpId,
-    op: &'k Op,
-    keys: &'k [Vec<u8>],
-    table_ttl_ms: &dyn Fn(&[u8]) -> Option<u64>,
-) -> Vec<(&'k [u8], Act)> {
-    let (ask, end) = (&op.ask, &op.end);
-    let held = |RegisterWrite { key, ttl_ms, .. }: &RegisterWrite| {
-        let ttl_ms = ttl_ms.or_else(|| table_ttl_ms(key));
-        // A millisecond that has begun counts as one.
-        let expires =
-            |ttl_ms| (op.earliest_ms.saturating_add(ttl_ms), op.latest_ms.saturating_add(ttl_ms + 1));
-        Held { op: id, expires_ms: ttl_ms.map(expires) }
-    };
-    let is_open = matches!(end, End::Unknown | End::Open);
-    match (ask, end) {
-        (_, End::Refused(_)) => Vec::new(),
-        (Ask::DropTable, End::IsNot) => vec![(THE_TABLE, Act::Read(None))],
-        (_, End::IsNot) => Vec::new(),
-        (Ask::Get { key }, End::Found(found)) => vec![(key, Act::Read(*found))],
-        (Ask::Put { write, when }, end) => {
-            let expected = match when {
-                When::Always => {
-                    let existed = existed(end);
-                    return vec![(&write.key, Act::Write { value: Some(held(write)), existed })];
-                }
-                When::Absent => None,
-                When::Over(expected, _) => Some(*expected),
-            };
-            let done = (!is_open).then_some(matches!(end, End::Written { .. }));
-            vec![(&write.key, Act::WriteOver { expected, value: held(write), done })]
-        }
-        (Ask::Delete { key }, end) => vec![(key, Act::Write { value: None, existed: existed(end) })],
-        (Ask::Batch { writes }, _) => {
-            let value = |write: &RegisterWrite| write.value_bytes.is_some().then(|| held(write));
-            let act = |write| Act::Write { value: value(write), existed: None };
-            writes.iter().map(|write| (write.key.as_slice(), act(write))).collect()
-        }
-        (Ask::Scan { first, beyond, reverse, .. }, End::Page(page, more)) => {
-            // A page tells of its keys, and that there is nothing between them.
-            let last = page.last().filter(|_| *more).map(|(key, _)| key);
-            let found: BTreeMap<&[u8], OpId> = page.iter().map(|(key, id)| (key.as_slice(), *id)).collect();
-            let is_told = |key: &[u8]| {
-                let in_range = key >= first.as_slice() && key < beyond.as_slice();
-                in_range
-                    && last.is_none_or(
-                        |last| if *reverse { key >= last.as_slice() } else { key <= last.as_slice() },
-                    )
-            };
-            let told = keys.iter().map(Vec::as_slice).filter(|key| is_told(key));
-            told.map(|key| (key, Act::Read(found.get(key).copied()))).collect()
-        }
-        (Ask::MakeTable { table: CHURNED }, end) => {
-            let done = (!is_open).then_some(*end == End::Changed);
-            let value = Held { op: id, expires_ms: None };
-            vec![(THE_TABLE, Act::WriteOver { expected: None, value, done })]
-        }
-        (Ask::DropTable, end) => {
-            // With the table go its records.
-            let gone = Act::Write { value: None, existed: None };
-            let records = keys.iter().filter(|key| is_churned(key) && *key != THE_TABLE);
-            let table = Act::Write { value: None, existed: (*end == End::Changed).then_some(true) };
-            records.map(|key| (key.as_slice(), gone)).chain([(THE_TABLE, table)]).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-fn existed(end: &End) -> Option<bool> {
-    match end {
-        End::Written { existed, .. } => Some(*existed),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use lode_net::wire::Seq;
-
-    use super::super::work::RegisterWrite;
-    use super::*;
-
-    const KEY: &[u8] = b"k";
-
-    fn put() -> Ask {
-        Ask::Put {
-            write: RegisterWrite { key: KEY.to_vec(), value_bytes: Some(20), ttl_ms: None },
-            when: When::Always,
-        }
-    }
-
-    fn written(existed: bool) -> End {
-        End::Written { seq: Seq::default(), existed }
-    }
-
-    fn told(history: &History) -> Vec<String> {
-        check_all(history, &[KEY.to_vec()], &|_| None)
-    }
-
-    #[test]
-    fn what_was_acknowledged_is_read_and_nothing_older() {
-        let mut history = History::default();
-        let first = history.call(put(), 0);
-        history.end(first, written(false));
-        let second = history.call(put(), 0);
-        history.end(second, written(true));
-        let read = history.call(Ask::Get { key: KEY.to_vec() }, 0);
-        history.end(read, End::Found(Some(second)));
-        assert_eq!(told(&history), Vec::<String>::new());
-        let read = history.call(Ask::Get { key: KEY.to_vec() }, 0);
-        history.end(read, End::Found(Some(first)));
-        assert_eq!(told(&history).len(), 1);
-    }
-
-    #[test]
-    fn a_lost_write_may_be_there_or_not_but_does_not_come_back_after_a_crash() {
-        let mut history = History::default();
-        let lost = history.call(put(), 0);
-        history.end(lost, End::Unknown);
-        history.crashed();
-        let read = |history: &mut History, found| {
-            let read = history.call(Ask::Get { key: KEY.to_vec() }, 0);
-            history.end(read, End::Found(found));
-        };
-        read(&mut history, None);
-        assert!(told(&history).is_empty());
-        read(&mut history, Some(lost));
-        assert_eq!(told(&history).len(), 1, "it was not there after the crash");
-    }
-
-    #[test]
-    fn unknown_writes_explain_what_conditions_met() {
-        let mut history = History::default();
-        let first = history.call(put(), 0);
-        history.end(first, written(false));
-        let lost = history.call(Ask::Delete { key: KEY.to_vec() }, 0);
-        history.end(lost, End::Unknown);
-        let again = history.call(put(), 0);
-        history.end(again, written(false));
-        assert!(told(&history).is_empty(), "the delete was done");
-        let another = history.call(put(), 0);
-        history.end(another, written(false));
-        assert_eq!(told(&history).len(), 1, "it was done once");
-    }
-
-    #[test]
-    fn a_batch_is_done_everywhere_or_nowhere() {
-        let keys = [b"a".to_vec(), b"b".to_vec()];
-        let write = |key: &Vec<u8>| RegisterWrite { key: key.clone(), value_bytes: Some(20), ttl_ms: None };
-        let mut history = History::default();
-        let batch = history.call(Ask::Batch { writes: keys.iter().map(write).collect() }, 0);
-        history.end(batch, End::Unknown);
-        history.crashed();
-        for (key, found) in keys.iter().zip([Some(batch), None]) {
-            let read = history.call(Ask::Get { key: key.clone() }, 0);
-            history.end(read, End::Found(found));
-        }
-        assert_eq!(check_all(&history, &keys, &|_| None).len(), 1);
-    }
-
-    #[test]
-    fn a_page_tells_of_what_is_not_in_it() {
-        let keys = [b"a".to_vec(), b"b".to_vec(), b"c".to_vec()];
-        let mut history = History::default();
-        let ask = Ask::Put {
-            write: RegisterWrite { key: b"b".to_vec(), value_bytes: Some(20), ttl_ms: None },
-            when: When::Always,
-        };
-        let first = history.call(ask, 0);
-        history.end(first, written(false));
-        let mut scan = |page: Vec<(Vec<u8>, OpId)>, more| {
-            let (first, beyond) = (b"a".to_vec(), b"z".to_vec());
-            let scan = history.call(Ask::Scan { first, beyond, limit: 9, reverse: false }, 0);
-            history.end(scan, End::Page(page, more));
-            check_all(&history, &keys, &|_| None).len()
-        };
-        assert_eq!(scan(vec![(b"b".to_vec(), first)], false), 0);
-        assert_eq!(scan(vec![], false), 1);
-    }
-
-    #[test]
-    fn a_record_is_there_until_it_may_be_over_and_gone_when_it_must_be() {
-        let read_at = |wall_ms: u64, found: bool| {
-            let mut history = History::default();
-            history.wall(1_000);
-            let write = RegisterWrite { key: KEY.to_vec(), value_bytes: Some(20), ttl_ms: Some(100) };
-            let put = history.call(Ask::Put { write, when: When::Always }, 0);
-            history.wall(1_010);
-            history.end(put, written(false));
-            history.wall(wall_ms);
-            let read = history.call(Ask::Get { key: KEY.to_vec() }, 0);
-            history.end(read, End::Found(found.then_some(put)));
-            told(&history).is_empty()
-        };
-        assert!(read_at(1_099, true) && !read_at(1_099, false), "it lives for 100 ms");
-        assert!(read_at(1_105, true) && read_at(1_105, false), "it was put between 1,000 and 1,010");
-        assert!(!read_at(1_111, true) && read_at(1_111, false), "it is over");
-    }
-
-    #[test]
-    fn what_is_in_memory_is_gone_with_the_life_of_the_node() {
-        let key = b"m00/k".to_vec();
-        let mut history = History::default();
-        let write = RegisterWrite { key: key.clone(), value_bytes: Some(20), ttl_ms: None };
-        let put = history.call(Ask::Put { write, when: When::Always }, 0);
-        history.end(put, written(false));
-        history.crashed();
-        for (found, wrong) in [(None, 0), (Some(put), 1)] {
-            let read = history.call(Ask::Get { key: key.clone() }, 0);
-            history.end(read, End::Found(found));
-            assert_eq!(check_all(&history, std::slice::from_ref(&key), &|_| None).len(), wrong);
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use lode_net::wire::{Seq, Status};
 
-use super::node::{CHURNED, FEW_PARTITIONS, does_expire, prefix_of, table_count};
+use super::node::{BRIEF, CHURNED, FEW_PARTITIONS, MEMORY, does_expire, prefix_of, table_count};
 use super::plan::Plan;
 use crate::value::Dice;
 
@@ -10,6 +10,8 @@ use crate::value::Dice;
 pub const FIRST_BALANCE: u64 = 1_000;
 /// A key of the partition that has a quota.
 const QUOTA_KEY: &[u8] = b"p01/";
+/// Places of a list.
+const LIST_PLACES: u64 = 6;
 /// Bits of an account's version that hold its balance; above them is the operation that wrote it.
 const BALANCE_BITS: u32 = 24;
 
@@ -46,12 +48,23 @@ pub enum Ask {
     Get { key: Vec<u8> },
     /// Write one.
     Put { write: RegisterWrite, when: When },
-    /// Delete one.
-    Delete { key: Vec<u8> },
+    /// Delete one: any, or the value that this operation wrote.
+    Delete { key: Vec<u8>, over: Option<(OpId, Seq)> },
+    /// Have a record expire, in so many milliseconds.
+    Expire { key: Vec<u8>, ttl_ms: u64 },
     /// Write some of one partition at once.
     Batch { writes: Vec<RegisterWrite> },
-    /// Read the registers of a range, `[first, beyond)`, up to so many.
-    Scan { first: Vec<u8>, beyond: Vec<u8>, limit: u32, reverse: bool },
+    /// Read the registers of a range, `[first, beyond)`, up to so many; and how long they have still to live, if that is wanted.
+    Scan { first: Vec<u8>, beyond: Vec<u8>, limit: u32, reverse: bool, ttls: bool },
+    /// Count the registers of a range, `[first, beyond)`.
+    Count { first: Vec<u8>, beyond: Vec<u8> },
+    /// How long a register has still to live.
+    TimeToLive { key: Vec<u8> },
+    /// Read all of a list, and count it, and then put one's name at a place of it, and take away what is at another: all at one
+    /// instant, so that whoever does it next finds what the one before has left.
+    SignList { list: Vec<u8>, place: Vec<u8>, strike: Option<Vec<u8>> },
+    /// Read all of a list, and count it, at one instant.
+    ReadList { list: Vec<u8> },
     /// Count one up.
     Increment { key: Vec<u8>, by: u64 },
     /// Put the first money into an account.
@@ -72,10 +85,16 @@ impl Ask {
     /// A key of the partition that it is about.
     pub fn key(&self) -> Option<&[u8]> {
         Some(match self {
-            Ask::Get { key } | Ask::Delete { key } | Ask::Increment { key, .. } | Ask::Deposit { key } => key,
+            Ask::Get { key }
+            | Ask::Delete { key, .. }
+            | Ask::Expire { key, .. }
+            | Ask::TimeToLive { key }
+            | Ask::Increment { key, .. }
+            | Ask::Deposit { key } => key,
             Ask::Put { write, .. } => &write.key,
             Ask::Batch { writes } => &writes[0].key,
-            Ask::Scan { first, .. } => first,
+            Ask::Scan { first, .. } | Ask::Count { first, .. } => first,
+            Ask::SignList { list, .. } | Ask::ReadList { list } => list,
             Ask::Transfer { from, .. } => from,
             Ask::Audit => Keys::account_range().0,
             Ask::SetQuota { .. } => QUOTA_KEY,
@@ -102,11 +121,20 @@ pub enum End {
     },
     /// A condition did not hold.
     ConditionFailed,
+    /// A record expires at another time now, if there is one.
+    Renewed {
+        /// Whether there is.
+        existed: bool,
+    },
     /// A register held what this operation wrote, or nothing.
     Found(Option<OpId>),
+    /// It held something, and how long that has still to live is in the history.
+    Lives,
+    /// What is in a list is in the history.
+    Listed,
     /// Registers that a scan found, in its order, and whether the range holds more.
     Page(Vec<(Vec<u8>, OpId)>, bool),
-    /// What a counter was counted up to.
+    /// What a counter was counted up to, or how many registers a range holds.
     Counted(u64),
     /// What all accounts held together.
     Total(u64),
@@ -152,6 +180,7 @@ pub struct Keys {
     quota_per_s: u64,
     /// Whether a table comes and goes.
     churns: bool,
+    is_compact: bool,
     longest_value_bytes: usize,
 }
 
@@ -166,6 +195,7 @@ impl Keys {
             counters: plan.counters,
             quota_per_s: plan.quota_per_s,
             churns: plan.churns,
+            is_compact: plan.is_compact,
             longest_value_bytes: plan.longest_value_bytes as usize,
         }
     }
@@ -186,6 +216,11 @@ impl Keys {
         self.partitions + tables as u64 * u64::from(FEW_PARTITIONS)
     }
 
+    /// Whether the indexes of what is on the drive hold no whole keys.
+    pub fn is_compact(&self) -> bool {
+        self.is_compact
+    }
+
     /// How long what is put there lives, in milliseconds, where the request says nothing.
     pub fn table_ttl_ms(&self, key: &[u8]) -> Option<u64> {
         does_expire(key).then_some(self.ttl_ms)
@@ -202,10 +237,34 @@ impl Keys {
         (0..self.accounts).map(|i| format!("p00/account{i:02}").into_bytes()).collect()
     }
 
-    /// All counters.
+    /// All counters: in turn in the first table and in memory.
     pub fn counters(&self) -> Vec<Vec<u8>> {
-        let key = |i: u64| [self.prefix(i % self.partitions), format!("counter{i:02}").into_bytes()].concat();
+        let few = u64::from(FEW_PARTITIONS);
+        let partition = |i: u64| match i % 2 {
+            0 => i / 2 % self.partitions,
+            _ => self.partition(MEMORY, i / 2 % few),
+        };
+        let key = |i: u64| [self.prefix(partition(i)), format!("counter{i:02}").into_bytes()].concat();
         (0..self.counters).map(key).collect()
+    }
+
+    /// The number of a partition of a table but the first.
+    fn partition(&self, table: usize, place: u64) -> u64 {
+        self.partitions + (table as u64 - 1) * u64::from(FEW_PARTITIONS) + place
+    }
+
+    /// All lists: one in each partition, but for those whose records expire.
+    pub fn lists(&self) -> Vec<Vec<u8>> {
+        let brief = self.partition(BRIEF, 0)..self.partition(BRIEF + 1, 0);
+        let partitions = (0..self.all_partitions()).filter(|partition| !brief.contains(partition));
+        partitions.map(|partition| [&self.prefix(partition)[..], b"list"].concat()).collect()
+    }
+
+    /// The ranges of all registers, by partition.
+    pub fn ranges(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        (0..self.all_partitions())
+            .map(|partition| (self.register(partition, 0), self.register(partition, 9_999)))
+            .collect()
     }
 
     /// First key of all accounts, and first beyond.
@@ -220,6 +279,9 @@ impl Keys {
         {
             return ask;
         }
+        if dice.below(7) == 0 {
+            return self.look(dice);
+        }
         let partition = dice.below(self.all_partitions());
         // Some keys are asked for far more often than others.
         let place = dice.below(self.keys).min(dice.below(self.keys));
@@ -228,12 +290,16 @@ impl Keys {
             0..=29 => Ask::Put { write: self.write(key, dice), when: When::Always },
             30..=39 => {
                 let when = match known(&key) {
-                    Some((id, seq)) if dice.below(4) > 0 => When::Over(id, seq),
+                    Some((id, seq)) if dice.below(4) > 0 && !is_renewed(&key) => When::Over(id, seq),
                     _ => When::Absent,
                 };
                 Ask::Put { write: self.write(key, dice), when }
             }
-            40..=47 => Ask::Delete { key },
+            40..=47 if is_renewed(&key) => Ask::Expire { key, ttl_ms: 1 + dice.below(2 * self.ttl_ms) },
+            40..=47 => {
+                let over = known(&key).filter(|_| dice.below(3) == 0);
+                Ask::Delete { key, over }
+            }
             48..=72 => Ask::Get { key },
             73..=78 => self.batch(partition, dice),
             79..=84 => self.scan(partition, dice),
@@ -250,6 +316,33 @@ impl Keys {
                 Ask::Transfer { from: account(from), to: account(to), amount: 1 + dice.below(50) }
             }
             _ => Ask::Audit,
+        }
+    }
+
+    /// How much there is, for how long, and what is in lists.
+    fn look(&self, dice: &mut Dice) -> Ask {
+        let partition = dice.below(self.all_partitions());
+        match dice.below(10) {
+            0..=2 => Ask::TimeToLive { key: self.register(partition, dice.below(self.keys)) },
+            3..=4 => match self.scan(partition, dice) {
+                Ask::Scan { first, beyond, .. } => Ask::Count { first, beyond },
+                other => other,
+            },
+            kind => {
+                let lists = self.lists();
+                // Those of few partitions are signed by several at a time.
+                let list =
+                    &lists[dice.below(lists.len() as u64).min(dice.below(lists.len() as u64)) as usize];
+                let place = |dice: &mut Dice| place_of_list(list, dice.below(LIST_PLACES));
+                match kind {
+                    5 => Ask::ReadList { list: list.clone() },
+                    _ => Ask::SignList {
+                        list: list.clone(),
+                        place: place(dice),
+                        strike: (dice.below(2) == 0).then(|| place(dice)),
+                    },
+                }
+            }
         }
     }
 
@@ -308,14 +401,36 @@ impl Keys {
             beyond: self.register(partition, beyond.min(9_999)),
             limit: 1 + dice.below(20) as u32,
             reverse: dice.below(2) == 0,
+            ttls: dice.below(3) == 0,
         }
     }
+}
+
+/// The key of a place of a list.
+fn place_of_list(list: &[u8], place: u64) -> Vec<u8> {
+    [list, format!("{place:02}").as_bytes()].concat()
+}
+
+/// The first key beyond a list.
+pub fn beyond_list(list: &[u8]) -> Vec<u8> {
+    [list, b"~"].concat()
+}
+
+/// Whether a record may be told to expire at another time, which makes it another version of the same value: of those that
+/// expire, every second. They are asked for by no version.
+pub fn is_renewed(key: &[u8]) -> bool {
+    does_expire(key) && key.last().is_some_and(|last| last.is_multiple_of(2))
 }
 
 /// The version that a value of an account carries: who wrote it, and how much is in it.
 pub fn account_version(op: OpId, balance: u64) -> u64 {
     assert!(balance < 1 << BALANCE_BITS, "a balance of {balance}");
     op.0 << BALANCE_BITS | balance
+}
+
+/// Who wrote an account of this version.
+pub fn account_writer(version: u64) -> OpId {
+    OpId(version >> BALANCE_BITS)
 }
 
 /// How much is in an account of this version.

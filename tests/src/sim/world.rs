@@ -1,7 +1,11 @@
 //! The world of a run: one queue of what happens when, and everything that it happens to.
 
+mod audit;
+mod clients;
 mod damage;
+mod drive;
 mod faults;
+mod miswrites;
 mod network;
 mod oracles;
 
@@ -18,28 +22,23 @@ use super::history::History;
 use super::io::Asked;
 use super::link::{Arrival, Link, LinkId, NodeEnd};
 use super::node::{SimNode, UUID};
-use super::plan::{MS, Plan};
+use super::plan::{Cut, Kept, MS, Plan};
 use super::trace::{Trace, Verbosity};
-use super::work::{Ask, End, Keys, OpId};
-use super::{account, loss, register};
+use super::work::{Ask, End, Keys};
+use super::{account, list, loss, register};
 use crate::value::Dice;
 
-/// Linux: the way to the device took too long; the write failed; the peer broke the connection.
-const TIMED_OUT: i32 = 110;
+/// Linux: the device failed it; the peer broke the connection.
 const IO_ERROR: i32 = 5;
 const CONNECTION_RESET: i32 = 104;
-/// How long a client waits for any answer before it gives its connection up.
-const PATIENCE_NS: u64 = 2_000 * MS;
 /// How long everything may take to come to rest when nothing goes wrong any more.
 const REST_NS: u64 = 120_000 * MS;
 /// Most things that happen in a run.
 const MAX_HAPPENINGS: u64 = 20_000_000;
-/// How long it takes at most until somebody sees that a shard takes no writes, and starts the node again.
-const OPERATOR_NS: u64 = 200 * MS;
+/// So often at most a plan with a cut is cut again.
+const SECOND_CUTS: usize = 2;
 /// A short life of the process: what a start takes, and a few writes.
 const MOST_SHORT_LIFE_NS: u64 = 8 * MS;
-const DRIVE_NS: u64 = 80_000;
-const NETWORK_NS: u64 = 60_000;
 
 /// How a run ended well.
 #[derive(Clone, Debug)]
@@ -54,14 +53,16 @@ pub struct Outcome {
     pub tally: BTreeMap<&'static str, u64>,
     /// Lives of the node.
     pub lives: u64,
-    /// Beginnings and ends of drive operations while clients worked.
-    pub drive_events: u64,
     /// Blocks that were damaged or misread.
     pub damages: u64,
     /// Whether it ended early, for the node said that its drive is too damaged to be opened.
     pub is_lost: bool,
+    /// What went wrong, or would have.
+    pub faults: u64,
     /// Requests of the last life that took long.
     pub slow: Box<[SlowEntry]>,
+    /// The last that happened, in words.
+    pub end: Vec<String>,
 }
 
 impl fmt::Display for Outcome {
@@ -69,7 +70,13 @@ impl fmt::Display for Outcome {
         let operations: u64 = self.tally.values().sum();
         let hours = self.virtual_ns as f64 / 3_600e9;
         write!(f, "{operations} operations, {hours:.5} virtual hours, {} lives", self.lives)?;
-        write!(f, ", {} damages, {} lost drives", self.damages, u64::from(self.is_lost))?;
+        write!(
+            f,
+            ", {} faults, {} damages, {} lost drives",
+            self.faults,
+            self.damages,
+            u64::from(self.is_lost)
+        )?;
         for (end, count) in &self.tally {
             write!(f, ", {count} {end}")?;
         }
@@ -83,7 +90,7 @@ pub struct Failure {
     /// What is wrong, in words.
     pub wrong: Vec<String>,
     /// How it went until then.
-    pub outcome: Outcome,
+    pub outcome: Box<Outcome>,
 }
 
 /// What happens at some time.
@@ -111,6 +118,8 @@ enum Happening {
     Reset,
     /// A connection goes silent.
     Silence,
+    /// A client says that it will send no more.
+    HalfClose,
     /// The wall clock jumps.
     ClockJump,
     /// Something on the drive is damaged.
@@ -132,6 +141,19 @@ enum Season {
     Audit,
     /// Nobody asks for anything, until nothing is under way.
     Calm,
+}
+
+impl Season {
+    fn in_words(self) -> &'static str {
+        match self {
+            Season::Tables => "the tables are to be made",
+            Season::Setup => "the accounts are to be filled",
+            Season::Work => "clients work",
+            Season::Rest => "nothing goes wrong any more",
+            Season::Audit => "all is to be read",
+            Season::Calm => "nobody asks for anything any more",
+        }
+    }
 }
 
 struct UnderWay {
@@ -167,9 +189,15 @@ struct World<'p> {
     /// What is still to be asked before the next season.
     to_do: Vec<Ask>,
     damage: damage::Damage,
+    late: Vec<miswrites::Late>,
     oracles: oracles::Oracles,
     drive_events: u64,
+    /// By moment at which the power might be cut next, the writes that are not durable, where that is asked for.
+    risks: Option<Vec<u32>>,
+    /// What would go wrong, counted.
+    faults: u64,
     is_cut: bool,
+    is_cut_again: bool,
     /// What was done to the drive, in order, and what it gave, where that is asked for.
     record: Option<Vec<(DriveOp, Vec<u8>)>>,
 }
@@ -194,6 +222,30 @@ pub fn record(plan: &Plan) -> Record {
     Record { before, operations: world.record.unwrap_or_default(), after: world.drive.bytes().to_vec() }
 }
 
+/// Runs a plan to its end, and gives for each moment at which the power may be cut how many writes are not durable then; of
+/// a plan with a cut, for each at which it may be cut again.
+pub fn moments(plan: &Plan) -> Vec<u32> {
+    let mut world = World::new(plan, Verbosity::Digest);
+    world.risks = Some(Vec::new());
+    let wrong = world.live();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    world.risks.unwrap_or_default()
+}
+
+/// A plan with a cut, cut again: at some moments of the life that follows at which there is something to lose, until all was read.
+/// The plan with the next cut has the next moments, and each the next way to lose what is there.
+pub fn second_cuts(plan: &Plan) -> Vec<Plan> {
+    let some: Vec<(u64, u32)> = (1..).zip(moments(plan)).filter(|(_, writes)| *writes > 0).collect();
+    let turn = plan.cut.map_or(0, |cut| cut.at as usize);
+    let step = some.len().div_ceil(SECOND_CUTS).max(1);
+    let again = |(at, writes): &(u64, u32)| {
+        let ways = Kept::of(*writes);
+        let second_cut = Some(Cut { at: *at, kept: ways[(turn + *at as usize) % ways.len()] });
+        Plan { second_cut, ..plan.clone() }
+    };
+    some.iter().skip(turn % step).step_by(step).map(again).collect()
+}
+
 /// Runs a plan to its end.
 pub fn run(plan: &Plan, verbosity: Verbosity) -> Result<Outcome, Failure> {
     let mut world = World::new(plan, verbosity);
@@ -201,6 +253,7 @@ pub fn run(plan: &Plan, verbosity: Verbosity) -> Result<Outcome, Failure> {
     wrong.append(&mut world.history.violations);
     wrong.extend(register::check(&world.history, &world.keys));
     wrong.extend(account::check(&world.history, plan.accounts as usize));
+    wrong.extend(list::check(&world.history));
     wrong.extend(loss::check(&world.history, plan));
     let outcome = Outcome {
         digest: world.trace.digest(),
@@ -208,17 +261,18 @@ pub fn run(plan: &Plan, verbosity: Verbosity) -> Result<Outcome, Failure> {
         virtual_ns: world.now_ns,
         tally: world.history.tally(),
         lives: world.lives,
-        drive_events: world.drive_events,
         damages: world.damage.count,
         is_lost: world.damage.is_told,
+        faults: world.faults,
         slow: world.node.as_ref().map_or_else(Vec::new, SimNode::slow).into(),
+        end: world.trace.end(),
     };
     if verbosity == Verbosity::Print {
         for (id, op) in world.history.ops() {
             println!("{:>14} ns  operation {} {:?} -> {:?}", op.called_ns, id.0, op.ask, op.end);
         }
     }
-    if wrong.is_empty() { Ok(outcome) } else { Err(Failure { wrong, outcome }) }
+    if wrong.is_empty() { Ok(outcome) } else { Err(Failure { wrong, outcome: Box::new(outcome) }) }
 }
 
 impl<'p> World<'p> {
@@ -259,9 +313,13 @@ impl<'p> World<'p> {
             keys,
             season: Season::Tables,
             damage: damage::Damage::default(),
+            late: Vec::new(),
             oracles: oracles::Oracles::default(),
             drive_events: 0,
+            risks: None,
+            faults: 0,
             is_cut: false,
+            is_cut_again: false,
             record: None,
         }
     }
@@ -278,8 +336,7 @@ impl<'p> World<'p> {
             self.begin_faults();
             self.season(Season::Work, self.plan.duration_ns)?;
             self.season(Season::Rest, REST_NS)?;
-            self.to_do = self.everything();
-            self.season(Season::Audit, REST_NS)?;
+            self.audit()?;
             self.season(Season::Calm, REST_NS)
         });
         if wrong.is_ok() && !self.damage.is_told {
@@ -288,16 +345,10 @@ impl<'p> World<'p> {
         wrong.err().into_iter().collect()
     }
 
-    /// Reads of all that there is.
-    fn everything(&self) -> Vec<Ask> {
-        let gets = self.keys.registers().into_iter().map(|key| Ask::Get { key });
-        gets.chain([Ask::Audit]).collect()
-    }
-
     /// Until the season's work is done; work itself is done when its time is over.
     fn season(&mut self, season: Season, within_ns: u64) -> Result<(), String> {
         self.season = season;
-        self.trace.note(self.now_ns, "season", &[season as u64]);
+        self.trace.note(self.now_ns, season.in_words(), &[]);
         let end_ns = self.now_ns + within_ns;
         loop {
             let is_over = match season {
@@ -373,7 +424,8 @@ impl<'p> World<'p> {
         node.turn(shard, now, delay_ns);
         let (is_serving, is_damaged) = (node.is_serving(), node.is_damaged());
         let asked = node.io(shard).take_asked();
-        self.trace.note(self.now_ns, "turn", &[u64::from(shard), asked.len() as u64]);
+        let facts = [("shard", u64::from(shard)), ("operations", asked.len() as u64)];
+        self.trace.note(self.now_ns, "a shard has its turn", &facts);
         for asked in asked {
             // The power may be cut between two operations.
             if self.node.is_some() {
@@ -395,38 +447,18 @@ impl<'p> World<'p> {
             Asked::Send { socket, bytes } => {
                 if let Some(link) = self.link_of(shard, socket) {
                     self.links.get_mut(&link).expect("it was found").begin_send(bytes);
-                    let pause_ns = self.dice.below(NETWORK_NS);
+                    let pause_ns = self.dice.below(self.network_ns());
                     self.at(self.now_ns + pause_ns, Happening::Send(link));
                 }
             }
             Asked::FinishSending(socket) => self.send_to_client(shard, socket, Arrival::End),
             Asked::Close(socket) => {
-                self.send_to_client(shard, socket, Arrival::Reset);
+                self.send_to_client(shard, socket, Arrival::End);
                 if let Some(link) = self.link_of(shard, socket) {
                     self.links.get_mut(&link).expect("it was found").node_end = NodeEnd::Closed;
                 }
             }
         }
-    }
-
-    fn start_drive(&mut self, shard: u16, token: u64, op: DriveOp) {
-        let faults = &self.plan.faults;
-        let (read_ppm, write_ppm, slow_ppm) =
-            (faults.read_errors_ppm, faults.write_errors_ppm, faults.slow_operations_ppm);
-        let is_serving = self.node.as_ref().is_some_and(SimNode::is_serving);
-        let error = match op {
-            // What cannot be read at a start is taken for damage: see the runs with damage.
-            DriveOp::Read { .. } => (is_serving && self.happens(read_ppm)).then_some(TIMED_OUT),
-            DriveOp::Write { .. } | DriveOp::Flush => self.happens(write_ppm).then_some(IO_ERROR),
-            DriveOp::Discard { .. } => None,
-        };
-        let slowness = if self.happens(slow_ppm) { 100 } else { 1 };
-        let pause_ns = DRIVE_NS / 4 + self.dice.below(slowness * DRIVE_NS);
-        let id = self.next_under_way;
-        self.next_under_way += 1;
-        self.under_way.insert(id, UnderWay { shard, token, op, error });
-        self.at(self.now_ns + pause_ns, Happening::Drive(id));
-        self.drive_event();
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -440,62 +472,36 @@ impl<'p> World<'p> {
             Happening::Crash if self.season == Season::Work => {
                 let faults = self.plan.faults;
                 self.after_interval(faults.crash_interval_ns, Happening::Crash);
-                if self.node.as_ref().is_some_and(|node| node.is_serving() || faults.crash_in_recovery) {
+                let may_end =
+                    self.node.as_ref().is_some_and(|node| node.is_serving() || faults.crash_in_recovery);
+                if may_end && self.strikes() {
                     self.crash();
                 }
             }
             Happening::Restart => self.crash(),
-            Happening::EarlyEnd(life) if self.season == Season::Work && life == self.lives => self.crash(),
+            Happening::EarlyEnd(life) if self.season == Season::Work && life == self.lives => {
+                if self.strikes() {
+                    self.crash();
+                }
+            }
             Happening::Reset if self.season == Season::Work => self.reset(),
             Happening::Silence if self.season == Season::Work => self.silence(),
+            Happening::HalfClose if self.season == Season::Work => self.half_close(),
             Happening::ClockJump if self.season == Season::Work => self.jump(),
             Happening::Damage if self.season == Season::Work => self.damage(),
             Happening::Crash
             | Happening::EarlyEnd(_)
             | Happening::Reset
             | Happening::Silence
+            | Happening::HalfClose
             | Happening::ClockJump
             | Happening::Damage => {}
         }
     }
 
-    fn end_drive(&mut self, id: u64) {
-        // Of an earlier life: what becomes of it was decided when that ended.
-        let Some(UnderWay { shard, token, op, error }) = self.under_way.remove(&id) else { return };
-        let misread = match (&op, error) {
-            (DriveOp::Read { at, len }, None) => self.misread(shard, *at, *len),
-            _ => None,
-        };
-        let result = match error {
-            None => misread.unwrap_or_else(|| {
-                self.is_written(&op);
-                self.is_kept(shard, &op);
-                let read = self.drive.perform(&op);
-                if let Some(record) = &mut self.record {
-                    record.push((op.clone(), read.clone()));
-                }
-                Ok(read)
-            }),
-            Some(error) => {
-                self.drive.fail(&op);
-                if !matches!(op, DriveOp::Read { .. }) {
-                    let pause_ns = self.dice.below(OPERATOR_NS);
-                    self.at(self.now_ns + pause_ns, Happening::Restart);
-                }
-                Err(error)
-            }
-        };
-        self.trace.note(self.now_ns, "drive", &[u64::from(shard), token, u64::from(error.is_some())]);
-        let delay_ns = self.dice.roll();
-        let node = self.node.as_mut().expect("operations end with their node");
-        node.io(shard).drive_done(token, result);
-        node.wake(shard, self.now_ns, delay_ns);
-        self.drive_event();
-    }
-
     fn start(&mut self) {
         self.lives += 1;
-        self.trace.note(self.now_ns, "start", &[self.lives]);
+        self.trace.note(self.now_ns, "the node starts", &[("life", self.lives)]);
         self.begins();
         self.begins_anew();
         self.node = Some(SimNode::start(self.plan, self.geometry, self.lives, self.now_ns));
@@ -504,74 +510,5 @@ impl<'p> World<'p> {
             let pause_ns = self.dice.below(MOST_SHORT_LIFE_NS);
             self.at(self.now_ns + pause_ns, Happening::EarlyEnd(self.lives));
         }
-    }
-
-    /// The client's connection is over, on its side.
-    fn give_up(&mut self, client: u32) {
-        let place = client as usize;
-        let Some(id) = self.clients[place].link else { return };
-        self.trace.note(self.now_ns, "gave up", &[u64::from(client)]);
-        self.clients[place].lost(&mut self.history);
-        let at_ns = self.now_ns + self.dice.below(NETWORK_NS);
-        let link = self.links.get_mut(&id).expect("links stay");
-        let at_ns = link.send_to_server(at_ns, Arrival::Reset);
-        self.at(at_ns, Happening::ToServer(id));
-    }
-
-    /// A client does something, or waits for another moment to.
-    fn act(&mut self, client: u32) {
-        let think_ns =
-            if self.season == Season::Work { self.plan.think_ns } else { self.plan.think_ns.min(MS) };
-        let pause_ns = 1 + self.dice.below(2 * think_ns);
-        self.at(self.now_ns + pause_ns, Happening::Client(client));
-        let place = client as usize;
-        if self.clients[place].link.is_none() {
-            return self.connect(client);
-        }
-        if self.now_ns - self.heard_ns[place] > PATIENCE_NS && self.clients[place].in_flight() > 0 {
-            return self.give_up(client);
-        }
-        if !self.clients[place].is_ready() {
-            if self.now_ns - self.heard_ns[place] > PATIENCE_NS {
-                self.give_up(client);
-            }
-            return;
-        }
-        if self.clients[place].in_flight() < self.plan.depth
-            && let Some(ask) = self.draw(place)
-        {
-            let id = self.history.call(ask, self.now_ns);
-            if self.clients[place].in_flight() == 0 {
-                self.heard_ns[place] = self.now_ns;
-            }
-            self.clients[place].ask(id, &self.history);
-            self.flush(client);
-        }
-    }
-
-    fn draw(&mut self, client: usize) -> Option<Ask> {
-        match self.season {
-            Season::Work => {
-                let known =
-                    |key: &[u8]| -> Option<(OpId, lode_net::wire::Seq)> { self.clients[client].known(key) };
-                Some(self.keys.draw(&mut self.dice, &known))
-            }
-            Season::Tables if client > 0 || self.clients[client].in_flight() > 0 => None,
-            Season::Tables | Season::Setup | Season::Audit => self.to_do.pop(),
-            Season::Rest | Season::Calm => None,
-        }
-    }
-
-    fn connect(&mut self, client: u32) {
-        let Some(node) = &self.node else { return };
-        let (run, shards) = (node.run, u64::from(self.plan.shards));
-        let shard = self.dice.below(shards) as u16;
-        self.next_link += 1;
-        let id = LinkId(self.next_link);
-        self.links.insert(id, Link::new(client, shard, run));
-        self.clients[client as usize].connect(id);
-        self.heard_ns[client as usize] = self.now_ns;
-        self.trace.note(self.now_ns, "connect", &[u64::from(client), u64::from(shard)]);
-        self.flush(client);
     }
 }

@@ -19,23 +19,25 @@ use super::super::node::{SimNode, UUID};
 use super::{Happening, IO_ERROR, World};
 
 /// How often a place is drawn that may be damaged.
-const DRAWS: u64 = 40;
+pub(super) const DRAWS: u64 = 40;
 /// Of a hundred damages, how many are of superblocks: they are few blocks among many.
 const SUPERBLOCK_PERCENT: u64 = 10;
-/// Starts in a row that may fail for damage.
+/// Starts in a row that may fail for what was misread.
 const MOST_FAILED_STARTS: u32 = 4;
 
 /// What was damaged so far.
 #[derive(Debug, Default)]
 pub(super) struct Damage {
     /// Superblocks of which a copy is damaged.
-    superblocks: BTreeSet<usize>,
+    pub(super) superblocks: BTreeSet<usize>,
     /// Shards of which a superblock was misread in this life.
     misread: BTreeSet<u16>,
     /// The first two blocks of segments of which one was misread in this life.
     unnamed: BTreeSet<usize>,
     /// How many damages and misreads there were.
     pub(super) count: u64,
+    /// Shards of which something lies on the drive that was not written so.
+    pub(super) harmed: BTreeSet<u16>,
     /// Starts that failed, one after the other.
     failed_starts: u32,
     /// A shard cannot be opened for damage, and says so: that is the end.
@@ -67,23 +69,28 @@ impl World<'_> {
                 self.damage.superblocks.insert(at);
             }
             let harm = HARMS[self.dice.below(HARMS.len() as u64) as usize];
-            self.trace.note(self.now_ns, "damage", &[at as u64, harm as u64]);
+            if !self.strikes() {
+                return;
+            }
+            self.trace.note(self.now_ns, harm.in_words(), &[("at", at as u64)]);
             self.drive.harm(at, harm);
             self.damage.count += 1;
+            self.damage.harmed.insert(shard.0);
             return self.history.damaged(shard.0);
         }
     }
 
-    /// A write makes a damaged superblock whole.
+    /// A write makes a damaged superblock whole, and nothing that was to be there before arrives any more.
     pub(super) fn is_written(&mut self, op: &DriveOp) {
-        if let DriveOp::Write { at, .. } = op {
+        if let DriveOp::Write { at, bytes, .. } = op {
             self.damage.superblocks.remove(at);
+            self.supersedes(*at, bytes.len());
         }
     }
 
     /// What a read gives, where it does not give what lies there; nothing where it does.
     pub(super) fn misread(&mut self, shard: u16, at: usize, len: usize) -> Option<Result<Vec<u8>, i32>> {
-        if !self.happens(self.plan.faults.misreads_ppm) {
+        if self.reads_true() || !self.happens(self.plan.faults.misreads_ppm) {
             return None;
         }
         let id = ShardId(shard);
@@ -121,7 +128,7 @@ impl World<'_> {
     }
 
     /// The two blocks that say which life a segment is in, its header and that of its first frame, where this is one of them.
-    fn names_of(&self, shard: ShardId, at: usize) -> Option<[usize; 2]> {
+    pub(super) fn names_of(&self, shard: ShardId, at: usize) -> Option<[usize; 2]> {
         let area = self.geometry.area_at(shard).0;
         let in_area = at as u64 - area;
         let begin = self.geometry.segment_at(self.geometry.segment_of(in_area));
@@ -131,7 +138,7 @@ impl World<'_> {
 
     /// Whether nothing but this block says which life its segment is in: of its header and its first frame the other does
     /// not, or not any more, and the segment was opened after the last checkpoint, so that no image names it.
-    fn alone_names(&self, shard: ShardId, at: usize) -> bool {
+    pub(super) fn alone_names(&self, shard: ShardId, at: usize) -> bool {
         let Some([header, first]) = self.names_of(shard, at) else { return false };
         let (seed, stable) = (ChecksumSeed::new(&UUID, shard), self.drive.stable());
         let area = self.geometry.area_at(shard).0 as usize;
@@ -154,29 +161,46 @@ impl World<'_> {
     }
 
     /// Where the frames of logs lie that no later frame on the drive calls durable.
-    fn undecided(&self, shard: ShardId) -> Vec<Range<usize>> {
-        let seed = ChecksumSeed::new(&UUID, shard);
-        let area = self.geometry.area_at(shard).0 as usize;
-        let stable = &self.drive.stable()[area..area + self.geometry.area_bytes() as usize];
-        let mut durable: BTreeMap<u8, u64> = BTreeMap::new();
-        let mut frames = Vec::new();
-        for at in (0..stable.len()).step_by(BLOCK_BYTES) {
-            let Some(header) = FrameHeader::decode_any(seed, at as u64, &stable[at..]) else { continue };
-            if matches!(header.stream, Stream::User | Stream::Journal) {
-                let durable = durable.entry(header.stream as u8).or_default();
-                *durable = (*durable).max(header.durable.0);
-                frames.push((header, area + at..area + at + header.frame_len()));
-            }
-        }
+    pub(super) fn undecided(&self, shard: ShardId) -> Vec<Range<usize>> {
+        let frames = self.log_frames(shard);
+        let durable = called_durable(&frames);
         let is_undecided = |header: &FrameHeader| header.number.0 > durable[&(header.stream as u8)];
         frames.into_iter().filter(|(header, _)| is_undecided(header)).map(|(_, range)| range).collect()
     }
 
-    /// A shard could not be opened, and said that it is for damage: it is tried again, for it may have been misread.
+    /// The frames of logs that the drive has, and where.
+    pub(super) fn log_frames(&self, shard: ShardId) -> Vec<(FrameHeader, Range<usize>)> {
+        let seed = ChecksumSeed::new(&UUID, shard);
+        let area = self.geometry.area_at(shard).0 as usize;
+        let stable = &self.drive.stable()[area..area + self.geometry.area_bytes() as usize];
+        let mut frames = Vec::new();
+        for at in (0..stable.len()).step_by(BLOCK_BYTES) {
+            let Some(header) = FrameHeader::decode_any(seed, at as u64, &stable[at..]) else { continue };
+            if is_of_log(&header) {
+                frames.push((header, area + at..area + at + header.frame_len()));
+            }
+        }
+        frames
+    }
+
+    /// A shard could not be opened, and said that it is for damage: it is tried again, for it may have been misread; in
+    /// the end with nothing misread.
     pub(super) fn cannot_open(&mut self) {
+        if self.reads_true() {
+            self.damage.is_told = true;
+            if self.damage.harmed.is_empty() {
+                let told =
+                    "a shard says that it is too damaged to be opened, and nothing on the drive is damaged";
+                self.history.violations.push(told.to_owned());
+            }
+        }
         self.damage.failed_starts += 1;
-        self.damage.is_told = self.damage.failed_starts >= MOST_FAILED_STARTS;
         self.crash();
+    }
+
+    /// Whether a node that would not open is given what lies on the drive, and nothing else.
+    fn reads_true(&self) -> bool {
+        self.damage.failed_starts >= MOST_FAILED_STARTS
     }
 
     /// A life begins.
@@ -189,4 +213,19 @@ impl World<'_> {
     pub(super) fn serves(&mut self) {
         self.damage.failed_starts = 0;
     }
+}
+
+/// Whether a frame is of a stream of which the last frames may be a torn tail.
+pub(super) fn is_of_log(header: &FrameHeader) -> bool {
+    matches!(header.stream, Stream::User | Stream::Journal)
+}
+
+/// By stream, the last frame that any frame calls durable.
+pub(super) fn called_durable(frames: &[(FrameHeader, Range<usize>)]) -> BTreeMap<u8, u64> {
+    let mut durable: BTreeMap<u8, u64> = BTreeMap::new();
+    for (header, _) in frames {
+        let durable = durable.entry(header.stream as u8).or_default();
+        *durable = (*durable).max(header.durable.0);
+    }
+    durable
 }

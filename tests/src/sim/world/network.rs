@@ -1,9 +1,18 @@
 //! The network between clients and node: pieces, in order, each in its time.
 
 use super::super::link::{Arrival, Link, LinkId, NodeEnd};
-use super::{CONNECTION_RESET, Happening, NETWORK_NS, World};
+use super::super::trace::checksum;
+use super::{CONNECTION_RESET, Happening, Season, World};
+
+/// How long what is sent is on its way at most, where clients do no work and nothing goes wrong.
+const QUICK_NS: u64 = 60_000;
 
 impl World<'_> {
+    /// How long what is sent is on its way at most.
+    pub(super) fn network_ns(&self) -> u64 {
+        if self.season == Season::Work { self.plan.network_ns } else { QUICK_NS }
+    }
+
     pub(super) fn link_of(&self, shard: u16, socket: lode_net::ring::SocketId) -> Option<LinkId> {
         let run = self.node.as_ref()?.run;
         let is_it =
@@ -13,7 +22,7 @@ impl World<'_> {
 
     pub(super) fn send_to_client(&mut self, shard: u16, socket: lode_net::ring::SocketId, arrival: Arrival) {
         let Some(id) = self.link_of(shard, socket) else { return };
-        let at_ns = self.now_ns + self.dice.below(NETWORK_NS);
+        let at_ns = self.now_ns + self.dice.below(self.network_ns());
         let at_ns = self.links.get_mut(&id).expect("it was found").send_to_client(at_ns, arrival);
         self.at(at_ns, Happening::ToClient(id));
     }
@@ -54,7 +63,7 @@ impl World<'_> {
     }
 
     pub(super) fn refuse(&mut self, id: LinkId) {
-        let at_ns = self.now_ns + self.dice.below(NETWORK_NS);
+        let at_ns = self.now_ns + self.dice.below(self.network_ns());
         let at_ns = self.links.get_mut(&id).expect("it was looked up").send_to_client(at_ns, Arrival::Reset);
         self.at(at_ns, Happening::ToClient(id));
     }
@@ -64,7 +73,7 @@ impl World<'_> {
             0 => 1 + self.dice.below(3_000) as usize,
             _ => usize::MAX,
         };
-        let (arrive_ns, delay_ns) = (self.dice.below(NETWORK_NS), self.dice.roll());
+        let (arrive_ns, delay_ns) = (self.dice.below(self.network_ns()), self.dice.roll());
         let Some(link) = self.links.get_mut(&id) else { return };
         let NodeEnd::Open(socket) = link.node_end else { return };
         let Some((bytes, last)) = link.take_sending(most) else { return };
@@ -91,7 +100,8 @@ impl World<'_> {
         self.heard_ns[place] = self.now_ns;
         match arrival {
             Arrival::Bytes(bytes) => {
-                self.trace.note(self.now_ns, "answer", &[u64::from(client), bytes.len() as u64]);
+                let facts = [("client", u64::from(client)), ("bytes", bytes.len() as u64), checksum(&bytes)];
+                self.trace.note(self.now_ns, "bytes come", &facts);
                 let received = self.clients[place].receive(&bytes, &mut self.history);
                 let ended = self.history.take_ended();
                 self.are_told(&ended);
@@ -101,7 +111,17 @@ impl World<'_> {
                 }
                 self.flush(client);
             }
-            Arrival::End | Arrival::Reset => self.give_up(client),
+            Arrival::End => {
+                let owed = self.clients[place].owed();
+                if !owed.is_empty() {
+                    let what = format!(
+                        "client {client} sent no more, and the node owes it {owed:?} and sends no more either"
+                    );
+                    self.history.violations.push(what);
+                }
+                self.give_up(client);
+            }
+            Arrival::Reset => self.give_up(client),
         }
     }
 
@@ -113,7 +133,7 @@ impl World<'_> {
         while !output.is_empty() {
             let most = if self.dice.below(3) == 0 { 1 + self.dice.below(500) as usize } else { output.len() };
             let rest = output.split_off(most.min(output.len()));
-            at_ns += self.dice.below(NETWORK_NS);
+            at_ns += self.dice.below(self.network_ns());
             let piece = Arrival::Bytes(std::mem::replace(&mut output, rest));
             at_ns = self.links.get_mut(&id).expect("links stay").send_to_server(at_ns, piece);
             self.at(at_ns, Happening::ToServer(id));

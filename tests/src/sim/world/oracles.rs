@@ -145,7 +145,7 @@ impl World<'_> {
             let End::Written { seq, existed } = op.end else { continue };
             let key = match &op.ask {
                 Ask::Put { write, .. } => &write.key,
-                Ask::Delete { key } if existed => key,
+                Ask::Delete { key, .. } if existed => key,
                 Ask::Batch { writes } => &writes[0].key,
                 Ask::Deposit { key } | Ask::Transfer { from: key, .. } => key,
                 _ => continue,
@@ -186,6 +186,8 @@ impl World<'_> {
                 ("bytes of transactions", stats.transaction_bytes),
                 ("indexes of dropped partitions", u64::from(node.engine(shard).has_work())),
                 ("partitions that are not loaded", stats.partitions_unloaded),
+                // The room that is looked at then is what there is when the drive has done these.
+                ("segments that are being discarded", u64::from(node.engine(shard).census().discarding)),
             ];
             let some = gauges.into_iter().filter(|(_, count)| *count > 0);
             left.extend(some.map(|(what, count)| format!("shard {shard} has {count} {what}")));

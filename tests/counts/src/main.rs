@@ -1,4 +1,4 @@
-//! Counts the instructions of hot paths under callgrind, and holds them against what is written in `tests/counts.txt`:
+//! Counts the instructions of hot paths under callgrind, and holds them against what is written in `tests/counts/counts.txt`:
 //! `just counts`. Counts are stable where times are not.
 //!
 //! A path is walked so many times and then so many more, in processes of their own; what the second takes more is the
@@ -10,17 +10,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
-use lode_tests::source;
 
 #[path = "../../../engine/benches/paths/mod.rs"]
 mod engine_paths;
+mod mailbox;
 #[path = "../../../net/benches/paths/mod.rs"]
 mod net_paths;
-#[path = "../../../node/benches/paths/mod.rs"]
-mod node_paths;
 
 /// Where the counts are that hold.
-const BASELINE: &str = "tests/counts.txt";
+const BASELINE: &str = "tests/counts/counts.txt";
 /// How often a path is walked, less and more.
 const TIMES: (u64, u64) = (500, 2500);
 /// A path may take so much more than the baseline, in percent.
@@ -47,10 +45,11 @@ struct Arguments {
     times: Option<u64>,
 }
 
+/// What makes a path ready to be walked.
 type Ready = fn() -> Box<dyn FnMut()>;
 
 fn paths() -> Vec<(&'static str, Ready)> {
-    let rooms: [&[(&'static str, Ready)]; 3] = [engine_paths::PATHS, net_paths::PATHS, node_paths::PATHS];
+    let rooms: [&[(&'static str, Ready)]; 3] = [engine_paths::PATHS, net_paths::PATHS, mailbox::PATHS];
     rooms.concat()
 }
 
@@ -74,7 +73,7 @@ fn main() -> ExitCode {
 
 /// Counts every path; whether all hold.
 fn check(updates: bool) -> Result<bool, String> {
-    let file = source::root().join(BASELINE);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(BASELINE);
     let mut counted = BTreeMap::new();
     for (name, _) in paths() {
         counted.insert(name, count(name)?);
