@@ -53,6 +53,10 @@ overload *ARGS:
 partitions DIR="/tmp" *ARGS="":
     cargo build --release -q -p lode-node && cargo run --release -q -p lode-bench -- partitions --dir {{DIR}} {{ARGS}}
 
+# What hostile clients cost the others, and the node in memory: starts a node of its own.
+hostile DIR="/tmp" *ARGS="":
+    cargo build --release -q -p lode-node && cargo run --release -q -p lode-bench -- hostile --dir {{DIR}} {{ARGS}}
+
 # The node against the bare device, in turns: starts a node of its own.
 report DATA="/tmp/lode-report":
     bench/report {{DATA}}
@@ -66,9 +70,9 @@ peers *ARGS:
 criterion CRATE *ARGS:
     cargo bench -p {{CRATE}} --bench '*' -- {{ARGS}}
 
-# How many instructions the hot paths take, against tests/counts.txt: fails above 5 % more. Needs valgrind.
+# How many instructions the hot paths take, against tests/counts/counts.txt: fails above 5 % more. Needs valgrind.
 counts *ARGS:
-    cargo run --release -q -p lode-tests --bin counts -- {{ARGS}}
+    cargo run --release -q -p lode-counts -- {{ARGS}}
 
 # What cleaning costs, in the engine alone on a simulated drive, beside other ways of cleaning.
 cleaning *ARGS:
@@ -78,8 +82,14 @@ cleaning *ARGS:
 tune *ARGS:
     cargo run --release -q -p lode-tune -- {{ARGS}}
 
-# Build an image, and hold a node on it to its promises in QEMU, with power cuts and media errors; exit code 3 where there is no QEMU.
+# Build an image, and hold a node on it to its promises in QEMU, with power cuts and media errors; left out where there is no QEMU.
 vm-test IMAGE="target/lode.img" *ARGS:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if ! command -v qemu-system-x86_64 >/dev/null; then
+        echo "vm-test: left out: there is no qemu-system-x86_64 (apt-get install qemu-system-x86 ovmf)"
+        exit 0
+    fi
     cargo build --release -q -p lode-node -p lode-tune
     test -e {{IMAGE}} || target/release/lode-tune image build --output {{IMAGE}}
     target/release/lode-tune image boot-test {{IMAGE}} {{ARGS}}
