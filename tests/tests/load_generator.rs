@@ -62,7 +62,13 @@ fn an_open_loop_offers_its_rate_and_says_what_was_offered() {
     assert_eq!(report["mode"], "open");
     let offered = report["offered_per_s"].as_f64().unwrap();
     assert!((250.0..550.0).contains(&offered), "800 arrivals of a Poisson process: {offered}");
-    assert_eq!(report["errors"], 0);
+    assert!(report["get_us"]["count"].as_u64() > Some(0), "{report}");
+    // A machine that does something else at the very end leaves requests that were due and have not gone out: these count
+    // as failed, and nothing else does.
+    for name in ["missing", "wrong", "refused", "busy", "throttled", "conflicts"] {
+        assert_eq!(report[name], 0, "{name} in {report}");
+    }
+    assert!(report["errors"].as_u64() <= report["unsent"].as_u64(), "{report}");
 }
 
 #[test]
