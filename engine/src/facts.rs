@@ -6,9 +6,11 @@
 
 use std::collections::HashMap;
 
+use smallvec::SmallVec;
+
 use crate::cache::ReadCache;
 use crate::catalog::Catalog;
-use crate::format::record::Record;
+use crate::format::record::{Record, RecordKind};
 use crate::frame_builder::FrameBuilder;
 use crate::ids::{Generation, PartitionId};
 use crate::index::{Candidates, KeyOf, Keys, Need};
@@ -176,12 +178,29 @@ impl KnownKeys<'_> {
         if let Some(location) = catalog.find(self.partition, key, self)? {
             return Ok(Perhaps::At(location));
         }
+        Ok(self.unreadable(catalog, key).map_or(Perhaps::Nothing, Perhaps::Damaged))
+    }
+
+    /// A record that cannot be read and may be one of this key, whether there is another that can or not.
+    pub fn unreadable(&self, catalog: &Catalog, key: &[u8]) -> Option<Location> {
+        let mut tied = self.tied(catalog, key).into_iter();
+        tied.find(|location| matches!(self.key_of(*location), KeyOf::Unreadable))
+    }
+
+    /// Records of which it is not known whether they are of this key, though one that is may have been found: whoever deletes
+    /// the key has to know of all of them.
+    pub fn unread(&self, catalog: &Catalog, key: &[u8]) -> impl Iterator<Item = Location> {
+        let tied = self.tied(catalog, key).into_iter();
+        tied.filter(|location| matches!(self.key_of(*location), KeyOf::Unknown))
+    }
+
+    /// Records that a compact index alone cannot tell from the key's.
+    fn tied(&self, catalog: &Catalog, key: &[u8]) -> SmallVec<[Location; 2]> {
         if !catalog.is_compact(self.partition) {
-            return Ok(Perhaps::Nothing);
+            return SmallVec::new();
         }
-        let mut found = catalog.candidates(self.partition, key).locations.into_iter();
-        let damaged = found.find(|location| matches!(self.key_of(*location), KeyOf::Unreadable));
-        Ok(damaged.map_or(Perhaps::Nothing, Perhaps::Damaged))
+        let found = catalog.candidates(self.partition, key);
+        if found.is_certain { SmallVec::new() } else { found.locations }
     }
 }
 
@@ -337,9 +356,11 @@ impl Shard {
             }
             let mut needs = Vec::new();
             frame.builder.for_each_record(&*io.buffers, |record, _| {
-                let keys = self.known_keys(record.partition);
-                if let Err(Need(locations)) = self.catalog.find(record.partition, record.key, &keys) {
-                    needs.extend(locations.into_iter().map(|location| (record.partition, location)));
+                let (id, keys) = (record.partition, self.known_keys(record.partition));
+                if let Err(Need(locations)) = self.catalog.find(id, record.key, &keys) {
+                    needs.extend(locations.into_iter().map(|location| (id, location)));
+                } else if record.kind == RecordKind::Delete {
+                    needs.extend(keys.unread(&self.catalog, record.key).map(|location| (id, location)));
                 }
             });
             if needs.is_empty() {

@@ -3,6 +3,7 @@
 //! Pure: no files, no sockets, no clock, no threads, no randomness. See `FORMAT.md` for what is on
 //! the drive.
 
+mod acknowledge;
 mod append;
 mod apply;
 mod asking;

@@ -351,6 +351,16 @@ pub enum WriteError {
         /// Where on the drive.
         at: u64,
     },
+    /// It was written, but a record that cannot be read may be one of a key that it deletes: a compact index cannot tell, and cannot
+    /// take it out.
+    #[error(
+        "what was asked for is written, but the record at byte {at} of the drive is damaged and may be one of a key \
+         that was deleted: should the drive read it again, that key is there again; put the key, or drop the table"
+    )]
+    MayReturn {
+        /// Where on the drive.
+        at: u64,
+    },
     /// The condition could not be decided: the drive failed to read the present record.
     #[error(
         "the drive failed to read the present record at byte {at} (os error {os_error}); nothing was written, try again"

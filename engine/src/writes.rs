@@ -1,26 +1,22 @@
-//! Put, delete, batch and their conditions: from the request to the open frame, and from the durable
-//! frame to the reply.
+//! Put, delete, batch and their conditions: from the request to the open frame.
 
 use std::collections::BTreeSet;
 
-use crate::apply::Effects;
-use crate::catalog::Catalog;
 use crate::expiry::{EXPIRY_OVERHEAD_BYTES, is_ttl};
-use crate::facts::{KnownKeys, Perhaps};
+use crate::facts::Perhaps;
 use crate::format::frame::FRAME_HEADER_BYTES;
 use crate::format::record::{Record, RecordKind, record_len, record_room};
 use crate::ids::{RequestId, Seq, WallMs};
 use crate::io::Io;
 use crate::limits::{BATCH_BYTES, BATCH_WRITE_BYTES, MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES};
-use crate::log::{Ack, AckKind, LogFrame};
+use crate::log::{Ack, AckKind};
 use crate::modify::{Dependent, Modify, Present};
 use crate::owned::OwnedWrite;
 use crate::partition::{Partition, Store};
-use crate::reply::{CatalogError, Delay, ReplyBody, WriteError, Written};
+use crate::reply::{CatalogError, ReplyBody, WriteError, Written};
 use crate::request::{BatchWrite, Condition, RequestBody, Target, Ttl};
 use crate::shard::Shard;
-use crate::space::{Claim, Space};
-use crate::touch::CHANGES_AT_ONCE;
+use crate::space::Claim;
 use crate::transactions::Commit;
 use crate::transactions::history::Write;
 
@@ -201,6 +197,7 @@ impl Shard {
         match error {
             WriteError::Busy => self.stats.busy += 1,
             WriteError::Corrupt { .. }
+            | WriteError::MayReturn { .. }
             | WriteError::Device { .. }
             | WriteError::Quarantined { .. }
             | WriteError::Poisoned => {}
@@ -426,103 +423,6 @@ impl Shard {
         let number = write.number.filter(|_| write.kind == AckKind::Increment);
         let written = Written { seq, existed: current.is_some(), number };
         io.reply(write.id, ReplyBody::Write(Ok(written)));
-    }
-
-    fn count_written(&mut self, kind: AckKind, user_bytes: u64) {
-        self.stats.user_bytes += user_bytes;
-        match kind {
-            AckKind::Put => self.stats.puts += 1,
-            AckKind::Delete => self.stats.deletes += 1,
-            AckKind::Batch => self.stats.batches += 1,
-            AckKind::Increment => self.stats.increments += 1,
-            AckKind::Expire => self.stats.expiry_changes += 1,
-            AckKind::Catalog | AckKind::Silent => {}
-        }
-    }
-
-    /// Applies the frames that became durable, as fast as the journal takes it, and answers those who waited for them.
-    pub(crate) fn apply_durable(&mut self, io: &mut Io<'_>) {
-        while self.journal.has_room() && self.may_apply(io) {
-            let Some(frame) = self.log.take_durable() else { return };
-            let number = frame.builder.number;
-            self.apply_frame(&frame, io);
-            self.cover_applied(&frame);
-            self.space.clock.advance(frame.builder.frame_len() as u64, io.now.wall_ns);
-            io.buffers.release(frame.builder.buffer);
-            let (ready, waiting) =
-                std::mem::take(&mut self.waiters).into_iter().partition(|(frame, _)| *frame <= number);
-            self.waiters = waiting;
-            let ready: Vec<(_, OwnedWrite)> = ready;
-            self.take_up(ready.into_iter().map(|(_, owned)| owned).collect(), io);
-            self.space_may_have_changed();
-        }
-    }
-
-    fn apply_frame(&mut self, frame: &LogFrame, io: &mut Io<'_>) {
-        let number = frame.builder.number;
-        let mut existed = Vec::with_capacity(frame.builder.records() as usize);
-        let now = self.clock.now();
-        let Shard { catalog, space, cache, log, journal, transactions, facts, .. } = self;
-        let own = Some((&frame.builder, &*io.buffers));
-        let mut effects = Effects { catalog, space, cache, journal: Some(journal), facts, own, now };
-        let mut ahead = frame.builder.records_in(&*io.buffers);
-        frame.builder.for_each_record(&*io.buffers, |record, location| {
-            if existed.len().is_multiple_of(CHANGES_AT_ONCE) {
-                let next = ahead.by_ref().take(CHANGES_AT_ONCE).map(|(record, _)| record);
-                effects.catalog.touch_for_change(next.map(|record| (record.partition, record.key)));
-            }
-            let place = (record.partition, record.key);
-            let write = if record.kind == RecordKind::Put { Write::Put } else { Write::Delete };
-            let locate = |catalog: &Catalog, space: &Space| {
-                let keys = KnownKeys { facts, space, partition: record.partition, own };
-                keys.locate(catalog, record.key).expect("what a frame needs is known before it is applied")
-            };
-            transactions.before_change(effects.catalog, effects.space, place, write, locate);
-            transactions.applied(record.partition, record.key, number);
-            let was_there = effects.user(&record, location);
-            // Written behind the drop of its partition, while that was on its way.
-            let is_void = !was_there && effects.catalog.get(record.partition).is_none();
-            existed.push((was_there, is_void.then_some(record.partition)));
-            if log.applied(number, &record) {
-                // The next increment of a counter that is in use shall not have to read it.
-                let generation = frame.builder.place.generation;
-                effects.cache.insert(
-                    location,
-                    generation,
-                    frame.builder.record_bytes(&*io.buffers, location, record.len()),
-                );
-            }
-        });
-        drop(ahead);
-        let mut first = 0;
-        for ack in &frame.acks {
-            let (existed, void) = existed[first];
-            first += ack.records as usize;
-            io.delay = frame.delay(ack, io.now.monotonic_ns);
-            if let Some(partition) = void.filter(|_| !matches!(ack.kind, AckKind::Silent | AckKind::Catalog))
-            {
-                let error = WriteError::UnknownPartition(partition);
-                io.reply(ack.id, ReplyBody::Write(Err(error)));
-                continue;
-            }
-            self.count_written(ack.kind, ack.user_bytes);
-            match ack.kind {
-                AckKind::Silent => {}
-                AckKind::Catalog => {
-                    self.catalog_settled(ack.id);
-                    self.end_transactions_of_dropped();
-                    io.reply(ack.id, ReplyBody::Catalog(Ok(())));
-                }
-                kind => {
-                    // Another expiry is written only where the record is there: should it be due by now, it was not then.
-                    let existed = existed || kind == AckKind::Expire;
-                    let written = Written { seq: ack.seq, existed, number: ack.number };
-                    io.reply(ack.id, ReplyBody::Write(Ok(written)));
-                }
-            }
-        }
-        io.delay = Delay::default();
-        assert_eq!(first, frame.builder.records() as usize, "every record of a frame is somebody's");
     }
 
     /// A read for a condition has ended with the present record, if that still counts; nothing has been

@@ -347,6 +347,7 @@ fn write_error_answer(asked: Asked, error: &WriteError) -> Answer {
         WriteError::Full { live_bytes, .. } => (Status::Full, *live_bytes),
         WriteError::MemoryFull { used_bytes, .. } => (Status::MemoryFull, *used_bytes),
         WriteError::Corrupt { at } => (Status::Corrupt, *at),
+        WriteError::MayReturn { at } => (Status::MayReturn, *at),
         WriteError::Device { os_error, .. } => (Status::DeviceError, u64::from(os_error.unsigned_abs())),
         WriteError::Quarantined { upto } => return quarantined_answer(asked, *upto, error),
         WriteError::Poisoned => (Status::Poisoned, 0),

@@ -4,7 +4,7 @@ use crate::support::Sim;
 use crate::support::ask::{target, use_index};
 use lode_engine::{
     BatchWrite, BufferId, Buffers, Condition, Geometry, IndexKind, KeyRange, ReadError, ReplyBody, Request,
-    RequestBody, RequestId, StoreKind, TimeLeft, Ttl,
+    RequestBody, RequestId, StoreKind, TimeLeft, Ttl, WriteError,
 };
 
 /// Tied for 60 bytes.
@@ -198,11 +198,63 @@ fn a_delete_of_a_key_that_cannot_be_read_holds_when_another_start_can() {
     let id =
         send(&mut sim, RequestBody::Count { target: target(1), range: KeyRange { start: &key, end: None } });
     assert!(matches!(sim.reply_to(id), ReplyBody::Count(Ok(_))));
-    sim.delete(1, &key).expect("it is written");
+    let told = sim.delete(1, &key);
+    assert!(matches!(told, Err(WriteError::MayReturn { .. })), "written, and no more is promised: {told:?}");
     sim.drive.unreadable.clear();
     sim.reopen();
     assert_eq!(sim.get(1, &key), Ok(None));
     assert_eq!(sim.time_left(1, &tied(4)), Ok(Some(TimeLeft::Forever)), "others stay");
+}
+
+/// Once it was acknowledged, and when the drive read the record again, it was there again.
+#[test]
+fn whoever_deletes_what_may_come_back_is_told_so_also_in_batches_and_transactions() {
+    for written_anew in [false, true] {
+        let mut sim = sim(13);
+        let (key, other) = (tied(2), tied(6));
+        make_unreadable(&mut sim, &key);
+        if written_anew {
+            sim.put(1, &key, b"new").expect("there is room");
+        }
+        let may_return = |told: Result<_, WriteError>| matches!(told, Err(WriteError::MayReturn { .. }));
+        assert!(may_return(sim.delete(1, &key).map(drop)));
+        let batch = vec![BatchWrite::Put { key: b"beside", value: b"v" }, BatchWrite::Delete { key: &key }];
+        assert!(may_return(sim.batch(1, batch).map(drop)), "not the first of its writes");
+        assert_eq!(sim.get(1, b"beside"), Ok(Some(b"v".to_vec())), "the rest took place");
+        let transaction = sim.begin(1, false).expect("one can be had");
+        assert!(may_return(sim.commit(1, transaction, vec![BatchWrite::Delete { key: &key }]).map(drop)));
+        // Others are deleted for good, and puts hold.
+        let elsewhere = 0x9e37_79b9_7f4a_7c15u64.to_be_bytes().repeat(2);
+        assert!(sim.delete(1, &elsewhere).expect("nothing is damaged there").existed);
+        sim.put(1, &other, b"new").expect("there is room");
+        sim.put(1, &key, b"newer").expect("there is room");
+        sim.checkpoint().expect("there is room");
+        sim.drive.unreadable.clear();
+        sim.reopen();
+        assert_eq!(sim.get(1, &key), Ok(Some(b"newer".to_vec())));
+        assert_eq!(sim.get(1, &other), Ok(Some(b"new".to_vec())));
+    }
+}
+
+/// Once the delete looked no further than the newer record that it found.
+#[test]
+fn whoever_deletes_what_was_written_anew_is_told_also_when_the_damage_was_looked_at_again_since() {
+    for (gets, opens) in [(0, false), (1, false), (3, false), (0, true), (2, true)] {
+        let mut sim = sim(14);
+        let (key, tied_with_it) = (tied(2), tied(3));
+        make_unreadable(&mut sim, &key);
+        sim.put(1, &key, b"new").expect("there is room");
+        if opens {
+            sim.reopen();
+        }
+        for _ in 0..gets {
+            assert_eq!(sim.get(1, &key), Ok(Some(b"new".to_vec())));
+        }
+        let told = sim.get(1, &tied_with_it);
+        assert!(matches!(told, Err(ReadError::Corrupt { .. })), "{told:?}");
+        let told = sim.delete(1, &key);
+        assert!(matches!(told, Err(WriteError::MayReturn { .. })), "{gets} {opens}: {told:?}");
+    }
 }
 
 /// Once it was told that the key had not been there.
@@ -217,7 +269,7 @@ fn a_transaction_is_told_of_damage_also_when_another_has_overwritten_what_was_da
             let told = sim.get_in(1, transaction, &key);
             assert!(matches!(told, Err(ReadError::Corrupt { .. })), "{told:?} overwritten: {overwritten}");
             match deletes {
-                true => drop(sim.delete(1, &key).expect("it is written")),
+                true => assert!(matches!(sim.delete(1, &key), Err(WriteError::MayReturn { .. }))),
                 false => drop(sim.put(1, &key, b"new").expect("there is room")),
             }
             sim.settle();

@@ -116,6 +116,8 @@ statuses! {
     Unauthenticated = 44, "the node wants a token, and this one is missing, unknown or withdrawn; give one with --token-file";
     /// The token has not the right that this takes. Nothing was done.
     Forbidden = 45, "the token has not the right that this takes";
+    /// What was asked for is written, but a record that cannot be read (`aux`: its byte of the drive) may be one of a key that it deletes.
+    MayReturn = 46, "what was asked for is written, but a damaged record may be one of a key that was deleted: should the drive read it again, it is there again; put the key, or drop the table";
 }
 
 impl Status {

@@ -145,7 +145,9 @@ impl From<WriteError> for Failure {
             WriteError::ConditionFailed { .. } => Exit::NotFound,
             WriteError::Unreachable(_) => Exit::CannotConnect,
             WriteError::Timeout { .. } | WriteError::Unknown { .. } | WriteError::Poisoned => Exit::Unknown,
-            WriteError::Corrupt { .. } | WriteError::Quarantined { .. } => Exit::VerificationFailed,
+            WriteError::Corrupt { .. } | WriteError::MayReturn { .. } | WriteError::Quarantined { .. } => {
+                Exit::VerificationFailed
+            }
             _ => Exit::Refused,
         };
         Failure::new(exit, error)

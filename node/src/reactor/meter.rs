@@ -67,14 +67,13 @@ enum Outcome {
 
 fn outcome(status: Status) -> Outcome {
     use Status::{
-        Busy, Corrupt, DeviceError, Full, MemoryFull, NoSpace, NotReady, Poisoned, Quarantined, Throttled,
-        TooManyTransactions,
+        Busy, Corrupt, DeviceError, Full, MayReturn, MemoryFull, NoSpace, NotReady, Poisoned, Quarantined,
+        Throttled, TooManyTransactions,
     };
     match status {
         Busy | Throttled | TooManyTransactions => Outcome::Limited,
-        Corrupt | DeviceError | Poisoned | Quarantined | Full | MemoryFull | NoSpace | NotReady => {
-            Outcome::Failed
-        }
+        Corrupt | DeviceError | MayReturn | Poisoned | Quarantined | Full | MemoryFull | NoSpace
+        | NotReady => Outcome::Failed,
         _ => Outcome::Answered,
     }
 }

@@ -112,6 +112,7 @@ of_records!(WriteError, error => match error {
     WriteError::Full { .. } | WriteError::MemoryFull { .. } => Refusal::with("OOM", error),
     WriteError::Poisoned => Refusal::with("MISCONF", error),
     WriteError::Unknown { .. } => Refusal::with("UNKNOWN", error),
+    WriteError::MayReturn { .. } => Refusal::with("MAYRETURN", error),
     error => Refusal::new(error),
 });
 

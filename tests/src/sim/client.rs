@@ -434,7 +434,7 @@ fn new_connection() -> Connection<Tag> {
 fn refusal(status: Status, part: Part) -> Option<End> {
     let writes = matches!(part, Part::Only | Part::Commit);
     match status {
-        Status::Poisoned if writes => Some(End::Unknown),
+        Status::Poisoned | Status::MayReturn if writes => Some(End::Unknown),
         Status::Busy
         | Status::Full
         | Status::MemoryFull

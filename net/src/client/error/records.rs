@@ -164,7 +164,7 @@ record_error! {
 }
 
 record_error! {
-    /// Why a put or a delete failed. Unless it is `Unknown` or `Poisoned`, nothing was written.
+    /// Why a put or a delete failed. Unless it is `Unknown`, `Poisoned` or `MayReturn`, nothing was written.
     WriteError,
     {
         /// The value is too long.
@@ -202,6 +202,12 @@ record_error! {
         /// The drive failed a write; whether this write survives is not known, and the shard takes no more.
         #[error("the drive failed a write: the shard takes no writes until the node restarts, and this one may or may not survive")]
         Poisoned,
+        /// It is written, but of a table with a compact index a record that cannot be read may be one of a key that it deletes.
+        #[error("the write took place, but the damaged record at byte {at} of the drive may be one of a key that was deleted: should the drive read it again, it is there again; put the key, or drop the table")]
+        MayReturn {
+            /// Where on the drive.
+            at: u64,
+        },
         /// It was sent and not answered: whether it took place is not known. Read before trying again.
         #[error("the write was sent and not answered ({reason}): whether it took place is not known; read before trying again")]
         Unknown {
@@ -222,10 +228,11 @@ record_error! {
         Failure::Status { status: Status::Full, aux, .. } => WriteError::Full { live_bytes: aux },
         Failure::Status { status: Status::MemoryFull, aux, .. } => WriteError::MemoryFull { used_bytes: aux },
         Failure::Status { status: Status::Poisoned, .. } => WriteError::Poisoned,
+        Failure::Status { status: Status::MayReturn, aux, .. } => WriteError::MayReturn { at: aux },
     }
 }
 
-/// Why a batch failed. Unless it is `Unknown` or `Poisoned`, nothing of it was written.
+/// Why a batch failed. Unless it is `Unknown`, `Poisoned` or `MayReturn`, nothing of it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BatchError {
     /// Its keys fall in more than one partition.

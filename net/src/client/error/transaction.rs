@@ -6,7 +6,7 @@ use thiserror::Error;
 use crate::client::error::{Failure, GetError, WriteError};
 use crate::wire::Status;
 
-/// Why an operation of a transaction failed. Unless it is `Write(Unknown)` or `Write(Poisoned)`, nothing was
+/// Why an operation of a transaction failed. Unless it is `Write` with `Unknown`, `Poisoned` or `MayReturn`, nothing was
 /// written.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TransactionError {

@@ -193,7 +193,8 @@ impl Work {
     ) -> Result<crate::client::Written, TransactionError> {
         let reply = reply.map_err(TransactionError::of_write)?;
         let status = reply.status();
-        self.has_ended = matches!(status, Status::Ok | Status::Conflict | Status::TransactionEnded);
+        self.has_ended =
+            matches!(status, Status::Ok | Status::MayReturn | Status::Conflict | Status::TransactionEnded);
         if status == Status::Conflict {
             return Err(TransactionError::Conflict { key: reply.body });
         }
