@@ -247,7 +247,7 @@ pub fn reactor_numbers(stats: &ReactorStats) -> Vec<(&'static str, u64)> {
         stats,
         ReactorStats {
             turns, spins, requests, answers, sends, value_bytes_from_drive_buffers, values_from_drive_buffers,
-            value_bytes_shared, value_bytes_copied, answers_given_up, reply_bytes, requests_queued, queued, queued_bytes, throttled,
+            value_bytes_shared, value_bytes_copied, answers_given_up, reply_bytes, requests_queued, requests_given_up, queued, queued_bytes, throttled,
             connections_held_up, slow_requests, hops_out, hops_in, accepted, refused_connections,
             connections, pending, buffer_bytes, buffer_bytes_free, buffers_refused, cpu_us,
         },

@@ -105,6 +105,8 @@ pub struct ReactorStats {
     pub reply_bytes: u64,
     /// Requests that had to wait for their partition's turn.
     pub requests_queued: u64,
+    /// Reads that waited so when their clients went, and were not done.
+    pub requests_given_up: u64,
     /// Those that wait now.
     pub queued: u64,
     /// Bytes of memory that they take.

@@ -4,9 +4,11 @@
 use std::collections::HashSet;
 
 use lode_engine::RequestId;
+use lode_net::wire::Status;
 
 use super::pending::{Origin, PendingTable};
 use super::{Reactor, ReactorIo};
+use crate::dispatch::Asked;
 use crate::mailbox::{Mail, Mailbox};
 
 /// Who has gone since the last step.
@@ -54,7 +56,21 @@ impl<I: ReactorIo> Reactor<I> {
         if !tickets.is_empty() {
             others.for_each(tell);
         }
-        requests.into_iter().map(|(id, _)| id).collect()
+        let requests: Vec<RequestId> = requests.into_iter().map(|(id, _)| id).collect();
+        self.give_up_queued(&requests);
+        requests
+    }
+
+    /// Those that wait for their partition's turn never come before the engine.
+    fn give_up_queued(&mut self, unwanted: &[RequestId]) {
+        if self.fair.queued() == 0 {
+            return;
+        }
+        let unwanted: HashSet<u64> = unwanted.iter().map(|id| id.0).collect();
+        for (id, owner, frame) in self.fair.give_up(|(id, ..)| unwanted.contains(&id.0)) {
+            self.stats.requests_given_up += 1;
+            self.answers.push((id, Asked::of(&frame.header, owner).plain(Status::Busy)));
+        }
     }
 }
 
@@ -67,7 +83,6 @@ mod tests {
     use super::super::connection::ConnectionKey;
     use super::super::pending::Pending;
     use super::*;
-    use crate::dispatch::Asked;
     use lode_engine::OwnerId;
 
     #[test]

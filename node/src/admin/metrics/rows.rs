@@ -47,6 +47,7 @@ pub const ROWS: &[Row] = &[
     row("requests_busy", "busy", Counter, 1.0, "Requests that the engine answered Busy."),
     row("requests_throttled", "throttled", Counter, 1.0, "Requests refused because their partition is above its quota."),
     row("requests_queued", "requests_queued", Counter, 1.0, "Requests that had to wait for their partition's turn."),
+    row("requests_given_up", "requests_given_up", Counter, 1.0, "Reads that waited for their partition's turn when their clients went, and were not done."),
     row("requests_received", "requests", Counter, 1.0, "Requests received."),
     row("answers_sent", "answers", Counter, 1.0, "Answers sent to connections."),
     row("answers_given_up", "answers_given_up", Counter, 1.0, "Answers given up as Busy because too many others wait for their readers."),

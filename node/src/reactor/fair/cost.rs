@@ -1,15 +1,19 @@
 //! What requests cost, in requests for a small record.
 
-use lode_net::wire::Opcode;
+use std::collections::BTreeMap;
+
+use lode_net::wire::{Opcode, PartitionId};
 
 use crate::io_limits::IoLimits;
 
 /// A scan of which nothing is known reads several records.
-const SCAN_COST: u32 = 8;
+pub const SCAN_COST: u32 = 8;
 /// What was learned counts for 1 part in `2^SHIFT` less with each request.
 const SHIFT: u32 = 3;
 /// Largest cost: of the longest answer.
 const MOST: u64 = 256;
+/// So many partitions whose reads are dear are remembered at least, and twice as many at most: some 64 KiB.
+const REMEMBERED: usize = 512;
 
 /// What is known of a request's cost before it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +35,11 @@ impl Class {
             Some(Scan | TransactionScan) => Class::Scan,
             _ => Class::Write(u32::try_from(body_bytes).unwrap_or(u32::MAX)),
         }
+    }
+
+    /// Whether nothing is changed by it.
+    pub fn is_read(self) -> bool {
+        matches!(self, Class::Get | Class::Scan)
     }
 }
 
@@ -87,6 +96,35 @@ impl Costs {
     }
 }
 
+/// What reads of partitions cost that ask for nothing now, of those where it is more than of others: whoever comes again for
+/// large values is not taken for one who wants small ones.
+#[derive(Debug, Default)]
+pub struct Dear {
+    young: BTreeMap<PartitionId, Costs>,
+    old: BTreeMap<PartitionId, Costs>,
+}
+
+impl Dear {
+    /// What was learned of a partition that has nothing to do any more.
+    pub fn note(&mut self, partition: PartitionId, costs: Costs, prices: Prices) {
+        let is_more = |class| costs.of(class, prices) > Costs::new(prices).of(class, prices);
+        if !is_more(Class::Get) && !is_more(Class::Scan) {
+            return;
+        }
+        if self.young.len() >= REMEMBERED {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(partition, costs);
+    }
+
+    /// What is known of a partition that asks for something again.
+    pub fn recall(&mut self, partition: PartitionId, prices: Prices) -> Costs {
+        // Both, or what was learned long ago would come back.
+        let (young, old) = (self.young.remove(&partition), self.old.remove(&partition));
+        young.or(old).unwrap_or_else(|| Costs::new(prices))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +153,25 @@ mod tests {
         assert_eq!(costs.of(Class::of(put, 1 << 20), dear), MOST as u32);
         assert_eq!(Class::of(Opcode::TransactionScan as u8, 9), Class::Scan);
         assert_eq!(Class::of(Opcode::Min as u8, 0), Class::Get);
+    }
+
+    #[test]
+    fn only_what_is_dear_is_remembered_and_so_much_of_it() {
+        let mut dear = Dear::default();
+        let costs = |bytes: u64| {
+            let mut costs = Costs::new(PRICES);
+            (0..64).for_each(|_| costs.learn(Class::Get, bytes));
+            costs
+        };
+        dear.note(PartitionId(1), costs(100), PRICES);
+        assert_eq!(dear.young.len(), 0, "small values are what is expected");
+        for partition in 0..3 * REMEMBERED as u32 {
+            dear.note(PartitionId(partition), costs(1 << 20), PRICES);
+            assert!(dear.young.len() + dear.old.len() <= 2 * REMEMBERED);
+        }
+        let mut cost = |partition| dear.recall(PartitionId(partition), PRICES).of(Class::Get, PRICES);
+        let last = 3 * REMEMBERED as u32 - 1;
+        assert!(cost(last) > 100 && cost(last - REMEMBERED as u32 + 1) > 100);
+        assert_eq!((cost(last), cost(0)), (1, 1), "it is told once, and what is too old not at all");
     }
 }

@@ -8,12 +8,15 @@
 //! storage service utility, 2004; here the depth is shared out too.)
 //!
 //! A request costs one, and as much again for each so many bytes (8 KiB, unless the drive was measured) that it writes, or that
-//! such reads of its partition gave lately: a large value takes the drive and the core for as long as many small ones.
+//! such reads of its partition gave lately: a large value takes the drive and the core for as long as many small ones. Reads
+//! that cost more than their partition's share run all the same, or they never would, but of all partitions together no more
+//! at a time than keeps a drive busy: each of many partitions might have one, and who wants little would wait for all of them.
 //!
 //! Requests of one partition keep their order. No work grows with the number of partitions.
 
 mod active;
 mod cost;
+mod large;
 pub mod quota;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -23,7 +26,8 @@ use lode_net::wire::{Frame, PartitionId};
 use super::connection::ConnectionKey;
 use crate::io_limits::IoLimits;
 use active::Active;
-use cost::{Class, Costs, Prices};
+use cost::{Class, Costs, Dear, Prices};
+use large::Large;
 
 /// Bytes that a waiting request takes beside its frame.
 const QUEUED_BYTES: usize = 128;
@@ -34,6 +38,8 @@ const HOLD_PART: usize = 16;
 /// Where what waits of all takes this part, connections that bring more than their partition's share are not read
 /// from either: what lies in a socket need not be copied, nor looked for in the core's cache.
 const HOLD_ALL_PART: usize = 8;
+/// Reads that cost no more are not large, whatever their partition's share: scans of which nothing is known are not.
+const LARGE_COST: u32 = cost::SCAN_COST;
 /// Virtual time of a request of cost 1 and weight 1.
 const TICKS: u64 = 1 << 20;
 
@@ -44,6 +50,8 @@ pub struct Share {
     pub partition: PartitionId,
     cost: u32,
     class: Class,
+    /// Whether it is a large read that cost more than its partition may have running.
+    is_large: bool,
 }
 
 impl Share {
@@ -83,36 +91,57 @@ struct Flow<T> {
     queue: VecDeque<(Ask, T)>,
     queued_bytes: usize,
     weight: u32,
+    /// Its weight while anything of it waits.
+    waiting_weight: u64,
     /// What it has had, by its weight: when its next request begins in virtual time.
     begins: u64,
-    /// Whether it was found to have all of its share.
-    blocked: bool,
+    /// Why none of its waiting requests may run, if so.
+    halted: Option<Halt>,
     costs: Costs,
     /// Connections that are not read from until less of it waits.
     held_up: VecDeque<ConnectionKey>,
 }
 
+/// Why a partition's requests wait although its turn had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Halt {
+    /// It has all of its share.
+    Share,
+    /// Its next one is large, and as many large ones run as may.
+    Large,
+}
+
 impl<T> Flow<T> {
-    fn new(begins: u64, prices: Prices) -> Flow<T> {
+    fn new(begins: u64, costs: Costs) -> Flow<T> {
         Flow {
             running: 0,
             queue: VecDeque::new(),
             queued_bytes: 0,
             weight: 1,
+            waiting_weight: 0,
             begins,
-            blocked: false,
-            costs: Costs::new(prices),
+            halted: None,
+            costs,
             held_up: VecDeque::new(),
         }
     }
 
-    /// One of its requests begins to run.
-    fn run(&mut self, ask: Ask, prices: Prices, now: &mut u64) -> Share {
+    /// What one of its requests takes, where the partition may have so much running.
+    fn share_of(&self, ask: Ask, prices: Prices, may_run: u32) -> Share {
         let cost = self.costs.of(ask.class, prices);
+        let is_large = ask.class.is_read() && cost > may_run.max(LARGE_COST);
+        Share { partition: ask.partition, cost, class: ask.class, is_large }
+    }
+
+    /// One of its requests begins to run.
+    fn run(&mut self, share: Share, now: &mut u64) {
         *now = (*now).max(self.begins);
-        self.begins += u64::from(cost) * TICKS / u64::from(self.weight);
-        self.running += cost;
-        Share { partition: ask.partition, cost, class: ask.class }
+        self.begins += u64::from(share.cost) * TICKS / u64::from(self.weight);
+        self.running += share.cost;
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running == 0 && self.queue.is_empty()
     }
 }
 
@@ -147,8 +176,14 @@ pub struct Fair<T> {
     ready: BTreeSet<(u64, PartitionId)>,
     /// Those that have all of their share.
     blocked: BTreeSet<(u64, PartitionId)>,
-    /// Virtual time: when what was last handed out began.
+    large: Large,
+    /// What reads cost of partitions that ask for nothing now.
+    dear: Dear,
+    /// Virtual time: when what was last handed out began, and beyond that what each of those that wait would have had since if
+    /// all were served at once.
     now: u64,
+    /// What those weigh of whom anything waits.
+    waiting_weight: u64,
     active: Active,
     prices: Prices,
     running: u32,
@@ -168,7 +203,10 @@ impl<T> Fair<T> {
             flows: HashMap::with_hasher(ahash::RandomState::with_seeds(5, 6, 7, 8)),
             ready: BTreeSet::new(),
             blocked: BTreeSet::new(),
+            large: Large::new(limits.most_running),
+            dear: Dear::default(),
             now: 0,
+            waiting_weight: 0,
             active: Active::new(limits),
             prices: Prices::new(limits),
             running: 0,
@@ -190,22 +228,33 @@ impl<T> Fair<T> {
         room: usize,
     ) -> Admission<R> {
         self.active.note(ask.partition, ask.weight, now_ns);
-        let share = self.active.share(ask.weight);
-        let flow = self.flows.entry(ask.partition).or_insert_with(|| Flow::new(self.now, self.prices));
+        let may_run = self.active.share(ask.weight);
+        let (now, prices, dear) = (self.now, self.prices, &mut self.dear);
+        let flow = self
+            .flows
+            .entry(ask.partition)
+            .or_insert_with(|| Flow::new(now, dear.recall(ask.partition, prices)));
         flow.weight = ask.weight;
-        if flow.queue.is_empty() && (self.running < self.active.free_running() || flow.running < share) {
-            flow.begins = flow.begins.max(self.now);
-            let share = flow.run(ask, self.prices, &mut self.now);
-            self.running += share.cost;
-            return Admission::Now(request, share);
+        if flow.queue.is_empty() && (self.running < self.active.free_running() || flow.running < may_run) {
+            let share = flow.share_of(ask, prices, may_run);
+            if self.large.has_room_at_once(share) {
+                flow.begins = flow.begins.max(self.now);
+                flow.run(share, &mut self.now);
+                self.large.run(share);
+                self.running += share.cost;
+                return Admission::Now(request, share);
+            }
         }
         if self.queued_bytes + ask.bytes > room || flow.queued_bytes + ask.bytes > room / PARTITION_PART {
+            self.forget_idle(ask.partition);
             return Admission::Full;
         }
         if flow.queue.is_empty() {
             flow.begins = flow.begins.max(self.now);
             self.ready.insert((flow.begins, ask.partition));
         }
+        self.waiting_weight = self.waiting_weight - flow.waiting_weight + u64::from(ask.weight);
+        flow.waiting_weight = ask.weight.into();
         flow.queue.push_back((ask, own(request)));
         flow.queued_bytes += ask.bytes;
         self.queued += 1;
@@ -230,31 +279,92 @@ impl<T> Fair<T> {
 
     /// A request that ran has been answered, a read with so many bytes.
     pub fn done(&mut self, share: Share, read_bytes: u64) {
-        let Share { partition, cost, class } = share;
+        let Share { partition, cost, class, .. } = share;
         let flow = self.flows.get_mut(&partition).expect("a partition with a running request is known");
         flow.running -= cost;
         self.running -= cost;
+        self.large.done(share);
         flow.costs.learn(class, read_bytes);
-        if std::mem::take(&mut flow.blocked) {
+        if flow.halted == Some(Halt::Share) {
+            flow.halted = None;
             self.blocked.remove(&(flow.begins, partition));
             self.ready.insert((flow.begins, partition));
-        } else if flow.running == 0 && flow.queue.is_empty() {
-            self.flows.remove(&partition);
         }
+        self.forget_idle(partition);
+    }
+
+    /// Forgets a partition that has nothing to do, but not that its reads are dear.
+    fn forget_idle(&mut self, partition: PartitionId) {
+        if self.flows.get(&partition).is_some_and(Flow::is_idle)
+            && let Some(flow) = self.flows.remove(&partition)
+        {
+            self.dear.note(partition, flow.costs, self.prices);
+        }
+    }
+
+    /// Takes out reads that wait and that `is_unwanted` says nobody wants any more. Writes take place all the same.
+    pub fn give_up(&mut self, is_unwanted: impl Fn(&T) -> bool) -> Vec<T> {
+        let is_given_up = |(ask, request): &(Ask, T)| ask.class.is_read() && is_unwanted(request);
+        let has_such = |(_, flow): &(_, &Flow<T>)| flow.queue.iter().any(is_given_up);
+        let mut partitions: Vec<_> = self.flows.iter().filter(has_such).map(|(id, _)| *id).collect();
+        // The order of a map is another on another machine.
+        partitions.sort_unstable();
+        let mut given_up = Vec::new();
+        for partition in partitions {
+            let Some(flow) = self.flows.get_mut(&partition) else { continue };
+            let (gone, kept): (VecDeque<_>, VecDeque<_>) = flow.queue.drain(..).partition(is_given_up);
+            flow.queue = kept;
+            for (ask, request) in gone {
+                self.queued -= 1;
+                self.queued_bytes -= ask.bytes;
+                flow.queued_bytes -= ask.bytes;
+                given_up.push(request);
+            }
+            let turn = (flow.begins, partition);
+            match flow.halted.take() {
+                None => self.ready.remove(&turn),
+                Some(Halt::Share) => self.blocked.remove(&turn),
+                Some(Halt::Large) => self.large.leave(turn),
+            };
+            if !flow.queue.is_empty() {
+                // What comes first now is looked at anew.
+                self.ready.insert(turn);
+                continue;
+            }
+            self.waiting_weight -= std::mem::take(&mut flow.waiting_weight);
+            // Whoever was held up for what is not there any more is not let on by it either.
+            self.resumed.extend(flow.held_up.drain(..));
+            self.forget_idle(partition);
+        }
+        if self.queued == 0 {
+            self.resumed.extend(self.held_up.drain(..));
+        }
+        given_up
     }
 
     /// Hands those to `run` whose turn has come, one of a partition at a time.
     pub fn release(&mut self, room: usize, mut run: impl FnMut(Share, T)) {
         while let Some(partition) = self.next_ready() {
             let flow = self.flows.get_mut(&partition).expect("a partition with waiting requests is known");
-            let share = self.active.share(flow.weight);
-            if self.running >= self.active.free_running() && flow.running >= share {
-                flow.blocked = true;
+            let may_run = self.active.share(flow.weight);
+            if self.running >= self.active.free_running() && flow.running >= may_run {
+                flow.halted = Some(Halt::Share);
                 self.blocked.insert((flow.begins, partition));
                 continue;
             }
-            let (ask, request) = flow.queue.pop_front().expect("a ready partition has requests");
-            let share = flow.run(ask, self.prices, &mut self.now);
+            let (ask, _) = flow.queue.front().expect("a ready partition has requests");
+            let share = flow.share_of(*ask, self.prices, may_run);
+            if !self.large.has_room(share, (flow.begins, partition)) {
+                flow.halted = Some(Halt::Large);
+                self.large.wait((flow.begins, partition), share);
+                continue;
+            }
+            let (ask, request) = flow.queue.pop_front().expect("it was looked at");
+            flow.run(share, &mut self.now);
+            // Whoever comes now comes behind those that wait: partitions that ask again and again for one thing would
+            // otherwise never let one by that waits with two.
+            self.now += (u64::from(share.cost) * TICKS / self.waiting_weight.max(1)).max(1);
+            self.large.run(share);
             self.running += share.cost;
             self.queued -= 1;
             self.queued_bytes -= ask.bytes;
@@ -262,6 +372,7 @@ impl<T> Fair<T> {
             // One at a time, for each brings what it has: all at once would bring far too much. When nothing waits, all
             // of them, for nobody would be left to let the next one on.
             if flow.queue.is_empty() {
+                self.waiting_weight -= std::mem::take(&mut flow.waiting_weight);
                 self.resumed.extend(flow.held_up.drain(..));
             } else if flow.queued_bytes < room / HOLD_PART / 2 {
                 self.resumed.extend(flow.held_up.pop_front());
@@ -279,14 +390,17 @@ impl<T> Fair<T> {
     }
 
     fn next_ready(&mut self) -> Option<PartitionId> {
-        // While anybody may run, those that have their share already come by what they have had, too.
-        let may_any = self.running < self.active.free_running() && !self.blocked.is_empty();
-        if !may_any || self.ready.first().is_some_and(|ready| Some(ready) < self.blocked.first()) {
-            return self.ready.pop_first().map(|(_, partition)| partition);
+        // While anybody may run, those that have their share already come by what they have had, too; and those whose next
+        // one is large where there is room for it.
+        let may_any = self.running < self.active.free_running();
+        let blocked = self.blocked.first().filter(|_| may_any);
+        let next = [self.ready.first(), blocked, self.large.next()].into_iter().flatten().min().copied()?;
+        if !self.ready.remove(&next) {
+            self.blocked.remove(&next);
+            self.large.leave(next);
+            self.flows.get_mut(&next.1)?.halted = None;
         }
-        let (_, partition) = self.blocked.pop_first()?;
-        self.flows.get_mut(&partition)?.blocked = false;
-        Some(partition)
+        Some(next.1)
     }
 
     /// Connections that may be read from again since the last call.
@@ -296,7 +410,8 @@ impl<T> Fair<T> {
 
     /// Whether [`release`](Self::release) might have something to hand out.
     pub fn is_ready(&self) -> bool {
-        !self.ready.is_empty() || (self.running < self.active.free_running() && !self.blocked.is_empty())
+        let may_any = self.running < self.active.free_running() && !self.blocked.is_empty();
+        !self.ready.is_empty() || may_any || self.large.next().is_some()
     }
 
     /// Requests that wait.

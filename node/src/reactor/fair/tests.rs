@@ -9,7 +9,7 @@ const MOST_RUNNING: u32 = 128;
 const FREE_AMONG_MANY: u32 = 8;
 
 fn share(partition: u32) -> Share {
-    Share { partition: PartitionId(partition), cost: 1, class: Class::Get }
+    Share { partition: PartitionId(partition), cost: 1, class: Class::Get, is_large: false }
 }
 
 fn ask(partition: u32) -> Ask {
@@ -271,4 +271,205 @@ fn ids_in_a_row_do_not_share_bits() {
     let mut active = Active::new(&IoLimits::default());
     (1..=1500).for_each(|partition| active.note(PartitionId(partition), 100, 0));
     assert!(active.count() > 1200, "{} of 1500", active.count());
+}
+
+/// Has so many partitions learn that their reads give 1 MiB each, one after the other.
+fn learn_large(fair: &mut Fair<u32>, partitions: std::ops::Range<u32>) {
+    for partition in partitions {
+        for _ in 0..64 {
+            let Admission::Now(_, share) = fair.admit(ask(partition), 0, |n| n, 0, ROOM) else {
+                panic!("nothing else runs")
+            };
+            fair.done(share, 1 << 20);
+        }
+    }
+}
+
+#[test]
+fn large_reads_of_many_partitions_run_one_after_the_other_and_small_ones_pass_them() {
+    let mut fair: Fair<u32> = Fair::new(&IoLimits::default());
+    activate(&mut fair, 100..200, 0);
+    learn_large(&mut fair, 1..9);
+    assert!(fair.flows.is_empty(), "they are remembered although they ask for nothing");
+    let mut running = VecDeque::new();
+    for n in 0..3 {
+        for partition in 1..9 {
+            if let Admission::Now(_, share) = fair.admit(ask(partition), n, |n| n, 0, ROOM) {
+                running.push_back(share);
+            }
+        }
+    }
+    assert_eq!(running.len(), 1);
+    for partition in 100..200 {
+        assert_eq!(admit(&mut fair, partition, 0..1, 0), [0], "who wants little has it at once");
+    }
+    // All have their turns, and each as many as another.
+    let mut order = Vec::new();
+    while let Some(share) = running.pop_front() {
+        order.push(share.partition.0);
+        fair.done(share, 1 << 20);
+        fair.release(ROOM, |share, _| running.push_back(share));
+        assert!(running.len() <= 1 && (running.len() == 1 || fair.queued() == 0), "one runs, and always one");
+    }
+    let round: Vec<u32> = (1..9).collect();
+    assert_eq!(order, [round.clone(), round.clone(), round].concat());
+}
+
+#[test]
+fn of_reads_that_are_larger_than_their_share_so_many_run_as_keep_a_drive_busy() {
+    // Sixteen pages of 8 KiB and one for the request, where a partition may have two.
+    for (bytes, most) in [(16 * 8192, MOST_RUNNING / 17), (63 * 8192, 2), (64 * 8192, 1)] {
+        let mut fair: Fair<u32> = Fair::new(&IoLimits::default());
+        activate(&mut fair, 100..200, 0);
+        for partition in 1..40 {
+            for _ in 0..200 {
+                let Admission::Now(_, share) = fair.admit(ask(partition), 0, |n| n, 0, ROOM) else {
+                    panic!("nothing else runs")
+                };
+                fair.done(share, bytes);
+            }
+        }
+        let mut runs =
+            |partition| matches!(fair.admit(ask(partition), 0, |n| n, 0, ROOM), Admission::Now(..));
+        let ran = (1..40).filter(|partition| runs(*partition)).count();
+        assert!(
+            (most as usize..=most as usize + 1).contains(&ran),
+            "{ran} of {bytes} bytes, {most} expected"
+        );
+    }
+}
+
+#[test]
+fn reads_of_those_who_have_gone_are_taken_out_wherever_they_wait() {
+    let mut fair: Fair<u32> = Fair::new(&IoLimits::default());
+    activate(&mut fair, 100..200, 0);
+    learn_large(&mut fair, 1..4);
+    let mut running: Vec<Share> = Vec::new();
+    let run = |fair: &mut Fair<u32>, ask: Ask, n: u32| match fair.admit(ask, n, |n| n, 0, ROOM) {
+        Admission::Now(_, share) => Some(share),
+        Admission::Queued { .. } => None,
+        Admission::Full => panic!("there is room"),
+    };
+    // Behind a large one, behind its share, and a write behind both.
+    for n in 0..4 {
+        running.extend((1..4).filter_map(|partition| run(&mut fair, ask(partition), 10 * partition + n)));
+    }
+    for n in 0..8 {
+        running.extend(run(&mut fair, ask(9), 90 + n));
+    }
+    let write = Ask { class: Class::Write(10), ..ask(9) };
+    running.extend(run(&mut fair, write, 99));
+    fair.release(ROOM, |share, _| running.push(share));
+    let before = fair.queued();
+    let key = ConnectionKey { socket: SocketId(3), number: 1 };
+    fair.hold_up(Crowd::Partition(PartitionId(2)), key);
+    let gone = fair.give_up(|n| (20..30).contains(n) || *n >= 90);
+    assert_eq!(gone.iter().filter(|n| **n < 90).count(), 4, "{gone:?}");
+    assert!(!gone.contains(&99) && gone.len() > 4, "the write takes place: {gone:?}");
+    assert_eq!(fair.queued(), before - gone.len());
+    assert_eq!(fair.take_resumed(), [key], "what it was held up for is gone");
+    assert!(!fair.flows.contains_key(&PartitionId(2)));
+    let mut ran = Vec::new();
+    while let Some(share) = running.pop() {
+        fair.done(share, if share.is_large { 1 << 20 } else { 0 });
+        fair.release(ROOM, |share, n| {
+            running.push(share);
+            ran.push(n);
+        });
+    }
+    assert!(ran.contains(&99) && ran.iter().all(|n| !(20..30).contains(n)), "{ran:?}");
+    assert!(fair.flows.is_empty() && fair.running == 0 && fair.queued_bytes() == 0, "nothing is left behind");
+    assert!(fair.ready.is_empty() && fair.blocked.is_empty() && fair.large.next().is_none());
+}
+
+/// Once whoever had the highest number waited as long as others came, and so did whoever waited with two.
+#[test]
+fn none_of_many_that_ask_one_after_the_other_waits_for_more_than_the_others_that_wait() {
+    let mut fair: Fair<u32> = Fair::new(&IoLimits::default());
+    activate(&mut fair, 100..200, 0);
+    learn_large(&mut fair, 1..41);
+    let mut running = None;
+    let mut waits_since = [[None; 2]; 41];
+    let mut longest = [0; 41];
+    for turn in 0..4000u32 {
+        // Each asks again as soon as it has its answer; the last two always have two that wait.
+        for partition in 1..41 {
+            let waits = &mut waits_since[partition as usize];
+            let places = if partition > 38 { 2 } else { 1 };
+            for (place, waits) in
+                waits.iter_mut().enumerate().take(places).filter(|(_, waits)| waits.is_none())
+            {
+                *waits = Some(turn);
+                if let Admission::Now(_, share) = fair.admit(ask(partition), place as u32, |n| n, 0, ROOM) {
+                    assert!(running.replace((share, place as u32)).is_none(), "one at a time");
+                }
+            }
+        }
+        let (share, place): (Share, u32) = running.take().expect("one always runs");
+        let partition = share.partition.0 as usize;
+        let since = waits_since[partition][place as usize].take().expect("it was asked");
+        longest[partition] = longest[partition].max(turn - since);
+        fair.done(share, 1 << 20);
+        fair.release(ROOM, |share, place| running = Some((share, place)));
+    }
+    assert!(longest[1..39].iter().all(|turns| *turns <= 60), "{longest:?}");
+    assert!(longest[39..].iter().all(|turns| *turns <= 120), "with two each waits for both: {longest:?}");
+    assert!(longest[1..].iter().all(|turns| *turns > 0));
+}
+
+/// Once it waited as long as there were others for which there was room beside those that ran.
+#[test]
+fn the_largest_is_not_passed_for_ever_by_those_that_are_less_large() {
+    for largest in [1, 99] {
+        let mut fair: Fair<u32> = Fair::new(&IoLimits::default());
+        activate(&mut fair, 100..200, 0);
+        learn_large(&mut fair, largest..largest + 1);
+        let middling = 60 * 1024;
+        let mut running = VecDeque::new();
+        for partition in 10..92 {
+            let Admission::Now(_, share) = fair.admit(scan(partition), 0, |n| n, 0, ROOM) else {
+                panic!("nothing else runs")
+            };
+            fair.done(share, middling * 16);
+            if partition < 12 {
+                let Admission::Now(_, share) = fair.admit(scan(partition), 0, |n| n, 0, ROOM) else {
+                    panic!("there is room for two")
+                };
+                assert!(share.is_large && share.cost < MOST_RUNNING / 4, "{share:?}");
+                running.push_back(share);
+            }
+        }
+        assert!(matches!(fair.admit(ask(largest), 7, |n| n, 0, ROOM), Admission::Queued { .. }));
+        let mut has_run = false;
+        for turn in 0..300 {
+            if let Admission::Now(_, share) = fair.admit(scan(12 + turn % 80), 0, |n| n, 0, ROOM) {
+                running.push_back(share);
+            }
+            let share: Share = running.pop_front().expect("one always runs");
+            fair.done(share, middling);
+            fair.release(ROOM, |share, n| {
+                running.push_back(share);
+                has_run |= n == 7;
+            });
+        }
+        assert!(has_run, "partition {largest}: {} wait", fair.queued());
+    }
+}
+
+fn scan(partition: u32) -> Ask {
+    Ask { class: Class::Scan, ..ask(partition) }
+}
+
+#[test]
+fn a_scan_of_which_nothing_is_known_is_not_large_and_one_that_finds_no_room_leaves_nothing_behind() {
+    let mut fair: Fair<u32> = Fair::new(&IoLimits::default());
+    activate(&mut fair, 100..200, 0);
+    learn_large(&mut fair, 1..3);
+    assert!(matches!(fair.admit(ask(1), 0, |n| n, 0, ROOM), Admission::Now(..)));
+    assert!(matches!(fair.admit(scan(50), 0, |n| n, 0, ROOM), Admission::Now(_, share) if !share.is_large));
+    assert_eq!(fair.admit(ask(2), 0, |n| n, 0, 0), Admission::Full);
+    assert!(!fair.flows.contains_key(&PartitionId(2)));
+    let Admission::Queued { .. } = fair.admit(ask(2), 0, |n| n, 0, ROOM) else {
+        panic!("it is remembered as dear")
+    };
 }
