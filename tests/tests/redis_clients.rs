@@ -120,7 +120,8 @@ const PYTHON: &str = r#"
 import sys
 try:
     import redis
-except ImportError:
+    redis.Redis  # a folder of this name, here, passes for a package without anything in it
+except (ImportError, AttributeError):
     print("left out: redis-py is not installed"); sys.exit(0)
 for protocol in (2, 3):
     r = redis.Redis(host="127.0.0.1", port=int(sys.argv[1]), protocol=protocol, decode_responses=True)

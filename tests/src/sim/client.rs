@@ -66,6 +66,8 @@ pub struct SimClient {
     finished: Option<BTreeSet<OpId>>,
     /// What it has last read of each register.
     known: BTreeMap<Vec<u8>, (OpId, Seq)>,
+    /// Whether the indexes of what is on the drive hold no whole keys.
+    is_compact: bool,
     /// The tables that it may make.
     tables: Vec<(CreateTable, Option<u64>)>,
 }
@@ -81,6 +83,7 @@ impl SimClient {
             is_put_off: false,
             finished: None,
             known: BTreeMap::new(),
+            is_compact: plan.is_compact,
             tables: (0..table_count()).map(|table| table_request(table, plan)).collect(),
         }
     }

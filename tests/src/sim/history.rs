@@ -108,6 +108,11 @@ impl History {
         self.damaged.get(&shard).is_some_and(|since| *since <= by)
     }
 
+    /// Whether anything is damaged by now.
+    pub fn has_damage(&self) -> bool {
+        !self.damaged.is_empty()
+    }
+
     /// Whether anything was damaged when an operation ended.
     pub fn was_damaged(&self, op: &Op) -> bool {
         self.damaged.values().any(|since| *since <= op.returned)

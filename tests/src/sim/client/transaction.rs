@@ -7,6 +7,7 @@ use lode_net::wire::{
 };
 
 use super::super::history::History;
+use super::super::node::is_in_memory;
 use super::super::work::{Ask, End, Keys, OpId, account_version, account_writer, balance_of, beyond_list};
 use super::{Open, PAGE_BYTES, Part, SimClient, Tag, writer_of};
 use crate::value;
@@ -180,7 +181,9 @@ impl SimClient {
         let Open { found: Some(found), counted: Some(counted), transaction, .. } = self.open[&id] else {
             return Ok(None);
         };
-        if found != counted {
+        // A compact index goes on counting what it cannot read where its key is written anew.
+        let may_be_more = self.is_compact && !is_in_memory(list) && history.has_damage();
+        if counted < found || (counted > found && !may_be_more) {
             return Err(format!("one instant has {found} records of the list, and {counted} are counted"));
         }
         match ask {
