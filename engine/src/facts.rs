@@ -37,12 +37,19 @@ const MOST_CROWDED: usize = 256;
 /// Most leaves that are refined in a step: those that need no reads; so much do inserts of a step fill at most, nearly always.
 const REFINED_PER_STEP: usize = 16;
 
+/// How often a record could not be read: what came was damaged, or the drive refused it, which says nothing of the record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tries {
+    damaged: u8,
+    refused: u8,
+}
+
 #[derive(Debug)]
 enum Fact {
     /// Being read; whether the next frame of the log waits for it, and how often it could not be read before.
-    Reading { is_awaited: bool, tries: u8 },
+    Reading { is_awaited: bool, tries: Tries },
     /// It could not be read so many times; it may be asked for again.
-    Failed { tries: u8 },
+    Failed { tries: Tries },
     /// The record is of this partition, and has this key.
     Key(PartitionId, Box<[u8]>),
     /// The record is damaged.
@@ -111,13 +118,18 @@ impl Facts {
         self.note(at, Fact::Key(partition, key.into()));
     }
 
-    /// The record there could not be read. It is damaged when that was so as often as it takes to believe it.
-    pub fn note_unread(&mut self, at: (Location, Generation)) {
-        let tries = match self.known.get(&at) {
-            Some(Fact::Reading { tries, .. } | Fact::Failed { tries }) => tries + 1,
-            _ => 1,
+    /// The record there could not be read. It is damaged when that was so as often as it takes to believe it. Says whether it is
+    /// only that the drive refuses it, again and again.
+    pub fn note_unread(&mut self, at: (Location, Generation), is_refused: bool) -> bool {
+        let mut tries = match self.known.get(&at) {
+            Some(Fact::Reading { tries, .. } | Fact::Failed { tries }) => *tries,
+            _ => Tries::default(),
         };
-        self.note(at, if tries < MOST_TRIES { Fact::Failed { tries } } else { Fact::Unreadable });
+        let count = if is_refused { &mut tries.refused } else { &mut tries.damaged };
+        *count += 1;
+        let is_last = *count >= MOST_TRIES;
+        self.note(at, if is_last { Fact::Unreadable } else { Fact::Failed { tries } });
+        is_last && is_refused
     }
 
     /// Whether the log does not wait for this read.
@@ -130,18 +142,13 @@ impl Facts {
         let Some(Fact::Reading { is_awaited: false, tries }) = self.known.get(&at) else {
             panic!("what is given up is being read, and not for the log");
         };
-        match *tries {
-            0 => {
-                self.known.remove(&at);
-                (self.bytes, self.reading) = (self.bytes - FACT_BYTES, self.reading - 1);
-            }
-            tries => self.note(at, Fact::Failed { tries }),
+        let tries = *tries;
+        if tries == Tries::default() {
+            self.known.remove(&at);
+            (self.bytes, self.reading) = (self.bytes - FACT_BYTES, self.reading - 1);
+        } else {
+            self.note(at, Fact::Failed { tries });
         }
-    }
-
-    /// Whether the record there counts as damaged.
-    pub fn is_unreadable(&self, at: (Location, Generation)) -> bool {
-        matches!(self.known.get(&at), Some(Fact::Unreadable))
     }
 
     /// It may be read again: nothing is believed of what was damaged once.
@@ -316,7 +323,7 @@ impl Shard {
 
     fn ask_one(&mut self, partition: PartitionId, location: Location, is_awaited: bool, io: &mut Io<'_>) {
         let at = self.place_of(location);
-        let mut failed = 0;
+        let mut failed = Tries::default();
         match self.facts.known.get_mut(&at) {
             Some(Fact::Reading { is_awaited: was_awaited, .. }) => {
                 self.facts.awaited += usize::from(is_awaited && !*was_awaited);
@@ -373,17 +380,20 @@ impl Shard {
         false
     }
 
-    /// A record was read, or is damaged: what its key is, is known from now on.
+    /// A record was read, or is damaged: what its key is, is known from now on. Says whether the drive refuses it again and again.
     pub(crate) fn key_read(
         &mut self,
         partition: PartitionId,
         location: Location,
-        record: Option<&Record<'_>>,
-    ) {
+        outcome: &Result<Record<'_>, ReadError>,
+    ) -> bool {
         let at = self.place_of(location);
-        match record.filter(|record| record.partition == partition) {
-            Some(record) => self.facts.note_key(at, partition, record.key),
-            None => self.facts.note_unread(at),
+        match outcome {
+            Ok(record) if record.partition == partition => {
+                self.facts.note_key(at, partition, record.key);
+                false
+            }
+            outcome => self.facts.note_unread(at, matches!(outcome, Err(ReadError::Device { .. }))),
         }
     }
 

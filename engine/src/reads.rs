@@ -438,7 +438,7 @@ impl Shard {
             ReadFor::Get { id, partition, key, perhaps: Some((epoch, within)) }
                 if is_another(partition, &key, &outcome) =>
             {
-                self.key_read(partition, read.location, outcome.ok().as_ref());
+                self.key_read(partition, read.location, &outcome);
                 io.buffers.release(read.buffer);
                 self.get(id, &Target { partition, epoch }, &key, Located::Unknown, within, io);
             }
@@ -450,16 +450,15 @@ impl Shard {
                 self.answer_get(id, outcome, read.buffer, io);
             }
             ReadFor::Key { partition } => {
-                let is_refused = matches!(outcome, Err(ReadError::Device { .. }));
-                self.key_read(partition, read.location, outcome.ok().as_ref());
+                let is_refused = self.key_read(partition, read.location, &outcome);
                 io.buffers.release(read.buffer);
-                if is_refused && self.facts.is_unreadable((read.location, generation)) {
+                if is_refused {
                     // The drive refuses it again and again. Which record a write replaces cannot be told: as well as a failed write, this closes the log.
                     self.poison(io);
                 }
             }
             ReadFor::Condition(write) if self.is_another_for(&write, &outcome) => {
-                self.key_read(write.place().0, read.location, outcome.ok().as_ref());
+                self.key_read(write.place().0, read.location, &outcome);
                 io.buffers.release(read.buffer);
                 self.condition_read(&write, read.location, Err(ReadError::Busy), io);
             }

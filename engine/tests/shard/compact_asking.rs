@@ -160,6 +160,51 @@ fn make_unreadable(sim: &mut Sim, key: &[u8]) {
     sim.drive.unreadable.extend(blocks);
 }
 
+fn damage(sim: &mut Sim, key: &[u8]) {
+    let holds_it = sim.drive.now.windows(key.len()).enumerate().filter(|(_, bytes)| *bytes == key);
+    let places: Vec<usize> = holds_it.map(|(at, _)| at).collect();
+    places.into_iter().for_each(|at| sim.drive.flip(at));
+}
+
+fn count_one(sim: &mut Sim, key: &[u8]) {
+    let behind = [key, &[0]].concat();
+    let range = KeyRange { start: key, end: Some(&behind) };
+    let id = send(sim, RequestBody::Count { target: target(1), range });
+    assert!(matches!(sim.reply_to(id), ReplyBody::Count(Ok(1..))));
+}
+
+/// Found by the simulator (seed 9006278): where the sixth read was the one that was refused, the log was closed.
+#[test]
+fn a_damaged_record_whose_read_is_refused_once_closes_no_log() {
+    for spared in 0..6 {
+        let mut sim = sim(20 + u64::from(spared));
+        let key = tied(2);
+        make_unreadable(&mut sim, &key);
+        damage(&mut sim, &key);
+        sim.drive.unreadable_os_error = 110;
+        (sim.drive.unreadable_spared, sim.drive.unreadable_times) = (spared, Some(1));
+        count_one(&mut sim, &key);
+        assert_eq!(sim.shard.stats().poisoned, 0, "no write has failed, {spared} spared");
+        sim.put(1, b"other", b"v").expect("there is room");
+    }
+}
+
+/// The drive may give it later: what would be written past it does not hold.
+#[test]
+fn a_record_that_the_drive_refuses_for_good_closes_the_log_though_one_read_was_damaged() {
+    for damaged in [0, 1] {
+        let mut sim = sim(30 + u64::from(damaged));
+        let key = tied(2);
+        make_unreadable(&mut sim, &key);
+        if damaged > 0 {
+            damage(&mut sim, &key);
+        }
+        (sim.drive.unreadable_spared, sim.drive.unreadable_os_error) = (damaged, 110);
+        count_one(&mut sim, &key);
+        assert_eq!(sim.put(1, b"other", b"v").map(drop), Err(WriteError::Poisoned));
+    }
+}
+
 /// Found by the simulator (seeds 111, 147 and 211): it was said not to be there.
 #[test]
 fn how_long_a_record_lives_whose_key_cannot_be_read_is_not_told_as_absence() {

@@ -40,6 +40,8 @@ pub struct SimDrive {
     pub unreadable_os_error: i32,
     /// So many reads of them fail, if a test says so; then they can be read.
     pub unreadable_times: Option<u32>,
+    /// So many reads of them give what lies there, before one fails.
+    pub unreadable_spared: u32,
     pub reads: u64,
     pub written_bytes: u64,
     pub flushes: u64,
@@ -58,6 +60,7 @@ impl SimDrive {
             unreadable: BTreeSet::new(),
             unreadable_os_error: 5,
             unreadable_times: None,
+            unreadable_spared: 0,
             reads: 0,
             written_bytes: 0,
             flushes: 0,
@@ -127,7 +130,10 @@ impl SimDrive {
             What::Read { buffer, at, len } => {
                 let blocks = at / BLOCK_BYTES..(at + len) / BLOCK_BYTES;
                 let left = self.unreadable_times.unwrap_or(1);
-                if left > 0 && self.unreadable.range(blocks).next().is_some() {
+                let is_meant = left > 0 && self.unreadable.range(blocks).next().is_some();
+                let is_spared = is_meant && self.unreadable_spared > 0;
+                self.unreadable_spared -= u32::from(is_spared);
+                if is_meant && !is_spared {
                     self.unreadable_times = self.unreadable_times.map(|left| left - 1);
                     result = Err(DeviceError { os_error: self.unreadable_os_error });
                 } else {
