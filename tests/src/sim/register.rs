@@ -21,7 +21,7 @@ use deeds::deeds;
 /// Of operations whose end is unknown, so many are tried in every combination of done and not done; the runs have few
 /// more, for clients wait when a shard takes no writes.
 const MAX_TRIED: usize = 8;
-/// Spans that a piece has at least.
+/// Spans that a piece has at least, where few are of unknown end.
 const PIECE_SPANS: usize = 12;
 /// Stands for the table that comes and goes itself: it holds who made it.
 const THE_TABLE: &[u8] = b"c";
@@ -257,14 +257,16 @@ fn is_explained(spans: &[Done]) -> bool {
     true
 }
 
-/// How many spans make up the first piece: some, and on until nothing is under way.
+/// How many spans make up the first piece: some, or half as many of unknown end as are tried, and on until nothing is
+/// under way.
 fn piece_len(spans: &[Done]) -> usize {
-    let mut busy_to = 0;
+    let (mut busy_to, mut unknown) = (0, 0);
     for (i, span) in spans.iter().enumerate() {
-        if i >= PIECE_SPANS && span.from > busy_to {
+        if (i >= PIECE_SPANS || unknown >= MAX_TRIED / 2) && span.from > busy_to {
             return i;
         }
         busy_to = busy_to.max(span.to);
+        unknown += usize::from(!span.certain);
     }
     spans.len()
 }

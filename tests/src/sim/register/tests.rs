@@ -51,6 +51,27 @@ fn a_lost_write_may_be_there_or_not_but_does_not_come_back_after_a_crash() {
     assert_eq!(told(&history).len(), 1, "it was not there after the crash");
 }
 
+/// Seed 9010575 of the simulator: a table that was made three times, and nobody was told.
+#[test]
+fn many_unknown_writes_explain_more_than_two_answers() {
+    let mut history = History::default();
+    let delete = || Ask::Delete { key: KEY.to_vec(), over: None };
+    for _ in 0..3 {
+        for _ in 0..3 {
+            let write = RegisterWrite { key: KEY.to_vec(), value_bytes: Some(20), ttl_ms: None };
+            let lost = history.call(Ask::Put { write, when: When::Absent }, 0);
+            history.end(lost, End::Unknown);
+            history.crashed();
+        }
+        let gone = history.call(delete(), 0);
+        history.end(gone, written(true));
+    }
+    assert_eq!(told(&history), Vec::<String>::new());
+    let gone = history.call(delete(), 0);
+    history.end(gone, written(true));
+    assert_eq!(told(&history).len(), 1, "nobody has written it since");
+}
+
 #[test]
 fn unknown_writes_explain_what_conditions_met() {
     let mut history = History::default();
