@@ -93,17 +93,8 @@ impl FrameReplay {
         }
     }
 
-    fn is_void(&self, number: FrameNumber) -> bool {
-        self.void.iter().any(|range| range.from <= number && number < range.to)
-    }
-
-    /// The next frame of the stream, in the order in which they were placed.
-    pub fn found(&mut self, frame: &FoundFrame<'_>) {
-        let number = frame.header.number;
-        if number < self.expected || self.is_void(number) {
-            return;
-        }
-        self.durable = self.durable.max(frame.header.durable);
+    /// Of the frames before this one nothing more will come: those that are not void are missing.
+    fn miss_until(&mut self, number: FrameNumber) {
         while self.expected < number {
             // Up to the frame, or up to void numbers on the way.
             let from = self.expected;
@@ -112,6 +103,18 @@ impl FrameReplay {
             self.held.push_back(Held::Missing { from, to });
             self.expected = to;
             self.skip_void();
+        }
+    }
+
+    /// The next frame of the stream, in the order in which they were placed.
+    pub fn found(&mut self, frame: &FoundFrame<'_>) {
+        let number = frame.header.number;
+        // A void one, too, says what was durable when it was written: a start that cut it may have ended before it had noted
+        // what it found damaged.
+        self.durable = self.durable.max(frame.header.durable);
+        self.miss_until(number);
+        if number < self.expected {
+            return;
         }
         let held = (frame.header, frame.at, frame.bytes.to_vec());
         self.held.push_back(if frame.whole { Held::Whole(held) } else { Held::Damaged(held) });
@@ -158,6 +161,9 @@ impl FrameReplay {
     /// The log ends here: what is not decided is a torn tail. `hidden_blocks` of it could not be read: as
     /// many frames may turn up at another start, and must not then be taken for those written since.
     pub fn finish(mut self, hidden_blocks: u64) -> End {
+        // What was cut lay behind frames that were there; and its numbers are not given to others.
+        let cut_before = self.void.iter().map(|range| range.to).max();
+        self.miss_until(cut_before.unwrap_or_default());
         let mut verdicts = Vec::new();
         while let Some(verdict) = self.decide() {
             verdicts.push(verdict);
@@ -284,5 +290,15 @@ mod tests {
         assert_eq!((done, end.void, end.next_number), (vec![1], None, FrameNumber(4)));
         let (done, end) = run(&[(3, 1, true), (4, 3, true)], vec![range(2, 4)]);
         assert_eq!((done, end.void), (vec![0, 4], None), "though 1, before it, is lost to damage");
+    }
+
+    #[test]
+    fn what_void_frames_call_durable_is_not_cut_and_their_numbers_are_not_given_again() {
+        let (done, end) = run(&[(1, 0, true), (2, 1, false), (4, 2, true)], vec![range(3, 5)]);
+        assert_eq!((done, end.void, end.next_number), (vec![1, -2], None, FrameNumber(5)));
+        let (done, end) = run(&[(1, 0, true), (4, 2, true)], vec![range(3, 5)]);
+        assert_eq!((done, end.void, end.next_number), (vec![1, 0], None, FrameNumber(5)));
+        let (done, end) = run(&[(1, 0, true)], vec![range(3, 5)]);
+        assert_eq!((done, end.void, end.next_number), (vec![1], Some(range(2, 5)), FrameNumber(5)));
     }
 }

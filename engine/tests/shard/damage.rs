@@ -13,9 +13,9 @@ use lode_engine::{
 };
 
 const BLOCK: usize = 4096;
-const SEGMENT: u32 = 64 << 10;
+pub const SEGMENT: u32 = 64 << 10;
 
-fn sim(seed: u64) -> Sim {
+pub fn sim(seed: u64) -> Sim {
     sim_of(seed, 2 << 20)
 }
 
@@ -31,16 +31,16 @@ fn seed() -> ChecksumSeed {
     ChecksumSeed::new(&UUID, ShardId(0))
 }
 
-fn value(name: &str) -> Vec<u8> {
+pub fn value(name: &str) -> Vec<u8> {
     format!("<{name}>").into_bytes().repeat(40)
 }
 
-fn area_at(sim: &Sim) -> usize {
+pub fn area_at(sim: &Sim) -> usize {
     sim.config.geometry.area_at(ShardId(0)).0 as usize
 }
 
 /// All frames of a stream: where on the drive, and their headers, in the order of their numbers.
-fn frames(sim: &Sim, stream: Stream) -> Vec<(usize, FrameHeader)> {
+pub fn frames(sim: &Sim, stream: Stream) -> Vec<(usize, FrameHeader)> {
     let area = area_at(sim);
     let end = area + sim.config.geometry.area_bytes() as usize;
     let decode = |at: usize| {
@@ -53,7 +53,7 @@ fn frames(sim: &Sim, stream: Stream) -> Vec<(usize, FrameHeader)> {
 }
 
 /// Where a value lies on the drive, last copy first.
-fn find(sim: &Sim, value: &[u8]) -> usize {
+pub fn find(sim: &Sim, value: &[u8]) -> usize {
     sim.drive.now.windows(value.len()).rposition(|bytes| bytes == value).expect("the value was written")
 }
 
@@ -73,11 +73,11 @@ fn is_corrupt<T: std::fmt::Debug>(result: &Result<T, ReadError>) -> bool {
 }
 
 /// No version is newer.
-const NEWEST: lode_engine::Seq =
+pub const NEWEST: lode_engine::Seq =
     lode_engine::Seq { wall_ns: u64::MAX, counter: u32::MAX, node: lode_engine::NodeId(u32::MAX) };
 
 /// Whether it says that writes up to some version may be lost, and to no newer one than `newest`.
-fn is_quarantined<T: std::fmt::Debug>(result: &Result<T, ReadError>, newest: lode_engine::Seq) -> bool {
+pub fn is_quarantined<T: std::fmt::Debug>(result: &Result<T, ReadError>, newest: lode_engine::Seq) -> bool {
     matches!(result, Err(ReadError::Quarantined { upto }) if *upto <= newest)
 }
 

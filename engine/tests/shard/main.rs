@@ -25,4 +25,5 @@ mod short_lives;
 mod strays;
 #[path = "../support/mod.rs"]
 mod support;
+mod torn_tails;
 mod transactions;
