@@ -154,8 +154,9 @@ impl World<'_> {
         let present = (first..end).step_by(BLOCK_BYTES).filter_map(named_by).chain(of_header).max();
         let slots = self.geometry.superblock_slots(shard);
         let superblock = |slot: &DriveOffset| Superblock::decode(seed, slot.0, &stable[slot.0 as usize..]);
-        let of_image =
-            Superblock::newest(slots.iter().map(superblock)).map(|newest| newest.highest_generation);
+        // A start writes a superblock for what it cuts, too, and before the first checkpoint there is no image.
+        let newest = Superblock::newest(slots.iter().map(superblock));
+        let of_image = newest.filter(|newest| newest.roots.is_some()).map(|newest| newest.highest_generation);
         let other = if at == header { of_first } else { of_header };
         present > of_image && other != present
     }
