@@ -246,7 +246,9 @@ impl<T> Fair<T> {
             }
         }
         if self.queued_bytes + ask.bytes > room || flow.queued_bytes + ask.bytes > room / PARTITION_PART {
-            self.forget_idle(ask.partition);
+            if flow.is_idle() {
+                self.forget(ask.partition);
+            }
             return Admission::Full;
         }
         if flow.queue.is_empty() {
@@ -290,14 +292,14 @@ impl<T> Fair<T> {
             self.blocked.remove(&(flow.begins, partition));
             self.ready.insert((flow.begins, partition));
         }
-        self.forget_idle(partition);
+        if flow.is_idle() {
+            self.forget(partition);
+        }
     }
 
     /// Forgets a partition that has nothing to do, but not that its reads are dear.
-    fn forget_idle(&mut self, partition: PartitionId) {
-        if self.flows.get(&partition).is_some_and(Flow::is_idle)
-            && let Some(flow) = self.flows.remove(&partition)
-        {
+    fn forget(&mut self, partition: PartitionId) {
+        if let Some(flow) = self.flows.remove(&partition) {
             self.dear.note(partition, flow.costs, self.prices);
         }
     }
@@ -334,7 +336,9 @@ impl<T> Fair<T> {
             self.waiting_weight -= std::mem::take(&mut flow.waiting_weight);
             // Whoever was held up for what is not there any more is not let on by it either.
             self.resumed.extend(flow.held_up.drain(..));
-            self.forget_idle(partition);
+            if flow.is_idle() {
+                self.forget(partition);
+            }
         }
         if self.queued == 0 {
             self.resumed.extend(self.held_up.drain(..));
