@@ -1,10 +1,10 @@
 //! Requests to a compact index that wait for keys to be read end: when those were read, and when nobody wants them.
 
 use crate::support::Sim;
-use crate::support::ask::{target, use_index};
+use crate::support::ask::{hold_buffers, send, target, use_index};
 use lode_engine::{
-    BatchWrite, BufferId, Buffers, Condition, Geometry, IndexKind, KeyRange, ReadError, ReplyBody, Request,
-    RequestBody, RequestId, StoreKind, TimeLeft, Ttl, WriteError,
+    BatchWrite, Condition, Geometry, IndexKind, KeyRange, ReadError, ReplyBody, RequestBody, RequestId,
+    StoreKind, TimeLeft, Ttl, WriteError,
 };
 
 /// Tied for 60 bytes.
@@ -34,22 +34,6 @@ fn sim(seed: u64) -> Sim {
     assert_eq!(sim.count(1), Ok(4004));
     sim.settle();
     sim
-}
-
-fn hold_buffers(sim: &mut Sim) -> Vec<BufferId> {
-    let mut held = Vec::new();
-    for len in [1 << 20, 4096] {
-        while let Some(buffer) = sim.buffers.acquire(len) {
-            held.push(buffer);
-        }
-    }
-    held
-}
-
-fn send(sim: &mut Sim, body: RequestBody<'_>) -> RequestId {
-    let id = sim.next_id();
-    sim.step(&mut vec![Request { id, body }]);
-    id
 }
 
 fn has_reply(sim: &Sim, id: RequestId) -> bool {

@@ -1,10 +1,9 @@
 //! Reads that wait for a buffer are few, and none is done that nobody wants any more.
 
 use crate::support::Sim;
-use crate::support::ask::target;
+use crate::support::ask::{hold_buffers, send, target};
 use lode_engine::{
-    BufferId, Buffers, Condition, Geometry, KeyRange, ReadError, ReplyBody, Request, RequestBody, RequestId,
-    StoreKind, Ttl,
+    Condition, Geometry, KeyRange, ReadError, ReplyBody, RequestBody, RequestId, StoreKind, Ttl,
 };
 
 const LARGE: usize = 20_000;
@@ -24,23 +23,6 @@ fn sim(seed: u64) -> Sim {
     }
     sim.settle();
     sim
-}
-
-/// Takes all buffers away.
-fn hold_buffers(sim: &mut Sim) -> Vec<BufferId> {
-    let mut held = Vec::new();
-    for len in [1 << 20, 4096] {
-        while let Some(buffer) = sim.buffers.acquire(len) {
-            held.push(buffer);
-        }
-    }
-    held
-}
-
-fn send(sim: &mut Sim, body: RequestBody<'_>) -> RequestId {
-    let id = sim.next_id();
-    sim.step(&mut vec![Request { id, body }]);
-    id
 }
 
 fn send_get(sim: &mut Sim, key: &[u8]) -> RequestId {

@@ -3,10 +3,10 @@
 use std::cell::Cell;
 
 use lode_engine::{
-    BatchWrite, BeginError, CatalogError, Change, CheckpointError, Condition, Epoch, IndexKind, KeyRange,
-    OwnerId, PartitionId, PartitionSpec, Placement, Quota, ReadError, ReplyBody, RequestBody, ScanPage,
-    ScanWish, StoreKind, TableId, TableSpec, Target, TimeLeft, TransactionId, TransactionRead, Ttl,
-    WriteError, Written,
+    BatchWrite, BeginError, BufferId, Buffers, CatalogError, Change, CheckpointError, Condition, Epoch,
+    IndexKind, KeyRange, OwnerId, PartitionId, PartitionSpec, Placement, Quota, ReadError, ReplyBody,
+    Request, RequestBody, RequestId, ScanPage, ScanWish, StoreKind, TableId, TableSpec, Target, TimeLeft,
+    TransactionId, TransactionRead, Ttl, WriteError, Written,
 };
 
 use super::Sim;
@@ -267,4 +267,22 @@ impl Sim {
         let body = RequestBody::Rollback { target: target(partition), transaction };
         assert!(matches!(self.ask(body), ReplyBody::Rollback));
     }
+}
+
+/// Takes all buffers away.
+pub fn hold_buffers(sim: &mut Sim) -> Vec<BufferId> {
+    let mut held = Vec::new();
+    for len in [1 << 20, 4096] {
+        while let Some(buffer) = sim.buffers.acquire(len) {
+            held.push(buffer);
+        }
+    }
+    held
+}
+
+/// Asks, and waits for nothing.
+pub fn send(sim: &mut Sim, body: RequestBody<'_>) -> RequestId {
+    let id = sim.next_id();
+    sim.step(&mut vec![Request { id, body }]);
+    id
 }
