@@ -92,6 +92,40 @@ fn a_flood_of_large_reads_is_put_off_and_forgotten_when_its_clients_go() {
     assert!(grown("busy") + grown("answers_given_up") > 0, "nothing was put off");
 }
 
+/// Clients ask for large values and read none: what has no room on its way to them is refused, and not read first.
+#[test]
+fn large_values_whose_readers_take_nothing_are_not_read_to_be_thrown_away() {
+    let home = Home::with(&["--size", "1GiB", "--shards", "2", "--memory", "128MiB"]);
+    let node = home.start();
+    let mut client = node.client();
+    client.create_table(table::durable("t", 16)).expect("the node is empty");
+    for number in 0..VALUES {
+        client.put("t", &[number], &vec![number; VALUE_BYTES]).expect("there is room");
+    }
+    // How large they are is known before the flood.
+    for number in (0..VALUES).chain(0..VALUES) {
+        client.get("t", &[number]).expect("it is read").expect("it was written");
+    }
+    let before = node.stats();
+    let wires = flood(&node);
+    let asked = (wires.len() * READS) as u64;
+    let until = Instant::now() + Duration::from_secs(60);
+    let after = loop {
+        let stats = node.stats();
+        // Of those that are not answered one is this question.
+        if total(&stats, "pending") <= 1 {
+            break stats;
+        }
+        assert!(Instant::now() < until, "large reads wait for ever: {stats:#}");
+    };
+    let grown = |name| total(&after, name) - total(&before, name);
+    let (read, given_up) = (grown("gets"), grown("answers_given_up"));
+    println!("{asked} asked, {read} read, {given_up} given up");
+    assert!(given_up > asked / 4, "{given_up} of {asked} given up: the test wants a flood");
+    // A few of each shard were on their way when the room was taken.
+    assert!(read + given_up < asked + asked / 10, "{asked} asked, {read} read, {given_up} given up");
+}
+
 /// All ask shard 0 for what lies on shard 1, which reads nothing for those who go meanwhile: it is told of them.
 #[test]
 fn reads_of_another_shard_are_given_up_when_their_clients_go() {

@@ -8,8 +8,8 @@ use lode_net::ring::{Outgoing, Slab, SocketId};
 use lode_net::wire::{ServerConnection, encode_reply_header};
 
 use super::counters::ReactorStats;
+use super::room::Buffers;
 use super::slow::{Answered, Noted, Notes};
-use super::sockets::is_short_of_buffers;
 use crate::access::Meters;
 use crate::buffers::slab_buffer;
 use crate::dispatch::{Answer, AnswerBody};
@@ -180,14 +180,14 @@ impl Connection {
     /// of it, or half and with this answer much waits for this peer. Only of answers that may be asked for again.
     pub fn is_too_much(&self, answer: &Answer, slab: &Slab, spares: &Spares) -> bool {
         let in_slab = matches!(answer.body, AnswerBody::Value(Payload::Buffer { .. }));
-        let takes_memory = answer.may_be_given_up() && (!in_slab || self.must_copy(slab));
+        let takes_memory = answer.may_be_given_up() && (!in_slab || self.must_copy(Buffers::of(slab)));
         takes_memory && spares.is_crowded(self.server.queued_bytes() + answer.value_bytes())
     }
 
     /// A peer that is slow to read must not keep the buffers that others read with; and the last quarter of
     /// them no peer may keep, for nobody knows yet how fast it will read.
-    fn must_copy(&self, slab: &Slab) -> bool {
-        is_short_of_buffers(slab) || (self.sending && slab.free_bytes() < slab.total_bytes() / 2)
+    fn must_copy(&self, buffers: Buffers) -> bool {
+        buffers.is_short() || (self.sending && buffers == Buffers::Half)
     }
 
     /// Queues bytes that are a whole reply.
@@ -218,7 +218,7 @@ impl Connection {
             AnswerBody::Value(Payload::Buffer { buffer, start, len }) => {
                 let buffer = slab_buffer(buffer);
                 let value = &slab.bytes(buffer)[start as usize..][..len as usize];
-                if self.must_copy(slab) {
+                if self.must_copy(Buffers::of(slab)) {
                     stats.value_bytes_copied += u64::from(len);
                     let copy = Bytes::copy_from_slice(value);
                     slab.release(buffer);
@@ -350,9 +350,13 @@ impl Spares {
     /// Whether there is no room for another reply to a peer that has so many bytes lying. Half is for those that have little:
     /// those who ask for much and take nothing leave the others' answers room.
     pub fn is_crowded(&self, lying_bytes: usize) -> bool {
+        Spares::has_no_room(self.waiting_bytes, self.max_waiting_bytes, lying_bytes)
+    }
+
+    /// The same, where of so many bytes that may wait so many do.
+    pub fn has_no_room(waiting_bytes: usize, max_waiting_bytes: usize, lying_bytes: usize) -> bool {
         let is_little = lying_bytes <= LITTLE_BYTES;
-        let limit = if is_little { self.max_waiting_bytes } else { self.max_waiting_bytes / 2 };
-        self.waiting_bytes >= limit
+        waiting_bytes >= if is_little { max_waiting_bytes } else { max_waiting_bytes / 2 }
     }
 
     fn take(&mut self) -> Outgoing {

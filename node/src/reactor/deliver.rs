@@ -45,7 +45,7 @@ impl<I: ReactorIo> Reactor<I> {
             let pending = self.pending.remove(id);
             let read_bytes = read_bytes(&body);
             if let Some(share) = share {
-                self.fair.done(share, read_bytes);
+                self.fair.done(share, Some(read_bytes));
                 let quota = self.map.quota_of(share.partition);
                 self.throttle.read(share.partition, quota, read_bytes, now_ns);
             }
@@ -56,7 +56,10 @@ impl<I: ReactorIo> Reactor<I> {
                     self.config.control.reply(job, self.config.shard, reply);
                 }
                 // A page that would be given up is not even put together.
-                origin if matches!(body, ReplyBody::Scan(Ok(_))) && self.is_crowded(origin) => {
+                origin
+                    if matches!(body, ReplyBody::Scan(Ok(_)))
+                        && self.is_crowded(origin, read_bytes as usize) =>
+                {
                     self.stats.answers_given_up += 1;
                     let answer = pending.asked.plain(Status::Busy);
                     self.count_served(share, read_bytes, &answer, timing.since_ns);
@@ -73,7 +76,7 @@ impl<I: ReactorIo> Reactor<I> {
         let mut answers = std::mem::take(&mut self.answers);
         for (id, answer) in answers.drain(..) {
             if let Some(share) = self.pending.end_run(id) {
-                self.fair.done(share, 0);
+                self.fair.done(share, None);
             }
             let away_bytes = self.pending.come_back(id) as usize;
             let timing = *self.pending.timing(id);
@@ -127,7 +130,8 @@ impl<I: ReactorIo> Reactor<I> {
                 self.connections.touch(key.socket);
             }
             Origin::Hop { shard, ticket } => {
-                let answer = if answer.may_be_given_up() && self.is_mail_crowded(shard) {
+                let answer = if answer.may_be_given_up() && self.is_mail_crowded(shard, answer.value_bytes())
+                {
                     self.stats.answers_given_up += 1;
                     give_up(answer, self.ring.slab_mut());
                     pending.asked.plain(Status::Busy)
@@ -158,25 +162,6 @@ impl<I: ReactorIo> Reactor<I> {
             | ReplyBody::Rollback
             | ReplyBody::Count(_) => unreachable!("the control thread asks for no records"),
         }
-    }
-
-    /// Whether there is no room for a long answer on the way to who asked.
-    fn is_crowded(&mut self, origin: Origin) -> bool {
-        match origin {
-            Origin::Connection(key) => {
-                let queued_bytes =
-                    self.connections.find(key).map(|connection| connection.server.queued_bytes());
-                queued_bytes.is_none_or(|queued_bytes| self.spares.is_crowded(queued_bytes))
-            }
-            Origin::Hop { shard, .. } => self.is_mail_crowded(shard),
-            Origin::Control(_) | Origin::Nobody => false,
-        }
-    }
-
-    /// Whether so much waits for a shard that a long answer had better be asked for again.
-    fn is_mail_crowded(&self, shard: ShardId) -> bool {
-        let waiting_bytes = self.config.mailboxes[usize::from(shard.0)].value_bytes();
-        !self.backlog.is_empty() || waiting_bytes >= self.config.max_reply_bytes / 2
     }
 
     /// Posts mail that must arrive: where the box is full it waits here.

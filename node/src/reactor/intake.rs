@@ -11,10 +11,11 @@ use super::fair::quota::{Demand, Throttle};
 use super::fair::{Admission, Ask, Crowd};
 use super::meter::Meter;
 use super::pending::{Origin, Pending, PendingTable};
+use super::room::{Buffers, Way};
 use super::slow::Timing;
 use super::sockets::FINISH_NS;
 use super::transactions::owner_of;
-use super::{ReactorConfig, Waiting};
+use super::{ReactorConfig, Waiting, Waits};
 use crate::access::{MeterError, Rights, need_of};
 use crate::control::ControlSender;
 use crate::dispatch::{Answer, Asked, Question, failed, question, stale_answer};
@@ -39,8 +40,8 @@ pub struct Intake<'r, 'b> {
     pub node: Option<&'r NodeInfo>,
     pub partial_bytes: &'r mut usize,
     pub refusing: bool,
-    /// Whether most of the slab is in use.
-    pub short_of_buffers: bool,
+    /// How much of the slab is free.
+    pub buffers: Buffers,
     pub now_ns: u64,
     /// Requests for this shard, in order of arrival.
     pub frames: Vec<(RequestId, OwnerId, Frame<'b>)>,
@@ -74,7 +75,7 @@ impl<'b> Intake<'_, 'b> {
                         self.answers.push((id, refused));
                         continue;
                     }
-                    let greedy = self.short_of_buffers && connection.server.in_flight() > FEW_IN_FLIGHT;
+                    let greedy = self.buffers.is_short() && connection.server.in_flight() > FEW_IN_FLIGHT;
                     if (crowded || greedy) && has_long_answer(&frame) {
                         self.stats.answers_given_up += 1;
                         self.answers.push((id, asked.plain(Status::Busy)));
@@ -167,7 +168,9 @@ impl<'b> Intake<'_, 'b> {
             let aux = throttled.retry_after.as_micros() as u64;
             return self.answers.push((id, failed(asked, Status::Throttled, aux, &throttled)));
         }
-        let ask = Ask::of(&frame, quota.weight);
+        let (spares, buffers) = (&*self.spares, self.buffers);
+        let has_room = Way { config: self.config, spares, buffers }.has_room(self.pending.origin(id));
+        let ask = Ask::of(&frame, quota.weight, has_room);
         match self.fair.admit(
             ask,
             frame,
@@ -187,6 +190,10 @@ impl<'b> Intake<'_, 'b> {
             }
             Admission::Full => {
                 self.limited(partition);
+                self.answers.push((id, asked.plain(Status::Busy)));
+            }
+            Admission::NoRoom => {
+                self.stats.answers_given_up += 1;
                 self.answers.push((id, asked.plain(Status::Busy)));
             }
         }
@@ -215,10 +222,22 @@ impl<'b> Intake<'_, 'b> {
     /// Requests that waited and whose turn has come.
     pub fn release(&mut self) {
         let room = self.room();
-        self.fair.release(room, |share, (id, owner, frame)| {
-            self.pending.run(id, share, self.now_ns);
-            self.frames.push((id, owner, frame));
-        });
+        loop {
+            let (spares, buffers) = (&*self.spares, self.buffers);
+            let way = Way { config: self.config, spares, buffers };
+            let has_room = |(id, ..): &Waits| way.has_room(self.pending.origin(*id));
+            let Some((share, (id, owner, frame))) = self.fair.release(room, has_room) else { break };
+            match share {
+                Some(share) => {
+                    self.pending.run(id, share, self.now_ns);
+                    self.frames.push((id, owner, frame));
+                }
+                None => {
+                    self.stats.answers_given_up += 1;
+                    self.answers.push((id, Asked::of(&frame.header, owner).plain(Status::Busy)));
+                }
+            }
+        }
         for key in self.fair.take_resumed() {
             if let Some(connection) = self.connections.find(key) {
                 connection.held_up = false;

@@ -17,6 +17,7 @@ pub mod meter;
 mod observe;
 mod pace;
 mod pending;
+mod room;
 mod run;
 mod slow;
 mod sockets;
@@ -100,7 +101,9 @@ pub struct ReactorConfig {
 }
 
 /// What runs and what waits, by partition.
-type Waiting = Fair<(RequestId, OwnerId, Frame<'static>)>;
+type Waiting = Fair<Waits>;
+/// One of them.
+type Waits = (RequestId, OwnerId, Frame<'static>);
 
 /// One shard's thread, from its first step to its last.
 pub struct Reactor<I> {
@@ -249,6 +252,7 @@ impl<I: ReactorIo> Reactor<I> {
             self.sweep(now.monotonic_ns);
         }
         self.post_backlog();
+        self.tell_lying_bytes();
         self.look_at_touched(now.monotonic_ns);
     }
 
@@ -257,7 +261,7 @@ impl<I: ReactorIo> Reactor<I> {
         let mut received = std::mem::take(&mut self.received);
         let unwanted = self.unwanted();
         {
-            let short_of_buffers = sockets::is_short_of_buffers(self.ring.slab());
+            let buffers = room::Buffers::of(self.ring.slab());
             let (slab, chunks) = self.ring.memory();
             let mut intake = intake::Intake {
                 config: &self.config,
@@ -273,7 +277,7 @@ impl<I: ReactorIo> Reactor<I> {
                 node: self.node.as_deref(),
                 partial_bytes: &mut self.partial_bytes,
                 refusing: self.refusing,
-                short_of_buffers,
+                buffers,
                 now_ns: now.monotonic_ns,
                 frames: emptied(std::mem::take(&mut self.frames)),
             };

@@ -80,6 +80,12 @@ impl PendingTable {
         &mut self.slots[id.0 as u32 as usize].timing
     }
 
+    /// Who wants the answer.
+    pub fn origin(&self, id: RequestId) -> Origin {
+        let pending = self.slots[id.0 as u32 as usize].pending;
+        pending.map_or(Origin::Nobody, |pending| pending.origin)
+    }
+
     /// The request runs, and counts so much while it does.
     pub fn run(&mut self, id: RequestId, share: Share, now_ns: u64) {
         let slot = &mut self.slots[id.0 as u32 as usize];

@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
-use lode_net::ring::{Slab, SocketId};
+use lode_net::ring::SocketId;
 use lode_net::wire::server::{Context, Gate, Incoming, unsolicited};
 use lode_net::wire::{ServerConnection, ShardId, Status};
 
 use super::connection::{Connection, Phase};
 use super::counters::CloseReason;
 use super::pending::Origin;
+use super::room::Buffers;
 use super::{Reactor, ReactorIo, SWEEP_INTERVAL};
 
 /// With so many drive operations in flight answers may be held back for a turn.
@@ -18,11 +19,6 @@ const HOLD_OPERATIONS: usize = 32;
 const SLOW_FRAME_NS: u64 = 1_000_000_000;
 /// How long a peer may take for its last answers, and to close its side, before the socket is closed.
 pub const FINISH_NS: u64 = 1_000_000_000;
-
-/// Whether so much of the slab is in use that who asks for much must wait.
-pub fn is_short_of_buffers(slab: &Slab) -> bool {
-    slab.free_bytes() < slab.total_bytes() / 4
-}
 
 impl<I: ReactorIo> Reactor<I> {
     /// A new connection of a listening socket.
@@ -256,7 +252,7 @@ impl<I: ReactorIo> Reactor<I> {
             self.ring.listen_again(*listener);
         }
         // When memory runs short, a peer that holds some and takes nothing has a second, not thirty.
-        let short_of_memory = is_short_of_buffers(self.ring.slab()) || self.spares.is_short();
+        let short_of_memory = Buffers::of(self.ring.slab()).is_short() || self.spares.is_short();
         self.end_slow_requests(now_ns);
         for socket in self.connections.sockets() {
             let Some(connection) = self.connections.get(socket) else { continue };

@@ -55,6 +55,13 @@ pub struct Share {
 }
 
 impl Share {
+    /// Whether it is a read that is expected to have a long answer.
+    fn gives_much(&self) -> bool {
+        self.class.is_read() && self.cost > LARGE_COST
+    }
+}
+
+impl Share {
     /// Bytes that came to be written.
     pub fn write_bytes(&self) -> u32 {
         match self.class {
@@ -73,14 +80,16 @@ pub struct Ask {
     weight: u32,
     /// What it takes of memory while it waits.
     bytes: usize,
+    /// Whether a long answer has room on its way, as the request comes.
+    has_room: bool,
 }
 
 impl Ask {
-    /// Of a request's frame.
-    pub fn of(frame: &Frame<'_>, weight: u32) -> Ask {
+    /// Of a request's frame; `has_room`: for a long answer to it, should it have one.
+    pub fn of(frame: &Frame<'_>, weight: u32, has_room: bool) -> Ask {
         let bytes = frame.body().len();
         let class = Class::of(frame.header.opcode, bytes);
-        Ask { partition: frame.header.partition, class, weight, bytes: bytes + QUEUED_BYTES }
+        Ask { partition: frame.header.partition, class, weight, bytes: bytes + QUEUED_BYTES, has_room }
     }
 }
 
@@ -166,6 +175,8 @@ pub enum Admission<T> {
     },
     /// There is no memory for it.
     Full,
+    /// It would be done for nothing: its answer is expected to be long, and there is no room for such.
+    NoRoom,
 }
 
 /// The running requests of a shard, and those that wait, as `T`, by partition.
@@ -237,6 +248,12 @@ impl<T> Fair<T> {
         flow.weight = ask.weight;
         if flow.queue.is_empty() && (self.running < self.active.free_running() || flow.running < may_run) {
             let share = flow.share_of(ask, prices, may_run);
+            if share.gives_much() && !ask.has_room {
+                if flow.is_idle() {
+                    self.forget(ask.partition);
+                }
+                return Admission::NoRoom;
+            }
             if self.large.has_room_at_once(share) {
                 flow.begins = flow.begins.max(self.now);
                 flow.run(share, &mut self.now);
@@ -279,14 +296,16 @@ impl<T> Fair<T> {
         flow.held_up.push_back(connection);
     }
 
-    /// A request that ran has been answered, a read with so many bytes.
-    pub fn done(&mut self, share: Share, read_bytes: u64) {
+    /// A request that ran has been answered, a read with so many bytes; none where it was not carried out.
+    pub fn done(&mut self, share: Share, read_bytes: Option<u64>) {
         let Share { partition, cost, class, .. } = share;
         let flow = self.flows.get_mut(&partition).expect("a partition with a running request is known");
         flow.running -= cost;
         self.running -= cost;
         self.large.done(share);
-        flow.costs.learn(class, read_bytes);
+        if let Some(read_bytes) = read_bytes {
+            flow.costs.learn(class, read_bytes);
+        }
         if flow.halted == Some(Halt::Share) {
             flow.halted = None;
             self.blocked.remove(&(flow.begins, partition));
@@ -346,8 +365,9 @@ impl<T> Fair<T> {
         given_up
     }
 
-    /// Hands those to `run` whose turn has come, one of a partition at a time.
-    pub fn release(&mut self, room: usize, mut run: impl FnMut(Share, T)) {
+    /// The next one whose turn has come, which runs now. Without a share, and without having had anything, one that would run for
+    /// nothing: its answer is expected to be long, and `has_room` says that there is none for such.
+    pub fn release(&mut self, room: usize, has_room: impl Fn(&T) -> bool) -> Option<(Option<Share>, T)> {
         while let Some(partition) = self.next_ready() {
             let flow = self.flows.get_mut(&partition).expect("a partition with waiting requests is known");
             let may_run = self.active.share(flow.weight);
@@ -356,41 +376,54 @@ impl<T> Fair<T> {
                 self.blocked.insert((flow.begins, partition));
                 continue;
             }
-            let (ask, _) = flow.queue.front().expect("a ready partition has requests");
+            let (ask, request) = flow.queue.front().expect("a ready partition has requests");
             let share = flow.share_of(*ask, self.prices, may_run);
-            if !self.large.has_room(share, (flow.begins, partition)) {
-                flow.halted = Some(Halt::Large);
-                self.large.wait((flow.begins, partition), share);
-                continue;
+            let share = (!share.gives_much() || has_room(request)).then_some(share);
+            if let Some(share) = share {
+                if !self.large.has_room(share, (flow.begins, partition)) {
+                    flow.halted = Some(Halt::Large);
+                    self.large.wait((flow.begins, partition), share);
+                    continue;
+                }
+                flow.run(share, &mut self.now);
+                // Whoever comes now comes behind those that wait: partitions that ask again and again for one thing would
+                // otherwise never let one by that waits with two.
+                self.now += (u64::from(share.cost) * TICKS / self.waiting_weight.max(1)).max(1);
+                self.large.run(share);
+                self.running += share.cost;
             }
-            let (ask, request) = flow.queue.pop_front().expect("it was looked at");
-            flow.run(share, &mut self.now);
-            // Whoever comes now comes behind those that wait: partitions that ask again and again for one thing would
-            // otherwise never let one by that waits with two.
-            self.now += (u64::from(share.cost) * TICKS / self.waiting_weight.max(1)).max(1);
-            self.large.run(share);
-            self.running += share.cost;
-            self.queued -= 1;
-            self.queued_bytes -= ask.bytes;
-            flow.queued_bytes -= ask.bytes;
-            // One at a time, for each brings what it has: all at once would bring far too much. When nothing waits, all
-            // of them, for nobody would be left to let the next one on.
-            if flow.queue.is_empty() {
-                self.waiting_weight -= std::mem::take(&mut flow.waiting_weight);
-                self.resumed.extend(flow.held_up.drain(..));
-            } else if flow.queued_bytes < room / HOLD_PART / 2 {
+            return self.take_first(partition, room).map(|request| (share, request));
+        }
+        None
+    }
+
+    /// Takes out the first of a partition's waiting requests, and lets connections on for which there is room again.
+    fn take_first(&mut self, partition: PartitionId, room: usize) -> Option<T> {
+        let flow = self.flows.get_mut(&partition)?;
+        let (ask, request) = flow.queue.pop_front()?;
+        self.queued -= 1;
+        self.queued_bytes -= ask.bytes;
+        flow.queued_bytes -= ask.bytes;
+        // One at a time, for each brings what it has: all at once would bring far too much. When nothing waits, all
+        // of them, for nobody would be left to let the next one on.
+        if flow.queue.is_empty() {
+            self.waiting_weight -= std::mem::take(&mut flow.waiting_weight);
+            self.resumed.extend(flow.held_up.drain(..));
+        } else {
+            self.ready.insert((flow.begins, partition));
+            if flow.queued_bytes < room / HOLD_PART / 2 {
                 self.resumed.extend(flow.held_up.pop_front());
             }
-            if !flow.queue.is_empty() {
-                self.ready.insert((flow.begins, partition));
-            }
-            if self.queued == 0 {
-                self.resumed.extend(self.held_up.drain(..));
-            } else if self.queued_bytes < room / HOLD_ALL_PART / 2 {
-                self.resumed.extend(self.held_up.pop_front());
-            }
-            run(share, request);
         }
+        if flow.is_idle() {
+            self.forget(partition);
+        }
+        if self.queued == 0 {
+            self.resumed.extend(self.held_up.drain(..));
+        } else if self.queued_bytes < room / HOLD_ALL_PART / 2 {
+            self.resumed.extend(self.held_up.pop_front());
+        }
+        Some(request)
     }
 
     fn next_ready(&mut self) -> Option<PartitionId> {

@@ -17,7 +17,7 @@ fn ask(partition: u32) -> Ask {
 }
 
 fn weighted(partition: u32, weight: u32) -> Ask {
-    Ask { partition: PartitionId(partition), class: Class::Get, weight, bytes: QUEUED_BYTES }
+    Ask { partition: PartitionId(partition), class: Class::Get, weight, bytes: QUEUED_BYTES, has_room: true }
 }
 
 /// Admits so many requests of a partition, numbered; gives those that run at once.
@@ -28,14 +28,21 @@ fn admit(fair: &mut Fair<u32>, partition: u32, numbers: std::ops::Range<u32>, no
             Some(n)
         }
         Admission::Queued { .. } => None,
-        Admission::Full => panic!("there is room"),
+        Admission::Full | Admission::NoRoom => panic!("there is room"),
     };
     numbers.filter_map(&mut admitted).collect()
 }
 
+/// What is released, where there is room for every answer.
+fn each<T>(fair: &mut Fair<T>, room: usize, mut run: impl FnMut(Share, T)) {
+    while let Some((share, request)) = fair.release(room, |_| true) {
+        run(share.expect("there is room for all"), request);
+    }
+}
+
 fn released(fair: &mut Fair<u32>) -> Vec<(u32, u32)> {
     let mut all = Vec::new();
-    fair.release(ROOM, |share, n| all.push((share.partition.0, n)));
+    each(fair, ROOM, |share, n| all.push((share.partition.0, n)));
     all
 }
 
@@ -43,7 +50,7 @@ fn released(fair: &mut Fair<u32>) -> Vec<(u32, u32)> {
 fn activate(fair: &mut Fair<u32>, partitions: std::ops::Range<u32>, now_ns: u64) {
     for partition in partitions {
         assert_eq!(admit(fair, partition, 0..1, now_ns), [0]);
-        fair.done(share(partition), 0);
+        fair.done(share(partition), Some(0));
     }
 }
 
@@ -54,13 +61,13 @@ fn a_partition_alone_may_keep_a_drive_busy_and_what_is_more_waits_in_order() {
     assert_eq!((fair.queued(), fair.queued_bytes()), (72, 72 * QUEUED_BYTES));
     assert_eq!(released(&mut fair), []);
     assert!(!fair.is_ready(), "nothing to do before one is done");
-    fair.done(share(1), 0);
+    fair.done(share(1), Some(0));
     assert!(fair.is_ready());
     assert_eq!(released(&mut fair), [(1, 128)]);
-    (0..10).for_each(|_| fair.done(share(1), 0));
+    (0..10).for_each(|_| fair.done(share(1), Some(0)));
     assert_eq!(released(&mut fair), (129..139).map(|n| (1, n)).collect::<Vec<_>>());
     // One that comes now may not overtake those that wait.
-    fair.done(share(1), 0);
+    fair.done(share(1), Some(0));
     assert!(admit(&mut fair, 1, 200..201, 0).is_empty());
 }
 
@@ -76,8 +83,13 @@ fn what_was_measured_of_a_drive_bounds_what_runs() {
     activate(&mut fair, 10..1010, 0);
     assert_eq!(admit(&mut fair, 1, 0..200, 0).len(), 3);
     let mut dear = Fair::new(&IoLimits { write_bytes_per_cost: 1024, ..measured });
-    let ask =
-        Ask { partition: PartitionId(1), class: Class::Write(7 * 1024), weight: 1, bytes: QUEUED_BYTES };
+    let ask = Ask {
+        partition: PartitionId(1),
+        class: Class::Write(7 * 1024),
+        weight: 1,
+        bytes: QUEUED_BYTES,
+        has_room: true,
+    };
     let run = |fair: &mut Fair<u32>| matches!(fair.admit(ask, 0, |n| n, 0, ROOM), Admission::Now(..));
     assert_eq!((0..200).filter(|_| run(&mut dear)).count(), 5, "eight each");
 }
@@ -93,12 +105,12 @@ fn among_many_one_that_floods_has_its_share_and_the_others_go_at_once() {
         assert_eq!(released(&mut fair), []);
     }
     // While the others have much to do, the flood goes on when it is below its share.
-    (0..FREE_AMONG_MANY - LEAST_SHARE).for_each(|_| fair.done(share(1), 0));
+    (0..FREE_AMONG_MANY - LEAST_SHARE).for_each(|_| fair.done(share(1), Some(0)));
     assert_eq!(released(&mut fair), []);
-    fair.done(share(1), 0);
+    fair.done(share(1), Some(0));
     assert_eq!(released(&mut fair), [(1, FREE_AMONG_MANY)]);
     // When they have little, it has the rest.
-    (10..1010).for_each(|partition| fair.done(share(partition), 0));
+    (10..1010).for_each(|partition| fair.done(share(partition), Some(0)));
     assert_eq!(released(&mut fair).len(), (FREE_AMONG_MANY - LEAST_SHARE) as usize);
 }
 
@@ -112,17 +124,17 @@ fn those_that_wait_take_turns() {
     }
     assert_eq!(released(&mut fair), []);
     for partition in [2, 3, 4] {
-        (0..LEAST_SHARE).for_each(|_| fair.done(share(partition), 0));
+        (0..LEAST_SHARE).for_each(|_| fair.done(share(partition), Some(0)));
     }
     // The third came when the first had had one more than it.
     assert_eq!(released(&mut fair), [(2, 2), (2, 3), (3, 2), (3, 3), (4, 2), (4, 3)]);
     // With the flood gone there is room for more.
-    (0..FREE_AMONG_MANY).for_each(|_| fair.done(share(1), 0));
+    (0..FREE_AMONG_MANY).for_each(|_| fair.done(share(1), Some(0)));
     assert_eq!(released(&mut fair), [(2, 4), (3, 4)], "as much as may run whoever asks");
-    fair.done(share(2), 0);
+    fair.done(share(2), Some(0));
     assert_eq!(released(&mut fair), [(4, 4)]);
     for (partition, running) in [(2, 2), (3, 3), (4, 3)] {
-        (0..running).for_each(|_| fair.done(share(partition), 0));
+        (0..running).for_each(|_| fair.done(share(partition), Some(0)));
     }
     assert!(fair.flows.is_empty() && fair.running == 0 && fair.queued_bytes() == 0, "nothing is left behind");
 }
@@ -135,7 +147,7 @@ fn what_waits_has_so_much_memory_and_one_partition_half_of_it() {
     let mut waits = |partition| match fair.admit(ask(partition), 0, |n| n, 0, room) {
         Admission::Now(..) => panic!("nothing more may run"),
         Admission::Queued { .. } => true,
-        Admission::Full => false,
+        Admission::Full | Admission::NoRoom => false,
     };
     assert_eq!([(); 4].map(|()| waits(1)), [true, true, true, false]);
     // With two that ask, the share of the second is half.
@@ -163,15 +175,15 @@ fn a_connection_that_brings_too_much_of_a_partition_is_held_up_until_half_of_it_
     let keys = [1, 2, 3].map(|number| ConnectionKey { socket: SocketId(3), number });
     keys.into_iter().for_each(|key| fair.hold_up(Crowd::Partition(PartitionId(1)), key));
     for left in [4, 3, 2] {
-        fair.done(share(1), 0);
-        fair.release(room, |_, _| {});
+        fair.done(share(1), Some(0));
+        each(&mut fair, room, |_, _| {});
         assert_eq!((fair.queued(), fair.take_resumed()), (left, vec![]));
     }
-    fair.done(share(1), 0);
-    fair.release(room, |_, _| {});
+    fair.done(share(1), Some(0));
+    each(&mut fair, room, |_, _| {});
     assert_eq!((fair.queued(), fair.take_resumed()), (1, vec![keys[0]]), "one at a time");
-    fair.done(share(1), 0);
-    fair.release(room, |_, _| {});
+    fair.done(share(1), Some(0));
+    each(&mut fair, room, |_, _| {});
     assert_eq!((fair.queued(), fair.take_resumed()), (0, keys[1..].to_vec()), "nobody stays behind");
 }
 
@@ -192,8 +204,8 @@ fn where_too_much_waits_of_all_connections_are_held_up_too() {
     keys.into_iter().for_each(|key| fair.hold_up(Crowd::All, key));
     let mut resumed = Vec::new();
     while fair.queued() > 0 {
-        (1..=4).for_each(|partition| fair.done(share(partition), 0));
-        fair.release(room, |_, _| {});
+        (1..=4).for_each(|partition| fair.done(share(partition), Some(0)));
+        each(&mut fair, room, |_, _| {});
         resumed.push(fair.take_resumed().len());
     }
     assert_eq!(resumed.iter().sum::<usize>(), 2, "nobody stays behind");
@@ -218,8 +230,8 @@ fn those_that_want_more_than_there_is_get_it_by_weight() {
         for _ in 0..3000 {
             let share: Share = running.pop_front().expect("something runs");
             had[share.partition.0 as usize] += 1;
-            fair.done(share, 0);
-            fair.release(ROOM, |share, _| running.push_back(share));
+            fair.done(share, Some(0));
+            each(&mut fair, ROOM, |share, _| running.push_back(share));
         }
         let ratio = f64::from(had[2]) / f64::from(had[1]);
         assert!((2.6..=3.4).contains(&ratio), "{had:?} with {others} others");
@@ -245,8 +257,8 @@ fn large_values_count_as_many_small_ones() {
         let partition = share.partition.0 as usize;
         requests[partition] += 1;
         bytes[partition] += values[partition];
-        fair.done(share, values[partition]);
-        fair.release(1 << 30, |share, _| running.push_back(share));
+        fair.done(share, Some(values[partition]));
+        each(&mut fair, 1 << 30, |share, _| running.push_back(share));
     }
     assert!(requests[1] > 10 * requests[2], "{requests:?} of 1 KiB and 1 MiB");
 }
@@ -280,7 +292,7 @@ fn learn_large(fair: &mut Fair<u32>, partitions: std::ops::Range<u32>) {
             let Admission::Now(_, share) = fair.admit(ask(partition), 0, |n| n, 0, ROOM) else {
                 panic!("nothing else runs")
             };
-            fair.done(share, 1 << 20);
+            fair.done(share, Some(1 << 20));
         }
     }
 }
@@ -307,8 +319,8 @@ fn large_reads_of_many_partitions_run_one_after_the_other_and_small_ones_pass_th
     let mut order = Vec::new();
     while let Some(share) = running.pop_front() {
         order.push(share.partition.0);
-        fair.done(share, 1 << 20);
-        fair.release(ROOM, |share, _| running.push_back(share));
+        fair.done(share, Some(1 << 20));
+        each(&mut fair, ROOM, |share, _| running.push_back(share));
         assert!(running.len() <= 1 && (running.len() == 1 || fair.queued() == 0), "one runs, and always one");
     }
     let round: Vec<u32> = (1..9).collect();
@@ -326,7 +338,7 @@ fn of_reads_that_are_larger_than_their_share_so_many_run_as_keep_a_drive_busy() 
                 let Admission::Now(_, share) = fair.admit(ask(partition), 0, |n| n, 0, ROOM) else {
                     panic!("nothing else runs")
                 };
-                fair.done(share, bytes);
+                fair.done(share, Some(bytes));
             }
         }
         let mut runs =
@@ -348,7 +360,7 @@ fn reads_of_those_who_have_gone_are_taken_out_wherever_they_wait() {
     let run = |fair: &mut Fair<u32>, ask: Ask, n: u32| match fair.admit(ask, n, |n| n, 0, ROOM) {
         Admission::Now(_, share) => Some(share),
         Admission::Queued { .. } => None,
-        Admission::Full => panic!("there is room"),
+        Admission::Full | Admission::NoRoom => panic!("there is room"),
     };
     // Behind a large one, behind its share, and a write behind both.
     for n in 0..4 {
@@ -359,7 +371,7 @@ fn reads_of_those_who_have_gone_are_taken_out_wherever_they_wait() {
     }
     let write = Ask { class: Class::Write(10), ..ask(9) };
     running.extend(run(&mut fair, write, 99));
-    fair.release(ROOM, |share, _| running.push(share));
+    each(&mut fair, ROOM, |share, _| running.push(share));
     let before = fair.queued();
     let key = ConnectionKey { socket: SocketId(3), number: 1 };
     fair.hold_up(Crowd::Partition(PartitionId(2)), key);
@@ -371,8 +383,8 @@ fn reads_of_those_who_have_gone_are_taken_out_wherever_they_wait() {
     assert!(!fair.flows.contains_key(&PartitionId(2)));
     let mut ran = Vec::new();
     while let Some(share) = running.pop() {
-        fair.done(share, if share.is_large { 1 << 20 } else { 0 });
-        fair.release(ROOM, |share, n| {
+        fair.done(share, Some(if share.is_large { 1 << 20 } else { 0 }));
+        each(&mut fair, ROOM, |share, n| {
             running.push(share);
             ran.push(n);
         });
@@ -409,8 +421,8 @@ fn none_of_many_that_ask_one_after_the_other_waits_for_more_than_the_others_that
         let partition = share.partition.0 as usize;
         let since = waits_since[partition][place as usize].take().expect("it was asked");
         longest[partition] = longest[partition].max(turn - since);
-        fair.done(share, 1 << 20);
-        fair.release(ROOM, |share, place| running = Some((share, place)));
+        fair.done(share, Some(1 << 20));
+        each(&mut fair, ROOM, |share, place| running = Some((share, place)));
     }
     assert!(longest[1..39].iter().all(|turns| *turns <= 60), "{longest:?}");
     assert!(longest[39..].iter().all(|turns| *turns <= 120), "with two each waits for both: {longest:?}");
@@ -430,7 +442,7 @@ fn the_largest_is_not_passed_for_ever_by_those_that_are_less_large() {
             let Admission::Now(_, share) = fair.admit(scan(partition), 0, |n| n, 0, ROOM) else {
                 panic!("nothing else runs")
             };
-            fair.done(share, middling * 16);
+            fair.done(share, Some(middling * 16));
             if partition < 12 {
                 let Admission::Now(_, share) = fair.admit(scan(partition), 0, |n| n, 0, ROOM) else {
                     panic!("there is room for two")
@@ -446,8 +458,8 @@ fn the_largest_is_not_passed_for_ever_by_those_that_are_less_large() {
                 running.push_back(share);
             }
             let share: Share = running.pop_front().expect("one always runs");
-            fair.done(share, middling);
-            fair.release(ROOM, |share, n| {
+            fair.done(share, Some(middling));
+            each(&mut fair, ROOM, |share, n| {
                 running.push_back(share);
                 has_run |= n == 7;
             });
@@ -472,4 +484,70 @@ fn a_scan_of_which_nothing_is_known_is_not_large_and_one_that_finds_no_room_leav
     let Admission::Queued { .. } = fair.admit(ask(2), 0, |n| n, 0, ROOM) else {
         panic!("it is remembered as dear")
     };
+}
+
+/// Those whose answers are long cost what they cost; where there is no room for such they are put off, and that costs nothing.
+#[test]
+fn long_reads_without_room_for_their_answers_are_put_off_and_nothing_is_counted_or_learned() {
+    let mut fair = Fair::new(&IoLimits::default());
+    let long = |has_room| Ask { has_room, ..ask(1) };
+    for _ in 0..64 {
+        let Admission::Now(_, share) = fair.admit(long(true), 0, |n| n, 0, ROOM) else {
+            panic!("it runs alone")
+        };
+        fair.done(share, Some(1 << 20));
+    }
+    assert_eq!(fair.admit(long(false), 1, |n| n, 0, ROOM), Admission::NoRoom);
+    let Admission::Now(_, first) = fair.admit(long(true), 2, |n| n, 0, ROOM) else {
+        panic!("nothing is lost by it")
+    };
+    assert!(first.cost > 100 && first.gives_much(), "{first:?}");
+    // Two wait behind it, and somebody else.
+    for (partition, n) in [(1, 3), (1, 4), (2, 5)] {
+        let ask = Ask { has_room: false, ..ask(partition) };
+        match fair.admit(ask, n, |n| n, 0, ROOM) {
+            Admission::Queued { .. } => {}
+            Admission::Now(5, share) => assert!(!share.gives_much(), "of small ones nobody asks"),
+            other => panic!("{n}: {other:?}"),
+        }
+    }
+    fair.done(first, None);
+    let (now, running) = (fair.now, fair.running);
+    assert_eq!(fair.release(ROOM, |n| *n == 4).map(|(share, n)| (share, n)), Some((None, 3)));
+    assert_eq!((fair.now, fair.running, fair.queued()), (now, running, 1), "what is put off has had nothing");
+    let Some((Some(second), 4)) = fair.release(ROOM, |n| *n == 4) else {
+        panic!("there is room for this one")
+    };
+    assert_eq!(second.cost, first.cost, "nothing was learned of what was not read");
+    assert_eq!(fair.release(ROOM, |_| false), None);
+    fair.done(second, Some(1 << 20));
+    assert!(fair.flows.get(&PartitionId(1)).is_none() && fair.queued_bytes() == 0);
+}
+
+/// Of a partition that has nothing else to do nothing stays when its last one is put off, but that its reads are dear.
+#[test]
+fn a_partition_whose_requests_are_all_put_off_is_forgotten() {
+    let mut fair = Fair::new(&IoLimits::default());
+    let mut holds = Vec::new();
+    for partition in [1, 2] {
+        for _ in 0..64 {
+            let Admission::Now(_, share) = fair.admit(ask(partition), 0, |n| n, 0, ROOM) else {
+                panic!("it runs alone")
+            };
+            fair.done(share, Some(1 << 20));
+        }
+    }
+    for (partition, n) in [(1, 1), (2, 2), (2, 3)] {
+        if let Admission::Now(_, share) = fair.admit(ask(partition), n, |n| n, 0, ROOM) {
+            holds.push(share);
+        }
+    }
+    assert_eq!((holds.len(), fair.queued()), (1, 2), "large ones come one after the other");
+    fair.done(holds[0], Some(1 << 20));
+    let put_off: Vec<_> = std::iter::from_fn(|| fair.release(ROOM, |_| false)).collect();
+    assert_eq!(put_off, [(None, 2), (None, 3)]);
+    assert!(
+        fair.flows.is_empty() && !fair.is_ready() && fair.queued_bytes() == 0 && fair.waiting_weight == 0
+    );
+    assert_eq!(fair.admit(Ask { has_room: false, ..ask(2) }, 4, |n| n, 0, ROOM), Admission::NoRoom);
 }
