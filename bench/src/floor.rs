@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -150,6 +151,12 @@ pub fn echo(path: &Path, load: &EchoLoad) -> Result<FloorSummary, FloorError> {
     let file = open_drive(path).map_err(|error| FloorError::File { path: path.into(), error })?;
     let measured = echo::echo(Some(file), load);
     measured.map(FloorSummary::from).map_err(|error| FloorError::Measure { path: path.into(), error })
+}
+
+/// The clients of [`echo`] alone, of another server that reads this file for them; it tells itself what CPU it took.
+pub fn ask(addr: SocketAddr, path: &Path, load: &EchoLoad) -> Result<FloorReport, FloorError> {
+    let (_, bytes) = open_drive(path).map_err(|error| FloorError::File { path: path.into(), error })?;
+    echo::ask(addr, bytes, load).map_err(|error| FloorError::Measure { path: path.into(), error })
 }
 
 /// A load of `depth` requests in flight, as far as the connections can share them evenly.

@@ -1,9 +1,12 @@
 //! `lode-peers`: lode beside what a user would pick instead, on one machine, with the same data, memory and durability.
 
 mod closed_loop;
+#[cfg(feature = "glommio")]
+mod echo_on_glommio;
 mod engine_process;
 mod engines;
 mod figures;
+mod floors;
 mod harness;
 mod limit;
 mod options;

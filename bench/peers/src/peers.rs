@@ -26,6 +26,8 @@ pub enum Kind {
     FloorReads,
     /// A bare loop that reads the drive for clients over TCP.
     FloorEcho,
+    /// The same on glommio.
+    FloorGlommio,
     /// A node of ours.
     Lode,
     /// In a process of this program.
@@ -57,6 +59,7 @@ fn known() -> Vec<Peer> {
             NOT,
             "the same read for each request over TCP, 1 KiB sent back, one thread",
         ),
+        peer("floor-glommio", Kind::FloorGlommio, NOT, "the same on glommio, one executor"),
         peer(
             "rocksdb",
             Kind::Engine,
@@ -136,6 +139,9 @@ impl Peer {
             Kind::Engine if !engines::BUILT.contains(&self.name.as_str()) => {
                 Some(format!("not built in; cargo build --release --features {}", self.name))
             }
+            Kind::FloorGlommio if !cfg!(feature = "glommio") => {
+                Some("not built in; cargo build --release --features glommio".to_owned())
+            }
             Kind::Redis(_) => not_installed("redis-server"),
             Kind::Memcached => not_installed("memcached"),
             _ => None,
@@ -151,7 +157,7 @@ impl Peer {
     pub fn can(&self, point: Point) -> bool {
         match self.kind {
             Kind::Lode | Kind::Engine => true,
-            Kind::FloorReads | Kind::FloorEcho => point == Point::Get,
+            Kind::FloorReads | Kind::FloorEcho | Kind::FloorGlommio => point == Point::Get,
             Kind::Redis(_) | Kind::Memcached | Kind::Address(_) => point != Point::Scan,
         }
     }

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lode_bench::floor::{self, FloorError};
-use lode_net::ring::echo::EchoLoad;
+use lode_bench::floor::FloorError;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use thiserror::Error;
 
 use crate::engine_process::ERROR;
 use crate::figures::Figures;
+use crate::floors::{self, MeasureFloor};
 use crate::limit::MemoryLimit;
 use crate::options::RunOptions;
 use crate::page_cache;
@@ -34,8 +34,6 @@ const KEY_AND_HEAD_BYTES: u64 = 46;
 const DRIVE_PERCENT: u64 = 250;
 /// Partitions of lode's table.
 const PARTITIONS: &str = "64";
-/// Bytes of the bare loop's reply: a value of 1 KiB and its head.
-const ECHO_REPLY_BYTES: usize = 1040;
 /// A turn that only loads is measured as long as this.
 const MOMENT: Duration = Duration::from_millis(200);
 
@@ -59,6 +57,9 @@ pub enum SubjectError {
     /// The floor could not be measured.
     #[error(transparent)]
     Floor(#[from] FloorError),
+    /// The floor on glommio could not be measured.
+    #[error("glommio: {0}")]
+    Glommio(String),
     /// There is nothing to read for the floor.
     #[error("there is no drive of lode's at {0} yet: let lode have its turn first")]
     NoDrive(PathBuf),
@@ -71,7 +72,7 @@ pub enum SubjectError {
 enum Door {
     Engine { stdin: Option<ChildStdin>, stdout: BufReader<ChildStdout> },
     Server { addr: String, protocol: &'static str },
-    Floor { file: PathBuf, is_echo: bool },
+    Floor { file: PathBuf, measure: MeasureFloor },
 }
 
 /// A peer that runs. Its process is ended when this is dropped.
@@ -113,16 +114,17 @@ impl Start<'_> {
         page_cache::drop_files(&home)
             .map_err(|error| SubjectError::Start { what: home.display().to_string(), error })?;
         let drive = || self.options.dir.join("lode/drive.lode");
-        let floor = |is_echo| {
+        let floor = |measure| {
             let file = drive();
             let is_there = file.is_file();
-            let door = Door::Floor { file: file.clone(), is_echo };
+            let door = Door::Floor { file: file.clone(), measure };
             let subject = Subject { door, child: None, log: log.clone() };
             if is_there { Ok(subject) } else { Err(SubjectError::NoDrive(file)) }
         };
         match &self.peer.kind {
-            Kind::FloorReads => floor(false),
-            Kind::FloorEcho => floor(true),
+            Kind::FloorReads => floor(floors::reads),
+            Kind::FloorEcho => floor(floors::echo),
+            Kind::FloorGlommio => floor(floors::echo_on_glommio),
             Kind::Engine => self.engine(&home, log),
             Kind::Address(addr) => {
                 let door = Door::Server { addr: addr.clone(), protocol: "resp" };
@@ -264,7 +266,8 @@ impl Subject {
             line.extend([name.to_owned(), value]);
         }
         let report = match &mut self.door {
-            Door::Floor { file, is_echo } => return measure_floor(file, *is_echo, options, point),
+            Door::Floor { .. } if point != Point::Get => return Err(SubjectError::OnlyGets),
+            Door::Floor { file, measure } => return measure(file, options),
             Door::Server { addr, protocol } => ask_server(&options.bench, addr, protocol, &line)?,
             Door::Engine { stdin, stdout } => {
                 let mut answer = String::new();
@@ -313,28 +316,6 @@ fn ask_server(bench: &Path, addr: &str, protocol: &str, line: &[String]) -> Resu
         return Err(SubjectError::Load(told));
     }
     Ok(report)
-}
-
-fn measure_floor(
-    file: &Path,
-    is_echo: bool,
-    options: &RunOptions,
-    point: Point,
-) -> Result<Figures, SubjectError> {
-    if point != Point::Get {
-        return Err(SubjectError::OnlyGets);
-    }
-    if !is_echo {
-        return Ok(Figures::of_floor(floor::reads(file, options.clients, 1, options.duration)?));
-    }
-    let load = EchoLoad {
-        connections: usize::from(options.clients),
-        depth: 1,
-        reply_bytes: ECHO_REPLY_BYTES,
-        spin: Duration::ZERO,
-        time: options.duration,
-    };
-    Ok(Figures::of_floor(floor::echo(file, &load)?))
 }
 
 impl Drop for Subject {

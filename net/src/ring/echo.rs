@@ -14,9 +14,9 @@ use super::slab::{BLOCK_BYTES, SlabBuffer};
 use super::sockets::SocketId;
 
 /// Bytes of a request: which block, and the asker's own number.
-const REQUEST_BYTES: usize = 16;
+pub const REQUEST_BYTES: usize = 16;
 /// Bytes before the block's own in a reply: the asker's number, and as many zeros.
-const HEAD_BYTES: usize = 16;
+pub const HEAD_BYTES: usize = 16;
 /// Chunks that requests and replies arrive in.
 const CHUNKS: u16 = 256;
 const CHUNK_BYTES: u32 = 16 << 10;
@@ -44,23 +44,13 @@ pub struct EchoLoad {
 /// Runs a server and its clients, each in a thread of its own. `file` is read in random blocks of its first `bytes`;
 /// without it the server answers from memory. CPU time is the server's alone; latencies are the clients'.
 pub fn echo(file: Option<(File, u64)>, load: &EchoLoad) -> Result<FloorReport, FloorError> {
-    let in_flight = load.connections * load.depth;
-    if load.connections == 0 || !(1..=MAX_DEPTH).contains(&in_flight) {
-        return Err(FloorError::Depth { depth: in_flight, most: MAX_DEPTH });
-    }
-    assert!((HEAD_BYTES..=BLOCK_BYTES).contains(&load.reply_bytes), "a reply of {} bytes", load.reply_bytes);
-    let blocks = match &file {
-        Some((_, bytes)) if *bytes < BLOCK_BYTES as u64 => {
-            return Err(FloorError::TooShort { bytes: *bytes, block_bytes: BLOCK_BYTES as u32 });
-        }
-        Some((_, bytes)) => bytes / BLOCK_BYTES as u64,
-        None => 1,
-    };
+    let bytes = file.as_ref().map_or(BLOCK_BYTES as u64, |(_, bytes)| *bytes);
+    check(load, bytes)?;
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let addr = listener.local_addr()?;
     std::thread::scope(|scope| {
         let serving = scope.spawn(|| Server::new(listener, file, load)?.run());
-        let asked = ask(addr, blocks, load);
+        let asked = ask(addr, bytes, load);
         // A panic in the server is a bug of this program; it goes on where it was.
         let cpu_us = serving.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok(FloorReport { cpu_us, ..asked? })
@@ -289,8 +279,24 @@ fn connect(ring: &mut Ring, addr: SocketAddr, count: usize) -> Result<Vec<(Socke
     Ok(peers)
 }
 
-/// The clients: all connections in one thread, with a ring of its own.
-fn ask(addr: SocketAddr, blocks: u64, load: &EchoLoad) -> Result<FloorReport, FloorError> {
+fn check(load: &EchoLoad, bytes: u64) -> Result<(), FloorError> {
+    let in_flight = load.connections * load.depth;
+    if load.connections == 0 || !(1..=MAX_DEPTH).contains(&in_flight) {
+        return Err(FloorError::Depth { depth: in_flight, most: MAX_DEPTH });
+    }
+    assert!((HEAD_BYTES..=BLOCK_BYTES).contains(&load.reply_bytes), "a reply of {} bytes", load.reply_bytes);
+    match bytes < BLOCK_BYTES as u64 {
+        true => Err(FloorError::TooShort { bytes, block_bytes: BLOCK_BYTES as u32 }),
+        false => Ok(()),
+    }
+}
+
+/// The clients: all connections in one thread, with a ring of its own, of whatever server answers requests for random blocks of so
+/// many bytes as [`echo`]'s does. A request is 16 bytes: the block's number, and the asker's own, both little-endian. A reply is the
+/// asker's number, 8 zeros, and the begin of the block. The report has no CPU time: that is the server's to tell.
+pub fn ask(addr: SocketAddr, bytes: u64, load: &EchoLoad) -> Result<FloorReport, FloorError> {
+    check(load, bytes)?;
+    let blocks = bytes / BLOCK_BYTES as u64;
     let mut ring = ring(1)?;
     let mut peers = connect(&mut ring, addr, load.connections)?;
     let mut begun_ns = vec![0u64; load.connections * load.depth];
