@@ -8,7 +8,7 @@ use crate::request::{Request, RequestBody};
 use crate::shard::Shard;
 
 /// Lookups done at once: enough to hide what each would wait for memory, few enough to stay in a core's cache.
-const LOOKUPS_AT_ONCE: usize = 32;
+pub const LOOKUPS_AT_ONCE: usize = 32;
 
 /// What is known of a get's key before it is served.
 #[derive(Debug, Clone, Copy)]

@@ -236,7 +236,7 @@ impl Shard {
         };
         let generation = self.space.of(location).1.generation;
         if let Some(bytes) = self.cache.get(location, generation) {
-            let record = Record::decode_unchecked(&bytes);
+            let record = Record::decode_unchecked(bytes);
             let record = record.expect("the cache holds records that were checked");
             if record.key == key && !is_quarantined(quarantine, record.seq) {
                 let (seq, left) = (record.seq, self.clock.time_left(record.expires));
@@ -343,7 +343,7 @@ impl Shard {
 
     /// A whole record that is in the cache.
     pub(crate) fn cached_record(&self, location: Location) -> Option<Bytes> {
-        self.cache.get(location, self.space.of(location).1.generation)
+        self.cache.get(location, self.space.of(location).1.generation).cloned()
     }
 
     /// Starts the one read that a record takes, or queues it until there is a buffer. Its segment is

@@ -56,6 +56,8 @@ pub use pace::Waited;
 use pending::{Origin, Pending, PendingTable};
 use slow::Timing;
 
+/// Steps of one turn at most: nothing that comes from outside is looked at between them.
+const MOST_STEPS: usize = 8;
 /// How often connections are looked over for deadlines.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// The longest sleep of a shard without connections.
@@ -245,7 +247,7 @@ impl<I: ReactorIo> Reactor<I> {
             || !self.gone.is_empty();
         if worked {
             self.begun = true;
-            self.step(now);
+            self.step_while_ready(now);
             self.announce_phase();
         }
         if now.monotonic_ns >= self.next_sweep_ns {
@@ -254,6 +256,17 @@ impl<I: ReactorIo> Reactor<I> {
         self.post_backlog();
         self.tell_lying_bytes();
         self.look_at_touched(now.monotonic_ns);
+    }
+
+    /// One step, and more of them while those that waited for their turn may run as others were answered at once: what they are answered goes
+    /// out with the rest.
+    fn step_while_ready(&mut self, now: Now) {
+        for _ in 0..MOST_STEPS {
+            self.step(now);
+            if !self.fair.is_ready() {
+                return;
+            }
+        }
     }
 
     /// Frames to requests, one step of the shard, operations to the ring, answers to who asked.
