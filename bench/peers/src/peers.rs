@@ -64,7 +64,7 @@ fn known() -> Vec<Peer> {
             "rocksdb",
             Kind::Engine,
             ALWAYS,
-            "in process; direct reads, flushes and compactions; 50 % of the memory for blocks, indexes and filters \
+            "in process; direct reads, flushes and compactions; 40 % of the memory for blocks, indexes and filters \
              (10 bits), up to 25 % for memory tables; no compression; sync for each write, which RocksDB groups",
         ),
         peer(
@@ -103,7 +103,7 @@ fn known() -> Vec<Peer> {
             "memcached-extstore",
             Kind::Memcached,
             NOT,
-            "over TCP; two threads, 60 % of the memory for keys and recent values, values in a file by 8 I/O threads; \
+            "over TCP; two threads, 75 % of the memory for keys and recent values, values in a file by 8 I/O threads; \
              the rest is page cache",
         ),
     ]

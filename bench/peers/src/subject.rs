@@ -190,7 +190,7 @@ impl Start<'_> {
         let storage =
             format!("ext_page_size=8,ext_wbuf_size=4,ext_threads=8,ext_path={}:{size}M", file.display());
         command.args(["-u", "root", "-l", HOST, "-U", "0", "-t", "2", "-c", "4096"]);
-        command.args(["-m", &mib(self.options.memory * 60 / 100), "-o", &storage]);
+        command.args(["-m", &mib(self.options.memory * 75 / 100), "-o", &storage]);
         self.server(command, log, "memcached", &|command, port| {
             command.args(["-p", &port.to_string()]);
         })

@@ -11,7 +11,7 @@ use rocksdb::{
 use super::{Engine, Failure};
 
 /// Share of the memory for blocks, indexes and filters; memory tables have up to another quarter of it.
-const CACHE_PERCENT: u64 = 50;
+const CACHE_PERCENT: u64 = 40;
 /// Most memory tables at a time, which share a quarter of the memory.
 const WRITE_BUFFERS: u64 = 3;
 /// Longest one of them.
