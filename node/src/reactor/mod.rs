@@ -57,7 +57,7 @@ use pending::{Origin, Pending, PendingTable};
 use slow::Timing;
 
 /// Steps of one turn at most: nothing that comes from outside is looked at between them.
-const MOST_STEPS: usize = 8;
+const MOST_STEPS: usize = 4;
 /// How often connections are looked over for deadlines.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// The longest sleep of a shard without connections.
