@@ -59,9 +59,7 @@ impl Shard {
     /// Reads ahead what gets will need of the cache: its entries first, and then the records and their counts of references.
     pub(crate) fn touch_cached(&self, located: &[Located; LOOKUPS_AT_ONCE]) {
         let cached = located.each_ref().map(|located| match located {
-            Located::At(Some(location)) => {
-                self.cache.peek(*location, self.space.of(*location).1.generation)
-            }
+            Located::At(Some(location)) => self.cache.peek(*location, self.space.of(*location).1.generation),
             Located::At(None) | Located::Unknown => None,
         });
         let touch = |record: &Bytes| {
