@@ -436,7 +436,7 @@ impl Shard {
 }
 
 fn key_in_cache(cache: &ReadCache, at: (Location, Generation), partition: PartitionId) -> Option<Vec<u8>> {
-    let bytes = cache.get(at.0, at.1)?.clone();
-    let record = Record::decode_unchecked(&bytes).ok()?;
+    let bytes = cache.get(at.0, at.1)?;
+    let record = Record::decode_unchecked(bytes).ok()?;
     (record.partition == partition).then(|| record.key.to_vec())
 }

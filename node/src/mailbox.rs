@@ -4,8 +4,10 @@ mod postbox;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lode_engine::{OwnerId, Quota, RequestBody, RequestId, ShardId};
 use lode_net::ring::Waker;
@@ -228,13 +230,36 @@ impl Weight for Mail {
     }
 }
 
-/// One shard's mailbox.
-pub type Mailbox = PostBox<Mail>;
+/// One shard's mailbox, and what the shard lets those know who leave mail in it.
+#[derive(Debug)]
+pub struct Mailbox {
+    mail: PostBox<Mail>,
+    /// See [`Mailbox::lying_bytes`].
+    lying_bytes: AtomicUsize,
+}
 
-impl PostBox<Mail> {
+impl Deref for Mailbox {
+    type Target = PostBox<Mail>;
+
+    fn deref(&self) -> &PostBox<Mail> {
+        &self.mail
+    }
+}
+
+impl Mailbox {
     /// An empty one.
     pub fn new(waker: Arc<Waker>) -> Mailbox {
-        PostBox::with_capacity(MAILBOX_CAPACITY, waker)
+        Mailbox { mail: PostBox::with_capacity(MAILBOX_CAPACITY, waker), lying_bytes: AtomicUsize::new(0) }
+    }
+
+    /// Bytes of answers that lie at its shard, for readers that have not taken them, as the shard said last.
+    pub fn lying_bytes(&self) -> usize {
+        self.lying_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The shard says how much that is now.
+    pub fn set_lying_bytes(&self, bytes: usize) {
+        self.lying_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Whether one more request may wait in it, where the bodies of those that do may have `most` bytes.

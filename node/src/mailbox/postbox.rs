@@ -23,8 +23,6 @@ pub struct PostBox<M> {
     value_bytes: AtomicUsize,
     /// See [`PostBox::request_bytes`].
     request_bytes: AtomicUsize,
-    /// See [`PostBox::lying_bytes`].
-    lying_bytes: AtomicUsize,
     waker: Arc<Waker>,
 }
 
@@ -35,7 +33,6 @@ impl<M: Weight> PostBox<M> {
             queue: ArrayQueue::new(capacity),
             value_bytes: AtomicUsize::new(0),
             request_bytes: AtomicUsize::new(0),
-            lying_bytes: AtomicUsize::new(0),
             waker,
         }
     }
@@ -71,16 +68,6 @@ impl<M: Weight> PostBox<M> {
     /// Bytes of the bodies of the requests that wait in it.
     pub fn request_bytes(&self) -> usize {
         self.request_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of answers that lie at the shard which takes out the mail, for readers that have not taken them, as it said last.
-    pub fn lying_bytes(&self) -> usize {
-        self.lying_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Tells those who leave mail how much that is now.
-    pub fn set_lying_bytes(&self, bytes: usize) {
-        self.lying_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Whether there is none.
