@@ -153,6 +153,12 @@ pub fn echo(path: &Path, load: &EchoLoad) -> Result<FloorSummary, FloorError> {
     measured.map(FloorSummary::from).map_err(|error| FloorError::Measure { path: path.into(), error })
 }
 
+/// Whether [`ask`] could ask a server that reads this file.
+pub fn check(path: &Path, load: &EchoLoad) -> Result<(), FloorError> {
+    let (_, bytes) = open_drive(path).map_err(|error| FloorError::File { path: path.into(), error })?;
+    echo::check(load, bytes).map_err(|error| FloorError::Measure { path: path.into(), error })
+}
+
 /// The clients of [`echo`] alone, of another server that reads this file for them; it tells itself what CPU it took.
 pub fn ask(addr: SocketAddr, path: &Path, load: &EchoLoad) -> Result<FloorReport, FloorError> {
     let (_, bytes) = open_drive(path).map_err(|error| FloorError::File { path: path.into(), error })?;

@@ -4,23 +4,33 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use lode_net::client::ClientOptions;
 use lode_net::client::connection::ConnectionError;
-use lode_net::wire::{PartitionMap, RequestView, Status};
+use lode_net::client::{ClientOptions, ScanOptions};
+use lode_net::wire::{PartitionMap, RangeView, RequestView, ScanView, Status};
 use lode_tests::node::{Home, Node, total};
 use lode_tests::table;
 use lode_tests::wire::Wire;
+use serde_json::Value;
 
 const CLIENTS: usize = 120;
 /// Large reads of each client: so many a connection may have in flight when buffers are short.
 const READS: usize = 8;
 const VALUE_BYTES: usize = 1 << 20;
 const VALUES: u8 = 64;
+/// Most bytes of a page.
+const PAGE_BYTES: u32 = 4 << 20;
 
 /// Clients whose requests are sent, and whose answers nobody reads.
-fn flood(node: &Node) -> Vec<Wire> {
+fn flood(node: &Node, with: Asking) -> Vec<Wire> {
     let keys: Vec<_> = (0..VALUES).collect();
-    ask_all(crowd(CLIENTS, || Wire::try_open(node.addr)), &keys)
+    ask_all(crowd(CLIENTS, || Wire::try_open(node.addr)), &keys, with)
+}
+
+/// What a flood asks for.
+#[derive(Clone, Copy)]
+enum Asking {
+    Values,
+    Pages,
 }
 
 /// Those of so many clients who are let in: a crowded node puts off who comes new, which is the only reason it may have.
@@ -33,14 +43,20 @@ fn crowd(clients: usize, open: impl Fn() -> Result<Wire, ConnectionError>) -> Ve
     come.collect()
 }
 
-fn ask_all(wires: Vec<Wire>, keys: &[u8]) -> Vec<Wire> {
+fn ask_all(wires: Vec<Wire>, keys: &[u8], with: Asking) -> Vec<Wire> {
     let ask = |(number, mut wire): (usize, Wire)| {
         let map: PartitionMap = wire.map();
         let mut asked = Vec::new();
         for turn in 0..READS {
             let key = [keys[(number * READS + turn) % keys.len()]];
             let target = map.table("t").expect("there is the table").route(&key).expect("covered").target;
-            asked.extend(wire.encode(&RequestView::Get { target, key: &key }));
+            let range = RangeView { start: &[], end: None };
+            let (limit, byte_budget) = (100, PAGE_BYTES);
+            let scan = ScanView { range, reverse: false, keys_only: false, ttls: false, limit, byte_budget };
+            asked.extend(wire.encode(&match with {
+                Asking::Values => RequestView::Get { target, key: &key },
+                Asking::Pages => RequestView::Scan { target, scan },
+            }));
         }
         wire.stream.write_all(&asked).expect("the node takes requests");
         wire
@@ -61,7 +77,7 @@ fn a_flood_of_large_reads_is_put_off_and_forgotten_when_its_clients_go() {
     client.put("t", b"small", b"v").unwrap();
 
     let before = node.stats();
-    let wires = flood(&node);
+    let wires = flood(&node, Asking::Values);
     assert!(
         wires.len() > CLIENTS / 2,
         "{} of {CLIENTS} clients were let in by a node that was idle",
@@ -73,7 +89,7 @@ fn a_flood_of_large_reads_is_put_off_and_forgotten_when_its_clients_go() {
         begun.elapsed()
     });
     println!("the longest small read under the flood: {:?}", longest.max().unwrap_or_default());
-    let gone = flood(&node);
+    let gone = flood(&node, Asking::Values);
     for wire in wires.iter().chain(&gone) {
         // Some have been closed by the node, as they take nothing.
         wire.stream.shutdown(Shutdown::Both).ok();
@@ -106,24 +122,37 @@ fn large_values_whose_readers_take_nothing_are_not_read_to_be_thrown_away() {
     for number in (0..VALUES).chain(0..VALUES) {
         client.get("t", &[number]).expect("it is read").expect("it was written");
     }
-    let before = node.stats();
-    let wires = flood(&node);
-    let asked = (wires.len() * READS) as u64;
+    for _ in 0..4 {
+        assert_eq!(client.scan("t", ScanOptions::default()).count(), usize::from(VALUES));
+    }
+    for (with, done) in [(Asking::Values, "gets"), (Asking::Pages, "scans")] {
+        let before = node.stats();
+        let wires = flood(&node, with);
+        let asked = (wires.len() * READS) as u64;
+        let after = settled(&node);
+        let grown = |name| total(&after, name) - total(&before, name);
+        let (read, given_up) = (grown(done), grown("answers_given_up"));
+        println!("{asked} {done} asked, {read} done, {given_up} given up");
+        assert!(given_up > asked / 4, "{given_up} of {asked} {done} given up: the test wants a flood");
+        // A few of each shard were on their way when the room was taken.
+        assert!(
+            read + given_up < asked + asked / 8,
+            "{asked} {done} asked, {read} done, {given_up} given up"
+        );
+    }
+}
+
+/// The node's counters when all that it was asked for is answered.
+fn settled(node: &Node) -> Value {
     let until = Instant::now() + Duration::from_secs(60);
-    let after = loop {
+    loop {
         let stats = node.stats();
         // Of those that are not answered one is this question.
         if total(&stats, "pending") <= 1 {
-            break stats;
+            return stats;
         }
         assert!(Instant::now() < until, "large reads wait for ever: {stats:#}");
-    };
-    let grown = |name| total(&after, name) - total(&before, name);
-    let (read, given_up) = (grown("gets"), grown("answers_given_up"));
-    println!("{asked} asked, {read} read, {given_up} given up");
-    assert!(given_up > asked / 4, "{given_up} of {asked} given up: the test wants a flood");
-    // A few of each shard were on their way when the room was taken.
-    assert!(read + given_up < asked + asked / 10, "{asked} asked, {read} read, {given_up} given up");
+    }
 }
 
 /// All ask shard 0 for what lies on shard 1, which reads nothing for those who go meanwhile: it is told of them.
@@ -148,7 +177,7 @@ fn reads_of_another_shard_are_given_up_when_their_clients_go() {
     };
     // Shard 1 may be done with its queue before it is told; not every time.
     let told = (0..20).any(|_| {
-        let wires = ask_all(crowd(CLIENTS / 2, || Wire::try_open_shard(node.addr, 0)), &keys);
+        let wires = ask_all(crowd(CLIENTS / 2, || Wire::try_open_shard(node.addr, 0)), &keys, Asking::Values);
         wires.iter().for_each(|wire| drop(wire.stream.shutdown(Shutdown::Both)));
         drop(wires);
         client.get("t", &[keys[0]]).expect("others are served").expect("it was written");

@@ -25,6 +25,8 @@ const RING_DEPTH: usize = 512;
 
 /// Runs the server and the clients of [`floor::echo`], each in a thread of its own.
 pub fn echo(path: &Path, load: &EchoLoad) -> Result<FloorReport, Failure> {
+    // Or the server would wait for clients that never come.
+    floor::check(path, load)?;
     let (tell, told): (Sender<SocketAddr>, Receiver<SocketAddr>) = channel();
     let (file, served) = (path.to_owned(), *load);
     let server = thread::spawn(move || serve(file, served, tell));

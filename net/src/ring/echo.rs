@@ -279,7 +279,8 @@ fn connect(ring: &mut Ring, addr: SocketAddr, count: usize) -> Result<Vec<(Socke
     Ok(peers)
 }
 
-fn check(load: &EchoLoad, bytes: u64) -> Result<(), FloorError> {
+/// Whether a file of so many bytes can be asked for so.
+pub fn check(load: &EchoLoad, bytes: u64) -> Result<(), FloorError> {
     let in_flight = load.connections * load.depth;
     if load.connections == 0 || !(1..=MAX_DEPTH).contains(&in_flight) {
         return Err(FloorError::Depth { depth: in_flight, most: MAX_DEPTH });

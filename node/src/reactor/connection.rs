@@ -320,7 +320,7 @@ pub struct Surroundings<'a> {
 }
 
 /// What a connection may have lying while others have left half of all that may lie: some dozens of answers of usual length.
-const LITTLE_BYTES: usize = 64 << 10;
+pub const LITTLE_BYTES: usize = 64 << 10;
 
 /// Emptied boxes, kept for the next sends; and what the full ones, of all connections, hold.
 #[derive(Debug)]

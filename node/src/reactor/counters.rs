@@ -99,7 +99,8 @@ pub struct ReactorStats {
     pub value_bytes_shared: u64,
     /// Bytes of values of drive buffers that were copied first, for a slow reader or another shard.
     pub value_bytes_copied: u64,
-    /// Answers that were given up as `Busy`, because too many others wait for their readers.
+    /// Answers that were given up as `Busy`, because too many others wait for their readers; and reads of long ones that were
+    /// refused for it before they began.
     pub answers_given_up: u64,
     /// Bytes of replies that wait for their readers now, outside the buffers.
     pub reply_bytes: u64,

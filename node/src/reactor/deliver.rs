@@ -45,7 +45,8 @@ impl<I: ReactorIo> Reactor<I> {
             let pending = self.pending.remove(id);
             let read_bytes = read_bytes(&body);
             if let Some(share) = share {
-                self.fair.done(share, Some(read_bytes));
+                let is_refused = matches!(body, ReplyBody::Get(Err(_)) | ReplyBody::Scan(Err(_)));
+                self.fair.done(share, (!is_refused).then_some(read_bytes));
                 let quota = self.map.quota_of(share.partition);
                 self.throttle.read(share.partition, quota, read_bytes, now_ns);
             }

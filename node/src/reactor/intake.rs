@@ -169,7 +169,8 @@ impl<'b> Intake<'_, 'b> {
             return self.answers.push((id, failed(asked, Status::Throttled, aux, &throttled)));
         }
         let (spares, buffers) = (&*self.spares, self.buffers);
-        let has_room = Way { config: self.config, spares, buffers }.has_room(self.pending.origin(id));
+        let way = Way { config: self.config, spares, buffers };
+        let has_room = way.has_room(self.pending.origin(id), frame.header.opcode);
         let ask = Ask::of(&frame, quota.weight, has_room);
         match self.fair.admit(
             ask,
@@ -194,6 +195,7 @@ impl<'b> Intake<'_, 'b> {
             }
             Admission::NoRoom => {
                 self.stats.answers_given_up += 1;
+                self.limited(partition);
                 self.answers.push((id, asked.plain(Status::Busy)));
             }
         }
@@ -225,7 +227,8 @@ impl<'b> Intake<'_, 'b> {
         loop {
             let (spares, buffers) = (&*self.spares, self.buffers);
             let way = Way { config: self.config, spares, buffers };
-            let has_room = |(id, ..): &Waits| way.has_room(self.pending.origin(*id));
+            let has_room =
+                |(id, _, frame): &Waits| way.has_room(self.pending.origin(*id), frame.header.opcode);
             let Some((share, (id, owner, frame))) = self.fair.release(room, has_room) else { break };
             match share {
                 Some(share) => {
@@ -234,6 +237,7 @@ impl<'b> Intake<'_, 'b> {
                 }
                 None => {
                     self.stats.answers_given_up += 1;
+                    self.limited(frame.header.partition);
                     self.answers.push((id, Asked::of(&frame.header, owner).plain(Status::Busy)));
                 }
             }

@@ -1,7 +1,7 @@
 //! The reactor: one thread's loop between its ring, its connections and its shard.
 //!
-//! One turn: events of the ring -> mail -> frames parsed in place -> `Shard::step` -> operations to the
-//! ring, answers to connections -> one submit. Nothing here decides what a request means; that is
+//! One turn: events of the ring -> mail -> frames parsed in place -> `Shard::step`, again where those that wait
+//! may run at once -> operations to the ring, answers to connections -> one submit. Nothing here decides what a request means; that is
 //! `dispatch` and the engine.
 
 mod connection;
@@ -56,7 +56,7 @@ pub use pace::Waited;
 use pending::{Origin, Pending, PendingTable};
 use slow::Timing;
 
-/// Steps of one turn at most: nothing that comes from outside is looked at between them.
+/// Steps of one turn at most: nothing that comes from outside is looked at between them, the clock neither.
 const MOST_STEPS: usize = 4;
 /// How often connections are looked over for deadlines.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);

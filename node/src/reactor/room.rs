@@ -2,6 +2,7 @@
 
 use lode_engine::ShardId;
 use lode_net::ring::Slab;
+use lode_net::wire::Opcode;
 
 use super::connection::Spares;
 use super::pending::Origin;
@@ -44,11 +45,13 @@ pub struct Way<'a> {
 }
 
 impl Way<'_> {
-    /// Whether a long answer to a request of this origin would have room on all of its way, as things are now.
-    pub fn has_room(&self, origin: Origin) -> bool {
+    /// Whether a long answer to a request of this origin and kind would have room on all of its way, as things are now.
+    pub fn has_room(&self, origin: Origin, opcode: u8) -> bool {
+        // One value stays in the buffer that it was read into; a page is put together elsewhere.
+        let is_value = matches!(Opcode::from_u8(opcode), Some(Opcode::Get | Opcode::TransactionGet));
         match origin {
             // The reads that run already take buffers, and this one will: with half of them free some are left.
-            Origin::Connection(_) => !self.spares.is_short() || self.buffers == Buffers::Plenty,
+            Origin::Connection(_) => !self.spares.is_short() || (is_value && self.buffers == Buffers::Plenty),
             Origin::Hop { shard, .. } => !is_mail_crowded(self.config, shard, usize::MAX),
             Origin::Control(_) | Origin::Nobody => true,
         }

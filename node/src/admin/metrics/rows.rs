@@ -50,7 +50,7 @@ pub const ROWS: &[Row] = &[
     row("requests_given_up", "requests_given_up", Counter, 1.0, "Reads that waited for their partition's turn when their clients went, and were not done."),
     row("requests_received", "requests", Counter, 1.0, "Requests received."),
     row("answers_sent", "answers", Counter, 1.0, "Answers sent to connections."),
-    row("answers_given_up", "answers_given_up", Counter, 1.0, "Answers given up as Busy because too many others wait for their readers."),
+    row("answers_given_up", "answers_given_up", Counter, 1.0, "Answers given up as Busy because too many others wait for their readers, and reads of long ones refused for that before they began."),
     row("slow_requests", "slow_requests", Counter, 1.0, "Requests that took as long as --slow-request says, or longer."),
     row("request_wait_seconds", "request_wait_us", Counter, 1e-6, "Time that requests have waited for their answers, added up."),
     row("user_bytes", "user_bytes", Counter, 1.0, "Bytes of keys and values acknowledged."),

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use lode_net::wire::{Opcode, PartitionId};
 
+use super::super::connection::LITTLE_BYTES;
 use crate::io_limits::IoLimits;
 
 /// A scan of which nothing is known reads several records.
 pub const SCAN_COST: u32 = 8;
 /// What was learned counts for 1 part in `2^SHIFT` less with each request.
 const SHIFT: u32 = 3;
+/// And where a read is refused, for 1 part in `2^DOUBT_SHIFT` less: of partitions with values of 1 MiB alone, one in 180 is tried.
+const DOUBT_SHIFT: u32 = 6;
 /// Largest cost: of the longest answer.
 const MOST: u64 = 256;
 /// So many partitions whose reads are dear are remembered at least, and twice as many at most: some 64 KiB.
@@ -85,6 +88,26 @@ impl Costs {
         }
     }
 
+    /// Whether its answer is expected to be longer than what a client may always have lying. A scan of which nothing is known is not.
+    pub fn gives_much(&self, class: Class, prices: Prices) -> bool {
+        match class {
+            Class::Write(_) => false,
+            Class::Get => self.get_bytes > LITTLE_BYTES as u64,
+            Class::Scan => self.scan_bytes > (LITTLE_BYTES as u64).max(Costs::new(prices).scan_bytes),
+        }
+    }
+
+    /// A read was not carried out for what is expected of it. That may be wrong, and nobody would ever know: so it counts for a
+    /// little less each time, until one is tried.
+    pub fn doubt(&mut self, class: Class) {
+        let mean = match class {
+            Class::Write(_) => return,
+            Class::Get => &mut self.get_bytes,
+            Class::Scan => &mut self.scan_bytes,
+        };
+        *mean -= *mean >> DOUBT_SHIFT;
+    }
+
     /// A request was answered with so many bytes.
     pub fn learn(&mut self, class: Class, bytes: u64) {
         let mean = match class {
@@ -140,6 +163,35 @@ mod tests {
         assert_eq!(costs.of(Class::Scan, PRICES), SCAN_COST, "scans are another matter");
         (0..64).for_each(|_| costs.learn(Class::Get, 100));
         assert_eq!(costs.of(Class::Get, PRICES), 1);
+    }
+
+    #[test]
+    fn what_gives_much_is_told_by_bytes_whatever_a_drive_charges_for_them() {
+        for read_bytes in [1024, 8 * 1024, 64 * 1024, 1 << 20] {
+            let prices = Prices { read_bytes, ..PRICES };
+            let mut costs = Costs::new(prices);
+            assert!(!costs.gives_much(Class::Get, prices) && !costs.gives_much(Class::Scan, prices));
+            (0..64).for_each(|_| costs.learn(Class::Get, LITTLE_BYTES as u64 - 4096));
+            assert!(!costs.gives_much(Class::Get, prices), "{read_bytes}");
+            (0..64).for_each(|_| costs.learn(Class::Get, LITTLE_BYTES as u64 + 4096));
+            assert!(costs.gives_much(Class::Get, prices), "{read_bytes}");
+            assert!(!costs.gives_much(Class::Write(1 << 20), prices));
+        }
+    }
+
+    #[test]
+    fn what_was_learned_of_reads_that_are_refused_is_tried_again() {
+        let mut costs = Costs::new(PRICES);
+        (0..64).for_each(|_| costs.learn(Class::Get, 1 << 20));
+        let mut refused = 0;
+        while costs.gives_much(Class::Get, PRICES) {
+            costs.doubt(Class::Get);
+            refused += 1;
+        }
+        assert!((100..250).contains(&refused), "{refused}");
+        costs.doubt(Class::Write(7));
+        costs.learn(Class::Get, 1 << 20);
+        assert!(costs.gives_much(Class::Get, PRICES), "and it is known again at once");
     }
 
     #[test]

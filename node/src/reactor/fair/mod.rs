@@ -52,13 +52,8 @@ pub struct Share {
     class: Class,
     /// Whether it is a large read that cost more than its partition may have running.
     is_large: bool,
-}
-
-impl Share {
-    /// Whether it is a read that is expected to have a long answer.
-    fn gives_much(&self) -> bool {
-        self.class.is_read() && self.cost > LARGE_COST
-    }
+    /// Whether its answer is expected to be so long that it needs room of which those who leave little lying need none.
+    gives_much: bool,
 }
 
 impl Share {
@@ -139,7 +134,8 @@ impl<T> Flow<T> {
     fn share_of(&self, ask: Ask, prices: Prices, may_run: u32) -> Share {
         let cost = self.costs.of(ask.class, prices);
         let is_large = ask.class.is_read() && cost > may_run.max(LARGE_COST);
-        Share { partition: ask.partition, cost, class: ask.class, is_large }
+        let gives_much = self.costs.gives_much(ask.class, prices);
+        Share { partition: ask.partition, cost, class: ask.class, is_large, gives_much }
     }
 
     /// One of its requests begins to run.
@@ -248,7 +244,8 @@ impl<T> Fair<T> {
         flow.weight = ask.weight;
         if flow.queue.is_empty() && (self.running < self.active.free_running() || flow.running < may_run) {
             let share = flow.share_of(ask, prices, may_run);
-            if share.gives_much() && !ask.has_room {
+            if share.gives_much && !ask.has_room {
+                flow.costs.doubt(ask.class);
                 if flow.is_idle() {
                     self.forget(ask.partition);
                 }
@@ -378,7 +375,10 @@ impl<T> Fair<T> {
             }
             let (ask, request) = flow.queue.front().expect("a ready partition has requests");
             let share = flow.share_of(*ask, self.prices, may_run);
-            let share = (!share.gives_much() || has_room(request)).then_some(share);
+            let share = (!share.gives_much || has_room(request)).then_some(share);
+            if share.is_none() {
+                flow.costs.doubt(ask.class);
+            }
             if let Some(share) = share {
                 if !self.large.has_room(share, (flow.begins, partition)) {
                     flow.halted = Some(Halt::Large);
