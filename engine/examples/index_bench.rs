@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use lode_engine::Location;
 use lode_engine::index::{
-    IndexArena, KeyOf, Keys, Lookup, Need, PartitionIndex, Set, look_up as look_up_together, touch_for_change,
+    IndexArena, KeyOf, Keys, Lookup, Need, PartitionIndex, Set, look_up as look_up_together,
+    prefetch_for_change,
 };
 
 struct Rng(u64);
@@ -187,8 +188,8 @@ fn main() {
     take_out(arena, indexes, keys, shape, overhead, resident);
 }
 
-/// Records of a frame whose places are touched together, as a shard does before it applies them.
-const INSERTED_AT_ONCE: usize = 32;
+/// Records of a frame whose leaves are asked for together, as a shard does before it applies them.
+const INSERTED_AT_ONCE: usize = 8;
 
 /// How long each frame took, the making of its keys not counted.
 fn insert(
@@ -208,11 +209,11 @@ fn insert(
         }
         let of_frame = &frame[..(numbers.end - numbers.start) as usize];
         let begin = Instant::now();
-        let mut touched = [Lookup::NONE; INSERTED_AT_ONCE];
-        for (touched, (partition, key)) in touched.iter_mut().zip(of_frame) {
-            *touched = indexes[*partition].lookup(key);
+        let mut lookups = [Lookup::NONE; INSERTED_AT_ONCE];
+        for (lookup, (partition, key)) in lookups.iter_mut().zip(of_frame) {
+            *lookup = indexes[*partition].lookup(key);
         }
-        touch_for_change(arena, &mut touched[..of_frame.len()]);
+        prefetch_for_change(arena, &mut lookups[..of_frame.len()]);
         for ((partition, key), n) in of_frame.iter().zip(numbers) {
             let index = &mut indexes[*partition];
             if index.is_compact() {

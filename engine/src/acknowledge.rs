@@ -9,10 +9,10 @@ use crate::io::Io;
 use crate::location::Location;
 use crate::log::{AckKind, LogFrame};
 use crate::owned::OwnedWrite;
+use crate::prefetch::CHANGES_AT_ONCE;
 use crate::reply::{Delay, ReplyBody, WriteError, Written};
 use crate::shard::Shard;
 use crate::space::Space;
-use crate::touch::CHANGES_AT_ONCE;
 use crate::transactions::history::Write;
 
 /// What came of one record of a frame.
@@ -66,7 +66,7 @@ impl Shard {
         frame.builder.for_each_record(&*io.buffers, |record, location| {
             if done.len().is_multiple_of(CHANGES_AT_ONCE) {
                 let next = ahead.by_ref().take(CHANGES_AT_ONCE).map(|(record, _)| record);
-                effects.catalog.touch_for_change(next.map(|record| (record.partition, record.key)));
+                effects.catalog.prefetch_for_change(next.map(|record| (record.partition, record.key)));
             }
             let place = (record.partition, record.key);
             let write = if record.kind == RecordKind::Put { Write::Put } else { Write::Delete };

@@ -6,6 +6,7 @@
 //! copies that would be thrown away unread.
 
 use bytes::Bytes;
+use prefetch_index::prefetch_index;
 use quick_cache::{OptionsBuilder, Weighter, unsync};
 
 use crate::ids::Generation;
@@ -69,12 +70,10 @@ impl ReadCache {
         self.cache.as_ref()?.peek(&(location, generation))
     }
 
-    /// Reads of the doorkeeper what an insert will, and so brings it along; what it gives means nothing.
-    pub fn touch_doorkeeper(&self, location: Location, generation: Generation) -> u8 {
+    /// Asks for what an insert will read of the doorkeeper.
+    pub fn prefetch_doorkeeper(&self, location: Location, generation: Generation) {
         let (slot, _) = slot_of(location, generation);
-        self.doorkeeper
-            .get(slot & self.doorkeeper.len().wrapping_sub(1))
-            .map_or(0, |fingerprint| *fingerprint as u8)
+        prefetch_index(&self.doorkeeper, slot & self.doorkeeper.len().wrapping_sub(1));
     }
 
     /// A record was read from the drive.

@@ -41,6 +41,7 @@ mod owned;
 mod pace;
 mod partition;
 mod partition_table;
+mod prefetch;
 mod quota;
 mod reader;
 mod reads;
@@ -58,7 +59,6 @@ mod shard;
 mod sizes;
 mod space;
 mod stats;
-mod touch;
 mod transactions;
 mod writes;
 

@@ -3,7 +3,7 @@
 use crate::index::{Lookup, look_up};
 use crate::io::Io;
 use crate::location::Location;
-use crate::partition::Store;
+use crate::partition::{Partition, Store};
 use crate::request::{Request, RequestBody};
 use crate::shard::Shard;
 
@@ -43,7 +43,7 @@ impl Shard {
             RequestBody::Get { target, .. } => self.catalog.get(target.partition),
             _ => None,
         };
-        std::hint::black_box(group.iter().filter_map(partition_of).fold(0, |sum, p| sum ^ p.touch()));
+        group.iter().filter_map(partition_of).for_each(Partition::prefetch);
         for (place, request) in group.iter().enumerate() {
             let RequestBody::Get { target, key } = &request.body else { continue };
             let Some(partition) = self.catalog.get(target.partition) else { continue };
@@ -60,7 +60,7 @@ impl Shard {
                 located[place] =
                     if lookup.is_certain() { Located::At(lookup.found()) } else { Located::Unknown };
             }
-            self.touch_cached(&located);
+            self.prefetch_cached(&located);
         }
         located
     }

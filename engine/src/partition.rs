@@ -10,6 +10,7 @@ use crate::expiry::Expiries;
 use crate::ids::{Seq, WallMs};
 use crate::index::{IndexArena, PartitionIndex};
 use crate::loading::PartitionImage;
+use crate::prefetch::prefetch;
 use crate::quota::Quota;
 use crate::request::{KeyRange, PartitionSpec, Placement, StoreKind, TableSpec};
 use crate::writes::INDEX_ENTRY_ESTIMATE_BYTES;
@@ -107,13 +108,13 @@ impl Partition {
         (self.start_head < head && head < self.end_head) || self.covers_at_border(key)
     }
 
-    /// Reads of each cache line that a get needs, and so brings it along; what it gives means nothing.
-    pub fn touch(&self) -> u64 {
-        u64::from(self.spec.epoch.0)
-            ^ self.start_head
-            ^ self.end_head
-            ^ self.records()
-            ^ self.ttl_ms.is_some() as u64
+    /// Asks for what a get reads of it.
+    pub fn prefetch(&self) {
+        prefetch(&self.spec.epoch);
+        prefetch(&self.start_head);
+        prefetch(&self.end_head);
+        prefetch(&self.store);
+        prefetch(&self.ttl_ms);
     }
 
     /// The same, by all bytes.

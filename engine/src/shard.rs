@@ -195,7 +195,7 @@ impl Shard {
         let mut io = Io { now, outbox, buffers, delay: Delay::default() };
         self.has_more = false;
         self.clock.advance(now.wall_ns);
-        self.touch_completed(&inbox.completions, io.buffers);
+        self.prefetch_completed(&inbox.completions, io.buffers);
         for completion in inbox.completions.drain(..) {
             self.complete(completion, &mut io);
         }

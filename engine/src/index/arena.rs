@@ -2,9 +2,10 @@
 //!
 //! A block has as many granules as its node needs and a little more for the number of its entry in the table
 //! of places. Blocks of one length are a stack: a new one goes to the end, and when one is given
-//! back, the last one takes its place. So there are no holes at all: what is held beyond the blocks in use is the end of
-//! one slab for each length, what is left over in a slab, and a few free slabs. Whoever names a block by its handle does not
-//! notice that it moves.
+//! back, the last one takes its place. Only a few places that were given back lately stay holes for a while: a node that grows leaves one
+//! and takes another, which is in the processor's cache, and no other node must move. What is held beyond the blocks in use is
+//! these, the end of one slab for each length, what is left over in a slab, and a few free slabs. Whoever names a block by its
+//! handle does not notice that it moves.
 //!
 //! (Segregated storage as in slab allocators: J. Bonwick, The slab allocator, 1994; a table of handles makes
 //! it compact itself, as heaps with master pointers do.)
@@ -32,6 +33,10 @@ const STEP_GRANULES: usize = 16;
 const MAX_GRANULES: usize = 1024;
 /// How many lengths of blocks there are.
 const CLASSES: usize = EXACT_GRANULES + (MAX_GRANULES - EXACT_GRANULES) / STEP_GRANULES;
+/// At most so many holes are kept of a length,
+const MOST_HOLES: usize = 16;
+/// and one in so many blocks.
+const BLOCKS_PER_HOLE: usize = 64;
 /// Entries of the table of places that are allocated at once.
 const PAGE_PLACES: usize = 4096;
 
@@ -61,12 +66,7 @@ impl Handle {
 
 /// Where a block lies: its first granule, counted over all chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place(u32);
-
-impl Place {
-    /// Nowhere.
-    pub const NONE: Place = Place(u32::MAX);
-}
+struct Place(u32);
 
 /// A length of blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,12 +96,20 @@ impl Class {
 /// All blocks of one length.
 struct Stack {
     slabs: Vec<u32>,
-    /// Blocks in the last slab; all others are full.
+    /// Blocks in the last slab, holes too; all others are full.
     last: usize,
+    /// Places of no block, the latest last.
+    holes: Vec<Place>,
 }
 
 impl Stack {
-    const EMPTY: Stack = Stack { slabs: Vec::new(), last: 0 };
+    const EMPTY: Stack = Stack { slabs: Vec::new(), last: 0, holes: Vec::new() };
+
+    /// How many holes may stay.
+    fn most_holes(&self, class: Class) -> usize {
+        let places = self.slabs.len().saturating_sub(1) * class.blocks_per_slab() + self.last;
+        (places / BLOCKS_PER_HOLE).min(MOST_HOLES)
+    }
 
     /// The last block, if there is one.
     fn top(&self, class: Class) -> Option<Place> {
@@ -161,7 +169,7 @@ impl IndexArena {
 
     /// Where a block lies, until something changes.
     #[inline]
-    pub(super) fn place(&self, block: Handle) -> Place {
+    fn place(&self, block: Handle) -> Place {
         let number = block.0 as usize;
         Place(self.places[number / PAGE_PLACES][number % PAGE_PLACES])
     }
@@ -175,12 +183,6 @@ impl IndexArena {
     #[inline]
     pub(super) fn bytes(&self, block: Handle) -> &[u8] {
         self.chunks.bytes(self.place(block))
-    }
-
-    /// The block at a place and what lies behind it.
-    #[inline]
-    pub(super) fn bytes_at(&self, place: Place) -> &[u8] {
-        self.chunks.bytes(place)
     }
 
     /// Counts changes of nodes: where it is as before, what was looked up still holds.
@@ -279,37 +281,56 @@ impl IndexArena {
         Handle(number)
     }
 
-    /// A place for a block behind all others of its length.
+    /// A place for a block: the latest hole, or behind all others of its length.
     fn push(&mut self, class: Class, block: Handle) -> Place {
         let granules = class.granules();
         self.used_granules += granules;
         let stack = &mut self.stacks[usize::from(class.0)];
-        if stack.slabs.is_empty() || stack.last == class.blocks_per_slab() {
-            let slab = self.chunks.take_slab(class.0, stack.slabs.len() as u32);
-            stack.slabs.push(slab);
-            stack.last = 0;
-        }
-        stack.last += 1;
-        let place = stack.top(class).expect("there is one now");
-        self.chunks.touch(place, granules);
+        let place = stack.holes.pop().unwrap_or_else(|| {
+            if stack.slabs.is_empty() || stack.last == class.blocks_per_slab() {
+                let slab = self.chunks.take_slab(class.0, stack.slabs.len() as u32);
+                stack.slabs.push(slab);
+                stack.last = 0;
+            }
+            stack.last += 1;
+            let place = stack.top(class).expect("there is one now");
+            self.chunks.touch(place, granules);
+            place
+        });
         self.set_owner(place, granules, block);
         place
     }
 
-    /// A block's place is no longer needed: the last block of its length takes it.
+    /// A block's place is no longer needed.
     fn pop(&mut self, class: Class, place: Place) {
+        self.used_granules -= class.granules();
+        self.set_owner(place, class.granules(), Handle::NONE);
+        self.stacks[usize::from(class.0)].holes.push(place);
+        loop {
+            let stack = &self.stacks[usize::from(class.0)];
+            if stack.holes.len() <= stack.most_holes(class) {
+                return;
+            }
+            self.close_a_hole(class);
+        }
+    }
+
+    /// The last block of a length takes the place of the oldest hole, unless it is one itself.
+    fn close_a_hole(&mut self, class: Class) {
         let granules = class.granules();
-        self.used_granules -= granules;
         let stack = &mut self.stacks[usize::from(class.0)];
-        let last = stack.top(class).expect("a block is given back");
-        stack.last -= 1;
-        if last != place {
-            self.chunks.copy(last, place, granules * GRANULE_BYTES);
-            let moved = self.owner(place, granules);
+        let last = stack.top(class).expect("a hole lies in a slab");
+        if let Some(at) = stack.holes.iter().position(|hole| *hole == last) {
+            stack.holes.remove(at);
+        } else {
+            let hole = stack.holes.remove(0);
+            self.chunks.copy(last, hole, granules * GRANULE_BYTES);
+            let moved = self.owner(hole, granules);
             assert_eq!(self.place(moved), last, "a block knows whose it is");
-            self.set_place(moved, place.0);
+            self.set_place(moved, hole.0);
         }
         let stack = &mut self.stacks[usize::from(class.0)];
+        stack.last -= 1;
         if stack.last == 0 {
             let slab = stack.slabs.pop().expect("the last block lay in it");
             stack.last = if stack.slabs.is_empty() { 0 } else { class.blocks_per_slab() };
@@ -332,6 +353,11 @@ impl IndexArena {
             let place = Place(to * SLAB_GRANULES as u32 + offset);
             let block = self.owner(place, class.granules());
             let was = Place(moved.slab * SLAB_GRANULES as u32 + offset);
+            if block == Handle::NONE {
+                let mut holes = self.stacks[usize::from(moved.class)].holes.iter_mut();
+                *holes.find(|hole| **hole == was).expect("a place of no block is a hole") = place;
+                continue;
+            }
             assert_eq!(self.place(block), was, "a block knows whose it is");
             self.set_place(block, place.0);
         }

@@ -17,7 +17,7 @@ use std::ops::Range;
 use super::arena::{Handle, IndexArena};
 use super::borders::depth_of;
 use super::leaf::{LOCATION_BYTES, Leaf};
-use super::packed::{HEADER_BYTES, common_prefix};
+use super::packed::{Candidate, HEADER_BYTES, common_prefix};
 use super::values::{TopSpan, Values};
 use crate::Location;
 
@@ -252,10 +252,11 @@ impl<'a> Compact<'a> {
         }
     }
 
-    /// The first candidate for `key`, and where they end, if there is any.
-    pub fn first_and_end_of(self, key: &[u8]) -> Option<(u32, u32)> {
+    /// The first candidate for `key`, if there is any.
+    pub fn first_candidate(self, key: &[u8]) -> Option<Candidate> {
         let range = self.candidates(key);
-        (!range.is_empty()).then_some((range.start as u32, range.end as u32))
+        (!range.is_empty())
+            .then(|| Candidate::with_value_at(range.start, self.sizes.location_at(range.start)))
     }
 
     /// Between which the locations of these keys lie.
@@ -271,11 +272,6 @@ impl<'a> Compact<'a> {
         sizes.write_header(&mut bytes);
         (0..sizes.len).for_each(|i| sizes.write_location(&mut bytes, i, self.location(i)));
         bytes
-    }
-
-    /// Where the location of key `i` lies.
-    pub fn location_at(self, i: usize) -> usize {
-        self.sizes.location_at(i)
     }
 
     /// The place of a location among the candidates for `key`.

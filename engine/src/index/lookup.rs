@@ -2,18 +2,21 @@
 //!
 //! A lookup in a large index waits for memory about twice a leaf, and the next lookup waits behind it.
 //! Walking several at once, level by level, lets the processor fetch what all of them need at the same
-//! time. (Group prefetching: S. Chen et al., Improving hash join performance through prefetching, 2004.
-//! Safe code has no prefetch, so this reads instead, in loops that do nothing else: the processor runs
-//! ahead of loads that have not come.)
+//! time. (Group prefetching: S. Chen et al., Improving hash join performance through prefetching, 2004.)
 
-use super::arena::{GRANULE_BYTES, Handle, IndexArena, Place};
+use prefetch_index::prefetch_index;
+
+use super::arena::{GRANULE_BYTES, Handle, IndexArena};
 use super::leaf::{Node, node_in};
+use super::packed::Candidate;
 use super::tree::Inner;
 use crate::Location;
 
 const LINE: usize = GRANULE_BYTES;
 /// Lines of a node that hold heads and lengths, nearly always: of up to 125 keys.
 const LINES: usize = 6;
+/// Lookups that walk side by side: what they have asked for must still be in the processor's cache when it is used.
+const SIDE_BY_SIDE: usize = 32;
 
 /// A lookup on its way down, or done.
 #[derive(Clone, Copy)]
@@ -21,20 +24,13 @@ pub struct Lookup<'k> {
     key: &'k [u8],
     block: Handle,
     levels: u8,
-    /// Which child of an inner node is next.
-    child: u16,
-    /// Where the node is.
-    place: Place,
-    /// The first key of the leaf that it may be, and where its tail begins; of a compact leaf, where the candidates end.
-    first: Option<(u32, u32)>,
     found: Option<Location>,
     is_certain: bool,
 }
 
 impl<'k> Lookup<'k> {
     pub(super) const fn new(key: &'k [u8], block: Handle, levels: u8) -> Lookup<'k> {
-        let (place, first) = (Place::NONE, None);
-        Lookup { key, block, levels, child: 0, place, first, found: None, is_certain: true }
+        Lookup { key, block, levels, found: None, is_certain: true }
     }
 
     /// The lookup of no key in an empty index.
@@ -49,103 +45,95 @@ impl<'k> Lookup<'k> {
     pub fn is_certain(&self) -> bool {
         self.is_certain
     }
+
+    fn is_at(&self, level: u8) -> bool {
+        self.levels == level && self.block != Handle::NONE
+    }
 }
 
-/// Does all these lookups. A few tens at once are best: what they have touched must still be in the
-/// processor's cache when it is used.
+/// Where a lookup is: the node, and what of it is read next.
+#[derive(Clone, Copy)]
+struct Walk<'a> {
+    node: &'a [u8],
+    /// Which child of an inner node is next.
+    child: usize,
+    /// The first key of the leaf that it may be.
+    candidate: Option<Candidate>,
+}
+
+impl Walk<'_> {
+    const NOWHERE: Walk<'static> = Walk { node: &[], child: 0, candidate: None };
+}
+
+/// Does all these lookups.
 pub fn look_up(arena: &IndexArena, lookups: &mut [Lookup<'_>]) {
-    find_leaves(arena, lookups);
-    for lookup in lookups.iter_mut().filter(there) {
-        lookup.first = match leaf_at(arena, lookup.place) {
-            Node::Whole(leaf) => leaf.first_with_head_of(lookup.key),
-            Node::Compact(leaf) => leaf.first_and_end_of(lookup.key),
-        };
-    }
-    touch_all(arena, lookups.iter_mut().filter(|lookup| lookup.first.is_some()), |lookup, bytes| {
-        let first = lookup.first.unwrap_or_default();
-        match node_in(bytes) {
-            Node::Whole(leaf) => leaf.value_and_tail_at(first),
-            Node::Compact(leaf) => [leaf.location_at(first.0 as usize); 3],
+    for lookups in lookups.chunks_mut(SIDE_BY_SIDE) {
+        let mut walks = [Walk::NOWHERE; SIDE_BY_SIDE];
+        find_leaves(arena, lookups, &mut walks);
+        for (lookup, walk) in lookups.iter().zip(&mut walks).filter(|(lookup, _)| lookup.is_at(0)) {
+            walk.candidate = match node_in(walk.node) {
+                Node::Whole(leaf) => leaf.candidate(lookup.key),
+                Node::Compact(leaf) => leaf.first_candidate(lookup.key),
+            };
         }
-    });
-    for lookup in lookups {
-        let Some(first) = lookup.first else { continue };
-        match leaf_at(arena, lookup.place) {
-            Node::Whole(leaf) => {
-                lookup.found = leaf.search_from(first, lookup.key).map(|at| leaf.location(at));
-            }
-            Node::Compact(leaf) => {
-                lookup.is_certain = false;
-                lookup.found = Some(leaf.location(first.0 as usize));
+        for (node, candidate) in walks.iter().filter_map(|walk| Some((walk.node, walk.candidate?))) {
+            candidate.needs.iter().for_each(|at| prefetch_index(node, *at as usize));
+        }
+        for (lookup, walk) in lookups.iter_mut().zip(&walks) {
+            let Some(candidate) = walk.candidate else { continue };
+            match node_in(walk.node) {
+                Node::Whole(leaf) => {
+                    lookup.found = leaf.search_from(candidate, lookup.key).map(|at| leaf.location(at));
+                }
+                Node::Compact(leaf) => {
+                    lookup.is_certain = false;
+                    lookup.found = Some(leaf.location(candidate.place as usize));
+                }
             }
         }
     }
 }
 
-/// Brings all of the leaves that changes of these keys will rewrite along, and what leads to them.
-pub fn touch_for_change(arena: &IndexArena, lookups: &mut [Lookup<'_>]) {
-    find_leaves(arena, lookups);
-    let mut sum = 0;
-    for lookup in lookups.iter_mut().filter(there) {
-        let leaf = leaf_at(arena, lookup.place).bytes();
-        sum ^= leaf.iter().skip(LINES * LINE).step_by(LINE).fold(0, |sum, byte| sum ^ byte);
+/// Asks for all of the leaves that changes of these keys will rewrite, and brings along what leads to them.
+pub fn prefetch_for_change(arena: &IndexArena, lookups: &mut [Lookup<'_>]) {
+    for lookups in lookups.chunks_mut(SIDE_BY_SIDE) {
+        let mut walks = [Walk::NOWHERE; SIDE_BY_SIDE];
+        find_leaves(arena, lookups, &mut walks);
+        let leaves = lookups.iter().zip(&walks).filter(|(lookup, _)| lookup.is_at(0));
+        for (_, walk) in leaves {
+            let leaf = node_in(walk.node).bytes();
+            (LINES * LINE..leaf.len()).step_by(LINE).for_each(|at| prefetch_index(leaf, at));
+        }
     }
-    std::hint::black_box(sum);
 }
 
-fn there(lookup: &&mut Lookup<'_>) -> bool {
-    lookup.block != Handle::NONE
+/// Asks for header, heads and lengths of a node at once: the steps of a search depend on each other.
+#[inline]
+pub(super) fn prefetch_node(arena: &IndexArena, block: Handle) -> &[u8] {
+    let node = arena.bytes(block);
+    (0..LINES).for_each(|line| prefetch_index(node, line * LINE));
+    node
 }
 
-/// Walks down to the leaves, and touches their first lines. An inner node is waited for like a leaf: for its heads, and then
+/// Walks down to the leaves, and asks for their first lines. An inner node is waited for like a leaf: for its heads, and then
 /// for the child that they lead to.
-fn find_leaves(arena: &IndexArena, lookups: &mut [Lookup<'_>]) {
+fn find_leaves<'a>(arena: &'a IndexArena, lookups: &mut [Lookup<'_>], walks: &mut [Walk<'a>]) {
     let highest = lookups.iter().map(|lookup| lookup.levels).max().unwrap_or(0);
     for level in (0..=highest).rev() {
-        let at_level = |lookup: &&mut Lookup<'_>| lookup.levels == level && lookup.block != Handle::NONE;
-        for lookup in lookups.iter_mut().filter(at_level) {
-            lookup.place = arena.place(lookup.block);
+        for (lookup, walk) in lookups.iter().zip(&mut *walks).filter(|(lookup, _)| lookup.is_at(level)) {
+            walk.node = prefetch_node(arena, lookup.block);
         }
-        touch_all(arena, lookups.iter_mut().filter(at_level), |_, _| {
-            std::array::from_fn::<_, LINES, _>(|n| n * LINE)
-        });
         if level == 0 {
             return;
         }
-        for lookup in lookups.iter_mut().filter(at_level) {
-            lookup.child = inner_at(arena, lookup.place).child_of(lookup.key) as u16;
+        for (lookup, walk) in lookups.iter().zip(&mut *walks).filter(|(lookup, _)| lookup.is_at(level)) {
+            let node = Inner::new(walk.node);
+            walk.child = node.child_of(lookup.key);
+            prefetch_index(walk.node, node.value_at(walk.child));
         }
-        touch_all(arena, lookups.iter_mut().filter(at_level), |lookup, bytes| {
-            [Inner::new(bytes).value_at(usize::from(lookup.child))]
-        });
-        for lookup in lookups.iter_mut().filter(at_level) {
-            lookup.block = inner_at(arena, lookup.place).child(usize::from(lookup.child)).block;
+        for (lookup, walk) in lookups.iter_mut().zip(&*walks).filter(|(lookup, _)| lookup.is_at(level)) {
+            lookup.block = Inner::new(walk.node).child(walk.child).block;
             lookup.levels -= 1;
         }
     }
-}
-
-fn inner_at(arena: &IndexArena, place: Place) -> Inner<'_> {
-    Inner::new(arena.bytes_at(place))
-}
-
-fn leaf_at(arena: &IndexArena, place: Place) -> Node<'_> {
-    node_in(arena.bytes_at(place))
-}
-
-/// Reads a byte of some cache lines of each node, and does nothing else.
-#[inline]
-fn touch_all<'l, 'k: 'l, const N: usize>(
-    arena: &IndexArena,
-    lookups: impl Iterator<Item = &'l mut Lookup<'k>>,
-    lines: impl Fn(&Lookup<'_>, &[u8]) -> [usize; N],
-) {
-    let mut sum = 0;
-    for lookup in lookups {
-        let bytes = arena.bytes_at(lookup.place);
-        for at in lines(lookup, bytes) {
-            sum ^= bytes[at.min(bytes.len() - 1)];
-        }
-    }
-    std::hint::black_box(sum);
 }

@@ -24,7 +24,7 @@ use std::ops::Bound;
 pub use arena::IndexArena;
 pub use image::{IndexLoad, LeafImage, MOST_BORDERED_LEAF_BYTES, Malformed};
 pub use iter::{Iter, IterRev};
-pub use lookup::{Lookup, look_up, touch_for_change};
+pub use lookup::{Lookup, look_up, prefetch_for_change};
 pub use resolve::{Candidates, KeyOf, Keys, Need, Set};
 
 use crate::Location;
@@ -33,6 +33,7 @@ use arena::Handle;
 use borders::Imaging;
 use iter::Cut;
 use leaf::leaf;
+use lookup::prefetch_node;
 use tree::{Changed, Child, inner};
 
 /// The keys of one partition, in order, and where their records lie.
@@ -93,9 +94,11 @@ impl PartitionIndex {
             return None;
         }
         let mut block = self.root;
+        prefetch_node(arena, block);
         for _ in 0..self.levels {
             let node = inner(arena, block);
             block = node.child(node.child_of(key)).block;
+            prefetch_node(arena, block);
         }
         Some(block)
     }

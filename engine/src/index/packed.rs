@@ -23,10 +23,8 @@ pub(super) const HEADER_BYTES: usize = 10;
 pub(super) const WIDE: u8 = 1;
 /// In the flags: values take a byte less, and are stored less their base.
 pub(super) const BASED: u8 = 2;
-/// Every other byte.
-const PAIR_LANES: u64 = 0x00ff_00ff_00ff_00ff;
-/// Heads in a cache line.
-const LINE_HEADS: usize = 32;
+/// Lengths that are summed up at once: those of a vector.
+const SUMMED: usize = 16;
 /// So many keys of the same head are looked at one by one.
 const FEW_EQUAL_HEADS: usize = 8;
 /// Longest suffix of a run whose lengths take one byte.
@@ -151,15 +149,47 @@ pub(super) struct Packed<'a, const VALUE: usize> {
     shape: Shape<VALUE>,
 }
 
+/// A key of a run that may be the one that is looked for.
+#[derive(Clone, Copy)]
+pub(super) struct Candidate {
+    /// Which key.
+    pub place: u32,
+    /// Where its tail begins, counted from the first tail.
+    tail_start: u32,
+    /// Bytes that must be read to know: where its value lies, and the ends of its tail.
+    pub needs: [u32; 3],
+}
+
+impl Candidate {
+    /// One of which only the value, which lies here, must be read.
+    pub fn with_value_at(place: usize, value_at: usize) -> Candidate {
+        Candidate { place: place as u32, tail_start: 0, needs: [value_at as u32; 3] }
+    }
+}
+
 fn u16_at(bytes: &[u8], at: usize) -> usize {
     usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
 }
 
+/// What follows the prefix in a key that has it.
+#[inline]
+fn suffix_of<'k>(key: &'k [u8], prefix: &[u8]) -> Option<&'k [u8]> {
+    let (begin, suffix) = key.split_at_checked(prefix.len())?;
+    // Random keys share hardly anything: a call to compare that takes longer than comparing.
+    let is_same = match prefix.len() {
+        0..4 => begin.iter().zip(prefix).all(|(a, b)| a == b),
+        _ => begin == prefix,
+    };
+    is_same.then_some(suffix)
+}
+
 impl<'a, const VALUE: usize> Packed<'a, VALUE> {
     /// The run that `bytes` begin with.
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
-        let (len, prefix_len, flags) = (u16_at(bytes, 0), u16_at(bytes, 2), bytes[6]);
-        let base = (flags & BASED != 0).then(|| u16_at(bytes, 8) as u16);
+        let header: &[u8; HEADER_BYTES] = bytes.first_chunk().expect("a node has a header");
+        let (len, prefix_len, flags) = (u16_at(header, 0), u16_at(header, 2), header[6]);
+        let base = (flags & BASED != 0).then(|| u16_at(header, 8) as u16);
         Packed { bytes, shape: Shape { len, prefix_len, wide: flags & WIDE != 0, values: Values { base } } }
     }
 
@@ -197,7 +227,7 @@ impl<'a, const VALUE: usize> Packed<'a, VALUE> {
     #[inline]
     pub fn search(self, key: &[u8]) -> Result<usize, usize> {
         let prefix = self.prefix();
-        let Some(suffix) = key.strip_prefix(prefix) else {
+        let Some(suffix) = suffix_of(key, prefix) else {
             return Err(if key < prefix { 0 } else { self.len() });
         };
         let wanted = Chopped::new(suffix);
@@ -222,12 +252,18 @@ impl<'a, const VALUE: usize> Packed<'a, VALUE> {
         }
     }
 
-    /// The first key that has the head of `key`, and where its tail begins; `None` where there is none.
-    pub fn first_with_head_of(self, key: &[u8]) -> Option<(u32, u32)> {
-        let head = Chopped::new(key.strip_prefix(self.prefix())?).head;
+    /// The first key that has the head of `key`; `None` where there is none.
+    #[inline]
+    pub fn candidate(self, key: &[u8]) -> Option<Candidate> {
+        let head = Chopped::new(suffix_of(key, self.prefix())?).head;
         let i = self.heads_below(head);
         let is_there = i < self.len() && self.head(i) == head;
-        is_there.then(|| (i as u32, self.tail_start(i) as u32))
+        is_there.then(|| {
+            let start = self.tail_start(i);
+            let tail = self.shape.tails_at() + start;
+            let needs = [self.value_at(i), tail, tail + self.tail_len(i)].map(|at| at as u32);
+            Candidate { place: i as u32, tail_start: start as u32, needs }
+        })
     }
 
     /// Where the value of key `i` lies.
@@ -235,15 +271,10 @@ impl<'a, const VALUE: usize> Packed<'a, VALUE> {
         self.shape.values_at() + i * self.shape.value_bytes()
     }
 
-    /// Where the value of key `i` lies, and the ends of its tail, which begins at `tail_start` of the tails.
-    pub fn value_and_tail_at(self, (i, tail_start): (u32, u32)) -> [usize; 3] {
-        let tail = self.shape.tails_at() + tail_start as usize;
-        [self.value_at(i as usize), tail, tail + self.tail_len(i as usize)]
-    }
-
     /// The place of `key`, given the first key that has its head.
     #[inline]
-    pub fn search_from(self, (first, mut tail_start): (u32, u32), key: &[u8]) -> Option<usize> {
+    pub fn search_from(self, first: Candidate, key: &[u8]) -> Option<usize> {
+        let (first, mut tail_start) = (first.place, first.tail_start);
         let wanted = Chopped::new(&key[self.shape.prefix_len..]);
         for i in (first as usize..self.len()).take(FEW_EQUAL_HEADS) {
             let suffix = self.chopped_at(i, tail_start as usize);
@@ -262,15 +293,10 @@ impl<'a, const VALUE: usize> Packed<'a, VALUE> {
         self.bytes[self.shape.heads_at()..self.shape.lengths_at()].as_chunks().0
     }
 
-    /// How many heads are smaller: a search without branches. Its steps depend on each other, so the
-    /// few cache lines are asked for at once before.
+    /// How many heads are smaller: a search without branches.
     #[inline]
     fn heads_below(self, head: u16) -> usize {
-        let heads = self.heads();
-        let last = heads.len() - 1;
-        let line = |n: usize| heads[last.min(n * LINE_HEADS)][0];
-        std::hint::black_box(line(0) ^ line(1) ^ line(2) ^ line(3));
-        heads.partition_point(|bytes| u16::from_le_bytes(*bytes) < head)
+        self.heads().partition_point(|bytes| u16::from_le_bytes(*bytes) < head)
     }
 
     /// The keys whose head is `head`.
@@ -313,16 +339,23 @@ impl<'a, const VALUE: usize> Packed<'a, VALUE> {
         }
         let at = self.shape.lengths_at();
         let lengths = &self.bytes[at + range.start..at + range.end];
-        let (eights, rest) = lengths.as_chunks::<8>();
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        // Eight lengths at a time, in four lanes of 16 bits: a node's bytes fit into one.
-        let pairs = |eight: [u8; 8]| {
-            let eight = u64::from_le_bytes(eight);
-            (eight & PAIR_LANES) + (eight >> 8 & PAIR_LANES)
-        };
-        let lanes = eights.iter().fold(pairs(last), |sum, eight| sum + pairs(*eight));
-        (lanes.wrapping_mul(0x0001_0001_0001_0001) >> 48) as usize - range.len() * HEAD_BYTES
+        let (chunks, rest) = lengths.as_chunks::<SUMMED>();
+        let rest = self.first_lengths(at + range.end - rest.len(), rest.len());
+        let sum = |lengths: &[u8; SUMMED]| lengths.iter().map(|len| u32::from(*len)).sum::<u32>();
+        let suffixes = chunks.iter().fold(sum(&rest), |all, lengths| all + sum(lengths));
+        suffixes as usize - range.len() * HEAD_BYTES
+    }
+
+    /// Some of so many lengths, and zeros: what lies behind them is read along, where there is as much.
+    #[inline]
+    fn first_lengths(self, at: usize, count: usize) -> [u8; SUMMED] {
+        let mut lengths = [0; SUMMED];
+        match self.bytes.get(at..at + SUMMED) {
+            Some(bytes) => lengths.copy_from_slice(bytes),
+            None => lengths[..count].copy_from_slice(&self.bytes[at..at + count]),
+        }
+        let kept = (1_u128 << (8 * count)) - 1;
+        (u128::from_le_bytes(lengths) & kept).to_le_bytes()
     }
 
     /// Whether there may be suffixes shorter than a head.

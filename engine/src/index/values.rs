@@ -74,11 +74,13 @@ impl<const VALUE: usize> Values<VALUE> {
     #[inline]
     pub fn restored(self, stored: &[u8]) -> [u8; VALUE] {
         let mut value = [0; VALUE];
-        value[..stored.len()].copy_from_slice(stored);
-        if let Some(base) = self.base {
-            let top = u16::from(value[VALUE - 2]) + base;
-            value[VALUE - 2..].copy_from_slice(&top.to_le_bytes());
-        }
+        let Some(base) = self.base else {
+            value.copy_from_slice(stored);
+            return value;
+        };
+        value[..VALUE - 1].copy_from_slice(stored);
+        let top = u16::from(value[VALUE - 2]) + base;
+        value[VALUE - 2..].copy_from_slice(&top.to_le_bytes());
         value
     }
 }

@@ -16,8 +16,8 @@ pub const CARGO_FLOORS: [(&str, &[&str]); 9] = [
     ("fuzz", &["lode-tests"]),
 ];
 /// What the engine may import from outside: nothing that touches the world.
-const ENGINE_IMPORTS: [&str; 7] =
-    ["ahash", "bytes", "crc32c", "memmap2", "quick_cache", "smallvec", "thiserror"];
+const ENGINE_IMPORTS: [&str; 8] =
+    ["ahash", "bytes", "crc32c", "memmap2", "prefetch-index", "quick_cache", "smallvec", "thiserror"];
 /// The one file where requests of the wire and requests of the engine meet.
 const MEETING: &str = "node/src/dispatch.rs";
 

@@ -27,9 +27,24 @@ fn verify(arena: &IndexArena, blocks: &Blocks) {
     let used: usize = blocks.iter().map(|(_, bytes, _)| block_bytes(*bytes)).sum();
     assert_eq!(arena.used_bytes(), used);
     for (class, stack) in arena.stacks.iter().enumerate() {
-        let most = Class(class as u8).blocks_per_slab();
+        let class = Class(class as u8);
+        let most = class.blocks_per_slab();
         let is_empty = stack.slabs.is_empty() && stack.last == 0;
-        assert!(is_empty || (!stack.slabs.is_empty() && (1..=most).contains(&stack.last)), "class {class}");
+        assert!(is_empty || (!stack.slabs.is_empty() && (1..=most).contains(&stack.last)), "{class:?}");
+        verify_holes(arena, blocks, class);
+    }
+}
+
+/// Each place of a length is a block's or a hole, and holes are few.
+fn verify_holes(arena: &IndexArena, blocks: &Blocks, class: Class) {
+    let stack = &arena.stacks[usize::from(class.0)];
+    let owned = blocks.iter().filter(|(_, bytes, _)| Class::of(*bytes) == class).count();
+    let places = stack.slabs.len().saturating_sub(1) * class.blocks_per_slab() + stack.last;
+    assert_eq!(owned + stack.holes.len(), places, "blocks and holes, {class:?}");
+    assert!(stack.holes.len() <= MOST_HOLES.min(places / BLOCKS_PER_HOLE), "holes, {class:?}");
+    for hole in &stack.holes {
+        assert_eq!(arena.owner(*hole, class.granules()), Handle::NONE, "a hole knows that it is one");
+        assert!(stack.slabs.contains(&(hole.0 / SLAB_GRANULES as u32)), "a hole lies among its blocks");
     }
 }
 
@@ -144,12 +159,17 @@ fn a_block_begins_on_a_cache_line() {
 fn chunks_of_which_every_other_slab_is_free_are_emptied() {
     let (mut arena, mut blocks) = (IndexArena::new(), Blocks::new());
     // Slabs of two lengths take turns, so that each chunk has as many of one as of the other.
-    for _ in 0..40 * SLAB_GRANULES / 32 {
+    for _ in 0..80 * SLAB_GRANULES / 32 {
         for bytes in [2_000, 1_990 - 64] {
             blocks.push((arena.store(&vec![7; bytes]), bytes, 7));
         }
     }
     let full = arena.held_bytes();
+    // Holes move with their slabs.
+    for at in (0..16).map(|n| n * 600 + 1) {
+        let (block, bytes, _) = blocks.swap_remove(at);
+        arena.free(block, bytes);
+    }
     blocks.retain(|(block, bytes, _)| {
         if *bytes == 2_000 {
             arena.free(*block, *bytes);
@@ -159,5 +179,44 @@ fn chunks_of_which_every_other_slab_is_free_are_emptied() {
     verify(&arena, &blocks);
     let spare = 32 * SLAB_GRANULES * GRANULE_BYTES;
     assert!(full > 2 * arena.used_bytes() && full > arena.used_bytes() + spare + (1 << 20), "{full} bytes");
-    assert!(arena.held_bytes() < arena.used_bytes() * 33 / 32 + spare, "{} bytes held", arena.held_bytes());
+    assert!(arena.held_bytes() < arena.used_bytes() * 21 / 20 + spare, "{} bytes held", arena.held_bytes());
+}
+
+/// Makes a block longer or shorter: where it was, where it is, and which blocks have moved.
+fn resized(
+    arena: &mut IndexArena,
+    blocks: &mut Blocks,
+    at: usize,
+    bytes: usize,
+) -> (Place, Place, Vec<usize>) {
+    let before: Vec<_> = blocks.iter().map(|(block, ..)| arena.place(*block)).collect();
+    let (block, old, fill) = blocks[at];
+    arena.resize(block, old, bytes);
+    arena.bytes_mut(block)[..bytes].fill(fill);
+    blocks[at].1 = bytes;
+    verify(arena, blocks);
+    let moved = (0..blocks.len()).filter(|n| arena.place(blocks[*n].0) != before[*n]).collect();
+    (before[at], arena.place(block), moved)
+}
+
+#[test]
+fn a_block_that_grows_among_many_leaves_its_place_to_the_next_and_moves_no_other() {
+    let (mut arena, mut blocks) = (IndexArena::new(), Blocks::new());
+    for n in 0..2_000 {
+        let bytes = if n % 2 == 0 { 1_000 } else { 1_064 };
+        blocks.push((arena.store(&vec![3; bytes]), bytes, 3));
+    }
+    let (left, _, moved) = resized(&mut arena, &mut blocks, 10, 1_064);
+    assert_eq!(moved, [10]);
+    let (left_too, taken, moved) = resized(&mut arena, &mut blocks, 21, 1_000);
+    assert_eq!((taken, moved), (left, vec![21]));
+    let (_, taken, moved) = resized(&mut arena, &mut blocks, 30, 1_064);
+    assert_eq!((taken, moved), (left_too, vec![30]));
+    // More than a few holes are closed.
+    let mut others = 0;
+    for at in (100..1_000).step_by(2) {
+        let (.., moved) = resized(&mut arena, &mut blocks, at, 1_064);
+        others += moved.iter().filter(|n| **n != at).count();
+    }
+    assert!(others > 100, "{others} others have moved");
 }
