@@ -28,8 +28,9 @@ use crate::workload::Workload;
 
 /// The others connect first: a node that is crowded puts off whoever comes new.
 const HEAD_START: Duration = Duration::from_millis(200);
-/// How long the node may take until hostile clients that are gone are gone for it, too.
-const SETTLING: Duration = Duration::from_secs(10);
+/// How long the node may take until hostile clients that are gone are gone for it, too: longer than a request may take to come
+/// in whole. A kernel short of memory for a connection may lose its end; then nothing but that tells the node.
+const SETTLING: Duration = Duration::from_secs(35);
 /// How often it is asked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Partitions of the table of large values.
