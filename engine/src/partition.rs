@@ -108,12 +108,13 @@ impl Partition {
         (self.start_head < head && head < self.end_head) || self.covers_at_border(key)
     }
 
-    /// Asks for what a get reads of it.
+    /// Asks for most of what a get reads of it.
     pub fn prefetch(&self) {
         prefetch(&self.spec.epoch);
         prefetch(&self.start_head);
         prefetch(&self.end_head);
         prefetch(&self.store);
+        prefetch(&self.expiries);
         prefetch(&self.ttl_ms);
     }
 

@@ -111,7 +111,7 @@ impl Stack {
         (places / BLOCKS_PER_HOLE).min(MOST_HOLES)
     }
 
-    /// The last block, if there is one.
+    /// The last place, if there is one: a block's, or a hole.
     fn top(&self, class: Class) -> Option<Place> {
         let slab = *self.slabs.last()?;
         Some(Place((slab as usize * SLAB_GRANULES + (self.last - 1) * class.granules()) as u32))

@@ -346,7 +346,7 @@ impl<'a, const VALUE: usize> Packed<'a, VALUE> {
         suffixes as usize - range.len() * HEAD_BYTES
     }
 
-    /// Some of so many lengths, and zeros: what lies behind them is read along, where there is as much.
+    /// The first lengths, fewer than [`SUMMED`], and zeros: what lies behind them is read along, where there is as much.
     #[inline]
     fn first_lengths(self, at: usize, count: usize) -> [u8; SUMMED] {
         let mut lengths = [0; SUMMED];

@@ -9,6 +9,11 @@ use super::ServeError;
 /// The least memory of a shard, in bytes.
 pub const MIN_MEMORY_PER_SHARD: u64 = 64 << 20;
 
+/// The most that each kind of what waits for something may take of a shard's memory.
+const MOST_OF_WAITING_BYTES: u64 = 128 << 20;
+/// So much of what is left is the cache's and the index's by two to three; beyond it by one to four.
+const EVENLY_SHARED_BYTES: u64 = 1 << 30;
+
 /// Receive chunks of a shard.
 pub const CHUNKS: u16 = 128;
 /// Bytes of a receive chunk.
@@ -33,8 +38,8 @@ fn share_of_lock(limit: u64, shards: u16) -> usize {
 }
 
 /// One shard's share, in bytes. Buffers are an eighth (16 to 256 MiB), replies another (8 to 256 MiB),
-/// unfinished requests, requests that wait, unfinished scans and transactions (at most 8 MiB) a sixteenth each; of the rest, two fifths are the read cache's and
-/// three fifths are for the index and memory tables.
+/// unfinished requests, requests that wait and unfinished scans (at most 128 MiB each) and transactions (at most 8 MiB) a sixteenth each; of the rest, two fifths of
+/// the first GiB and a fifth of what is beyond are the read cache's, and the others are for the index and memory tables: whoever gives a shard more has more keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
     /// Block-aligned buffers for the drive.
@@ -84,13 +89,14 @@ impl MemoryPlan {
         }
         let buffer_bytes = (share / 8).clamp(16 << 20, 256 << 20);
         let reply_bytes = (share / 8).clamp(8 << 20, 256 << 20);
-        let sixteenth = share / 16;
+        let sixteenth = (share / 16).min(MOST_OF_WAITING_BYTES);
         let scan_bytes = sixteenth.max(MAX_SCAN_BYTES as u64);
         let chunk_bytes = u64::from(CHUNKS) * u64::from(CHUNK_BYTES);
         let transaction_bytes = sixteenth.min(MAX_TRANSACTION_BYTES as u64);
         let fixed = buffer_bytes + reply_bytes + chunk_bytes;
         let rest = share - fixed - 2 * sixteenth - scan_bytes - transaction_bytes;
-        let cache_bytes = rest * 2 / 5;
+        let first = rest.min(EVENLY_SHARED_BYTES);
+        let cache_bytes = first * 2 / 5 + (rest - first) / 5;
         Some(MemoryPlan {
             buffer_bytes,
             reply_bytes,
@@ -158,5 +164,21 @@ mod tests {
             assert!(share * u64::from(shards) <= memory);
             assert!(plan.index_bytes >= plan.cache_bytes && plan.cache_bytes >= 8 << 20);
         }
+    }
+
+    #[test]
+    fn more_memory_is_more_of_everything_and_mostly_of_keys() {
+        let plans = (64..16_384).step_by(64).map(|mib| MemoryPlan::new(mib << 20, 1).expect("enough"));
+        let plans: Vec<_> = plans.collect();
+        for pair in plans.windows(2) {
+            let parts = |plan: &MemoryPlan| [plan.cache_bytes, plan.index_bytes, plan.partial_bytes];
+            assert!(parts(&pair[0]).iter().zip(parts(&pair[1])).all(|(less, more)| *less <= more));
+        }
+        // Eight cores, 64 GiB, a drive of 1.92 TB that is filled to 85 % with records of 1 KiB and keys of 16 to 24 bytes (docs/hardware.md).
+        let plan = MemoryPlan::new(62 << 30, 8).expect("enough");
+        assert!(8 * plan.index_bytes > 1_520_000_000 * 27, "{} bytes for keys", 8 * plan.index_bytes);
+        // Sixteen, 128 GiB, six such drives, and a compact index.
+        let plan = MemoryPlan::new(125 << 30, 16).expect("enough");
+        assert!(16 * plan.index_bytes > 9_120_000_000 * 9, "{} bytes for keys", 16 * plan.index_bytes);
     }
 }

@@ -42,6 +42,8 @@ fn verify_holes(arena: &IndexArena, blocks: &Blocks, class: Class) {
     let places = stack.slabs.len().saturating_sub(1) * class.blocks_per_slab() + stack.last;
     assert_eq!(owned + stack.holes.len(), places, "blocks and holes, {class:?}");
     assert!(stack.holes.len() <= MOST_HOLES.min(places / BLOCKS_PER_HOLE), "holes, {class:?}");
+    let distinct: std::collections::BTreeSet<_> = stack.holes.iter().map(|hole| hole.0).collect();
+    assert_eq!(distinct.len(), stack.holes.len(), "a hole is one once, {class:?}");
     for hole in &stack.holes {
         assert_eq!(arena.owner(*hole, class.granules()), Handle::NONE, "a hole knows that it is one");
         assert!(stack.slabs.contains(&(hole.0 / SLAB_GRANULES as u32)), "a hole lies among its blocks");
