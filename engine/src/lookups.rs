@@ -1,14 +1,11 @@
 //! The lookups of all gets of an inbox, done side by side before they are served one by one.
 
-use crate::index::{Lookup, look_up};
+use crate::index::{LOOKUPS_AT_ONCE, Lookup, look_up};
 use crate::io::Io;
 use crate::location::Location;
 use crate::partition::{Partition, Store};
 use crate::request::{Request, RequestBody};
 use crate::shard::Shard;
-
-/// Lookups done at once: enough to hide what each would wait for memory, few enough to stay in a core's cache.
-pub const LOOKUPS_AT_ONCE: usize = 32;
 
 /// What is known of a get's key before it is served.
 #[derive(Debug, Clone, Copy)]

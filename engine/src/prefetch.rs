@@ -8,9 +8,9 @@ use prefetch_index::prefetch_index;
 
 use crate::catalog::Catalog;
 use crate::ids::PartitionId;
-use crate::index::{Lookup, prefetch_for_change};
+use crate::index::{LOOKUPS_AT_ONCE, Lookup, prefetch_for_change};
 use crate::io::Purpose;
-use crate::lookups::{LOOKUPS_AT_ONCE, Located};
+use crate::lookups::Located;
 use crate::partition::Store;
 use crate::seam::{Buffers, Completion};
 use crate::shard::Shard;

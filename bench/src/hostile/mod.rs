@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lode_net::client::StatsError;
+use lode_net::wire::limits::FRAME_TIMEOUT_MS;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 
@@ -30,7 +31,7 @@ use crate::workload::Workload;
 const HEAD_START: Duration = Duration::from_millis(200);
 /// How long the node may take until hostile clients that are gone are gone for it, too: longer than a request may take to come
 /// in whole. A kernel short of memory for a connection may lose its end; then nothing but that tells the node.
-const SETTLING: Duration = Duration::from_secs(35);
+const SETTLING: Duration = Duration::from_millis(FRAME_TIMEOUT_MS + 5_000);
 /// How often it is asked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Partitions of the table of large values.

@@ -13,10 +13,11 @@ use super::tree::Inner;
 use crate::Location;
 
 const LINE: usize = GRANULE_BYTES;
-/// Lines of a node that hold heads and lengths, nearly always: of up to 125 keys.
+/// Lines of a node that hold heads and lengths, nearly always: of up to 120 keys with a short prefix.
 const LINES: usize = 6;
-/// Lookups that walk side by side: what they have asked for must still be in the processor's cache when it is used.
-const SIDE_BY_SIDE: usize = 32;
+/// Lookups done at once: enough to hide what each would wait for memory, and what they have asked for is still in the processor's
+/// cache when it is used.
+pub const LOOKUPS_AT_ONCE: usize = 32;
 
 /// A lookup on its way down, or done.
 #[derive(Clone, Copy)]
@@ -67,8 +68,8 @@ impl Walk<'_> {
 
 /// Does all these lookups.
 pub fn look_up(arena: &IndexArena, lookups: &mut [Lookup<'_>]) {
-    for lookups in lookups.chunks_mut(SIDE_BY_SIDE) {
-        let mut walks = [Walk::NOWHERE; SIDE_BY_SIDE];
+    for lookups in lookups.chunks_mut(LOOKUPS_AT_ONCE) {
+        let mut walks = [Walk::NOWHERE; LOOKUPS_AT_ONCE];
         find_leaves(arena, lookups, &mut walks);
         for (lookup, walk) in lookups.iter().zip(&mut walks).filter(|(lookup, _)| lookup.is_at(0)) {
             walk.candidate = match node_in(walk.node) {
@@ -96,8 +97,8 @@ pub fn look_up(arena: &IndexArena, lookups: &mut [Lookup<'_>]) {
 
 /// Asks for all of the leaves that changes of these keys will rewrite, and brings along what leads to them.
 pub fn prefetch_for_change(arena: &IndexArena, lookups: &mut [Lookup<'_>]) {
-    for lookups in lookups.chunks_mut(SIDE_BY_SIDE) {
-        let mut walks = [Walk::NOWHERE; SIDE_BY_SIDE];
+    for lookups in lookups.chunks_mut(LOOKUPS_AT_ONCE) {
+        let mut walks = [Walk::NOWHERE; LOOKUPS_AT_ONCE];
         find_leaves(arena, lookups, &mut walks);
         let leaves = lookups.iter().zip(&walks).filter(|(lookup, _)| lookup.is_at(0));
         for (_, walk) in leaves {

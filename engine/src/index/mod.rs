@@ -24,7 +24,7 @@ use std::ops::Bound;
 pub use arena::IndexArena;
 pub use image::{IndexLoad, LeafImage, MOST_BORDERED_LEAF_BYTES, Malformed};
 pub use iter::{Iter, IterRev};
-pub use lookup::{Lookup, look_up, prefetch_for_change};
+pub use lookup::{LOOKUPS_AT_ONCE, Lookup, look_up, prefetch_for_change};
 pub use resolve::{Candidates, KeyOf, Keys, Need, Set};
 
 use crate::Location;

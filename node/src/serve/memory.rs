@@ -174,6 +174,11 @@ mod tests {
             let parts = |plan: &MemoryPlan| [plan.cache_bytes, plan.index_bytes, plan.partial_bytes];
             assert!(parts(&pair[0]).iter().zip(parts(&pair[1])).all(|(less, more)| *less <= more));
         }
+        for (mib, most) in [(2047, 2047 << 16), (2048, 128 << 20), (2049, 128 << 20)] {
+            let MemoryPlan { partial_bytes, queued_bytes, scan_bytes, .. } =
+                MemoryPlan::new(mib << 20, 1).expect("enough");
+            assert_eq!([partial_bytes, queued_bytes, scan_bytes], [most; 3], "of {mib} MiB");
+        }
         // Eight cores, 64 GiB, a drive of 1.92 TB that is filled to 85 % with records of 1 KiB and keys of 16 to 24 bytes (docs/hardware.md).
         let plan = MemoryPlan::new(62 << 30, 8).expect("enough");
         assert!(8 * plan.index_bytes > 1_520_000_000 * 27, "{} bytes for keys", 8 * plan.index_bytes);
