@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use lode_engine::Location;
 use lode_engine::index::{
-    IndexArena, KeyOf, Keys, Lookup, Need, PartitionIndex, Set, look_up as look_up_together,
+    IndexArena, IndexLoad, KeyOf, Keys, Lookup, Need, PartitionIndex, Set, look_up as look_up_together,
     prefetch_for_change,
 };
 
@@ -181,10 +181,10 @@ fn main() {
     look_up(&arena, &indexes, keys, shape, 32);
     look_up(&arena, &indexes, keys, shape, 64);
     walk(&arena, &indexes, held);
+    load(&arena, &mut indexes, held);
     if is_compact {
         return;
     }
-    load(&arena, &indexes, held);
     take_out(arena, indexes, keys, shape, overhead, resident);
 }
 
@@ -305,25 +305,55 @@ fn walk(arena: &IndexArena, indexes: &[PartitionIndex], held: u64) {
     assert_eq!(walked, held);
 }
 
-/// Builds every index anew from its keys in order, as at a start from an image.
-fn load(arena: &IndexArena, indexes: &[PartitionIndex], held: u64) {
+/// Takes every index's leaves out as an image holds them, and in again into another arena, as a start does.
+fn load(arena: &IndexArena, indexes: &mut [PartitionIndex], held: u64) {
     let mut took = Duration::ZERO;
-    let mut loaded_arena = IndexArena::new();
+    let (mut loaded_arena, mut bytes, mut record_bytes) = (IndexArena::new(), 0, 0);
     for index in indexes {
-        let mut entries = Vec::new();
-        let mut iter = index.iter(arena, Bound::Unbounded, Bound::Unbounded);
-        while let Some((key, location)) = iter.next() {
-            entries.push((key.to_vec(), location));
-        }
+        let leaves = leaves_of(arena, index);
         let begin = Instant::now();
-        let mut loaded = PartitionIndex::new();
-        for (key, location) in &entries {
-            loaded.insert(&mut loaded_arena, key, *location);
+        let mut loaded = IndexLoad::new(index.is_compact());
+        for leaf in &leaves {
+            bytes += leaf.len();
+            let mut each = |location: Location, _| {
+                record_bytes += u64::from(location.room());
+                true
+            };
+            loaded.push(&mut loaded_arena, leaf, &mut each).expect("a leaf that was just written");
         }
+        let loaded = loaded.finish(&mut loaded_arena);
         took += begin.elapsed();
+        assert_eq!(loaded.len(), index.len(), "all keys are loaded");
     }
-    report("insert in order", held, took);
-    println!("loaded in order: {:.2} bytes a key in nodes", loaded_arena.used_bytes() as f64 / held as f64);
+    assert_eq!(record_bytes, held * RECORD_BYTES, "all records are loaded");
+    report("load from an image", held, took);
+    println!(
+        "an image: {:.2} bytes a key; {:.0} MB/s",
+        per(bytes as u64, held),
+        bytes as f64 / took.as_secs_f64() / 1e6
+    );
+}
+
+fn per(bytes: u64, keys: u64) -> f64 {
+    bytes as f64 / keys as f64
+}
+
+/// The leaves of an index as an image holds them.
+fn leaves_of(arena: &IndexArena, index: &mut PartitionIndex) -> Vec<Vec<u8>> {
+    let (mut leaves, mut last_key) = (Vec::new(), Vec::new());
+    if index.is_compact() {
+        index.begin_image();
+        while let Some(leaf) = index.leaf_to_image(arena) {
+            leaves.push(leaf.bytes.into_owned());
+            index.leaf_imaged(arena);
+        }
+        return leaves;
+    }
+    while let Some(leaf) = index.leaf_after(arena, &last_key, usize::MAX) {
+        last_key = leaf.last_key;
+        leaves.push(leaf.bytes.into_owned());
+    }
+    leaves
 }
 
 fn take_out(

@@ -81,32 +81,54 @@ pub(super) fn checked<'a>(
     if !fits {
         return Err(Malformed);
     }
-    let mut start = 0;
-    let mut before: Option<Chopped<'_>> = None;
-    for i in 0..len {
-        let (suffix_len, tail_len) = (leaf.suffix_len(i), leaf.tail_len(i));
-        let is_long_enough = suffix_len >= HEAD_BYTES || leaf.has_short();
-        let key_len = prefix_len + suffix_len;
-        let end = start + tail_len;
-        if !is_long_enough || !(1..=MAX_KEY_BYTES).contains(&key_len) || shape.tails_at() + end > used {
-            return Err(Malformed);
-        }
-        let chopped = leaf.chopped_at(i, start);
-        let is_padded = match suffix_len {
-            0 => chopped.head == 0,
-            1 => chopped.head & 0xff == 0,
-            _ => true,
-        };
-        let is_above = before.is_none_or(|before| before.cmp(&chopped) == Ordering::Less);
-        let location = Location::from_bytes(leaf.value(i)).ok_or(Malformed)?;
-        if !is_padded || !is_above || !each(location, key_len) {
-            return Err(Malformed);
-        }
-        before = Some(chopped);
-        start = end;
-    }
-    if shape.tails_at() + start != used {
+    let lengths = lengths_of(leaf).ok_or(Malformed)?;
+    let is_short = leaf.has_short();
+    let is_long_enough = is_short || lengths.shortest >= HEAD_BYTES;
+    let (shortest, longest) = (prefix_len + lengths.shortest, prefix_len + lengths.longest);
+    if !is_long_enough || shortest == 0 || longest > MAX_KEY_BYTES || shape.tails_at() + lengths.tails != used
+    {
         return Err(Malformed);
     }
+    // All tails lie within the leaf, so that nothing below reads beyond it.
+    let mut before: Option<Chopped<'_>> = None;
+    for (suffix, value) in leaf.entries() {
+        let is_padded = !is_short
+            || match suffix.len {
+                0 => suffix.head == 0,
+                1 => suffix.head & 0xff == 0,
+                _ => true,
+            };
+        let is_above = before.is_none_or(|before| before.cmp(&suffix) == Ordering::Less);
+        let location = Location::from_bytes(value).ok_or(Malformed)?;
+        if !is_padded || !is_above || !each(location, prefix_len + suffix.len) {
+            return Err(Malformed);
+        }
+        before = Some(suffix);
+    }
     Ok(leaf)
+}
+
+/// What the lengths of all suffixes of a leaf come to.
+struct Lengths {
+    shortest: usize,
+    longest: usize,
+    /// Bytes of all tails.
+    tails: usize,
+}
+
+/// `None` where the leaf is too short to hold them.
+fn lengths_of(leaf: Leaf<'_>) -> Option<Lengths> {
+    let lengths = leaf.lengths()?;
+    Some(match leaf.shape().wide {
+        false => lengths_in(lengths.iter().map(|len| usize::from(*len))),
+        true => lengths_in(lengths.as_chunks().0.iter().map(|len| usize::from(u16::from_le_bytes(*len)))),
+    })
+}
+
+fn lengths_in(lengths: impl Iterator<Item = usize>) -> Lengths {
+    lengths.fold(Lengths { shortest: usize::MAX, longest: 0, tails: 0 }, |all, len| Lengths {
+        shortest: all.shortest.min(len),
+        longest: all.longest.max(len),
+        tails: all.tails + len.saturating_sub(HEAD_BYTES),
+    })
 }

@@ -353,8 +353,12 @@ fn a_leaf_that_goes_when_its_image_is_due_is_passed_over() {
         let Some(next) = world.index.leaf_to_image(&world.arena) else { continue };
         if rng.below(2) == 0 {
             let (mut alone, mut arena) = (IndexLoad::new(true), IndexArena::new());
-            alone.push(&mut arena, &next.bytes, &mut |_, _| true).expect("it is a leaf");
-            let locations: Vec<_> = alone.last_locations(&arena).collect();
+            let mut locations = Vec::new();
+            let mut each = |location, _| {
+                locations.push(location);
+                true
+            };
+            alone.push(&mut arena, &next.bytes, &mut each).expect("it is a leaf");
             for location in locations {
                 let key = world.records.keys[&location].clone();
                 world.delete(&key);

@@ -208,12 +208,6 @@ impl IndexLoad {
         Ok(())
     }
 
-    /// The locations of the leaf that was pushed last.
-    pub fn last_locations<'a>(&self, arena: &'a IndexArena) -> impl Iterator<Item = Location> + use<'a> {
-        let last = self.leaves.last().map(|last| node(arena, last.child.block));
-        last.into_iter().flat_map(|leaf| (0..leaf.len()).map(move |i| leaf.location(i)))
-    }
-
     /// Builds the inner nodes.
     pub fn finish(self, arena: &mut IndexArena) -> PartitionIndex {
         let mut level = self.leaves;

@@ -391,6 +391,25 @@ impl<'a, const VALUE: usize> Packed<'a, VALUE> {
         })
     }
 
+    /// Lengths of all suffixes, as they lie; `None` where the bytes end before.
+    pub fn lengths(self) -> Option<&'a [u8]> {
+        self.bytes.get(self.shape.lengths_at()..self.shape.values_at())
+    }
+
+    /// The suffixes of all keys with their values, in order.
+    pub fn entries(self) -> impl Iterator<Item = (Chopped<'a>, [u8; VALUE])> {
+        let shape = self.shape;
+        let (values, mut tails) = self.bytes[shape.values_at()..].split_at(shape.len * shape.value_bytes());
+        self.heads().iter().zip(values.chunks_exact(shape.value_bytes())).enumerate().map(
+            move |(i, (head, value))| {
+                let len = self.suffix_len(i);
+                let (tail, behind) = tails.split_at(len.saturating_sub(HEAD_BYTES));
+                tails = behind;
+                (Chopped { head: u16::from_le_bytes(*head), len, tail }, shape.values.restored(value))
+            },
+        )
+    }
+
     /// The tails of these keys, as they lie.
     pub fn tails(self, range: Range<usize>) -> &'a [u8] {
         let start = self.shape.tails_at() + self.tail_start(range.start);

@@ -49,6 +49,8 @@ pub struct Assembly {
     expiring: u64,
     record_bytes: u64,
     records: u64,
+    /// Of the leaf at hand.
+    locations: Vec<Location>,
     is_malformed: bool,
 }
 
@@ -78,16 +80,18 @@ impl Assembly {
                 self.expiring += 1;
             }),
             Section::Leaves => for_each_leaf(group, |leaf| {
-                let is_leaf = self
-                    .index
-                    .push(arena, leaf, &mut |location, key_len| is_possible(location, key_len, geometry));
+                self.locations.clear();
+                let is_leaf = self.index.push(arena, leaf, &mut |location, key_len| {
+                    self.locations.push(location);
+                    is_possible(location, key_len, geometry)
+                });
                 self.is_malformed |= is_leaf.is_err();
                 if is_leaf.is_ok() {
-                    for location in self.index.last_locations(arena) {
-                        space.add_live(location);
+                    for location in &self.locations {
+                        space.add_live(*location);
                         self.record_bytes += u64::from(location.room());
-                        self.records += 1;
                     }
+                    self.records += self.locations.len() as u64;
                 }
             }),
         };
