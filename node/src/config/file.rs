@@ -93,6 +93,7 @@ impl ServeOptions {
             "admin" => self.admin = Some(admin(value)?),
             "admin-hosts" => self.admin_hosts = Some(text(value)?),
             "memory" => self.memory = Some(size(value)?),
+            "cache" => self.cache = Some(size(value)?),
             "table-defaults" => self.table_defaults = Some(text(value)?),
             "io-properties" => self.io_properties = Some(value.as_str()?.into()),
             "commit-window" => self.commit_window = Some(text(value)?),

@@ -224,6 +224,7 @@ impl ServeOptions {
             "admin" => self.admin.map(|addr| json!(addr.to_string())),
             "admin-hosts" => self.admin_hosts.as_ref().map(|hosts| json!(hosts.to_string())),
             "memory" => size(self.memory),
+            "cache" => size(self.cache),
             "table-defaults" => self.table_defaults.as_ref().map(|defaults| json!(defaults.to_string())),
             "io-properties" => path(&self.io_properties),
             "commit-window" => span(self.commit_window),

@@ -61,6 +61,10 @@ pub struct ServeOptions {
     /// Memory for cache, index, memory tables and buffers, of all shards together [default: 1GiB]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Size>,
+    /// Of the memory, what the read cache has, of all shards together; index and memory tables have what is left [default: two
+    /// fifths of what buffers and requests leave, of more than 1GiB a fifth]
+    #[arg(long, value_name = "SIZE")]
+    pub cache: Option<Size>,
     /// What a new table is like where its maker leaves it open, as store=durable,placement=hash,partitions=64
     #[arg(long, value_name = "NAME=VALUE,...")]
     pub table_defaults: Option<TableDefaults>,
@@ -405,7 +409,7 @@ fn listed(errors: &[ConfigError]) -> String {
 }
 
 /// What each option may be, in the words of every message; in the order of [`ServeOptions`].
-const ALLOWED: [(&str, &str); 26] = [
+const ALLOWED: [(&str, &str); 27] = [
     ("data", "the path of a file or a block device"),
     ("size", "a number of bytes, or a text as 10GiB"),
     ("shards", "a whole number from 1 to 256"),
@@ -414,6 +418,7 @@ const ALLOWED: [(&str, &str); 26] = [
     ("admin", "a port, as 9411, or an IP address and a port, as 127.0.0.1:9411 or [::1]:9411"),
     ("admin-hosts", "names of hosts, as lode.example.com,*.lode.svc, or * for any"),
     ("memory", "a number of bytes, or a text as 1GiB; at least 64MiB for each shard"),
+    ("cache", "a number of bytes, or a text as 256MiB; 0 for none"),
     (
         "table-defaults",
         "made of store, placement, partitions and the quota of a partition, as store=durable,placement=hash,partitions=64",
@@ -460,6 +465,7 @@ impl ServeOptions {
             admin: self.admin.or(other.admin),
             admin_hosts: self.admin_hosts.or(other.admin_hosts),
             memory: self.memory.or(other.memory),
+            cache: self.cache.or(other.cache),
             table_defaults: self.table_defaults.or(other.table_defaults),
             io_properties: self.io_properties.or(other.io_properties),
             commit_window: self.commit_window.or(other.commit_window),
@@ -499,6 +505,7 @@ impl ServeOptions {
             admin: self.admin.map(|admin| admin.0).or(as_is.admin),
             admin_hosts: self.admin_hosts.clone().unwrap_or(as_is.admin_hosts),
             memory_bytes: self.memory.map_or(as_is.memory_bytes, |size| size.0),
+            cache_bytes: self.cache.map(|size| size.0),
             io: Wanted {
                 file: self.io_properties.clone(),
                 commit_window: self.commit_window.map(|span| span.0),

@@ -27,6 +27,7 @@ const WHOLE: &str = r#"
     admin = 9411
     admin-hosts = "lode.example.com,*.lode.svc"
     memory = 2147483648
+    cache = "512MiB"
     io-properties = "/data/p.toml"
     commit-window = "200us"
     scrub-rate = "1MiB"
@@ -60,6 +61,7 @@ fn file_and_flags_say_the_same() {
         "--admin=127.0.0.1:9411",
         "--admin-hosts=lode.example.com,*.lode.svc",
         "--memory=2GiB",
+        "--cache=512MiB",
         "--io-properties=/data/p.toml",
         "--commit-window=200us",
         "--scrub-rate=1MiB",
@@ -119,6 +121,7 @@ fn limits_are_the_same_in_file_and_flags() {
         ("admin", &["9411", "0.0.0.0:9411", "[::1]:0"], &["localhost:9411", "65536", "-1", "127.0.0.1"]),
         ("admin-hosts", &["lode", "a.example, *.b.example", "*"], &["", "a:9411", "http://a", "a b"]),
         ("memory", &["1", "64MiB"], &["0", "-1", "true"]),
+        ("cache", &["0", "64MiB"], &["-1", "true", "half"]),
         ("io-properties", &["p.toml"], &[""]),
         ("commit-window", &["0us", "1s"], &["1000001us", "2s", "500", "-1us"]),
         ("scrub-rate", &["0", "1GiB"], &["-1", "fast"]),
@@ -178,7 +181,7 @@ fn every_option_has_its_words_and_no_value_of_another_kind_is_taken() {
     assert_eq!(names, ALLOWED.map(|(name, _)| name));
     for name in names {
         let taken = match name {
-            "size" | "memory" | "scrub-rate" | "segment" | "max-value" => "4096",
+            "size" | "memory" | "cache" | "scrub-rate" | "segment" | "max-value" => "4096",
             "shards" | "max-connections" | "admin" | "client-connections" | "client-requests-per-s" => "4",
             "no-format" | "no-pin" => "true",
             "listen" | "redis" => "'127.0.0.1:1'",

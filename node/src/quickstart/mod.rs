@@ -29,7 +29,7 @@ pub fn run(args: &QuickstartArgs, out: &mut Output) -> Result<(), Failure> {
     let size = args.size.unwrap_or_else(|| place::size_for(source.drive_bytes));
     // Before anything is made: the node would refuse it, too.
     let memory_bytes = args.memory.map_or_else(|| ServeConfig::default().memory_bytes, |size| size.0);
-    plan_memory(memory_bytes, args.shards.unwrap_or_else(drive::default_shards))
+    plan_memory(memory_bytes, None, args.shards.unwrap_or_else(drive::default_shards))
         .map_err(|error| Failure::new(Exit::Usage, error))?;
     let path = place::prepare(args.data.as_deref(), size)?;
     say(format_args!("loading {} into {}", source.about, path.display()));

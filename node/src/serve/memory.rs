@@ -14,6 +14,9 @@ const MOST_OF_WAITING_BYTES: u64 = 128 << 20;
 /// So much of what is left is the cache's and the index's by two to three; beyond it by one to four.
 const EVENLY_SHARED_BYTES: u64 = 1 << 30;
 
+/// What a cache leaves for keys at least, of a shard.
+const LEAST_INDEX_BYTES: u64 = 8 << 20;
+
 /// Receive chunks of a shard.
 pub const CHUNKS: u16 = 128;
 /// Bytes of a receive chunk.
@@ -67,16 +70,22 @@ pub fn machine_bytes() -> u64 {
 }
 
 /// Divides the memory that a node is given; refuses what its shards cannot work with, and what this machine has not.
-pub fn plan_memory(memory_bytes: u64, shards: u16) -> Result<MemoryPlan, ServeError> {
+pub fn plan_memory(
+    memory_bytes: u64,
+    cache_bytes: Option<u64>,
+    shards: u16,
+) -> Result<MemoryPlan, ServeError> {
     let machine_bytes = machine_bytes();
     if memory_bytes > machine_bytes {
         return Err(ServeError::MemoryBeyondMachine { given_bytes: memory_bytes, machine_bytes });
     }
     let min_bytes = u64::from(shards) * MIN_MEMORY_PER_SHARD;
-    MemoryPlan::new(memory_bytes, shards).ok_or(ServeError::Memory {
-        shards,
-        min_bytes,
-        given_bytes: memory_bytes,
+    let plan = MemoryPlan::new(memory_bytes, shards);
+    let plan = plan.ok_or(ServeError::Memory { shards, min_bytes, given_bytes: memory_bytes })?;
+    let Some(given_bytes) = cache_bytes else { return Ok(plan) };
+    plan.with_cache(given_bytes / u64::from(shards)).ok_or_else(|| {
+        let most_bytes = plan.most_cache_bytes() * u64::from(shards);
+        ServeError::Cache { shards, given_bytes, most_bytes }
     })
 }
 
@@ -107,6 +116,17 @@ impl MemoryPlan {
             cache_bytes,
             index_bytes: rest - cache_bytes,
         })
+    }
+
+    /// The most that the cache can have.
+    fn most_cache_bytes(&self) -> u64 {
+        (self.cache_bytes + self.index_bytes).saturating_sub(LEAST_INDEX_BYTES)
+    }
+
+    /// The same with so much for the cache, and the rest of it for keys; `None` where too little would be left for these.
+    pub fn with_cache(self, cache_bytes: u64) -> Option<MemoryPlan> {
+        let index_bytes = (self.cache_bytes + self.index_bytes).checked_sub(cache_bytes)?;
+        (cache_bytes <= self.most_cache_bytes()).then_some(MemoryPlan { cache_bytes, index_bytes, ..self })
     }
 
     /// Sets what the engine may use.
@@ -164,6 +184,28 @@ mod tests {
             assert!(share * u64::from(shards) <= memory);
             assert!(plan.index_bytes >= plan.cache_bytes && plan.cache_bytes >= 8 << 20);
         }
+    }
+
+    #[test]
+    fn a_cache_that_was_asked_for_is_had_as_long_as_keys_have_some() {
+        let plan = MemoryPlan::new(256 << 20, 2).expect("enough");
+        let (most, both) = (plan.most_cache_bytes(), plan.cache_bytes + plan.index_bytes);
+        assert_eq!(most, both - LEAST_INDEX_BYTES);
+        for cache_bytes in [0, 1, most] {
+            let asked = plan.with_cache(cache_bytes).expect("it leaves enough");
+            assert_eq!((asked.cache_bytes, asked.cache_bytes + asked.index_bytes), (cache_bytes, both));
+            assert_eq!(
+                MemoryPlan { cache_bytes: 0, index_bytes: 0, ..asked },
+                MemoryPlan { cache_bytes: 0, index_bytes: 0, ..plan }
+            );
+        }
+        for too_much in [most + 1, both, both + 1, u64::MAX] {
+            assert_eq!(plan.with_cache(too_much), None);
+        }
+        let planned = |bytes| plan_memory(256 << 20, Some(bytes), 2);
+        assert_eq!(planned(2 * most).expect("the most").cache_bytes, most);
+        let error = planned(2 * most + 2).expect_err("more").to_string();
+        assert!(error.contains(&(2 * most).to_string()) && error.contains("--cache"), "{error}");
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub struct ServeConfig {
     /// The most memory, in bytes, that all shards together take for cache, index, memory tables and
     /// buffers.
     pub memory_bytes: u64,
+    /// Of that, what the read cache has; as the plan divides it where left out.
+    pub cache_bytes: Option<u64>,
     /// What was told of the drive's speed: the file of its measurement, and the commit window.
     pub io: Wanted,
     /// Bytes a second that the scrub of each shard reads; 0 where it begins no round by itself.
@@ -108,6 +110,7 @@ impl Default for ServeConfig {
             admin: None,
             admin_hosts: HostNames::default(),
             memory_bytes: 1 << 30,
+            cache_bytes: None,
             io: Wanted::default(),
             // 1.2 TB a shard in a week. An idle node of two shards takes 1.0 % of a core for it; with 4 MiB/s, and reads
             // of 64 KiB, it was 3.2 %.
@@ -170,6 +173,19 @@ pub enum ServeError {
         given_bytes: u64,
         /// What there is.
         machine_bytes: u64,
+    },
+    /// The cache would leave nothing for keys.
+    #[error(
+        "a cache of {given_bytes} bytes leaves too little of the memory for keys; {shards} shards can give it {most_bytes} at \
+         most: lower --cache, or raise --memory"
+    )]
+    Cache {
+        /// The drive's shards.
+        shards: u16,
+        /// What was given.
+        given_bytes: u64,
+        /// The most that can be.
+        most_bytes: u64,
     },
     /// The address cannot be listened at.
     #[error(transparent)]
@@ -470,7 +486,7 @@ fn take_all(
     // Before anything is written: where there are no rings, there is no node.
     Ring::try_one()?;
     let rest = |shards: u16| -> Result<(MemoryPlan, NodeSockets), ServeError> {
-        let memory = plan_memory(config.memory_bytes, shards)?;
+        let memory = plan_memory(config.memory_bytes, config.cache_bytes, shards)?;
         let doors: Vec<SocketAddr> = [config.redis, config.admin].into_iter().flatten().collect();
         Ok((memory, listen::bind(config.listen, shards, &doors)?))
     };
