@@ -195,7 +195,7 @@ fn superblocks(shard: &Shard, read: &mut ReadDrive<'_>) -> Vec<Option<Superblock
 /// Reads every record that the index points to, in the order in which they lie.
 fn verify_records(shard: &Shard, read: &mut ReadDrive<'_>, report: &mut ShardReport) {
     let mut locations = Vec::new();
-    for_each_entry(shard, |_, _, location| locations.push(location));
+    for_each_entry(shard, |_, _, _, location| locations.push(location));
     // The shard's own count still holds what it has not yet taken out of its books of dropped tables.
     report.live_bytes = locations.iter().map(|location| u64::from(location.room())).sum();
     locations.sort_unstable_by_key(|location| location.offset());
@@ -224,9 +224,9 @@ fn verify_records(shard: &Shard, read: &mut ReadDrive<'_>, report: &mut ShardRep
         }
     }
     report.damaged_records = damaged.len() as u64;
-    for_each_entry(shard, |partition, key, location| {
+    for_each_entry(shard, |partition, key, is_whole_key, location| {
         if damaged.contains(&location.to_raw()) && report.damaged.len() < MAX_NAMED {
-            report.damaged.extend(shard.damaged_record(partition, key, location));
+            report.damaged.extend(shard.damaged_record(partition, (key, is_whole_key), location));
         }
     });
 }
@@ -237,14 +237,14 @@ fn is_whole(shard: &Shard, location: Location, bytes: &[u8]) -> bool {
     record.is_ok_and(|record| shard.catalog.holds(record.partition, record.key, location))
 }
 
-fn for_each_entry(shard: &Shard, mut each: impl FnMut(PartitionId, &[u8], Location)) {
+fn for_each_entry(shard: &Shard, mut each: impl FnMut(PartitionId, &[u8], bool, Location)) {
     use std::ops::Bound::Unbounded;
     for id in shard.catalog.partition_ids() {
         let Some(partition) = shard.catalog.get(id) else { continue };
         let Store::Durable(index) = &partition.store else { continue };
         let mut entries = index.iter(&shard.catalog.arena, Unbounded, Unbounded);
-        while let Some((key, location)) = entries.next() {
-            each(id, key, location);
+        while let Some((key, is_whole_key, location)) = entries.next_known() {
+            each(id, key, is_whole_key, location);
         }
     }
 }

@@ -44,6 +44,12 @@ impl LooseScan {
         LooseScan { target: *target, scan: OwnedScan::of(wish), within, now, last_key: None }
     }
 
+    /// Its range, and whether it goes downwards.
+    pub fn page(&self) -> (KeyRange<'_>, bool) {
+        let wish = self.scan.lend();
+        (wish.range, wish.reverse)
+    }
+
     /// Takes what was read for an entry, if it is meant.
     pub fn take(&mut self, record: &Record<'_>, value: Bytes, clock: &ExpiryClock) -> Option<ScanRecord> {
         let wish = self.scan.lend();

@@ -2,6 +2,7 @@
 //! read and several at a time, and answered together.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::expiry::ExpiryClock;
 use crate::format::record::{RECORD_HEADER_BYTES, Record};
@@ -285,6 +286,7 @@ impl Shard {
             return;
         }
         let quarantine = self.catalog.quarantine_of(job.partition);
+        let mut damaged = SmallVec::<[usize; 4]>::new();
         for at in 0..job.runs.entries(run).len() {
             let entry = job.runs.entries(run)[at];
             let location = job.entries[entry].1;
@@ -293,6 +295,7 @@ impl Shard {
             let room = &io.buffers.bytes(fetched.buffer)[begin..begin + location.room() as usize];
             match self.judged(fetched.result, (location, generation), room) {
                 Ok(record) if !job.is_right(entry, &record) => {
+                    damaged.push(entry);
                     job.error = Some(ReadError::Corrupt { at: self.place.area_at.0 + location.offset() });
                 }
                 Ok(record) if is_quarantined(quarantine, record.seq) => {
@@ -302,8 +305,18 @@ impl Shard {
                     let whole = Bytes::copy_from_slice(&room[..record.len()]);
                     job.take(entry, &record, &whole, &self.clock);
                 }
-                Err(error) => job.error = Some(error),
+                Err(error) => {
+                    if matches!(error, ReadError::Corrupt { .. }) {
+                        damaged.push(entry);
+                    }
+                    job.error = Some(error);
+                }
             }
+        }
+        for entry in damaged {
+            let (key, location) = &job.entries[entry];
+            let page = job.loose.as_ref().map(|loose| loose.page()).unwrap_or_default();
+            self.list_damaged(job.partition, key, page, *location);
         }
         self.reads.scans.jobs[slot] = Some(job);
     }

@@ -3,8 +3,13 @@
 use super::Catalog;
 use crate::ids::PartitionId;
 use crate::index::{Candidates, IndexArena, Keys, Need, PartitionIndex, Set};
+use crate::limits::MAX_SCAN_RECORDS;
 use crate::location::Location;
-use crate::partition::{Partition, Store};
+use crate::partition::{Partition, Store, bounds};
+use crate::request::KeyRange;
+
+/// Entries of a compact index that are looked at for the one of a location: those of a page, and as many as may be tied before it.
+const MOST_OF_A_PAGE: usize = MAX_SCAN_RECORDS + 1024;
 
 /// A partition's index and the arena of its nodes, to be changed.
 pub struct IndexChange<'a> {
@@ -78,6 +83,27 @@ impl Catalog {
             Some(Store::Durable(index)) => index.holds(&self.arena, key, location),
             Some(Store::Memory(_)) | None => false,
         }
+    }
+
+    /// What the index knows of the key of a record that it has there, on a page of this range (downwards or not), and whether
+    /// that is all of it.
+    pub fn known_key(
+        &self,
+        id: PartitionId,
+        (range, reverse): (KeyRange<'_>, bool),
+        location: Location,
+    ) -> Option<(Vec<u8>, bool)> {
+        let Store::Durable(index) = &self.partitions.get(id)?.store else { return None };
+        let (start, end) = bounds(&range);
+        let found = |(known, is_whole, at): (&[u8], bool, Location)| {
+            (at == location).then(|| (known.to_vec(), is_whole))
+        };
+        if reverse {
+            let mut entries = index.iter_rev(&self.arena, start, end);
+            return (0..MOST_OF_A_PAGE).find_map(|_| entries.next_known().and_then(found));
+        }
+        let mut entries = index.iter(&self.arena, start, end);
+        (0..MOST_OF_A_PAGE).find_map(|_| entries.next_known().and_then(found))
     }
 
     /// Whether a partition's index is a compact one.

@@ -13,8 +13,10 @@ use crate::space::{SegmentState, Space};
 pub struct Damaged {
     /// Whose it is.
     pub partition: PartitionId,
-    /// Its key.
+    /// Its key, or what a compact index knows of it.
     pub key: Box<[u8]>,
+    /// That is all of the key.
+    pub is_whole_key: bool,
     /// Where it lies.
     pub location: Location,
     /// The life of the segment that it lies in.
@@ -39,9 +41,10 @@ pub struct DamageTable {
 }
 
 impl DamageTable {
-    /// Adds a record, once. Says whether it is in the list now.
+    /// Adds a record, once, whatever key it was asked for by. Says whether it is in the list now.
     pub fn add(&mut self, damaged: Damaged, catalog: &Catalog, space: &Space) -> bool {
-        if self.listed.contains(&damaged) {
+        let place = (damaged.location, damaged.generation);
+        if self.listed.iter().any(|listed| (listed.location, listed.generation) == place) {
             return true;
         }
         if self.listed.len() >= MAX_DAMAGED_LISTED {

@@ -112,19 +112,20 @@ impl Hunt {
                 // The key to stop behind, and those that are tied with it.
                 let (mut last_key, mut is_whole) = (Vec::new(), true);
                 let mut entries = index.iter(&shard.catalog.arena, from, Bound::Unbounded);
-                while let Some((key, location)) = entries.next() {
+                while let Some((key, is_whole_key, location)) = entries.next_known() {
                     if !last_key.is_empty() && *key != *last_key {
                         break;
                     }
                     left = left.saturating_sub(1);
                     if is_in(&self.suspects, location).is_some() {
                         let (key, generation) = (Box::from(key), self.generation);
-                        self.candidates.push_back(Damaged { partition: id, key, location, generation });
+                        let damaged = Damaged { partition: id, key, is_whole_key, location, generation };
+                        self.candidates.push_back(damaged);
                     }
                     let is_full = self.candidates.len() >= MOST_CANDIDATES;
                     if is_full || left == 0 {
                         last_key = key.to_vec();
-                        is_whole = entries.is_whole();
+                        is_whole = is_whole_key;
                     }
                 }
                 if !last_key.is_empty() && follow(&mut last_key, is_whole) {
@@ -154,8 +155,10 @@ impl Hunt {
         let bytes = &bytes[begin..begin + location.room() as usize];
         let record = Record::decode(place.seed, location.offset(), self.generation.0, bytes);
         let is_whole = record.is_ok_and(|record| {
-            let right = record.partition == damaged.partition && *record.key == *damaged.key;
-            right && record.room() == bytes.len()
+            // Of the key the index may know the beginning alone.
+            let is_it = record.partition == damaged.partition
+                && catalog.holds(record.partition, record.key, location);
+            is_it && record.room() == bytes.len()
         });
         if readable && is_whole {
             scrubber.damage.found_whole(self.generation, |whole| whole == location);

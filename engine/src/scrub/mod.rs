@@ -23,11 +23,13 @@ use self::hunt::{Hunt, Next};
 use self::walk::{Verdict, Walk};
 use crate::format::frame::Stream;
 use crate::format::superblock::Superblock;
-use crate::ids::{DriveOffset, SegmentId};
+use crate::ids::{DriveOffset, PartitionId, SegmentId};
 use crate::io::{Io, Purpose};
 use crate::limits::BLOCK_BYTES;
+use crate::location::Location;
 use crate::reader::SequentialReader;
 use crate::reads::ReadFor;
+use crate::request::KeyRange;
 use crate::seam::DeviceError;
 use crate::shard::Shard;
 use crate::space::SegmentState;
@@ -432,19 +434,37 @@ impl Shard {
         }
     }
 
-    /// A read has found a record damaged: it is listed until it is overwritten or deleted.
-    pub(crate) fn note_damaged(&mut self, why: &ReadFor, location: crate::Location) {
+    /// A read has found a record damaged.
+    pub(crate) fn note_damaged(&mut self, why: &ReadFor, location: Location) {
         let (partition, key) = match why {
             ReadFor::Get { partition, key, .. } => (*partition, &**key),
             ReadFor::Condition(write) => write.place(),
+            // A scan says itself which of its records it was; a key's reader knows none.
             ReadFor::Scan { .. } | ReadFor::Key { .. } => return,
         };
-        let Shard { catalog, space, scrubber, .. } = self;
-        if catalog.holds(partition, key, location) {
-            let generation = space.of(location).1.generation;
-            let damaged = Damaged { partition, key: key.into(), location, generation };
-            scrubber.damage.add(damaged, catalog, space);
+        if self.catalog.holds(partition, key, location) {
+            let range = KeyRange { start: key, end: None };
+            self.list_damaged(partition, key, (range, false), location);
         }
+    }
+
+    /// A record was found damaged by whoever asked for this key, or, of a compact index, for a page that it is on (its range,
+    /// and whether that is read downwards): it is listed until it is overwritten or deleted.
+    pub(crate) fn list_damaged(
+        &mut self,
+        partition: PartitionId,
+        key: &[u8],
+        page: (KeyRange<'_>, bool),
+        location: Location,
+    ) {
+        let Shard { catalog, space, scrubber, .. } = self;
+        let (key, is_whole_key) = match catalog.is_compact(partition) {
+            false => (key.to_vec(), true),
+            true => catalog.known_key(partition, page, location).unwrap_or_else(|| (key.to_vec(), false)),
+        };
+        let generation = space.of(location).1.generation;
+        let damaged = Damaged { partition, key: key.into(), is_whole_key, location, generation };
+        scrubber.damage.add(damaged, catalog, space);
     }
 }
 

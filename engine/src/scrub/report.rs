@@ -48,8 +48,10 @@ pub struct DamagedRecord {
     pub table_name: String,
     /// Its partition.
     pub partition: PartitionId,
-    /// Its key.
+    /// Its key, or, where that is not all known, what a compact index knows of it.
     pub key: Vec<u8>,
+    /// That is all of the key.
+    pub is_whole_key: bool,
     /// Byte of the drive where it begins.
     pub at: u64,
     /// Bytes of it.
@@ -62,7 +64,9 @@ impl Shard {
         let damaged: Vec<_> = scrubber
             .damage
             .listed(&self.catalog, &self.space)
-            .filter_map(|found| self.damaged_record(found.partition, &found.key, found.location))
+            .filter_map(|found| {
+                self.damaged_record(found.partition, (&found.key, found.is_whole_key), found.location)
+            })
             .collect();
         let (unlisted, places) = scrubber.damage.counts(&self.space);
         let (segments, _) = self.space.counts();
@@ -94,7 +98,7 @@ impl Shard {
     pub(crate) fn damaged_record(
         &self,
         partition: PartitionId,
-        key: &[u8],
+        (key, is_whole_key): (&[u8], bool),
         location: crate::Location,
     ) -> Option<DamagedRecord> {
         let table = self.catalog.get(partition)?.spec.table;
@@ -103,6 +107,7 @@ impl Shard {
             table_name: self.catalog.table_name(table).unwrap_or_default().to_owned(),
             partition,
             key: key.to_vec(),
+            is_whole_key,
             at: self.place.area_at.0 + location.offset(),
             len: location.room(),
         })

@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod compact_asking;
+mod compact_damage;
 mod compact_frames;
 mod counters;
 mod damage;

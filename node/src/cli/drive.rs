@@ -14,6 +14,7 @@ use super::args::{CheckArgs, FormatArgs};
 use super::exit::{Exit, Failure};
 use super::output::{Output, Style};
 use super::progress::Progress;
+use super::scrub::AND_MORE;
 use super::size::Size;
 use crate::quickstart::place;
 use lode_node::escape::{escape, insert_bytes};
@@ -162,10 +163,11 @@ fn print_shard(shard: &ShardReport, out: &mut Output) -> Result<(), Failure> {
     ))?;
     for record in shard.damaged.iter().take(SHOWN_DAMAGED) {
         out.line(&format!(
-            "  damaged: table {} partition {} key {} ({} bytes at byte {} of the drive)",
+            "  damaged: table {} partition {} key {}{} ({} bytes at byte {} of the drive)",
             record.table_name,
             record.partition,
             escape(&record.key, None),
+            if record.is_whole_key { "" } else { AND_MORE },
             record.len,
             record.at
         ))?;
@@ -201,6 +203,7 @@ fn shard_json(shard: &ShardReport) -> Value {
         .map(|record| {
             let mut object = Map::new();
             insert_bytes(&mut object, "key", &record.key);
+            object.insert("key_is_whole".into(), record.is_whole_key.into());
             object.insert("table".into(), record.table_name.clone().into());
             object.insert("partition".into(), record.partition.0.into());
             object.insert("at".into(), record.at.into());

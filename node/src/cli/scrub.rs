@@ -76,14 +76,18 @@ fn tell(stats: &Value, out: &mut Output) -> Result<(), Failure> {
     failure.map_or(Ok(()), Err)
 }
 
+/// Behind what a compact table knows of a damaged record's key.
+pub const AND_MORE: &str = "... (its beginning)";
+
 /// One line for a damaged record of the statistics.
 pub fn record_in_words(record: &Value) -> String {
     let key = match record["key"].as_str() {
         Some(key) => lode_node::escape::escape(key.as_bytes(), None),
         None => format!("0x{}", record["key_hex"].as_str().unwrap_or_default()),
     };
+    let more = if record["key_is_whole"] == false { AND_MORE } else { "" };
     format!(
-        "table {} partition {} key {key} ({} bytes at byte {} of the drive)",
+        "table {} partition {} key {key}{more} ({} bytes at byte {} of the drive)",
         record["table"].as_str().unwrap_or_default(),
         record["partition"],
         record["bytes"],

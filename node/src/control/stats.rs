@@ -143,6 +143,7 @@ fn damaged_json(record: &DamagedRecord) -> Value {
         "table": record.table_name,
         "partition": record.partition.0,
         name: key,
+        "key_is_whole": record.is_whole_key,
         "at": record.at,
         "bytes": record.len,
     })
