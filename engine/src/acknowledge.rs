@@ -70,6 +70,7 @@ impl Shard {
             }
             let place = (record.partition, record.key);
             let write = if record.kind == RecordKind::Put { Write::Put } else { Write::Delete };
+            let facts = &*effects.facts;
             let locate = |catalog: &Catalog, space: &Space| {
                 let keys = KnownKeys { facts, space, partition: record.partition, own };
                 keys.locate(catalog, record.key).expect("what a frame needs is known before it is applied")

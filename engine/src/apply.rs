@@ -28,7 +28,7 @@ pub struct Effects<'a> {
     /// Notes every change. There is none for changes that it, or a user frame that it does not cover, has already.
     pub journal: Option<&'a mut Journal>,
     /// What is known of keys that compact indexes do not hold.
-    pub facts: &'a Facts,
+    pub facts: &'a mut Facts,
     /// The frame whose records are applied: it tells their keys.
     pub own: Option<(&'a FrameBuilder, &'a dyn Buffers)>,
     /// Records that expire by then are no more. During recovery nothing is: it all comes to light then.
@@ -107,7 +107,7 @@ impl Effects<'_> {
         expires: Option<WallMs>,
     ) -> Result<Option<Option<Location>>, Need> {
         let Effects { catalog, space, facts, own, .. } = self;
-        let keys = KnownKeys { facts, space, partition, own: *own };
+        let keys = KnownKeys { facts: &**facts, space: &**space, partition, own: *own };
         let set = catalog.with_index(partition, |index, bytes| {
             let set = index.set(key, location, &keys)?;
             *bytes = *bytes + u64::from(location.room()) - set.old.map_or(0, |old| u64::from(old.room()));
@@ -356,6 +356,7 @@ impl Effects<'_> {
         let Some(old) = old else { return false };
         let generation = self.space.of(old).1.generation;
         self.cache.remove(old, generation);
+        self.facts.forget((old, generation));
         if self.journal.is_some() {
             self.space.remove_live(old);
         } else {

@@ -62,6 +62,11 @@ impl Shard {
         self.catalog.memory_bytes()
     }
 
+    /// Bytes of memory that keys take which were read for compact indexes.
+    pub fn fact_bytes(&self) -> usize {
+        self.facts.memory_bytes()
+    }
+
     /// Counts everything anew; says in words what does not agree with what the shard keeps count of. Work in proportion to
     /// its records. Only of a shard that serves.
     pub fn audit(&self) -> Vec<String> {

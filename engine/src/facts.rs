@@ -5,6 +5,7 @@
 //! remembered. A frame of the log is applied when all that it needs is known.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use smallvec::SmallVec;
 
@@ -23,7 +24,8 @@ use crate::shard::Shard;
 use crate::space::Space;
 use crate::transactions::Version;
 
-/// Bytes of facts beyond which none is asked for ahead of need, and all are forgotten when nobody waits.
+/// Bytes of facts beyond which those before them are forgotten: more than whoever waits needs at once, which is what a frame's
+/// records are overwriting, or the ties of a few keys. What is forgotten and needed all the same is read again.
 const MOST_BYTES: usize = 8 << 20;
 /// What a fact costs beside its key, about.
 const FACT_BYTES: usize = 64;
@@ -56,11 +58,17 @@ enum Fact {
     Unreadable,
 }
 
+/// Facts by the record's place, and in which life of its segment.
+type ByPlace = HashMap<(Location, Generation), Fact, ahash::RandomState>;
+
 /// The facts of a shard.
 #[derive(Debug)]
 pub struct Facts {
-    known: HashMap<(Location, Generation), Fact, ahash::RandomState>,
+    known: ByPlace,
+    /// Bytes of these.
     bytes: usize,
+    /// What was known when there were too many: it goes when there are too many again.
+    older: ByPlace,
     /// Reads under way.
     reading: usize,
     /// Those that the next frame of the log waits for.
@@ -72,8 +80,18 @@ pub struct Facts {
 impl Facts {
     /// None.
     pub fn new() -> Facts {
-        let known = HashMap::with_hasher(ahash::RandomState::with_seeds(41, 42, 43, 44));
-        Facts { known, bytes: 0, reading: 0, awaited: 0, has_news: false }
+        let [known, older] =
+            [(); 2].map(|()| HashMap::with_hasher(ahash::RandomState::with_seeds(41, 42, 43, 44)));
+        Facts { known, bytes: 0, older, reading: 0, awaited: 0, has_news: false }
+    }
+
+    fn get(&self, at: (Location, Generation)) -> Option<&Fact> {
+        self.known.get(&at).or_else(|| self.older.get(&at))
+    }
+
+    /// Bytes of memory that all of them take, about.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes + self.older.values().map(bytes_of).sum::<usize>()
     }
 
     /// Whether the log's next frame waits for a read.
@@ -86,7 +104,7 @@ impl Facts {
         self.reading > 0
     }
 
-    /// Whether there are so many that none is to be asked for ahead of need.
+    /// Whether there are so many that none is to be noted which nobody asked for.
     pub fn is_full(&self) -> bool {
         self.bytes > MOST_BYTES
     }
@@ -102,11 +120,11 @@ impl Facts {
     }
 
     fn note(&mut self, at: (Location, Generation), fact: Fact) {
-        let bytes = |fact: &Fact| FACT_BYTES + if let Fact::Key(_, key) = fact { key.len() } else { 0 };
-        self.bytes += bytes(&fact);
+        self.older.remove(&at);
+        self.bytes += bytes_of(&fact);
         self.reading += usize::from(matches!(fact, Fact::Reading { .. }));
         if let Some(before) = self.known.insert(at, fact) {
-            self.bytes -= bytes(&before);
+            self.bytes -= bytes_of(&before);
             self.reading -= usize::from(matches!(before, Fact::Reading { .. }));
             self.awaited -= usize::from(matches!(before, Fact::Reading { is_awaited: true, .. }));
         }
@@ -121,7 +139,7 @@ impl Facts {
     /// The record there could not be read. It is damaged when that was so as often as it takes to believe it. Says whether it is
     /// only that the drive refuses it, again and again.
     pub fn note_unread(&mut self, at: (Location, Generation), is_refused: bool) -> bool {
-        let mut tries = match self.known.get(&at) {
+        let mut tries = match self.get(at) {
             Some(Fact::Reading { tries, .. } | Fact::Failed { tries }) => *tries,
             _ => Tries::default(),
         };
@@ -153,17 +171,37 @@ impl Facts {
 
     /// It may be read again: nothing is believed of what was damaged once.
     pub fn forget_unreadable(&mut self, at: (Location, Generation)) {
-        if matches!(self.known.get(&at), Some(Fact::Unreadable)) {
-            self.known.remove(&at);
-            self.bytes -= FACT_BYTES;
+        if matches!(self.get(at), Some(Fact::Unreadable)) {
+            self.forget(at);
         }
     }
 
-    /// Forgets all but what is being read.
-    fn clear(&mut self) {
-        self.known.retain(|_, fact| matches!(fact, Fact::Reading { .. }));
+    /// The record there is no more: nobody will ask for its key but by chance.
+    pub fn forget(&mut self, at: (Location, Generation)) {
+        self.older.remove(&at);
+        if let Entry::Occupied(known) = self.known.entry(at)
+            && !matches!(known.get(), Fact::Reading { .. })
+        {
+            self.bytes -= bytes_of(&known.remove());
+        }
+    }
+
+    /// Where there are too many, forgets those that were too many before. What is being read stays.
+    fn forget_the_oldest(&mut self) {
+        if self.bytes <= MOST_BYTES {
+            return;
+        }
+        let being_read = |_: &(Location, Generation), fact: &mut Fact| matches!(fact, Fact::Reading { .. });
+        std::mem::swap(&mut self.known, &mut self.older);
+        self.known.clear();
+        self.known.extend(self.older.extract_if(being_read));
         self.bytes = self.known.len() * FACT_BYTES;
     }
+}
+
+/// Bytes of memory that a fact takes, about.
+fn bytes_of(fact: &Fact) -> usize {
+    FACT_BYTES + if let Fact::Key(_, key) = fact { key.len() } else { 0 }
 }
 
 /// What is known of the keys of a partition's records.
@@ -218,7 +256,7 @@ impl Keys for KnownKeys<'_> {
         {
             return KeyOf::Key(record.key);
         }
-        match self.facts.known.get(&(location, self.space.of(location).1.generation)) {
+        match self.facts.get((location, self.space.of(location).1.generation)) {
             None | Some(Fact::Reading { .. } | Fact::Failed { .. }) => KeyOf::Unknown,
             Some(Fact::Key(partition, key)) if *partition == self.partition => KeyOf::Key(key),
             Some(Fact::Key(..) | Fact::Unreadable) => KeyOf::Unreadable,
@@ -257,7 +295,7 @@ impl Shard {
         let mut damaged = None;
         for location in &found.locations {
             let at = self.place_of(*location);
-            if let (None, Some(key)) = (self.facts.known.get(&at), key_in_cache(&self.cache, at, partition)) {
+            if let (None, Some(key)) = (self.facts.get(at), key_in_cache(&self.cache, at, partition)) {
                 self.facts.note_key(at, partition, &key);
             }
             match self.known_keys(partition).key_of(*location) {
@@ -324,15 +362,15 @@ impl Shard {
     fn ask_one(&mut self, partition: PartitionId, location: Location, is_awaited: bool, io: &mut Io<'_>) {
         let at = self.place_of(location);
         let mut failed = Tries::default();
-        match self.facts.known.get_mut(&at) {
-            Some(Fact::Reading { is_awaited: was_awaited, .. }) => {
-                self.facts.awaited += usize::from(is_awaited && !*was_awaited);
-                *was_awaited |= is_awaited;
-                return;
-            }
+        if let Some(Fact::Reading { is_awaited: was_awaited, .. }) = self.facts.known.get_mut(&at) {
+            self.facts.awaited += usize::from(is_awaited && !*was_awaited);
+            *was_awaited |= is_awaited;
+            return;
+        }
+        match self.facts.get(at) {
             Some(Fact::Failed { tries }) => failed = *tries,
             Some(Fact::Key(..) | Fact::Unreadable) => return,
-            None => {}
+            None | Some(Fact::Reading { .. }) => {}
         }
         if let Some(key) = key_in_cache(&self.cache, at, partition) {
             return self.facts.note_key(at, partition, &key);
@@ -345,7 +383,7 @@ impl Shard {
 
     /// Asks for what the record that was just appended will need when it is applied, so that it is known by then.
     pub(crate) fn ask_ahead(&mut self, partition: PartitionId, key: &[u8], io: &mut Io<'_>) {
-        if !self.catalog.has_compact() || self.facts.is_full() {
+        if !self.catalog.has_compact() {
             return;
         }
         let Err(need) = self.catalog.find(partition, key, &self.known_keys(partition)) else { return };
@@ -399,10 +437,7 @@ impl Shard {
 
     /// Makes more known of the keys in leaves where too many are tied, and forgets what is known where it is too much.
     pub(crate) fn pump_facts(&mut self, io: &mut Io<'_>) {
-        let has_waiters = !self.asking.is_empty() || self.is_making_kept_changes() || self.facts.is_awaited();
-        if self.facts.is_full() && !has_waiters && self.log.next_durable().is_none() {
-            self.facts.clear();
-        }
+        self.facts.forget_the_oldest();
         self.catalog.crowded.truncate(MOST_CROWDED);
         for _ in 0..REFINED_PER_STEP {
             if !self.refine_next(io) {
@@ -439,4 +474,37 @@ fn key_in_cache(cache: &ReadCache, at: (Location, Generation), partition: Partit
     let bytes = cache.get(at.0, at.1)?;
     let record = Record::decode_unchecked(bytes).ok()?;
     (record.partition == partition).then(|| record.key.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(i: u64) -> (Location, Generation) {
+        (Location::new(i * 1000, 1000), Generation(1))
+    }
+
+    #[test]
+    fn what_was_read_long_ago_is_forgotten_and_what_is_being_read_is_not() {
+        let mut facts = Facts::new();
+        facts.note(at(0), Fact::Reading { is_awaited: true, tries: Tries::default() });
+        facts.awaited += 1;
+        let last = 300_000;
+        for i in 1..=last {
+            facts.note_key(at(i), PartitionId(1), &[7; 200]);
+            if i % 100 == 0 {
+                facts.forget_the_oldest();
+                assert!(facts.memory_bytes() <= 2 * (MOST_BYTES + 100 * 264), "after {i}");
+                assert!(facts.get(at(i)).is_some() && facts.get(at(0)).is_some(), "after {i}");
+            }
+        }
+        let known = (1..=last).filter(|i| facts.get(at(*i)).is_some()).count();
+        assert!(known >= MOST_BYTES / 264, "{known} of the last are known");
+        assert!(facts.is_awaited() && facts.is_reading());
+        facts.note_key(at(0), PartitionId(1), b"key");
+        assert!(!facts.is_awaited() && !facts.is_reading());
+        facts.forget(at(0));
+        facts.forget(at(last));
+        assert!(facts.get(at(0)).is_none() && facts.get(at(last)).is_none());
+    }
 }

@@ -247,11 +247,6 @@ impl Shard {
         }
     }
 
-    /// Whether kept changes of some partition are being made, or what they left behind.
-    pub(crate) fn is_making_kept_changes(&self) -> bool {
-        !self.loader.settling.is_empty() || self.loader.strays.is_on()
-    }
-
     /// Whether all that is in a partition's index is on the drive.
     pub(crate) fn may_read_all(&self, id: PartitionId) -> bool {
         let settling = self.loader.settling.iter().find(|settling| settling.partition == id);

@@ -30,13 +30,6 @@ pub struct StrayHunt {
     last_key: Vec<u8>,
 }
 
-impl StrayHunt {
-    /// Whether it has begun, and not ended.
-    pub fn is_on(&self) -> bool {
-        self.is_begun
-    }
-}
-
 /// One of them.
 struct Stray {
     /// What the index has of its key.

@@ -100,3 +100,24 @@ fn leaves_become_compact_though_tables_were_dropped_whose_leaves_waited_for_that
     // Leaves that hold whole keys take more than 40; what the arena keeps at hand of dropped tables is a part of it.
     assert!(bytes_per_key < 30, "{bytes_per_key} bytes a key");
 }
+
+/// What was read to tell which record a write takes the place of is not needed when that record is gone.
+#[test]
+fn overwrites_leave_nothing_behind_of_what_was_read_for_them() {
+    let mut sim = fresh(2);
+    let key = |i: u64| {
+        let mixed = i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        [&mixed.to_be_bytes()[..], &[7; 500]].concat()
+    };
+    for round in 0..3 {
+        for first in (0..6_000).step_by(100) {
+            let keys: Vec<Vec<u8>> = (first..first + 100).map(key).collect();
+            let writes = keys.iter().map(|key| BatchWrite::Put { key, value: b"v" }).collect();
+            sim.batch(1, writes).expect("there is room");
+            let bytes = sim.shard.fact_bytes();
+            assert!(bytes < 200 * 600, "{bytes} bytes are remembered in round {round}");
+        }
+    }
+    assert!(sim.shard.stats().key_reads > 6_000, "{} keys were read", sim.shard.stats().key_reads);
+    assert_eq!(sim.count(1), Ok(6_000));
+}
