@@ -9,6 +9,7 @@ use crate::format::record::{Record, RecordKind, record_len, record_room};
 use crate::ids::{RequestId, Seq, WallMs};
 use crate::io::Io;
 use crate::limits::{BATCH_BYTES, BATCH_WRITE_BYTES, MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES};
+use crate::loading::target_of;
 use crate::log::{Ack, AckKind};
 use crate::modify::{Dependent, Modify, Present};
 use crate::owned::OwnedWrite;
@@ -47,13 +48,20 @@ pub(crate) struct Checked<'a> {
 }
 
 impl Shard {
-    /// A write from a client: behind those that wait already, or at once.
+    /// A write from a client: behind those that wait already, or at once. Those of memory tables wait for nothing that the
+    /// drive lacks.
     pub(crate) fn write_or_park(&mut self, id: RequestId, body: &RequestBody<'_>, io: &mut Io<'_>) {
-        if self.parked.is_empty() && self.write(id, body, io) == Outcome::Taken {
+        let may_go = self.parked.is_empty() || self.is_of_memory(body);
+        if may_go && self.write(id, body, io) == Outcome::Taken {
             return;
         }
         let Some(owned) = OwnedWrite::copy_of(id, body) else { return };
         self.park(owned, io);
+    }
+
+    fn is_of_memory(&self, body: &RequestBody<'_>) -> bool {
+        let partition = target_of(body).and_then(|target| self.catalog.get(target.partition));
+        partition.is_some_and(|partition| matches!(partition.store, Store::Memory(_)))
     }
 
     pub(crate) fn park(&mut self, owned: OwnedWrite, io: &mut Io<'_>) {

@@ -16,13 +16,13 @@ mod waiting;
 use std::collections::VecDeque;
 
 pub use self::state::{LoadState, PartitionImage};
-pub use self::waiting::OwnedRequest;
+pub use self::waiting::{OwnedRequest, target_of};
 
 pub use self::lane::is_possible;
 use self::lane::{Assembly, Job, Lane};
 use self::settle::Settling;
 use self::strays::StrayHunt;
-use self::waiting::{Waiting, target_of};
+use self::waiting::Waiting;
 use crate::apply::Effects;
 use crate::format::frame::FRAME_HEADER_BYTES;
 use crate::format::image::{

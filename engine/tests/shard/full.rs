@@ -3,8 +3,8 @@
 use crate::support::Sim;
 use crate::support::ask::{index_kind, partition_spec, room, table_spec, target};
 use lode_engine::{
-    BatchWrite, CatalogError, CheckpointError, Condition, Geometry, IndexKind, MIN_SEGMENTS, PartitionSpec,
-    Phase, ReplyBody, Request, RequestBody, StoreKind, Ttl, WriteError,
+    BatchWrite, CatalogError, Change, CheckpointError, Condition, Geometry, IndexKind, MIN_SEGMENTS,
+    PartitionSpec, Phase, ReplyBody, Request, RequestBody, StoreKind, Ttl, WriteError,
 };
 
 const SEGMENT: u32 = 64 << 10;
@@ -146,6 +146,45 @@ fn deleting_large_records_gives_small_ones_their_room() {
     }
     sim.delete(1, b"large").expect("a delete");
     assert_eq!(sim.shard.stats().live_limit_bytes, small);
+}
+
+/// What no drive is needed for is not held up by what waits for room on it, and not refused with it.
+#[test]
+fn memory_tables_do_not_wait_for_a_full_drive() {
+    let mut sim = sim(15, MIN_SEGMENTS);
+    sim.create(2, StoreKind::Memory, &[3]).expect("there is room");
+    let taken = fill(&mut sim, 1, 3000);
+    let value = vec![1; 3000];
+    let (mut waited, mut increments) = (0, 0);
+    for round in 0..60u32 {
+        let keys: Vec<_> = (0..taken).map(|i| ((i + round) % taken).to_be_bytes()).collect();
+        let (condition, ttl) = (Condition::Always, Ttl::Table);
+        let put = |(partition, key)| RequestBody::Put {
+            target: target(partition),
+            key,
+            value: &value,
+            condition,
+            ttl,
+        };
+        let mut bodies: Vec<_> = keys.iter().map(|key| put((1, key.as_slice()))).collect();
+        bodies.push(put((3, b"k")));
+        let change = Change::Increment { by: 1, initial: 0 };
+        bodies.push(RequestBody::Modify { target: target(3), key: b"n", change });
+        let ids: Vec<_> = bodies.iter().map(|_| sim.next_id()).collect();
+        sim.step(&mut ids.iter().zip(bodies).map(|(id, body)| Request { id: *id, body }).collect());
+        waited += sim.shard.stats().requests_parked;
+        for id in &ids[ids.len() - 2..] {
+            let at = sim.replies.iter().position(|reply| reply.id == *id).expect("it waits for nothing");
+            let reply = sim.replies.swap_remove(at);
+            assert!(matches!(reply.body, ReplyBody::Write(Ok(_))), "{:?}", reply.body);
+        }
+        increments += 1;
+        for id in &ids[..ids.len() - 2] {
+            sim.reply_to(*id);
+        }
+    }
+    assert!(waited > 0, "the others waited");
+    assert_eq!(sim.get(3, b"n"), Ok(Some(increments.to_string().into_bytes())));
 }
 
 #[test]
