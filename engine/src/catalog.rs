@@ -301,6 +301,11 @@ impl Catalog {
         self.partitions.from(from)
     }
 
+    /// How many partitions are quarantined.
+    pub fn quarantined(&self) -> usize {
+        self.quarantined
+    }
+
     /// Up to which version writes to a partition may have been lost to damage. Where none is quarantined, no
     /// partition is looked at.
     pub fn quarantine_of(&self, id: PartitionId) -> Option<Seq> {

@@ -17,7 +17,7 @@ use crate::ids::{BufferId, NodeId, PartitionId, ShardId};
 use crate::limits::BLOCK_BYTES;
 use crate::location::Location;
 use crate::partition::Store;
-use crate::scrub::DamagedRecord;
+use crate::scrub::{DamagedRecord, QuarantinedPartition};
 use crate::seam::{Buffers, Completion, DeviceError, Inbox, Now, Op, Outbox};
 use crate::shard::{OpenError, Phase, Shard};
 
@@ -71,6 +71,10 @@ pub struct ShardReport {
     pub damaged_records: u64,
     /// The first thousand of them.
     pub damaged: Vec<DamagedRecord>,
+    /// Partitions of which writes may be lost to damage, of the log or an image, that a start met, this one or one before.
+    pub partitions_quarantined: u64,
+    /// The first thousand of them.
+    pub quarantined: Vec<QuarantinedPartition>,
 }
 
 impl CheckReport {
@@ -83,7 +87,10 @@ impl CheckReport {
 impl ShardReport {
     /// Whether everything is as it should be.
     pub fn is_clean(&self) -> bool {
-        self.open_error.is_none() && self.quarantined_frames == 0 && self.damaged_records == 0
+        self.open_error.is_none()
+            && self.quarantined_frames == 0
+            && self.partitions_quarantined == 0
+            && self.damaged_records == 0
     }
 }
 
@@ -152,6 +159,8 @@ fn check_shard(
         quarantined_frames: stats.quarantined_frames,
         damaged_records: 0,
         damaged: Vec::new(),
+        partitions_quarantined: stats.partitions_quarantined,
+        quarantined: shard.quarantined(MAX_NAMED),
     };
     match shard.phase() {
         Phase::Failed(error) => report.open_error = Some(error.clone()),

@@ -75,7 +75,7 @@ pub use location::Location;
 pub use quota::{Quota, QuotaOf};
 pub use reply::*;
 pub use request::*;
-pub use scrub::{DamagedRecord, ScrubStats};
+pub use scrub::{DamagedRecord, QuarantinedPartition, ScrubStats};
 pub use seam::*;
 pub use shard::{OpenError, Phase, Shard};
 pub use sizes::PartitionSize;

@@ -425,6 +425,7 @@ impl Shard {
             records: self.catalog.records,
             live_bytes: self.known_live_bytes(),
             partitions_unloaded: self.catalog.unloaded.partitions,
+            partitions_quarantined: self.catalog.quarantined() as u64,
             live_limit_bytes: self.space.live_limit_bytes(0),
             segments: u64::from(segments),
             segments_free: u64::from(free),

@@ -71,6 +71,9 @@ pub struct ShardStats {
     pub failed_reads: u64,
     /// Damaged places found below the durable watermark at the last start.
     pub quarantined_frames: u64,
+    /// Partitions in quarantine: what damage may have taken of them, at this start or before, is not told as absent or as it once
+    /// was.
+    pub partitions_quarantined: u64,
     /// Whether damage, of this start or of one before, may have taken tables that nobody has made again since.
     pub may_lack_tables: u64,
     /// Transactions begun.

@@ -16,7 +16,7 @@ pub mod watch;
 
 use std::collections::VecDeque;
 
-pub use self::report::{DamagedRecord, ScrubStats};
+pub use self::report::{DamagedRecord, QuarantinedPartition, ScrubStats};
 
 use self::damage::{DamageTable, Damaged};
 use self::hunt::{Hunt, Next};

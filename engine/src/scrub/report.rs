@@ -1,7 +1,8 @@
 //! How far the scrub is, and what it knows.
 
 use super::Task;
-use crate::ids::{PartitionId, TableId};
+use crate::ids::{PartitionId, Seq, TableId};
+use crate::limits::MAX_DAMAGED_LISTED;
 use crate::shard::Shard;
 
 /// The scrub of one shard, and the damage that is known of it.
@@ -37,6 +38,21 @@ pub struct ScrubStats {
     pub repaired_images: u64,
     /// Live records that are damaged, the first so many (`MAX_DAMAGED_LISTED`).
     pub damaged: Vec<DamagedRecord>,
+    /// Partitions in quarantine, the first so many.
+    pub quarantined: Vec<QuarantinedPartition>,
+}
+
+/// A partition of which writes may be lost to damage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuarantinedPartition {
+    /// Its table.
+    pub table: TableId,
+    /// Its table's name.
+    pub table_name: String,
+    /// The partition.
+    pub partition: PartitionId,
+    /// Writes up to this version may be lost.
+    pub upto: Seq,
 }
 
 /// A live record whose bytes are not what they should be.
@@ -91,7 +107,22 @@ impl Shard {
             repaired_superblocks: scrubber.repaired_superblocks,
             repaired_images: scrubber.repaired_images,
             damaged,
+            quarantined: self.quarantined(MAX_DAMAGED_LISTED),
         }
+    }
+
+    /// The first so many partitions in quarantine.
+    pub(crate) fn quarantined(&self, most: usize) -> Vec<QuarantinedPartition> {
+        if self.catalog.quarantined() == 0 {
+            return Vec::new();
+        }
+        let quarantined = |partition: PartitionId| {
+            let upto = self.catalog.quarantine_of(partition)?;
+            let table = self.catalog.get(partition)?.spec.table;
+            let table_name = self.catalog.table_name(table).unwrap_or_default().to_owned();
+            Some(QuarantinedPartition { table, table_name, partition, upto })
+        };
+        self.catalog.partition_ids().into_iter().filter_map(quarantined).take(most).collect()
     }
 
     /// A damaged record in the words of a report; `None` where its partition is no more.

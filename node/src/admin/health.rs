@@ -103,6 +103,13 @@ fn of_shard(shard: &ShardView) -> Vec<(Colour, String)> {
     if damaged > 0 {
         say(Colour::Red, format!("{damaged} records are damaged on the drive; lode scrub lists them"));
     }
+    let quarantined = stats.partitions_quarantined;
+    if quarantined > 0 {
+        say(
+            Colour::Red,
+            format!("{quarantined} partitions may have lost writes to damage; lode scrub lists them"),
+        );
+    }
     if stats.quarantined_frames > 0 {
         let frames = stats.quarantined_frames;
         say(Colour::Yellow, format!("{frames} damaged places were found at the start"));

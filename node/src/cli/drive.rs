@@ -7,6 +7,7 @@ use std::path::Path;
 
 use lode_engine::limits::MAX_VALUE_BYTES;
 use lode_engine::{CheckReport, DeviceError, ShardReport, check_drive};
+use lode_node::control::stats::quarantined_json;
 use lode_node::drive::{self, FormatOptions, lock_patiently};
 use serde_json::{Map, Value, json};
 
@@ -14,7 +15,7 @@ use super::args::{CheckArgs, FormatArgs};
 use super::exit::{Exit, Failure};
 use super::output::{Output, Style};
 use super::progress::Progress;
-use super::scrub::AND_MORE;
+use super::scrub::{AND_MORE, partition_in_words};
 use super::size::Size;
 use crate::quickstart::place;
 use lode_node::escape::{escape, insert_bytes};
@@ -125,6 +126,12 @@ pub fn faults(report: &CheckReport) -> Vec<String> {
         if shard.quarantined_frames > 0 {
             faults.push(format!("shard {number} has {} damaged places in its log", shard.quarantined_frames));
         }
+        if shard.partitions_quarantined > 0 {
+            let partitions = shard.partitions_quarantined;
+            faults.push(format!(
+                "shard {number} has {partitions} partitions that may have lost writes to damage"
+            ));
+        }
         if shard.damaged_records > 0 {
             faults.push(format!("shard {number} has {} damaged records", shard.damaged_records));
         }
@@ -176,6 +183,13 @@ fn print_shard(shard: &ShardReport, out: &mut Output) -> Result<(), Failure> {
     if more > 0 {
         out.line(&format!("  and {more} more"))?;
     }
+    for found in shard.quarantined.iter().take(SHOWN_DAMAGED) {
+        out.line(&format!("  quarantined: {}", partition_in_words(&quarantined_json(found))))?;
+    }
+    let more = shard.partitions_quarantined.saturating_sub(SHOWN_DAMAGED as u64);
+    if more > 0 {
+        out.line(&format!("  and {more} more partitions"))?;
+    }
     Ok(())
 }
 
@@ -224,5 +238,7 @@ fn shard_json(shard: &ShardReport) -> Value {
         "quarantined_frames": shard.quarantined_frames,
         "damaged_records": shard.damaged_records,
         "damaged": damaged,
+        "partitions_quarantined": shard.partitions_quarantined,
+        "quarantined": shard.quarantined.iter().map(quarantined_json).collect::<Vec<_>>(),
     })
 }

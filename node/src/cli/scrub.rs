@@ -32,48 +32,77 @@ pub fn run(session: &Session, out: &mut Output) -> Result<(), Failure> {
 
 fn tell(stats: &Value, out: &mut Output) -> Result<(), Failure> {
     let sum = |name: &str| scrubs(stats).map(|scrub| number(scrub, name)).sum::<u64>();
-    let (records, places) = (sum("damaged_records"), sum("damaged_places"));
-    let mended = sum("repaired_superblocks") + sum("repaired_images");
-    let damaged: Vec<&Value> =
-        scrubs(stats).filter_map(|scrub| scrub["damaged"].as_array()).flatten().collect();
-    let mut failure = (records > 0).then(|| {
-        Failure::new(
-            Exit::VerificationFailed,
-            format_args!("{records} records are damaged: write or delete them, or restore them from a copy"),
-        )
-    });
+    let list = |name: &'static str| -> Vec<&Value> {
+        scrubs(stats).filter_map(|scrub| scrub[name].as_array()).flatten().collect()
+    };
+    let (records, partitions) = (sum("damaged_records"), number(&stats["totals"], "partitions_quarantined"));
+    let mut failure = failure_of(records, partitions);
     if out.style() == Style::Json {
         let found = json!({
-            "clean": records == 0,
+            "clean": failure.is_none(),
             "bytes": sum("round_bytes"),
             "damaged_records": records,
-            "damaged_places": places,
+            "damaged_places": sum("damaged_places"),
             "repaired_superblocks": sum("repaired_superblocks"),
             "repaired_images": sum("repaired_images"),
-            "damaged": damaged,
+            "damaged": list("damaged"),
+            "partitions_quarantined": partitions,
+            "quarantined": list("quarantined"),
         });
         out.answer(found, failure.as_mut())?;
-    } else {
-        for record in &damaged {
-            out.line(&format!("damaged: {}", record_in_words(record)))?;
-        }
-        let unlisted = sum("damaged_unlisted");
-        if unlisted > 0 {
-            out.line(&format!("and {unlisted} more"))?;
-        }
-        if places > 0 {
-            out.line(&format!("{places} damaged places hold no live record: nothing is lost there"))?;
-        }
-        if mended > 0 {
-            out.line(&format!(
-                "{mended} superblocks and images were damaged and written anew since the start"
-            ))?;
-        }
-        if records == 0 {
-            out.line("clean: every live record is whole")?;
-        }
+        return failure.map_or(Ok(()), Err);
     }
-    failure.map_or(Ok(()), Err)
+    for record in list("damaged") {
+        out.line(&format!("damaged: {}", record_in_words(record)))?;
+    }
+    let unlisted = sum("damaged_unlisted");
+    if unlisted > 0 {
+        out.line(&format!("and {unlisted} more"))?;
+    }
+    let quarantined = list("quarantined");
+    for partition in &quarantined {
+        out.line(&format!("quarantined: {}", partition_in_words(partition)))?;
+    }
+    if partitions > quarantined.len() as u64 {
+        out.line(&format!("and {} more partitions", partitions - quarantined.len() as u64))?;
+    }
+    let (places, mended) = (sum("damaged_places"), sum("repaired_superblocks") + sum("repaired_images"));
+    if places > 0 {
+        out.line(&format!("{places} damaged places hold no live record: nothing is lost there"))?;
+    }
+    if mended > 0 {
+        out.line(&format!("{mended} superblocks and images were damaged and written anew since the start"))?;
+    }
+    match failure {
+        None => out.line("clean: every live record is whole"),
+        Some(failure) => Err(failure),
+    }
+}
+
+/// What is wrong, and what to do.
+fn failure_of(records: u64, partitions: u64) -> Option<Failure> {
+    let fail = |words: String| Some(Failure::new(Exit::VerificationFailed, words));
+    let of_records = "write or delete them, or restore them from a copy";
+    let of_partitions = "keys written before the damage answer Quarantined until they are written anew: drop the table and load it \
+                         again, or restore it";
+    match (records, partitions) {
+        (0, 0) => None,
+        (_, 0) => fail(format!("{records} records are damaged: {of_records}")),
+        (0, _) => fail(format!("{partitions} partitions may have lost writes to damage: {of_partitions}")),
+        _ => fail(format!(
+            "{records} records are damaged: {of_records}; and {partitions} partitions may have lost writes: {of_partitions}"
+        )),
+    }
+}
+
+/// One line for a partition in quarantine.
+pub fn partition_in_words(found: &Value) -> String {
+    format!(
+        "table {} partition {}: writes up to version {} may be lost",
+        found["table"].as_str().unwrap_or_default(),
+        found["partition"],
+        found["upto"].as_str().unwrap_or_default(),
+    )
 }
 
 /// Behind what a compact table knows of a damaged record's key.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use lode_engine::{DamagedRecord, ScrubStats, ShardId, ShardStats};
+use lode_engine::{DamagedRecord, QuarantinedPartition, ScrubStats, ShardId, ShardStats};
 use lode_net::ring::{Features, RingCounters};
 use lode_net::wire::MapVersion;
 use lode_net::wire::server::NodeInfo;
@@ -130,7 +130,13 @@ fn scrub_json(scrub: &ScrubStats) -> Value {
         "repaired_superblocks": scrub.repaired_superblocks,
         "repaired_images": scrub.repaired_images,
         "damaged": scrub.damaged.iter().map(damaged_json).collect::<Vec<_>>(),
+        "quarantined": scrub.quarantined.iter().map(quarantined_json).collect::<Vec<_>>(),
     })
+}
+
+/// A partition in quarantine.
+pub fn quarantined_json(found: &QuarantinedPartition) -> Value {
+    json!({ "table": found.table_name, "partition": found.partition.0, "upto": found.upto.to_string() })
 }
 
 /// A key is text where it is UTF-8, else bytes in hexadecimal digits.
@@ -219,6 +225,7 @@ pub fn engine_numbers(stats: &ShardStats) -> Vec<(&'static str, u64)> {
             tables,
             partitions,
             partitions_unloaded,
+            partitions_quarantined,
             records,
             memory_records,
             live_bytes,

@@ -118,6 +118,7 @@ pub const ROWS: &[Row] = &[
     row("connections", "connections", Gauge, 1.0, "Connections that are open."),
     row("damaged_records", "damaged_records", Gauge, 1.0, "Live records that are known to be damaged."),
     row("damaged_places", "damaged_places", Gauge, 1.0, "Damaged places of the drive that hold no live record."),
+    row("partitions_quarantined", "partitions_quarantined", Gauge, 1.0, "Partitions of which damage may have taken writes."),
     row("quarantined_frames", "quarantined_frames", Gauge, 1.0, "Damaged places found below the durable watermark at the last start."),
     row("shards_poisoned", "poisoned", Gauge, 1.0, "Shards that take no writes since the drive failed one."),
 ];
