@@ -9,7 +9,7 @@ use lode_net::client::blocking::Client;
 use lode_net::client::{ClientOptions, ConnectError};
 use thiserror::Error;
 
-/// A node that does not listen by then will not.
+/// A node that does not listen by then will not, nor end a checkpoint, however large its index.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Why a node did not come up.
@@ -111,7 +111,7 @@ impl Node {
 
     /// A client of it.
     pub fn client(&self) -> Result<Client, ConnectError> {
-        Client::connect(&self.addr, ClientOptions::default())
+        Client::connect(&self.addr, ClientOptions { request_timeout: PATIENCE, ..ClientOptions::default() })
     }
 
     /// Milliseconds from its start until it said that it listens.
