@@ -126,7 +126,8 @@ impl Shard {
                 kind => {
                     // Another expiry is written only where the record is there: should it be due by now, it was not then.
                     let existed = first.was_there || kind == AckKind::Expire;
-                    let written = Ok(Written { seq: ack.seq, existed, number: ack.number });
+                    let written =
+                        Ok(Written { seq: ack.seq, existed, number: ack.number, bytes: ack.user_bytes });
                     let stays = of_ack.iter().find_map(|done| done.stays);
                     let may_return = |location: Location| {
                         Err(WriteError::MayReturn { at: self.place.area_at.0 + location.offset() })

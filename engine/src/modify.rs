@@ -203,7 +203,7 @@ impl Shard {
     ) -> Outcome {
         let Some(present) = present else {
             self.stats.expiry_changes += 1;
-            let nothing = Written { seq: Seq::default(), existed: false, number: None };
+            let nothing = Written { seq: Seq::default(), existed: false, number: None, bytes: 0 };
             io.reply(ask.id, ReplyBody::Write(Ok(nothing)));
             return Outcome::Taken;
         };

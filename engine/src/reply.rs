@@ -108,6 +108,8 @@ pub struct Written {
     pub existed: bool,
     /// Of an increment, the number that the record holds now.
     pub number: Option<i64>,
+    /// Bytes of keys and values that it wrote: more than it brought, where it writes again what was there.
+    pub bytes: u64,
 }
 
 /// One page of a scan.

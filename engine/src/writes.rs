@@ -315,7 +315,7 @@ impl Shard {
             // What is damaged may be the key's: another start may be able to read it, and finds it deleted.
             let may_be_there = absent && self.damaged_perhaps(id, key).is_some();
             if absent && !may_be_there && self.log.pending_frame(id, key).is_none() {
-                let nothing = Written { seq: Seq::default(), existed: false, number: None };
+                let nothing = Written { seq: Seq::default(), existed: false, number: None, bytes: 0 };
                 self.stats.deletes += 1;
                 io.reply(write.id, ReplyBody::Write(Ok(nothing)));
                 return Outcome::Taken;
@@ -429,7 +429,7 @@ impl Shard {
         }
         self.count_written(write.kind, user_bytes);
         let number = write.number.filter(|_| write.kind == AckKind::Increment);
-        let written = Written { seq, existed: current.is_some(), number };
+        let written = Written { seq, existed: current.is_some(), number, bytes: user_bytes };
         io.reply(write.id, ReplyBody::Write(Ok(written)));
     }
 

@@ -218,7 +218,7 @@ pub fn answer(asked: Asked, body: ReplyBody) -> Answer {
             let head = ReplyHead { seq: from_seq(found.seq), aux, ..asked.head(Status::Ok) };
             Answer { head, body: AnswerBody::Value(found.value) }
         }
-        ReplyBody::Write(Ok(Written { seq, existed, number })) => {
+        ReplyBody::Write(Ok(Written { seq, existed, number, .. })) => {
             let aux = number.map_or(u64::from(existed), i64::cast_unsigned);
             let head = ReplyHead { seq: from_seq(seq), aux, ..asked.head(Status::Ok) };
             Answer { head, body: AnswerBody::Empty }

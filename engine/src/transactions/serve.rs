@@ -91,7 +91,7 @@ impl Shard {
             // All that it read was so at one instant.
             self.transactions.end(transaction);
             self.stats.transactions_committed += 1;
-            let nothing = Written { seq: Default::default(), existed: false, number: None };
+            let nothing = Written { seq: Default::default(), existed: false, number: None, bytes: 0 };
             io.reply(id, ReplyBody::Write(Ok(nothing)));
             return Outcome::Taken;
         }

@@ -44,11 +44,16 @@ impl<I: ReactorIo> Reactor<I> {
             let timing = Timing { delay, ..*self.pending.timing(id) };
             let pending = self.pending.remove(id);
             let read_bytes = read_bytes(&body);
+            let rewritten_bytes = share.map_or(0, |share| share.rewritten(written_bytes(&body)));
             if let Some(share) = share {
-                let is_refused = matches!(body, ReplyBody::Get(Err(_)) | ReplyBody::Scan(Err(_)));
-                self.fair.done(share, (!is_refused).then_some(read_bytes));
+                let is_refused = matches!(
+                    body,
+                    ReplyBody::Get(Err(_)) | ReplyBody::Scan(Err(_)) | ReplyBody::Write(Err(_))
+                );
+                self.fair.done(share, (!is_refused).then_some(read_bytes + rewritten_bytes));
                 let quota = self.map.quota_of(share.partition);
                 self.throttle.read(share.partition, quota, read_bytes, now_ns);
+                self.throttle.rewritten(share.partition, quota, rewritten_bytes, now_ns);
             }
             match pending.origin {
                 Origin::Nobody => {}
@@ -63,12 +68,12 @@ impl<I: ReactorIo> Reactor<I> {
                 {
                     self.stats.answers_given_up += 1;
                     let answer = pending.asked.plain(Status::Busy);
-                    self.count_served(share, read_bytes, &answer, timing.since_ns);
+                    self.count_served(share, (read_bytes, rewritten_bytes), &answer, timing.since_ns);
                     self.deliver(pending, answer, &timing, now_ns);
                 }
                 _ => {
                     let answer = answer(pending.asked, body);
-                    self.count_served(share, read_bytes, &answer, timing.since_ns);
+                    self.count_served(share, (read_bytes, rewritten_bytes), &answer, timing.since_ns);
                     self.deliver(pending, answer, &timing, now_ns);
                 }
             }
@@ -182,6 +187,14 @@ impl<I: ReactorIo> Reactor<I> {
                 return self.backlog.push_front((shard, mail));
             }
         }
+    }
+}
+
+/// Bytes of keys and values that a write wrote.
+fn written_bytes(body: &ReplyBody) -> u64 {
+    match body {
+        ReplyBody::Write(Ok(written)) => written.bytes,
+        _ => 0,
     }
 }
 

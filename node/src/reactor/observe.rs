@@ -88,14 +88,14 @@ impl<I: ReactorIo> Reactor<I> {
     pub(super) fn count_served(
         &mut self,
         share: Option<Share>,
-        read_bytes: u64,
+        (read_bytes, rewritten_bytes): (u64, u64),
         answer: &Answer,
         since_ns: u64,
     ) {
         if let (Some(meter), Some(share)) = (&mut self.meter, share) {
             let status = answer.head.status;
             let writes = matches!(Kind::of(answer.head.opcode), Some(Kind::Write | Kind::Transaction));
-            let write_bytes = writes.then(|| share.write_bytes());
+            let write_bytes = writes.then(|| share.write_bytes().saturating_add(rewritten_bytes as u32));
             meter.served(Served { partition: share.partition, write_bytes, read_bytes, status, since_ns });
         }
     }

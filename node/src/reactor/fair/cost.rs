@@ -23,6 +23,8 @@ const REMEMBERED: usize = 512;
 pub enum Class {
     /// A write of so many bytes.
     Write(u32),
+    /// A write that reads a record and writes it again: as those before it.
+    Rewrite,
     /// A read of one record: as those before it.
     Get,
     /// A read of many: as those before it.
@@ -32,10 +34,11 @@ pub enum Class {
 impl Class {
     /// Of a request with so many bytes of body.
     pub fn of(opcode: u8, body_bytes: usize) -> Class {
-        use Opcode::{Get, Max, Min, Scan, TransactionGet, TransactionScan};
+        use Opcode::{Expire, Get, Max, Min, Scan, TransactionGet, TransactionScan};
         match Opcode::from_u8(opcode) {
             Some(Get | Min | Max | TransactionGet) => Class::Get,
             Some(Scan | TransactionScan) => Class::Scan,
+            Some(Expire) => Class::Rewrite,
             _ => Class::Write(u32::try_from(body_bytes).unwrap_or(u32::MAX)),
         }
     }
@@ -71,12 +74,13 @@ fn cost_of(bytes: u64, bytes_per_cost: u64) -> u32 {
 pub struct Costs {
     get_bytes: u64,
     scan_bytes: u64,
+    rewrite_bytes: u64,
 }
 
 impl Costs {
     /// Of a partition of which nothing is known.
     pub fn new(prices: Prices) -> Costs {
-        Costs { get_bytes: 0, scan_bytes: u64::from(SCAN_COST - 1) * prices.read_bytes }
+        Costs { get_bytes: 0, scan_bytes: u64::from(SCAN_COST - 1) * prices.read_bytes, rewrite_bytes: 0 }
     }
 
     /// What a request will cost.
@@ -85,13 +89,26 @@ impl Costs {
             Class::Write(bytes) => cost_of(bytes.into(), prices.write_bytes),
             Class::Get => cost_of(self.get_bytes, prices.read_bytes),
             Class::Scan => cost_of(self.scan_bytes, prices.read_bytes),
+            Class::Rewrite => {
+                let read = cost_of(self.rewrite_bytes, prices.read_bytes) - 1;
+                (read + cost_of(self.rewrite_bytes, prices.write_bytes)).min(MOST as u32)
+            }
+        }
+    }
+
+    fn mean(&mut self, class: Class) -> Option<&mut u64> {
+        match class {
+            Class::Write(_) => None,
+            Class::Get => Some(&mut self.get_bytes),
+            Class::Scan => Some(&mut self.scan_bytes),
+            Class::Rewrite => Some(&mut self.rewrite_bytes),
         }
     }
 
     /// Whether its answer is expected to be longer than what a client may always have lying. A scan of which nothing is known is not.
     pub fn gives_much(&self, class: Class, prices: Prices) -> bool {
         match class {
-            Class::Write(_) => false,
+            Class::Write(_) | Class::Rewrite => false,
             Class::Get => self.get_bytes > LITTLE_BYTES as u64,
             Class::Scan => self.scan_bytes > (LITTLE_BYTES as u64).max(Costs::new(prices).scan_bytes),
         }
@@ -100,22 +117,16 @@ impl Costs {
     /// A read was not carried out for what is expected of it. That may be wrong, and nobody would ever know: so it counts for a
     /// little less each time, until one is tried.
     pub fn doubt(&mut self, class: Class) {
-        let mean = match class {
-            Class::Write(_) => return,
-            Class::Get => &mut self.get_bytes,
-            Class::Scan => &mut self.scan_bytes,
-        };
-        *mean -= *mean >> DOUBT_SHIFT;
+        if let Some(mean) = self.mean(class) {
+            *mean -= *mean >> DOUBT_SHIFT;
+        }
     }
 
-    /// A request was answered with so many bytes.
+    /// A request was answered with so many bytes, or wrote so many again.
     pub fn learn(&mut self, class: Class, bytes: u64) {
-        let mean = match class {
-            Class::Write(_) => return,
-            Class::Get => &mut self.get_bytes,
-            Class::Scan => &mut self.scan_bytes,
-        };
-        *mean = *mean - (*mean >> SHIFT) + (bytes >> SHIFT);
+        if let Some(mean) = self.mean(class) {
+            *mean = *mean - (*mean >> SHIFT) + (bytes >> SHIFT);
+        }
     }
 }
 
@@ -131,7 +142,7 @@ impl Dear {
     /// What was learned of a partition that has nothing to do any more.
     pub fn note(&mut self, partition: PartitionId, costs: Costs, prices: Prices) {
         let is_more = |class| costs.of(class, prices) > Costs::new(prices).of(class, prices);
-        if !is_more(Class::Get) && !is_more(Class::Scan) {
+        if ![Class::Get, Class::Scan, Class::Rewrite].into_iter().any(is_more) {
             return;
         }
         if self.young.len() >= REMEMBERED {
@@ -163,6 +174,19 @@ mod tests {
         assert_eq!(costs.of(Class::Scan, PRICES), SCAN_COST, "scans are another matter");
         (0..64).for_each(|_| costs.learn(Class::Get, 100));
         assert_eq!(costs.of(Class::Get, PRICES), 1);
+    }
+
+    #[test]
+    fn what_is_written_again_costs_what_that_was_before() {
+        let expire = Class::of(Opcode::Expire as u8, 20);
+        assert!(!expire.is_read());
+        let mut costs = Costs::new(PRICES);
+        assert_eq!(costs.of(expire, PRICES), 1);
+        (0..64).for_each(|_| costs.learn(expire, 80 * 1024));
+        assert!((19..=21).contains(&costs.of(expire, PRICES)), "read once and written once: {costs:?}");
+        (0..64).for_each(|_| costs.learn(expire, 1 << 20));
+        assert_eq!(costs.of(expire, PRICES), MOST as u32);
+        assert!(!costs.gives_much(expire, PRICES) && costs.of(Class::Get, PRICES) == 1);
     }
 
     #[test]

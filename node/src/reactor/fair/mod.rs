@@ -61,8 +61,13 @@ impl Share {
     pub fn write_bytes(&self) -> u32 {
         match self.class {
             Class::Write(bytes) => bytes,
-            Class::Get | Class::Scan => 0,
+            Class::Get | Class::Scan | Class::Rewrite => 0,
         }
+    }
+
+    /// Of bytes that were written, those that did not come with the request.
+    pub fn rewritten(&self, bytes: u64) -> u64 {
+        if self.class == Class::Rewrite { bytes } else { 0 }
     }
 }
 

@@ -189,6 +189,15 @@ impl Throttle {
         }
     }
 
+    /// A write of a partition has written so many bytes more than it brought.
+    pub fn rewritten(&mut self, partition: PartitionId, quota: &Quota, bytes: u64, now_ns: u64) {
+        if quota.write_bytes_per_s > 0 && bytes > 0 {
+            let spent = self.spent.entry(partition).or_default();
+            spent.set_rates(quota, now_ns);
+            spent.write_bytes.spend(bytes, now_ns);
+        }
+    }
+
     /// The quotas are others now: what was spent of one that has no limits any more is forgotten.
     pub fn retain(&mut self, quota_of: impl Fn(PartitionId) -> Quota) {
         self.spent.retain(|partition, _| has_limits(&quota_of(*partition)));
