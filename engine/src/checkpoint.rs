@@ -38,8 +38,10 @@ const FRAMES_IN_FLIGHT: usize = 2;
 const PADDING_ESTIMATE_BYTES: u64 = 3 * BLOCK_BYTES as u64;
 /// Of an image with fewer records, too much is not leaves to tell what one takes.
 const LEAST_MEASURED_RECORDS: u64 = 10_000;
-/// A checkpoint is not due before the journal takes this part of the area, and half a segment.
+/// A checkpoint is not due before the journal takes this part of the area, or of the memory of keys, whichever is less; and half a
+/// segment.
 const LEAST_INTERVAL_SHARE: u64 = 256;
+const LEAST_INTERVAL_MEMORY_SHARE: u64 = 8;
 
 /// How far a checkpoint is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,7 +198,10 @@ impl Shard {
     /// the next checkpoint, so that both cost the same to write, but no more than a restart is to read.
     fn index_need(&self) -> IndexNeed {
         let half = u64::from(self.place.geometry.segment_bytes) / 2;
-        let journal_least = (self.place.geometry.area_bytes() / LEAST_INTERVAL_SHARE).max(half);
+        let of_area = self.place.geometry.area_bytes() / LEAST_INTERVAL_SHARE;
+        // A start has it in memory until the partitions that it is about are loaded: as much as their index, or a small part.
+        let of_memory = self.config.memory_bytes / LEAST_INTERVAL_MEMORY_SHARE;
+        let journal_least = of_area.min(of_memory).max(half);
         let journal_most = self.config.checkpoint_interval_bytes;
         let index = self.index_in_use_bytes() + self.catalog.unloaded.memory_bytes;
         let entry_bytes = match self.checkpointer.last_image {

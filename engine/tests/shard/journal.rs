@@ -7,7 +7,7 @@ use lode_engine::format::ChecksumSeed;
 use lode_engine::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Stream};
 use lode_engine::format::journal::decode_head;
 use lode_engine::format::superblock::Superblock;
-use lode_engine::{Geometry, IndexKind, PartitionId, ReadError, ShardId, StoreKind};
+use lode_engine::{BatchWrite, Geometry, IndexKind, PartitionId, ReadError, ShardId, StoreKind};
 
 const BLOCK: usize = 4096;
 const SEGMENT: u32 = 1 << 20;
@@ -407,4 +407,29 @@ fn a_record_whose_end_is_in_a_damaged_frame_goes_when_later_frames_have_no_recor
         churn(&mut sim, 8, round..round + 1500, 40 << 10, &mut last);
         assert_eq!(sim.shard.stats().records, 8);
     }
+}
+
+/// A start keeps what the journal says in memory: of few keys that are written again and again it is no more than a part of that.
+#[test]
+fn a_journal_about_few_keys_is_as_long_as_memory_allows() {
+    let geometry = Geometry::plan(96 << 20, 1, Some(64 << 10), 8 << 10).expect("the drive is large enough");
+    let longest = |memory_bytes: u64| {
+        let mut sim = Sim::format(31, geometry, |config| config.memory_bytes = memory_bytes);
+        sim.create(1, StoreKind::Durable, &[1]).expect("the drive is empty");
+        let (mut begun, mut longest, mut checkpoints) = (0, 0, 0);
+        let keys: Vec<[u8; 2]> = (0..100u16).map(u16::to_be_bytes).collect();
+        for _ in 0..600 {
+            let writes = keys.iter().map(|key| BatchWrite::Put { key, value: b"v" }).collect();
+            sim.batch(1, writes).expect("there is room");
+            let stats = sim.shard.stats();
+            longest = longest.max(stats.journal_bytes - begun);
+            if stats.checkpoints > checkpoints {
+                (begun, checkpoints) = (stats.journal_bytes, stats.checkpoints);
+            }
+        }
+        longest
+    };
+    let (of_area, of_memory) = (longest(256 << 20), longest(1 << 20));
+    assert!(of_area > 300 << 10, "{of_area} bytes where there is memory");
+    assert!(of_memory < 200 << 10, "{of_memory} bytes where there is little");
 }
