@@ -5,7 +5,7 @@ use std::ops::Bound;
 use crate::catalog::Catalog;
 use crate::ids::{FrameNumber, SegmentId};
 use crate::index::PartitionIndex;
-use crate::partition::Store;
+use crate::partition::{MemoryStore, Store};
 use crate::shard::Shard;
 use crate::space::Recount;
 
@@ -121,6 +121,7 @@ impl Catalog {
                 unloaded.iter_mut().zip(of_it).for_each(|(sum, of_it)| *sum += of_it);
             }
         }
+        memory_bytes += self.dropping_memory.iter().map(MemoryStore::memory_bytes).sum::<u64>();
         expiry_bytes += self.dropping_expiries.iter().map(|expiries| expiries.memory_bytes()).sum::<u64>();
         compare("records", records, self.records);
         compare("bytes of memory tables", memory_bytes, self.memory_table_bytes);

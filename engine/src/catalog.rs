@@ -17,7 +17,7 @@ use crate::limits::{MAX_KEY_BYTES, MAX_TABLE_NAME_BYTES};
 use crate::loading::kept::{Change, Changes};
 use crate::loading::{LoadState, PartitionImage};
 use crate::location::Location;
-use crate::partition::{Partition, Store};
+use crate::partition::{MemoryStore, Partition, Store};
 use crate::partition_table::PartitionTable;
 use crate::quota::Quota;
 use crate::reply::{CatalogError, PartitionInfo};
@@ -55,6 +55,8 @@ pub struct Catalog {
     pub dropping: Vec<PartitionIndex>,
     /// Expiries of dropped partitions, freed bit by bit.
     pub dropping_expiries: Vec<Expiries>,
+    /// Records of dropped memory tables, freed bit by bit.
+    pub dropping_memory: Vec<MemoryStore>,
     /// The partitions that have records that expire, by when the first does.
     expiring: BTreeSet<(WallMs, PartitionId)>,
     /// Records that expire, dropped ones not counted.
@@ -97,6 +99,7 @@ impl Catalog {
             waiting: BTreeMap::new(),
             dropping: Vec::new(),
             dropping_expiries: Vec::new(),
+            dropping_memory: Vec::new(),
             expiring: BTreeSet::new(),
             expiring_records: 0,
             expiry_bytes: 0,
@@ -326,6 +329,11 @@ impl Catalog {
         self.partitions.values().filter(memory).map(Partition::records).sum()
     }
 
+    /// Whether something of what was dropped is still to be given back.
+    pub fn is_dropping(&self) -> bool {
+        !self.dropping.is_empty() || !self.dropping_expiries.is_empty() || !self.dropping_memory.is_empty()
+    }
+
     /// Bytes of memory of all indexes, free blocks and bookkeeping too.
     pub fn index_bytes(&self) -> u64 {
         self.arena.held_bytes() as u64
@@ -504,7 +512,8 @@ impl Catalog {
                 // Its memory is counted until it is given back.
                 self.dropping.push(index);
             }
-            Store::Memory(memory) => self.memory_table_bytes -= memory.memory_bytes(),
+            // As is that of a memory table.
+            Store::Memory(memory) => self.dropping_memory.push(memory),
         }
     }
 

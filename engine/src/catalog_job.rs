@@ -191,6 +191,15 @@ impl Shard {
                 self.catalog.dropping_expiries.push(expiries);
             }
         }
+        if let Some(mut memory) = self.catalog.dropping_memory.pop() {
+            let before = memory.memory_bytes();
+            let empty = memory.drain_some(DROPS_PER_STEP);
+            self.catalog.memory_table_bytes =
+                self.catalog.memory_table_bytes + memory.memory_bytes() - before;
+            if !empty {
+                self.catalog.dropping_memory.push(memory);
+            }
+        }
         let Some(mut index) = self.catalog.dropping.pop() else { return };
         let Shard { space, cache, catalog, .. } = self;
         let mut each = |location: Location| {

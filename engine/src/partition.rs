@@ -244,6 +244,14 @@ impl MemoryStore {
         before
     }
 
+    /// Gives so many records back; says whether there are no more.
+    pub fn drain_some(&mut self, most: usize) -> bool {
+        for (key, (_, value)) in std::iter::from_fn(|| self.records.pop_first()).take(most) {
+            self.memory_bytes -= memory_record_bytes(key.len(), value.len());
+        }
+        self.records.is_empty()
+    }
+
     /// Bytes of memory it takes, by estimate of the allocator's overhead.
     pub fn memory_bytes(&self) -> u64 {
         self.memory_bytes

@@ -185,8 +185,7 @@ impl Shard {
 
     /// Whether another step would do work at once, though nothing arrives.
     pub fn has_work(&self) -> bool {
-        let is_dropping = !self.catalog.dropping.is_empty() || !self.catalog.dropping_expiries.is_empty();
-        is_dropping || self.has_more
+        self.catalog.is_dropping() || self.has_more
     }
 
     /// Takes requests and completions, does what can be done without waiting, gives operations and

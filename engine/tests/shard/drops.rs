@@ -42,6 +42,22 @@ fn a_drop_is_answered_before_its_space_is_given_back() {
 }
 
 #[test]
+fn what_a_memory_table_held_is_given_back_bit_by_bit() {
+    let mut sim = sim(10);
+    sim.create(1, StoreKind::Memory, &[1]).unwrap();
+    for i in 0..20_000u32 {
+        sim.put(1, &i.to_be_bytes(), b"value").unwrap();
+    }
+    let before = sim.shard.stats().memory_table_bytes;
+    sim.drop_table(1).unwrap();
+    let left = sim.shard.stats().memory_table_bytes;
+    assert!(left > before / 2 && left < before, "{left} of {before} bytes after a step");
+    assert!(sim.shard.has_work());
+    sim.settle();
+    assert_eq!((sim.shard.stats().memory_table_bytes, sim.shard.audit()), (0, Vec::<String>::new()));
+}
+
+#[test]
 fn a_check_counts_nothing_of_a_dropped_table_as_live() {
     let mut sim = sim(9);
     sim.create(1, StoreKind::Durable, &[1]).unwrap();
