@@ -6,13 +6,15 @@ pub const MAX_KEY_BYTES: usize = 4 * 1024;
 pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
 /// Most writes in one atomic batch.
 pub const MAX_BATCH_WRITES: usize = 4096;
-/// Most bytes of one atomic batch as it travels: its keys and values, [`BATCH_WRITE_BYTES`] more for each write and
+/// Most bytes of one atomic batch as it travels: its keys and values, [`BATCH_WRITE_BYTES`] more for each write (and [`BATCH_TTL_BYTES`] for one with a time to live) and
 /// [`BATCH_BYTES`] in front. A batch is one frame, so what its records take must fit a segment, too.
 pub const MAX_BATCH_BYTES: usize = 1024 * 1024 + 8 * 1024;
 /// Bytes of a batch in front of its writes.
 pub const BATCH_BYTES: usize = 4;
 /// Bytes of a write of a batch in front of its key and value.
 pub const BATCH_WRITE_BYTES: usize = 8;
+/// And of one that says how long its record is to live.
+pub const BATCH_TTL_BYTES: usize = 8;
 /// Most records in one page of a scan.
 pub const MAX_SCAN_RECORDS: usize = 4096;
 /// Most bytes of keys and values in one page of a scan; a page always holds at least one record.

@@ -12,8 +12,8 @@ pub struct OwnedWrite {
     body: OwnedBody,
 }
 
-/// A key, and a value where it is a put.
-type OwnedBatchWrite = (Box<[u8]>, Option<Box<[u8]>>);
+/// A key, a value where it is a put, and how long that is to live.
+type OwnedBatchWrite = (Box<[u8]>, Option<Box<[u8]>>, Ttl);
 
 #[derive(Debug, Clone)]
 enum OwnedBody {
@@ -62,10 +62,11 @@ impl OwnedWrite {
             OwnedBody::Modify { key, change } => RequestBody::Modify { target, key, change: *change },
             OwnedBody::Batch { writes, commits } => {
                 let mut out = Vec::with_capacity(writes.len());
-                for (key, value) in writes {
-                    out.push(match value {
-                        Some(value) => BatchWrite::Put { key, value },
-                        None => BatchWrite::Delete { key },
+                for (key, value, ttl) in writes {
+                    out.push(match (value, *ttl) {
+                        (Some(value), Ttl::Table) => BatchWrite::Put { key, value },
+                        (Some(value), ttl) => BatchWrite::PutFor { key, value, ttl },
+                        (None, _) => BatchWrite::Delete { key },
                     });
                 }
                 match *commits {
@@ -80,7 +81,7 @@ impl OwnedWrite {
     pub fn place(&self) -> (PartitionId, &[u8]) {
         let key: &[u8] = match &self.body {
             OwnedBody::Put { key, .. } | OwnedBody::Delete { key, .. } | OwnedBody::Modify { key, .. } => key,
-            OwnedBody::Batch { writes, .. } => writes.first().map_or(&[], |(key, _)| key),
+            OwnedBody::Batch { writes, .. } => writes.first().map_or(&[], |(key, ..)| key),
         };
         (self.target.partition, key)
     }
@@ -93,7 +94,7 @@ impl OwnedWrite {
             }
             OwnedBody::Batch { writes, .. } => (None, writes.as_slice()),
         };
-        let keys = one.into_iter().chain(many.iter().map(|(key, _)| &**key));
+        let keys = one.into_iter().chain(many.iter().map(|(key, ..)| &**key));
         keys.map(|key| (self.target.partition, key))
     }
 
@@ -103,7 +104,7 @@ impl OwnedWrite {
             OwnedBody::Put { key, value, .. } => key.len() + value.len(),
             OwnedBody::Delete { key, .. } | OwnedBody::Modify { key, .. } => key.len(),
             OwnedBody::Batch { writes, .. } => {
-                writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, |v| v.len())).sum()
+                writes.iter().map(|(key, value, _)| key.len() + value.as_ref().map_or(0, |v| v.len())).sum()
             }
         }
     }
@@ -113,14 +114,15 @@ impl OwnedWrite {
         match &self.body {
             OwnedBody::Put { .. } | OwnedBody::Modify { .. } => false,
             OwnedBody::Delete { .. } => true,
-            OwnedBody::Batch { writes, .. } => writes.iter().all(|(_, value)| value.is_none()),
+            OwnedBody::Batch { writes, .. } => writes.iter().all(|(_, value, _)| value.is_none()),
         }
     }
 }
 
 fn copy(write: &BatchWrite<'_>) -> OwnedBatchWrite {
     match write {
-        BatchWrite::Put { key, value } => ((*key).into(), Some((*value).into())),
-        BatchWrite::Delete { key } => ((*key).into(), None),
+        BatchWrite::Put { key, value } => ((*key).into(), Some((*value).into()), Ttl::Table),
+        BatchWrite::PutFor { key, value, ttl } => ((*key).into(), Some((*value).into()), *ttl),
+        BatchWrite::Delete { key } => ((*key).into(), None, Ttl::Table),
     }
 }

@@ -271,6 +271,15 @@ pub enum BatchWrite<'a> {
         /// The value.
         value: &'a [u8],
     },
+    /// Write a record that lives as long as is said here, and not as its table says.
+    PutFor {
+        /// The key.
+        key: &'a [u8],
+        /// The value.
+        value: &'a [u8],
+        /// How long it is to live.
+        ttl: Ttl,
+    },
     /// Delete a record, there or not.
     Delete {
         /// The key.

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use crate::expiry::{EXPIRY_OVERHEAD_BYTES, is_ttl};
+use crate::expiry::{EXPIRY_OVERHEAD_BYTES, ExpiryClock, is_ttl};
 use crate::facts::Perhaps;
 use crate::format::frame::FRAME_HEADER_BYTES;
 use crate::format::record::{Record, RecordKind, record_len, record_room};
 use crate::ids::{RequestId, Seq, WallMs};
 use crate::io::Io;
-use crate::limits::{BATCH_BYTES, BATCH_WRITE_BYTES, MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES};
+use crate::limits::{
+    BATCH_BYTES, BATCH_TTL_BYTES, BATCH_WRITE_BYTES, MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_KEY_BYTES,
+};
 use crate::loading::target_of;
 use crate::log::{Ack, AckKind};
 use crate::modify::{Dependent, Modify, Present};
@@ -225,6 +227,7 @@ impl Shard {
         }
         partition.note_request();
         self.check_size(write)?;
+        Self::check_ttls(write)?;
         for one in write.writes {
             if !partition.covers(parts(one).0) {
                 return Err(WriteError::OutOfRange);
@@ -248,7 +251,7 @@ impl Shard {
                 let (key, Some(value)) = parts(one) else { continue };
                 let (old_bytes, memory) = partition.growth_of(&self.catalog.arena, key, value, exact);
                 growth += (write.room(one) as u64).saturating_sub(old_bytes);
-                let is_new_expiry = write.expires.is_some() && !(exact && partition.expiry_of(key).is_some());
+                let is_new_expiry = write.may_expire(one) && !(exact && partition.expiry_of(key).is_some());
                 let expiry = if is_new_expiry { key.len() as u64 + EXPIRY_OVERHEAD_BYTES } else { 0 };
                 memory_growth += memory + expiry;
             }
@@ -267,6 +270,17 @@ impl Shard {
         Ok(())
     }
 
+    fn check_ttls(write: &Checked<'_>) -> Result<(), WriteError> {
+        let ttls = write.writes.iter().filter_map(|one| match one {
+            BatchWrite::PutFor { ttl: Ttl::After { ttl_ms }, .. } => Some(*ttl_ms),
+            _ => None,
+        });
+        ttls.filter(|ttl_ms| !is_ttl(*ttl_ms))
+            .map(|ttl_ms| Err(WriteError::BadTtl { ttl_ms }))
+            .next()
+            .unwrap_or(Ok(()))
+    }
+
     fn check_size(&self, write: &Checked<'_>) -> Result<(), WriteError> {
         let value_limit = self.config.geometry.max_value_bytes as usize;
         let (mut travels_bytes, mut record_bytes) = (BATCH_BYTES, 0);
@@ -279,7 +293,12 @@ impl Shard {
             if len > value_limit {
                 return Err(WriteError::ValueLength { len, limit: value_limit });
             }
-            travels_bytes += BATCH_WRITE_BYTES + key.len() + len;
+            let of_ttl = if matches!(one, BatchWrite::PutFor { ttl: Ttl::After { .. }, .. }) {
+                BATCH_TTL_BYTES
+            } else {
+                0
+            };
+            travels_bytes += BATCH_WRITE_BYTES + of_ttl + key.len() + len;
             record_bytes += write.room(one);
         }
         let payload = self.config.geometry.segment_payload_bytes() as usize - FRAME_HEADER_BYTES;
@@ -329,7 +348,7 @@ impl Shard {
         let total = write.writes.iter().map(|one| write.room(one)).sum();
         let deletes = write.writes.iter().all(|one| parts(one).1.is_none());
         let claim = if deletes { Claim::Delete } else { Claim::Put };
-        let Shard { log, space, stats, config, sequencer, transactions, .. } = self;
+        let Shard { log, space, stats, config, sequencer, transactions, clock, .. } = self;
         if !log.make_room(total, claim, config, space, stats, io) {
             return Outcome::Stalled;
         }
@@ -338,7 +357,7 @@ impl Shard {
             let (key, value) = parts(one);
             seq = sequencer.next(io.now.wall_ns);
             let kind = if value.is_some() { RecordKind::Put } else { RecordKind::Delete };
-            let expires = write.expires.filter(|_| value.is_some());
+            let expires = write.expires_of(one, clock);
             let value = value.unwrap_or_default();
             let partition = write.target.partition;
             log.append(&Record { kind, seq, partition, key, value, expires }, io);
@@ -389,7 +408,7 @@ impl Shard {
 
     pub(crate) fn write_memory(&mut self, write: &Checked<'_>, io: &mut Io<'_>) {
         let now = self.clock.now();
-        let Shard { catalog, sequencer, space, transactions, .. } = self;
+        let Shard { catalog, sequencer, space, transactions, clock, .. } = self;
         let Some(partition) = catalog.get_mut(write.target.partition) else { return };
         let was_expired = partition.is_expired(parts(&write.writes[0]).0, now);
         let Store::Memory(memory) = &partition.store else { return };
@@ -424,8 +443,7 @@ impl Shard {
         let after = memory.memory_bytes();
         catalog.memory_table_bytes = catalog.memory_table_bytes + after - before;
         for one in write.writes {
-            let (key, value) = parts(one);
-            catalog.set_expiry(write.target.partition, key, write.expires.filter(|_| value.is_some()));
+            catalog.set_expiry(write.target.partition, parts(one).0, write.expires_of(one, clock));
         }
         self.count_written(write.kind, user_bytes);
         let number = write.number.filter(|_| write.kind == AckKind::Increment);
@@ -469,8 +487,25 @@ impl Checked<'_> {
     /// Bytes of a frame that the record of one of its writes takes.
     fn room(&self, one: &BatchWrite<'_>) -> usize {
         let (key, value) = parts(one);
-        let expires = value.is_some() && self.expires.is_some();
-        record_room(key.len(), value.map_or(0, <[u8]>::len), expires)
+        record_room(key.len(), value.map_or(0, <[u8]>::len), self.may_expire(one))
+    }
+
+    /// Whether the record of one of its writes expires some time.
+    fn may_expire(&self, one: &BatchWrite<'_>) -> bool {
+        match one {
+            BatchWrite::Put { .. } | BatchWrite::PutFor { ttl: Ttl::Table, .. } => self.expires.is_some(),
+            BatchWrite::PutFor { ttl, .. } => *ttl != Ttl::Never,
+            BatchWrite::Delete { .. } => false,
+        }
+    }
+
+    /// When it does.
+    fn expires_of(&self, one: &BatchWrite<'_>, clock: &ExpiryClock) -> Option<WallMs> {
+        match one {
+            BatchWrite::Put { .. } | BatchWrite::PutFor { ttl: Ttl::Table, .. } => self.expires,
+            BatchWrite::PutFor { ttl, .. } => clock.expiry(*ttl, None),
+            BatchWrite::Delete { .. } => None,
+        }
     }
 
     /// A conditional write with bytes of its own.
@@ -478,6 +513,7 @@ impl Checked<'_> {
         let Checked { target, condition, ttl, .. } = *self;
         let body = match self.writes[0] {
             BatchWrite::Put { key, value } => RequestBody::Put { target, key, value, condition, ttl },
+            BatchWrite::PutFor { key, value, ttl } => RequestBody::Put { target, key, value, condition, ttl },
             BatchWrite::Delete { key } => RequestBody::Delete { target, key, condition },
         };
         OwnedWrite::copy_of(self.id, &body).expect("puts and deletes can be copied")
@@ -486,14 +522,14 @@ impl Checked<'_> {
 
 pub(crate) fn parts<'a>(write: &BatchWrite<'a>) -> (&'a [u8], Option<&'a [u8]>) {
     match *write {
-        BatchWrite::Put { key, value } => (key, Some(value)),
+        BatchWrite::Put { key, value } | BatchWrite::PutFor { key, value, .. } => (key, Some(value)),
         BatchWrite::Delete { key } => (key, None),
     }
 }
 
 fn write_of(write: &BatchWrite<'_>) -> Write {
     match write {
-        BatchWrite::Put { .. } => Write::Put,
+        BatchWrite::Put { .. } | BatchWrite::PutFor { .. } => Write::Put,
         BatchWrite::Delete { .. } => Write::Delete,
     }
 }

@@ -420,6 +420,7 @@ fn ttl_of(left: TimeLeft) -> Option<u64> {
 fn to_batch_write(write: wire::BatchWrite<'_>) -> BatchWrite<'_> {
     match write {
         wire::BatchWrite::Put { key, value } => BatchWrite::Put { key, value },
+        wire::BatchWrite::PutFor { key, value, ttl } => BatchWrite::PutFor { key, value, ttl: to_ttl(ttl) },
         wire::BatchWrite::Delete { key } => BatchWrite::Delete { key },
     }
 }

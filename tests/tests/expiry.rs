@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use lode_net::client::blocking::{Answer, Client};
 use lode_net::client::{
-    Batch, Condition, Lifetime, Placement, PutOptions, Quota, ScanOptions, Store, TableError, TableOptions,
-    TimeLeft, WriteError,
+    Batch, BatchError, Condition, Lifetime, Placement, PutOptions, Quota, ScanOptions, Store, TableError,
+    TableOptions, TimeLeft, TransactionOptions, WriteError,
 };
 use lode_tests::node::Home;
 
@@ -69,6 +69,39 @@ fn a_record_lives_as_long_as_it_was_told() {
         assert_eq!(client.time_left("t", b"long"), Ok(Some(TimeLeft::Forever)));
         assert!(client.time_left("t", b"plain").expect("answered").is_some_and(is_within_an_hour));
         assert_eq!(client.get("t", b"plain").expect("read").expect("there").value, "v");
+        client.drop_table("t").expect("the table is there");
+    }
+}
+
+#[test]
+fn batches_and_transactions_say_how_long_each_record_lives() {
+    let home = Home::new();
+    let node = home.start();
+    let mut client = node.client();
+    for store in [Store::Durable, Store::Memory] {
+        let hour = Some(Duration::from_secs(3600));
+        let options =
+            TableOptions { placement: Placement::Hash { partitions: 1 }, ..table("t", store, hour) };
+        client.create_table(options).expect("the table is new");
+        let batch = Batch::new().put_for(b"short", b"v", SHORT).put_for(b"ever", b"v", Lifetime::Forever);
+        client.batch("t", batch.put_for(b"long", b"v", LONG).put(b"plain", b"v")).expect("written");
+        let mut transaction = client.transaction("t", b"a", TransactionOptions::default()).expect("begun");
+        transaction.put_for(b"in short", b"v", SHORT).expect("kept");
+        transaction.put_for(b"in ever", b"v", LONG).expect("kept");
+        transaction.put_for(b"in ever", b"w", Lifetime::Forever).expect("the last counts");
+        transaction.put(b"ever", b"w").expect("kept");
+        transaction.commit().expect("nobody else writes");
+        await_gone(&mut client, "t", b"short");
+        await_gone(&mut client, "t", b"in short");
+        let mut left = |key: &[u8]| client.time_left("t", key).expect("answered").expect("there");
+        assert_eq!(left(b"in ever"), TimeLeft::Forever);
+        for key in [&b"long"[..], b"plain", b"ever"] {
+            assert!(is_within_an_hour(left(key)), "as its table says, or as was asked for");
+        }
+        let bad = Batch::new().put(b"x", b"v").put_for(b"y", b"v", Lifetime::For(Duration::from_micros(1)));
+        let error = client.batch("t", bad).expect_err("no record lives for less than a millisecond");
+        assert_eq!(error, BatchError::Write(WriteError::BadTtl { ttl_ms: 0 }));
+        assert_eq!(client.get("t", b"x").expect("read"), None, "all or none");
         client.drop_table("t").expect("the table is there");
     }
 }

@@ -67,6 +67,52 @@ fn an_expired_record_is_gone_for_every_operation() {
     }
 }
 
+/// Each record of a batch, or of a commit, lives as long as was said of it; one of which nothing was said, as its table says.
+#[test]
+fn records_of_batches_and_commits_live_as_long_as_is_said_of_each() {
+    for partition in [1, 2] {
+        for commits in [false, true] {
+            let mut sim = sim(21);
+            sim.put_ttl(partition, b"c", b"old", 1_000).unwrap();
+            let put = |key, ttl| BatchWrite::PutFor { key, value: b"v", ttl };
+            let writes = vec![
+                put(b"a", Ttl::After { ttl_ms: 500 }),
+                put(b"b", Ttl::Never),
+                BatchWrite::Put { key: b"c", value: b"v" },
+                put(b"d", Ttl::Table),
+                put(b"e", Ttl::After { ttl_ms: MAX_TTL_MS }),
+                put(b"f", Ttl::After { ttl_ms: 1 }),
+                BatchWrite::Delete { key: b"g" },
+            ];
+            if commits {
+                let transaction = sim.begin(partition, false).unwrap();
+                sim.commit(partition, transaction, writes).unwrap();
+            } else {
+                sim.batch(partition, writes).unwrap();
+            }
+            if partition == 1 {
+                sim.settle();
+                sim.reopen();
+            }
+            let left = |sim: &mut Sim, key: &[u8]| sim.time_left(partition, key).unwrap();
+            for key in [b"b", b"c", b"d"] {
+                assert_eq!(left(&mut sim, key), Some(TimeLeft::Forever), "{key:?}");
+            }
+            assert!(matches!(left(&mut sim, b"a"), Some(TimeLeft::Ms(1..=500))));
+            assert!(matches!(left(&mut sim, b"e"), Some(TimeLeft::Ms(ms)) if ms > MAX_TTL_MS - 5_000));
+            pass(&mut sim, 600);
+            assert_eq!(sim.count(partition), Ok(4));
+            assert_eq!((left(&mut sim, b"a"), left(&mut sim, b"f")), (None, None));
+            for ttl_ms in [0, MAX_TTL_MS + 1] {
+                let writes =
+                    vec![BatchWrite::Put { key: b"x", value: b"v" }, put(b"y", Ttl::After { ttl_ms })];
+                assert_eq!(sim.batch(partition, writes), Err(WriteError::BadTtl { ttl_ms }));
+                assert_eq!(sim.get(partition, b"x"), Ok(None), "all or none");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_condition_on_an_expired_record_finds_none() {
     let mut sim = sim(2);

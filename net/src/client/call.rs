@@ -10,8 +10,8 @@ use crate::wire::control::{CreateTable, NodeLimits};
 use crate::wire::limits::MAX_TABLE_NAME_BYTES;
 use crate::wire::map::{PlacementError, TableRoutes};
 use crate::wire::{
-    BatchView, BatchWrite, Condition, MapVersion, PartitionId, Quota, RangeView, ReadView, RequestView,
-    ScanView, ShardId, Status, Target, TransactionId, Ttl,
+    BatchView, Condition, MapVersion, PartitionId, Quota, RangeView, ReadView, RequestView, ScanView,
+    ShardId, Status, Target, TransactionId, Ttl,
 };
 
 /// What is asked of a table's partition, or of the node.
@@ -220,10 +220,8 @@ pub(crate) fn check_batch(batch: &Batch, limits: &NodeLimits) -> Result<(), Batc
         return Err(BatchError::Size { writes, bytes, max_writes, max_bytes });
     }
     for write in batch.view().writes() {
-        let (key, value_len) = match write {
-            BatchWrite::Put { key, value } => (key, value.len()),
-            BatchWrite::Delete { key } => (key, 0),
-        };
+        let (key, value) = write.parts();
+        let value_len = value.map_or(0, <[u8]>::len);
         let limit = limits.value_bytes as usize;
         if key.is_empty() || key.len() > limits.key_bytes as usize {
             return Err(WriteError::KeyLength { len: key.len() }.into());
@@ -237,9 +235,7 @@ pub(crate) fn check_batch(batch: &Batch, limits: &NodeLimits) -> Result<(), Batc
 
 /// A key to route a batch by: its first, where all fall in one partition.
 pub(crate) fn batch_key<'b>(batch: &'b Batch, table: &TableRoutes) -> Result<&'b [u8], BatchError> {
-    let mut keys = batch.view().writes().map(|write| match write {
-        BatchWrite::Put { key, .. } | BatchWrite::Delete { key } => key,
-    });
+    let mut keys = batch.view().writes().map(|write| write.parts().0);
     let first = keys.next().unwrap_or_default();
     let partition = |key| table.partition_of(key).map(|p| p.id);
     let home = partition(first);

@@ -259,6 +259,12 @@ impl Batch {
         self
     }
 
+    /// Adds a put of a record that lives as long as is said here, and not as its table says.
+    pub fn put_for(mut self, key: &[u8], value: &[u8], lifetime: Lifetime) -> Batch {
+        self.push(BatchWrite::put(key, value, lifetime.to_wire()));
+        self
+    }
+
     /// Adds a delete.
     pub fn delete(mut self, key: &[u8]) -> Batch {
         self.push(BatchWrite::Delete { key });
@@ -267,10 +273,8 @@ impl Batch {
 
     /// Adds a write, for loops.
     pub fn push(&mut self, write: BatchWrite<'_>) {
-        let (key, value_len) = match write {
-            BatchWrite::Put { key, value } => (key, value.len()),
-            BatchWrite::Delete { key } => (key, 0),
-        };
+        let (key, value) = write.parts();
+        let value_len = value.map_or(0, <[u8]>::len);
         if key.len() > usize::from(u16::MAX) {
             self.misfit.get_or_insert(Misfit::Key(key.len()));
         } else if value_len > crate::wire::limits::MAX_REQUEST_BODY_BYTES {

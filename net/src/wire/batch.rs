@@ -1,9 +1,10 @@
 //! The body of a Batch: writes of one partition, in order.
 //!
-//! `count u32`, then for each write `kind u8, zero u8, key_len u16, value_len u32, key, value`.
+//! `count u32`, then for each write `kind u8, zero u8, key_len u16, value_len u32, key, value`; a put with a time to live of its own
+//! has `ttl u64` before its key.
 
 use crate::wire::header::{u16_at, u32_at};
-use crate::wire::request::DecodeError;
+use crate::wire::request::{DecodeError, Ttl};
 
 /// Bytes before the first write.
 pub const BATCH_PREFIX_BYTES: usize = 4;
@@ -13,6 +14,12 @@ pub const BATCH_WRITE_HEADER_BYTES: usize = 8;
 pub const KIND_PUT: u8 = 1;
 /// Kind of a write: delete.
 pub const KIND_DELETE: u8 = 2;
+/// Kind of a write: put, with a time to live of its own.
+pub const KIND_PUT_FOR: u8 = 3;
+/// Kind of a write: put, for ever.
+pub const KIND_PUT_FOR_EVER: u8 = 4;
+/// Bytes of a time to live, in milliseconds.
+pub const BATCH_TTL_BYTES: usize = 8;
 
 /// One write of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +31,39 @@ pub enum BatchWrite<'a> {
         /// The value.
         value: &'a [u8],
     },
+    /// Write a record that lives as long as is said here, and not as its table says.
+    PutFor {
+        /// The key.
+        key: &'a [u8],
+        /// The value.
+        value: &'a [u8],
+        /// How long it is to live.
+        ttl: Ttl,
+    },
     /// Delete a record, there or not.
     Delete {
         /// The key.
         key: &'a [u8],
     },
+}
+
+impl<'a> BatchWrite<'a> {
+    /// A put that lives so long.
+    pub fn put(key: &'a [u8], value: &'a [u8], ttl: Ttl) -> BatchWrite<'a> {
+        if ttl == Ttl::Table {
+            BatchWrite::Put { key, value }
+        } else {
+            BatchWrite::PutFor { key, value, ttl }
+        }
+    }
+
+    /// Its key, and its value where it is a put.
+    pub fn parts(self) -> (&'a [u8], Option<&'a [u8]>) {
+        match self {
+            BatchWrite::Put { key, value } | BatchWrite::PutFor { key, value, .. } => (key, Some(value)),
+            BatchWrite::Delete { key } => (key, None),
+        }
+    }
 }
 
 /// A batch's body whose structure has been checked.
@@ -79,10 +114,18 @@ impl<'a> BatchView<'a> {
 fn split_write(bytes: &[u8]) -> Result<(BatchWrite<'_>, &[u8]), DecodeError> {
     const SHORT: DecodeError = DecodeError::Malformed("a write of a batch is cut short");
     let (head, rest) = bytes.split_at_checked(BATCH_WRITE_HEADER_BYTES).ok_or(SHORT)?;
+    let (ttl, rest) = match head[0] {
+        KIND_PUT_FOR => {
+            let (ttl_ms, rest) = rest.split_first_chunk::<BATCH_TTL_BYTES>().ok_or(SHORT)?;
+            (Ttl::After { ttl_ms: u64::from_le_bytes(*ttl_ms) }, rest)
+        }
+        KIND_PUT_FOR_EVER => (Ttl::Never, rest),
+        _ => (Ttl::Table, rest),
+    };
     let (key, rest) = rest.split_at_checked(usize::from(u16_at(head, 2))).ok_or(SHORT)?;
     let (value, rest) = rest.split_at_checked(u32_at(head, 4) as usize).ok_or(SHORT)?;
     match (head[0], head[1]) {
-        (KIND_PUT, 0) => Ok((BatchWrite::Put { key, value }, rest)),
+        (KIND_PUT | KIND_PUT_FOR | KIND_PUT_FOR_EVER, 0) => Ok((BatchWrite::put(key, value, ttl), rest)),
         (KIND_DELETE, 0) if value.is_empty() => Ok((BatchWrite::Delete { key }, rest)),
         _ => Err(DecodeError::Malformed("a write of a batch is neither put nor delete")),
     }
@@ -112,15 +155,22 @@ impl BatchBuilder {
     /// # Panics
     /// Where the key is longer than 65,535 bytes or the value longer than `u32::MAX`: callers check limits first.
     pub fn push(&mut self, write: BatchWrite<'_>) {
-        let (kind, key, value): (u8, &[u8], &[u8]) = match write {
-            BatchWrite::Put { key, value } => (KIND_PUT, key, value),
-            BatchWrite::Delete { key } => (KIND_DELETE, key, &[]),
+        let (key, value) = write.parts();
+        let (kind, ttl_ms) = match write {
+            BatchWrite::Put { .. } | BatchWrite::PutFor { ttl: Ttl::Table, .. } => (KIND_PUT, None),
+            BatchWrite::PutFor { ttl: Ttl::Never, .. } => (KIND_PUT_FOR_EVER, None),
+            BatchWrite::PutFor { ttl: Ttl::After { ttl_ms }, .. } => (KIND_PUT_FOR, Some(ttl_ms)),
+            BatchWrite::Delete { .. } => (KIND_DELETE, None),
         };
+        let value = value.unwrap_or_default();
         let key_len = u16::try_from(key.len()).expect("callers check the key's length");
         let value_len = u32::try_from(value.len()).expect("callers check the value's length");
         self.body.extend_from_slice(&[kind, 0]);
         self.body.extend_from_slice(&key_len.to_le_bytes());
         self.body.extend_from_slice(&value_len.to_le_bytes());
+        if let Some(ttl_ms) = ttl_ms {
+            self.body.extend_from_slice(&u64::to_le_bytes(ttl_ms));
+        }
         self.body.extend_from_slice(key);
         self.body.extend_from_slice(value);
         self.count += 1;
@@ -148,6 +198,9 @@ mod tests {
             BatchWrite::Put { key: b"a", value: b"one" },
             BatchWrite::Delete { key: b"bb" },
             BatchWrite::Put { key: b"c", value: b"" },
+            BatchWrite::PutFor { key: b"d", value: b"two", ttl: Ttl::Never },
+            BatchWrite::PutFor { key: b"e", value: b"", ttl: Ttl::After { ttl_ms: 1 } },
+            BatchWrite::PutFor { key: b"f", value: b"", ttl: Ttl::After { ttl_ms: 0 } },
         ];
         let mut builder = BatchBuilder::new();
         writes.iter().for_each(|w| builder.push(*w));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lode_net::client::Lifetime;
 use lode_net::wire::Seq;
 use lode_net::wire::limits::{MAX_QUOTA_PER_S, MAX_WEIGHT};
 
@@ -151,6 +152,17 @@ pub struct PutArgs {
     pub no_ttl: bool,
 }
 
+impl PutArgs {
+    /// How long the record is to live.
+    pub fn lifetime(&self) -> Lifetime {
+        match self.ttl {
+            Some(ttl) => Lifetime::For(ttl.0),
+            None if self.no_ttl => Lifetime::Forever,
+            None => Lifetime::Table,
+        }
+    }
+}
+
 /// `expire`.
 #[derive(Debug, Args)]
 pub struct ExpireArgs {
@@ -231,7 +243,7 @@ pub struct ScanArgs {
 pub struct BatchArgs {
     /// The table
     pub table: String,
-    /// Lines `put KEY VALUE` and `del KEY`, quoted as in the shell; `-` is standard input
+    /// Lines `put KEY VALUE` (and `--ttl TIME` or `--no-ttl`) and `del KEY`, quoted as in the shell; `-` is standard input
     #[arg(default_value = "-")]
     pub file: PathBuf,
 }

@@ -7,7 +7,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use lode_net::client::{Batch, Condition, Counted, Lifetime, PutOptions, ScanOptions, ScanRecord, Written};
-use lode_net::wire::BatchWrite;
 use serde_json::Value;
 
 use super::args::{BatchArgs, DataCommand, DelArgs, IncrArgs, KeyArgs, PutArgs, RangeArgs, ScanArgs};
@@ -16,6 +15,7 @@ use super::output::{Output, Row, Style};
 use super::scrub;
 use super::session::Session;
 use super::shell::parse::words;
+use super::size::Span;
 use super::table;
 use lode_node::escape::unescape;
 
@@ -99,12 +99,7 @@ fn put(args: &PutArgs, session: &Session, words: Words, out: &mut Output) -> Res
         Some(expected) => Condition::IfSeq(expected),
         None => Condition::Always,
     };
-    let lifetime = match args.ttl {
-        Some(ttl) => Lifetime::For(ttl.0),
-        None if args.no_ttl => Lifetime::Forever,
-        None => Lifetime::Table,
-    };
-    let options = PutOptions { condition, lifetime };
+    let options = PutOptions { condition, lifetime: args.lifetime() };
     let written = session.wait(session.client.put_with(&args.table, &key, &value, options));
     let written = unless_refused(written, out)?;
     out.written(written.seq, written.existed)
@@ -248,8 +243,8 @@ fn batch(args: &BatchArgs, session: &Session, words: Words, out: &mut Output) ->
         let at = format!("{} line {}", args.file.display(), number + 1);
         match batch_line(&line).map_err(|failure| failure.context(at))? {
             None => continue,
-            Some(BatchLine::Put(key, value)) => batch.push(BatchWrite::Put { key: &key, value: &value }),
-            Some(BatchLine::Del(key)) => batch.push(BatchWrite::Delete { key: &key }),
+            Some(BatchLine::Put(key, value, lifetime)) => batch = batch.put_for(&key, &value, lifetime),
+            Some(BatchLine::Del(key)) => batch = batch.delete(&key),
         }
     }
     let writes = batch.len();
@@ -264,7 +259,7 @@ fn batch(args: &BatchArgs, session: &Session, words: Words, out: &mut Output) ->
 
 #[derive(Debug, PartialEq, Eq)]
 enum BatchLine {
-    Put(Vec<u8>, Vec<u8>),
+    Put(Vec<u8>, Vec<u8>, Lifetime),
     Del(Vec<u8>),
 }
 
@@ -275,12 +270,29 @@ fn batch_line(line: &str) -> Result<Option<BatchLine>, Failure> {
     }
     let mut words = words(line).map_err(|error| Failure::new(Exit::Input, error))?.into_iter();
     let Some(verb) = words.next() else { return Ok(None) };
-    let line = match (verb.as_slice(), words.next(), words.next(), words.next()) {
-        (b"put", Some(key), Some(value), None) => BatchLine::Put(key, value),
-        (b"del", Some(key), None, None) => BatchLine::Del(key),
-        _ => return Err(Failure::new(Exit::Input, "a line is `put KEY VALUE` or `del KEY`")),
+    let line = match (verb.as_slice(), words.next(), words.next()) {
+        (b"put", Some(key), Some(value)) => {
+            lifetime_of(words).map(|lifetime| BatchLine::Put(key, value, lifetime))
+        }
+        (b"del", Some(key), None) => Some(BatchLine::Del(key)),
+        _ => None,
     };
-    Ok(Some(line))
+    let known = "a line is `put KEY VALUE`, with `--ttl TIME` or `--no-ttl` behind it or not, or `del KEY`";
+    line.map(Some).ok_or_else(|| Failure::new(Exit::Input, known))
+}
+
+/// What stands behind a put of a batch; `None` where that is nothing of ours.
+fn lifetime_of(mut words: impl Iterator<Item = Vec<u8>>) -> Option<Lifetime> {
+    let lifetime = match words.next().as_deref() {
+        None => Lifetime::Table,
+        Some(b"--no-ttl") => Lifetime::Forever,
+        Some(b"--ttl") => {
+            let time: Span = std::str::from_utf8(&words.next()?).ok()?.parse().ok()?;
+            Lifetime::For(time.0)
+        }
+        Some(_) => return None,
+    };
+    words.next().is_none().then_some(lifetime)
 }
 
 fn stats(path: Option<&str>, session: &Session, out: &mut Output) -> Result<(), Failure> {
@@ -345,6 +357,8 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -359,12 +373,28 @@ mod tests {
     fn batch_lines() {
         assert_eq!(
             batch_line("put k 'two words'").unwrap(),
-            Some(BatchLine::Put(b"k".into(), b"two words".into()))
+            Some(BatchLine::Put(b"k".into(), b"two words".into(), Lifetime::Table))
         );
         assert_eq!(batch_line(r#"del "\x00""#).unwrap(), Some(BatchLine::Del(vec![0])));
+        let lifetime = |line| match batch_line(line).unwrap() {
+            Some(BatchLine::Put(_, _, lifetime)) => lifetime,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(lifetime("put k v --ttl 90s"), Lifetime::For(Duration::from_secs(90)));
+        assert_eq!(lifetime("put k v --no-ttl"), Lifetime::Forever);
         assert_eq!(batch_line("  # a comment").unwrap(), None);
         assert_eq!(batch_line("").unwrap(), None);
-        for wrong in ["put k", "put k v w", "del", "get k", "put \"k"] {
+        for wrong in [
+            "put k",
+            "put k v w",
+            "put k v --ttl",
+            "put k v --ttl soon",
+            "put k v --no-ttl x",
+            "del k --no-ttl",
+            "del",
+            "get k",
+            "put \"k",
+        ] {
             assert_eq!(batch_line(wrong).unwrap_err().exit, Exit::Input, "{wrong}");
         }
     }

@@ -7,7 +7,7 @@ use crate::client::call::Call;
 use crate::client::error::{Failure, TransactionError};
 use crate::client::transaction::work::{Pages, Work, key_range, of_table};
 use crate::client::transaction::{MOST_TRIES, pause};
-use crate::client::{TransactionOptions, TransactionRange, Written, answer};
+use crate::client::{Lifetime, TransactionOptions, TransactionRange, Written, answer};
 use crate::wire::{RangeView, ReadView};
 
 /// A transaction within one partition: as [`client::Transaction`](crate::client::Transaction).
@@ -108,7 +108,13 @@ impl Transaction<'_> {
 
     /// Writes one record, at the commit.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), TransactionError> {
-        self.work.write(key, Some(value))
+        self.put_for(key, value, Lifetime::Table)
+    }
+
+    /// Writes one record, at the commit, that lives from then on as long as is said here, and not as its table says. A put without
+    /// that lives as its table says, whatever the record had left that it replaces.
+    pub fn put_for(&mut self, key: &[u8], value: &[u8], lifetime: Lifetime) -> Result<(), TransactionError> {
+        self.work.write(key, Some((value, lifetime)))
     }
 
     /// Deletes one record, there or not, at the commit.

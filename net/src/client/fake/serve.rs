@@ -14,7 +14,7 @@ use crate::wire::reply::{ReplyHead, encode_reply};
 use crate::wire::scan::{RecordView, push_record};
 use crate::wire::server::{ConnectionLimits, Context};
 use crate::wire::{
-    BatchWrite, Condition, Epoch, Frame, Incoming, MapVersion, Opcode, RangeView, RequestView, ScanView, Seq,
+    Condition, Epoch, Frame, Incoming, MapVersion, Opcode, RangeView, RequestView, ScanView, Seq,
     ServerConnection, ShardId, Status, TableId, Target,
 };
 
@@ -199,11 +199,11 @@ fn answer_records(
             let mut seq = Seq::default();
             for write in batch.writes() {
                 seq = state.next_seq();
-                match write {
-                    BatchWrite::Put { key, value } => {
+                match write.parts() {
+                    (key, Some(value)) => {
                         state.records.insert((table.id, key.to_vec()), (seq, value.to_vec()));
                     }
-                    BatchWrite::Delete { key } => drop(state.records.remove(&(table.id, key.to_vec()))),
+                    (key, None) => drop(state.records.remove(&(table.id, key.to_vec()))),
                 }
             }
             done(seq, 0)

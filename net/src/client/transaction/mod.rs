@@ -10,7 +10,7 @@ use self::work::{Pages, Work, key_range, of_table};
 pub use self::work::{TransactionOptions, TransactionRange};
 use crate::client::call::Call;
 use crate::client::error::TransactionError;
-use crate::client::{Client, Record, TimeLeft, Written, answer};
+use crate::client::{Client, Lifetime, Record, TimeLeft, Written, answer};
 use crate::wire::{RangeView, ReadView, Seq, TransactionId};
 
 /// How often [`Client::transact`] begins again after a conflict.
@@ -137,7 +137,13 @@ impl Transaction {
 
     /// Writes one record, at the commit.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), TransactionError> {
-        self.work.write(key, Some(value))
+        self.put_for(key, value, Lifetime::Table)
+    }
+
+    /// Writes one record, at the commit, that lives from then on as long as is said here, and not as its table says. A put without
+    /// that lives as its table says, whatever the record had left that it replaces.
+    pub fn put_for(&mut self, key: &[u8], value: &[u8], lifetime: Lifetime) -> Result<(), TransactionError> {
+        self.work.write(key, Some((value, lifetime)))
     }
 
     /// Deletes one record, there or not, at the commit.

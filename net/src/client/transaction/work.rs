@@ -12,9 +12,9 @@ use crate::client::answer::{self, Page};
 use crate::client::call::{Ask, Call, check_batch};
 use crate::client::connection::OwnedReply;
 use crate::client::error::{BatchError, Failure, TransactionError};
-use crate::client::options::Batch;
+use crate::client::options::{Batch, Lifetime};
 use crate::client::{TableOf, WriteError, successor};
-use crate::wire::batch::{BATCH_PREFIX_BYTES, BATCH_WRITE_HEADER_BYTES};
+use crate::wire::batch::{BATCH_PREFIX_BYTES, BATCH_TTL_BYTES, BATCH_WRITE_HEADER_BYTES};
 use crate::wire::control::NodeLimits;
 use crate::wire::limits::{MAX_BATCH_BYTES, MAX_BATCH_WRITES};
 use crate::wire::{
@@ -63,7 +63,7 @@ pub(crate) struct Work {
     pub(crate) id: TransactionId,
     read_only: bool,
     map: Arc<PartitionMap>,
-    writes: BTreeMap<Vec<u8>, Option<Bytes>>,
+    writes: BTreeMap<Vec<u8>, Option<(Bytes, Lifetime)>>,
     /// What they take at the commit, in bytes.
     bytes: usize,
     pub(crate) has_ended: bool,
@@ -102,14 +102,27 @@ impl Work {
         }
     }
 
-    pub(crate) fn write(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), TransactionError> {
+    pub(crate) fn write(
+        &mut self,
+        key: &[u8],
+        value: Option<(&[u8], Lifetime)>,
+    ) -> Result<(), TransactionError> {
         if self.read_only {
             return Err(TransactionError::ReadOnly);
         }
         self.check(key)?;
-        let size = |value: Option<usize>| BATCH_WRITE_HEADER_BYTES + key.len() + value.unwrap_or(0);
-        let present = self.writes.get(key).map(|value| size(value.as_ref().map(Bytes::len)));
-        let bytes = self.bytes - present.unwrap_or(0) + size(value.map(<[u8]>::len));
+        let size = |value: Option<(usize, Lifetime)>| {
+            let of_value = value.map_or(0, |(len, lifetime)| match lifetime {
+                Lifetime::For(_) => BATCH_TTL_BYTES + len,
+                Lifetime::Table | Lifetime::Forever => len,
+            });
+            BATCH_WRITE_HEADER_BYTES + key.len() + of_value
+        };
+        let present =
+            self.writes.get(key).map(|put| put.as_ref().map(|(value, lifetime)| (value.len(), *lifetime)));
+        let present = present.map(size);
+        let bytes =
+            self.bytes - present.unwrap_or(0) + size(value.map(|(value, lifetime)| (value.len(), lifetime)));
         let writes = self.writes.len() + usize::from(present.is_none());
         // No node takes more at a commit: to keep it until then would only take memory.
         let (max_writes, max_bytes) = (MAX_BATCH_WRITES, MAX_BATCH_BYTES);
@@ -117,13 +130,15 @@ impl Work {
             return Err(TransactionError::Size { writes, bytes, max_writes, max_bytes });
         }
         self.bytes = bytes;
-        self.writes.insert(key.to_vec(), value.map(Bytes::copy_from_slice));
+        let value = value.map(|(value, lifetime)| (Bytes::copy_from_slice(value), lifetime));
+        self.writes.insert(key.to_vec(), value);
         Ok(())
     }
 
     /// What it has written itself.
     pub(crate) fn own(&self, key: &[u8]) -> Option<Option<Bytes>> {
-        self.writes.get(key).cloned()
+        let put = self.writes.get(key)?.as_ref();
+        Some(put.map(|(value, _)| value.clone()))
     }
 
     fn call<'a>(&'a self, ask: Ask<'a>) -> Call<'a> {
@@ -139,7 +154,10 @@ impl Work {
     }
 
     /// Its own writes in a range.
-    fn own_in(&self, range: RangeView<'_>) -> impl DoubleEndedIterator<Item = (&Vec<u8>, &Option<Bytes>)> {
+    fn own_in(
+        &self,
+        range: RangeView<'_>,
+    ) -> impl DoubleEndedIterator<Item = (&Vec<u8>, &Option<(Bytes, Lifetime)>)> {
         let is_void = range.end.is_some_and(|end| end <= range.start);
         let end = if is_void { range.start } else { range.end.unwrap_or_default() };
         let to = if range.end.is_some() { Bound::Excluded(end) } else { Bound::Unbounded };
@@ -165,7 +183,7 @@ impl Work {
         let mut batch = Batch::new();
         for (key, value) in &self.writes {
             batch.push(match value {
-                Some(value) => BatchWrite::Put { key, value },
+                Some((value, lifetime)) => BatchWrite::put(key, value, lifetime.to_wire()),
                 None => BatchWrite::Delete { key },
             });
         }
@@ -261,7 +279,7 @@ impl Pages {
         let mut merged: BTreeMap<Bytes, Bytes> = on_node.collect();
         for (key, value) in work.own_in(covered) {
             match value {
-                Some(value) => drop(merged.insert(Bytes::copy_from_slice(key), value.clone())),
+                Some((value, _)) => drop(merged.insert(Bytes::copy_from_slice(key), value.clone())),
                 None => drop(merged.remove(key.as_slice())),
             }
         }

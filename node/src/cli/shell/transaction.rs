@@ -95,13 +95,13 @@ enum Does<'a> {
 }
 
 fn plain_only() -> Failure {
-    Failure::new(Exit::Usage, "in a transaction, put takes a key and a value, and del a key")
+    Failure::new(Exit::Usage, "in a transaction, put takes a key, a value and a time to live, and del a key")
 }
 
 fn put(args: &PutArgs, open: &mut Transaction, words: Words, out: &mut Output) -> Result<(), Failure> {
-    let has_options = args.if_absent || args.if_seq.is_some() || args.ttl.is_some() || args.no_ttl;
-    let value = args.value.as_ref().filter(|_| !has_options).ok_or_else(plain_only)?;
-    open.put(&words.bytes(&args.key)?, &words.bytes(value)?)?;
+    let is_conditional = args.if_absent || args.if_seq.is_some();
+    let value = args.value.as_ref().filter(|_| !is_conditional).ok_or_else(plain_only)?;
+    open.put_for(&words.bytes(&args.key)?, &words.bytes(value)?, args.lifetime())?;
     out.done("OK", &json!({ "ok": true }))
 }
 
