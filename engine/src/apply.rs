@@ -107,7 +107,7 @@ impl Effects<'_> {
         expires: Option<WallMs>,
     ) -> Result<Option<Option<Location>>, Need> {
         let Effects { catalog, space, facts, own, .. } = self;
-        let keys = KnownKeys { facts: &**facts, space: &**space, partition, own: *own };
+        let keys = KnownKeys { facts, space, partition, own: *own };
         let set = catalog.with_index(partition, |index, bytes| {
             let set = index.set(key, location, &keys)?;
             *bytes = *bytes + u64::from(location.room()) - set.old.map_or(0, |old| u64::from(old.room()));

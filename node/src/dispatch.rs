@@ -411,10 +411,7 @@ fn to_ttl(ttl: wire::Ttl) -> Ttl {
 
 /// Milliseconds, where it ends.
 fn ttl_of(left: TimeLeft) -> Option<u64> {
-    match left {
-        TimeLeft::Forever => None,
-        TimeLeft::Ms(ms) => Some(ms),
-    }
+    if let TimeLeft::Ms(ms) = left { Some(ms) } else { None }
 }
 
 fn to_batch_write(write: wire::BatchWrite<'_>) -> BatchWrite<'_> {

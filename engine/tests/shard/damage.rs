@@ -9,7 +9,7 @@ use lode_engine::format::segment::SegmentHeader;
 use lode_engine::format::superblock::{RootLocation, Superblock};
 use lode_engine::{
     Condition, Generation, Geometry, IndexKind, OpenError, Phase, ReadError, RequestBody, SegmentId, ShardId,
-    StoreKind, WriteError, check_drive,
+    StoreKind, WriteError,
 };
 
 const BLOCK: usize = 4096;
@@ -236,42 +236,6 @@ fn that_damage_may_have_taken_tables_is_known_until_somebody_has_looked_for_them
     sim.settle();
     sim.reopen();
     assert_eq!(sim.shard.stats().may_lack_tables, 0, "a checkpoint has said so");
-}
-
-/// The damage itself is behind the next start's log, where nobody meets it again; what it may have taken is not.
-#[test]
-fn what_is_quarantined_is_told_at_every_start_until_it_is_dropped() {
-    let mut sim = sim(4);
-    sim.put(1, b"k", &value("lost")).unwrap();
-    sim.put(1, b"after", &value("after")).unwrap();
-    let told = |sim: &Sim| {
-        let stats = sim.shard.stats();
-        let listed: Vec<_> = stats.scrub.quarantined.iter().map(|found| found.partition.0).collect();
-        assert_eq!(stats.partitions_quarantined as usize, listed.len());
-        let mut read = |at: u64, buffer: &mut [u8]| {
-            buffer.copy_from_slice(&sim.drive.now[at as usize..at as usize + buffer.len()]);
-            Ok(())
-        };
-        let report = check_drive(&mut read, sim.drive.now.len() as u64).expect("it is a drive");
-        let checked: Vec<_> = report.shards[0].quarantined.iter().map(|found| found.partition.0).collect();
-        assert_eq!((report.is_clean(), &checked), (listed.is_empty(), &listed));
-        listed
-    };
-    assert!(told(&sim).is_empty());
-    let at = find(&sim, &value("lost"));
-    sim.drive.flip(at);
-    sim.reopen();
-    sim.put(2, b"other", b"v").unwrap();
-    for _ in 0..2 {
-        sim.checkpoint().unwrap();
-        sim.settle();
-        sim.reopen();
-        assert_eq!((sim.shard.stats().quarantined_frames, told(&sim)), (0, vec![1]));
-        assert!(is_quarantined(&sim.get(1, b"k"), NEWEST));
-    }
-    sim.drop_table(1).unwrap();
-    sim.settle();
-    assert!(told(&sim).is_empty());
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod limits;
 mod loading;
 mod loose_scans;
 mod poison;
+mod quarantine;
 mod read_queue;
 mod scrub;
 mod serialisable;
