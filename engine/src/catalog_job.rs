@@ -19,6 +19,8 @@ use crate::space::Claim;
 const MAX_QUEUED: usize = 64;
 /// Most index entries of dropped partitions that are freed in one step.
 const DROPS_PER_STEP: usize = 2000;
+/// And bytes of memory tables.
+const DROPPED_BYTES_PER_STEP: u64 = 4 << 20;
 
 /// One request.
 #[derive(Debug)]
@@ -193,7 +195,7 @@ impl Shard {
         }
         if let Some(mut memory) = self.catalog.dropping_memory.pop() {
             let before = memory.memory_bytes();
-            let empty = memory.drain_some(DROPS_PER_STEP);
+            let empty = memory.drain_some(DROPS_PER_STEP, DROPPED_BYTES_PER_STEP);
             self.catalog.memory_table_bytes =
                 self.catalog.memory_table_bytes + memory.memory_bytes() - before;
             if !empty {

@@ -24,9 +24,10 @@ use crate::shard::Shard;
 use crate::space::Space;
 use crate::transactions::Version;
 
-/// Bytes of facts beyond which those before them are forgotten: more than whoever waits needs at once, which is what a frame's
-/// records are overwriting, or the ties of a few keys. What is forgotten and needed all the same is read again.
+/// Bytes of facts beyond which those before them are forgotten. What is forgotten and needed all the same is read again.
 const MOST_BYTES: usize = 8 << 20;
+/// The same while requests wait for keys: one may need those of all that a transaction has changed, at once.
+const MOST_BYTES_ASKED: usize = 64 << 20;
 /// What a fact costs beside its key, about.
 const FACT_BYTES: usize = 64;
 /// A record that could not be read so many times, one after the other, is damaged. A drive that errs once in a hundred reads, and
@@ -73,6 +74,9 @@ pub struct Facts {
     reading: usize,
     /// Those that the next frame of the log waits for.
     awaited: usize,
+    /// Some were forgotten since the log's next frame waits. No more are until it is applied: a frame of keys that are tied with long ones
+    /// needs more of them at once than are kept otherwise, and would be read for for ever.
+    has_forgotten: bool,
     /// Something became known since the last look.
     has_news: bool,
 }
@@ -82,7 +86,7 @@ impl Facts {
     pub fn new() -> Facts {
         let [known, older] =
             [(); 2].map(|()| HashMap::with_hasher(ahash::RandomState::with_seeds(41, 42, 43, 44)));
-        Facts { known, bytes: 0, older, reading: 0, awaited: 0, has_news: false }
+        Facts { known, bytes: 0, older, reading: 0, awaited: 0, has_forgotten: false, has_news: false }
     }
 
     fn get(&self, at: (Location, Generation)) -> Option<&Fact> {
@@ -186,11 +190,13 @@ impl Facts {
         }
     }
 
-    /// Where there are too many, forgets those that were too many before. What is being read stays.
-    fn forget_the_oldest(&mut self) {
-        if self.bytes <= MOST_BYTES {
+    /// Where there are more bytes of them than this, forgets those that were too many before. What is being read stays, and what was
+    /// read for a frame that waits is forgotten by none but the second time.
+    fn forget_the_oldest(&mut self, most_bytes: usize) {
+        if self.bytes <= most_bytes || (self.is_awaited() && self.has_forgotten) {
             return;
         }
+        self.has_forgotten = self.is_awaited();
         let being_read = |_: &(Location, Generation), fact: &mut Fact| matches!(fact, Fact::Reading { .. });
         std::mem::swap(&mut self.known, &mut self.older);
         self.known.clear();
@@ -409,6 +415,7 @@ impl Shard {
                 }
             });
             if needs.is_empty() {
+                self.facts.has_forgotten = false;
                 return true;
             }
             for (partition, location) in needs {
@@ -437,7 +444,8 @@ impl Shard {
 
     /// Makes more known of the keys in leaves where too many are tied, and forgets what is known where it is too much.
     pub(crate) fn pump_facts(&mut self, io: &mut Io<'_>) {
-        self.facts.forget_the_oldest();
+        let most_bytes = if self.asking.is_empty() { MOST_BYTES } else { MOST_BYTES_ASKED };
+        self.facts.forget_the_oldest(most_bytes);
         self.catalog.crowded.truncate(MOST_CROWDED);
         for _ in 0..REFINED_PER_STEP {
             if !self.refine_next(io) {
@@ -487,24 +495,39 @@ mod tests {
     #[test]
     fn what_was_read_long_ago_is_forgotten_and_what_is_being_read_is_not() {
         let mut facts = Facts::new();
-        facts.note(at(0), Fact::Reading { is_awaited: true, tries: Tries::default() });
-        facts.awaited += 1;
+        facts.note(at(0), Fact::Reading { is_awaited: false, tries: Tries::default() });
         let last = 300_000;
         for i in 1..=last {
             facts.note_key(at(i), PartitionId(1), &[7; 200]);
             if i % 100 == 0 {
-                facts.forget_the_oldest();
+                facts.forget_the_oldest(MOST_BYTES);
                 assert!(facts.memory_bytes() <= 2 * (MOST_BYTES + 100 * 264), "after {i}");
                 assert!(facts.get(at(i)).is_some() && facts.get(at(0)).is_some(), "after {i}");
             }
         }
         let known = (1..=last).filter(|i| facts.get(at(*i)).is_some()).count();
         assert!(known >= MOST_BYTES / 264, "{known} of the last are known");
-        assert!(facts.is_awaited() && facts.is_reading());
+        assert!(facts.is_reading());
         facts.note_key(at(0), PartitionId(1), b"key");
-        assert!(!facts.is_awaited() && !facts.is_reading());
+        assert!(!facts.is_reading());
         facts.forget(at(0));
         facts.forget(at(last));
         assert!(facts.get(at(0)).is_none() && facts.get(at(last)).is_none());
+    }
+
+    #[test]
+    fn what_is_read_for_a_frame_that_waits_is_kept_however_much_it_is() {
+        let mut facts = Facts::new();
+        facts.note(at(0), Fact::Reading { is_awaited: true, tries: Tries::default() });
+        facts.awaited += 1;
+        for i in 1..=20_000 {
+            facts.note_key(at(i), PartitionId(1), &[7; 4_000]);
+            facts.forget_the_oldest(MOST_BYTES);
+        }
+        assert!((1..=20_000).all(|i| facts.get(at(i)).is_some()), "80 MB that its frame may need at once");
+        facts.note_key(at(0), PartitionId(1), b"key");
+        facts.forget_the_oldest(MOST_BYTES);
+        facts.note_key(at(20_001), PartitionId(1), &[7; 4_000]);
+        assert!(facts.bytes < 2 * MOST_BYTES, "{} bytes when it is applied", facts.bytes);
     }
 }

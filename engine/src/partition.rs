@@ -244,10 +244,15 @@ impl MemoryStore {
         before
     }
 
-    /// Gives so many records back; says whether there are no more.
-    pub fn drain_some(&mut self, most: usize) -> bool {
-        for (key, (_, value)) in std::iter::from_fn(|| self.records.pop_first()).take(most) {
+    /// Gives so many records back, or those of so many bytes; says whether there are no more.
+    pub fn drain_some(&mut self, most: usize, most_bytes: u64) -> bool {
+        let least = self.memory_bytes.saturating_sub(most_bytes);
+        for _ in 0..most {
+            let Some((key, (_, value))) = self.records.pop_first() else { break };
             self.memory_bytes -= memory_record_bytes(key.len(), value.len());
+            if self.memory_bytes <= least {
+                break;
+            }
         }
         self.records.is_empty()
     }

@@ -62,7 +62,11 @@ impl Shard {
     }
 
     fn is_of_memory(&self, body: &RequestBody<'_>) -> bool {
-        let partition = target_of(body).and_then(|target| self.catalog.get(target.partition));
+        let target = match body {
+            RequestBody::Commit { target, .. } => Some(target),
+            body => target_of(body),
+        };
+        let partition = target.and_then(|target| self.catalog.get(target.partition));
         partition.is_some_and(|partition| matches!(partition.store, Store::Memory(_)))
     }
 

@@ -85,6 +85,12 @@ impl Browser {
     /// Asks for something, and waits for what comes of it.
     #[track_caller]
     pub fn call(&mut self, method: &str, params: Value) -> Value {
+        self.try_call(method, params).unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// The same, where the browser may refuse it.
+    #[track_caller]
+    fn try_call(&mut self, method: &str, params: Value) -> Result<Value, Value> {
         self.next += 1;
         let asked = json!({ "id": self.next, "method": method, "params": params }).to_string();
         self.socket.send(Message::text(asked)).expect("the browser listens");
@@ -93,8 +99,8 @@ impl Browser {
             let Message::Text(text) = message else { continue };
             let mut told: Value = serde_json::from_str(&text).expect("JSON");
             if told["id"] == self.next {
-                assert!(told["error"].is_null(), "{method}: {}", told["error"]);
-                return told["result"].take();
+                let error = told["error"].take();
+                return if error.is_null() { Ok(told["result"].take()) } else { Err(error) };
             }
             self.events.push(told);
         }
@@ -109,10 +115,16 @@ impl Browser {
     /// What an expression of the page is.
     #[track_caller]
     pub fn value(&mut self, expression: &str) -> Value {
+        self.try_value(expression).unwrap_or_else(|error| panic!("{expression}: {error}"))
+    }
+
+    /// The same; an error where the page went away meanwhile.
+    #[track_caller]
+    fn try_value(&mut self, expression: &str) -> Result<Value, Value> {
         let asked = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
-        let mut told = self.call("Runtime.evaluate", asked);
+        let mut told = self.try_call("Runtime.evaluate", asked)?;
         assert!(told["exceptionDetails"].is_null(), "{expression}: {}", told["exceptionDetails"]);
-        told["result"]["value"].take()
+        Ok(told["result"]["value"].take())
     }
 
     /// The text of an element.
@@ -122,11 +134,11 @@ impl Browser {
         text.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits until an expression of the page is true.
+    /// Waits until an expression of the page is true; one that is loaded again meanwhile is asked again.
     #[track_caller]
     pub fn until(&mut self, expression: &str) {
         let from = Instant::now();
-        while self.value(&format!("Boolean({expression})")) != true {
+        while self.try_value(&format!("Boolean({expression})")) != Ok(json!(true)) {
             assert!(from.elapsed() < PATIENCE, "{expression} within {PATIENCE:?}; {:#?}", self.complaints());
             std::thread::sleep(Duration::from_millis(100));
         }

@@ -44,7 +44,11 @@ impl DamageTable {
     /// Adds a record, once, whatever key it was asked for by. Says whether it is in the list now.
     pub fn add(&mut self, damaged: Damaged, catalog: &Catalog, space: &Space) -> bool {
         let place = (damaged.location, damaged.generation);
-        if self.listed.iter().any(|listed| (listed.location, listed.generation) == place) {
+        let same = self.listed.iter_mut().find(|listed| (listed.location, listed.generation) == place);
+        if let Some(listed) = same {
+            if !is_still_there(listed, catalog, space) {
+                *listed = damaged;
+            }
             return true;
         }
         if self.listed.len() >= MAX_DAMAGED_LISTED {

@@ -458,10 +458,13 @@ impl Shard {
         location: Location,
     ) {
         let Shard { catalog, space, scrubber, .. } = self;
-        let (key, is_whole_key) = match catalog.is_compact(partition) {
-            false => (key.to_vec(), true),
-            true => catalog.known_key(partition, page, location).unwrap_or_else(|| (key.to_vec(), false)),
+        let found = if catalog.is_compact(partition) {
+            catalog.known_key(partition, page, location)
+        } else {
+            Some((key.to_vec(), true))
         };
+        // Where it is not found so soon, the scrub finds it.
+        let Some((key, is_whole_key)) = found else { return };
         let generation = space.of(location).1.generation;
         let damaged = Damaged { partition, key: key.into(), is_whole_key, location, generation };
         scrubber.damage.add(damaged, catalog, space);

@@ -280,7 +280,13 @@ impl Model {
     fn put(&mut self) {
         let ((partition, key), value, ttl) = (self.key(), self.value(), self.ttl());
         let (target, condition) = (target(partition), Condition::Always);
-        let body = RequestBody::Put { target, key: &key, value: &value, condition, ttl };
+        let body = match self.sim.random.percent(25) {
+            true => {
+                let writes = vec![BatchWrite::PutFor { key: &key, value: &value, ttl }];
+                RequestBody::Batch { target, writes }
+            }
+            false => RequestBody::Put { target, key: &key, value: &value, condition, ttl },
+        };
         self.send_write(body, vec![(partition, key.clone(), Some(value.clone()))], condition, ttl);
     }
 

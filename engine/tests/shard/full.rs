@@ -159,6 +159,7 @@ fn memory_tables_do_not_wait_for_a_full_drive() {
     for round in 0..60u32 {
         let keys: Vec<_> = (0..taken).map(|i| ((i + round) % taken).to_be_bytes()).collect();
         let (condition, ttl) = (Condition::Always, Ttl::Table);
+        let transaction = sim.begin(3, false).expect("there is room");
         let put = |(partition, key)| RequestBody::Put {
             target: target(partition),
             key,
@@ -169,17 +170,21 @@ fn memory_tables_do_not_wait_for_a_full_drive() {
         let mut bodies: Vec<_> = keys.iter().map(|key| put((1, key.as_slice()))).collect();
         bodies.push(put((3, b"k")));
         let change = Change::Increment { by: 1, initial: 0 };
+        let others = keys.len();
         bodies.push(RequestBody::Modify { target: target(3), key: b"n", change });
+        let writes = || vec![BatchWrite::Put { key: b"m", value: b"v" }, BatchWrite::Delete { key: b"d" }];
+        bodies.push(RequestBody::Batch { target: target(3), writes: writes() });
+        bodies.push(RequestBody::Commit { target: target(3), transaction, writes: writes() });
         let ids: Vec<_> = bodies.iter().map(|_| sim.next_id()).collect();
         sim.step(&mut ids.iter().zip(bodies).map(|(id, body)| Request { id: *id, body }).collect());
         waited += sim.shard.stats().requests_parked;
-        for id in &ids[ids.len() - 2..] {
+        for id in &ids[others..] {
             let at = sim.replies.iter().position(|reply| reply.id == *id).expect("it waits for nothing");
             let reply = sim.replies.swap_remove(at);
             assert!(matches!(reply.body, ReplyBody::Write(Ok(_))), "{:?}", reply.body);
         }
         increments += 1;
-        for id in &ids[..ids.len() - 2] {
+        for id in &ids[..others] {
             sim.reply_to(*id);
         }
     }

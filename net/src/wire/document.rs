@@ -95,9 +95,14 @@ fn limits_are_as_documented() {
 #[test]
 fn bodies_and_versions_are_as_documented() {
     let write = table("### Batch", 3);
-    let kinds = format!("kind: {} put, {} delete", batch::KIND_PUT, batch::KIND_DELETE);
+    let [put, delete] = [batch::KIND_PUT, batch::KIND_DELETE];
+    let [put_for, put_for_ever] = [batch::KIND_PUT_FOR, batch::KIND_PUT_FOR_EVER];
+    let kinds = format!(
+        "kind: {put} put, {delete} delete, {put_for} put with a time to live, {put_for_ever} put for ever"
+    );
     assert_eq!(write[0], row(&[&0, &1, &kinds]));
-    assert_eq!(write[4], row(&[&batch::BATCH_WRITE_HEADER_BYTES, &"key_len", &"key"]));
+    let ttl = format!("of kind {put_for}: its time to live");
+    assert_eq!(write[4], row(&[&batch::BATCH_WRITE_HEADER_BYTES, &batch::BATCH_TTL_BYTES, &ttl]));
     assert_eq!(table("### Scan", 3)[4], row(&[&SCAN_RECORD_HEADER_BYTES, &"key_len", &"key"]));
     let rows = [(0, 4, "weight"), (4, 4, "burst_ms"), (8, 8, "requests_per_s"), (16, 8, "read_bytes_per_s")];
     let rows =

@@ -83,8 +83,7 @@ fn tell(stats: &Value, out: &mut Output) -> Result<(), Failure> {
 fn failure_of(records: u64, partitions: u64) -> Option<Failure> {
     let fail = |words: String| Some(Failure::new(Exit::VerificationFailed, words));
     let of_records = "write or delete them, or restore them from a copy";
-    let of_partitions = "keys written before the damage answer Quarantined until they are written anew: drop the table and load it \
-                         again, or restore it";
+    let of_partitions = "what was written before the damage answers Quarantined: copy the rest, drop the table and load it again";
     match (records, partitions) {
         (0, 0) => None,
         (_, 0) => fail(format!("{records} records are damaged: {of_records}")),

@@ -284,7 +284,7 @@ async fn set_all(table: &Table, pairs: &[(Bytes, Bytes)]) -> Result<Reply, Refus
 }
 
 /// Moves a record to another key. One that lives as its table says moves at one instant; another is first written
-/// under its new key, and then taken from the old one, as no transaction carries a time to live.
+/// under its new key, and then taken from the old one, in two writes.
 async fn rename(table: &Table, from: &Bytes, to: &Bytes) -> Result<Reply, Refusal> {
     let (client, name) = (&table.client, &*table.name);
     if client.common_partition(name, [&from[..], to]).await?.is_none() {

@@ -185,6 +185,8 @@ mod tests {
         (0..64).for_each(|_| costs.learn(expire, 80 * 1024));
         assert!((19..=21).contains(&costs.of(expire, PRICES)), "read once and written once: {costs:?}");
         (0..64).for_each(|_| costs.learn(expire, 1 << 20));
+        assert!((250..=MOST as u32).contains(&costs.of(expire, PRICES)), "{costs:?}");
+        (0..64).for_each(|_| costs.learn(expire, 2 << 20));
         assert_eq!(costs.of(expire, PRICES), MOST as u32);
         assert!(!costs.gives_much(expire, PRICES) && costs.of(Class::Get, PRICES) == 1);
     }
