@@ -2,7 +2,7 @@
 
 use crate::support::Sim;
 use crate::support::ask::{target, use_index};
-use lode_engine::{BatchWrite, Geometry, IndexKind, Request, RequestBody, StoreKind};
+use lode_engine::{BatchWrite, Geometry, IndexKind, ReplyBody, Request, RequestBody, StoreKind};
 
 fn fresh(seed: u64) -> Sim {
     use_index(IndexKind::Compact);
@@ -120,4 +120,43 @@ fn overwrites_leave_nothing_behind_of_what_was_read_for_them() {
     }
     assert!(sim.shard.stats().key_reads > 6_000, "{} keys were read", sim.shard.stats().key_reads);
     assert_eq!(sim.count(1), Ok(6_000));
+}
+
+/// Short keys that are tied with long ones: to apply their frame takes more keys at once than are remembered otherwise.
+#[test]
+fn a_frame_that_needs_very_many_long_keys_at_once_is_applied() {
+    use_index(IndexKind::Compact);
+    let geometry = Geometry::plan(192 << 20, 1, Some(1 << 20), 8 << 10).expect("the drive is large enough");
+    let mut sim = Sim::format(3, geometry, |config| config.cache_bytes = 0);
+    sim.create(1, StoreKind::Durable, &[1]).expect("the drive is empty");
+    let begin = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+    // Leaves are compact when they are full.
+    for first in (10_000..30_000).step_by(1_000) {
+        let keys: Vec<[u8; 8]> = (first..first + 1_000).map(begin).collect();
+        let writes = keys.iter().map(|key| BatchWrite::Put { key, value: b"" }).collect();
+        sim.batch(1, writes).expect("there is room");
+    }
+    let count = 6_400;
+    for first in (0..count).step_by(200) {
+        let keys: Vec<Vec<u8>> =
+            (first..first + 200).map(|i| [&begin(i)[..], &[7; 4_000]].concat()).collect();
+        let writes = keys.iter().map(|key| BatchWrite::Put { key, value: b"" }).collect();
+        sim.batch(1, writes).expect("there is room");
+    }
+    sim.settle();
+    let keys: Vec<[u8; 8]> = (0..count).map(begin).collect();
+    let ids = [sim.next_id(), sim.next_id()];
+    let requests = ids.iter().zip([&keys[..4_000], &keys[4_000..]]).map(|(id, keys)| {
+        let writes = keys.iter().map(|key| BatchWrite::Put { key, value: b"" }).collect();
+        Request { id: *id, body: RequestBody::Batch { target: target(1), writes } }
+    });
+    let before = sim.shard.stats().key_reads;
+    sim.step(&mut requests.collect());
+    for id in ids {
+        let reply = sim.reply_to(id);
+        assert!(matches!(reply, ReplyBody::Write(Ok(_))), "{reply:?}");
+    }
+    let key_reads = sim.shard.stats().key_reads - before;
+    assert!((count..2 * count).contains(&key_reads), "{key_reads} keys were read for {count} short ones");
+    assert_eq!(sim.count(1), Ok(20_000 + 2 * count));
 }
