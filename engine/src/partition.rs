@@ -303,6 +303,22 @@ mod tests {
     use super::*;
     use crate::ids::{Epoch, PartitionId, TableId};
 
+    #[test]
+    fn a_memory_table_is_given_back_by_number_and_by_bytes() {
+        let mut store = MemoryStore::default();
+        for i in 0..100u32 {
+            store.insert(&i.to_be_bytes(), Seq::default(), &[0; 1000]);
+        }
+        let each = store.memory_bytes() / 100;
+        for (most, most_bytes, left) in
+            [(10, u64::MAX, 90), (1000, 3 * each, 87), (1000, 3 * each + 1, 83), (1, 0, 82)]
+        {
+            assert!(!store.drain_some(most, most_bytes));
+            assert_eq!(store.memory_bytes(), left * each, "{most} or {most_bytes} bytes");
+        }
+        assert!(store.drain_some(82, u64::MAX) && store.memory_bytes() == 0);
+    }
+
     fn partition(placement: Placement, start: &[u8], end: Option<&[u8]>) -> Partition {
         let (id, store) = (TableId(1), StoreKind::Durable);
         let table = TableSpec {

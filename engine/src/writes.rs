@@ -275,14 +275,14 @@ impl Shard {
     }
 
     fn check_ttls(write: &Checked<'_>) -> Result<(), WriteError> {
-        let ttls = write.writes.iter().filter_map(|one| match one {
-            BatchWrite::PutFor { ttl: Ttl::After { ttl_ms }, .. } => Some(*ttl_ms),
-            _ => None,
-        });
-        ttls.filter(|ttl_ms| !is_ttl(*ttl_ms))
-            .map(|ttl_ms| Err(WriteError::BadTtl { ttl_ms }))
-            .next()
-            .unwrap_or(Ok(()))
+        for one in write.writes {
+            if let BatchWrite::PutFor { ttl: Ttl::After { ttl_ms }, .. } = *one
+                && !is_ttl(ttl_ms)
+            {
+                return Err(WriteError::BadTtl { ttl_ms });
+            }
+        }
+        Ok(())
     }
 
     fn check_size(&self, write: &Checked<'_>) -> Result<(), WriteError> {

@@ -41,6 +41,12 @@ pub struct DamageTable {
 }
 
 impl DamageTable {
+    /// Whether the list has the record that lies there, and it is still damaged.
+    pub fn has(&self, at: (Location, Generation), catalog: &Catalog, space: &Space) -> bool {
+        let is_it = |listed: &&Damaged| (listed.location, listed.generation) == at;
+        self.listed.iter().find(is_it).is_some_and(|listed| is_still_there(listed, catalog, space))
+    }
+
     /// Adds a record, once, whatever key it was asked for by. Says whether it is in the list now.
     pub fn add(&mut self, damaged: Damaged, catalog: &Catalog, space: &Space) -> bool {
         let place = (damaged.location, damaged.generation);

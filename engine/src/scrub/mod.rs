@@ -458,6 +458,11 @@ impl Shard {
         location: Location,
     ) {
         let Shard { catalog, space, scrubber, .. } = self;
+        let generation = space.of(location).1.generation;
+        // Whoever scans over damage again and again shall not look for its key each time.
+        if scrubber.damage.has((location, generation), catalog, space) {
+            return;
+        }
         let found = if catalog.is_compact(partition) {
             catalog.known_key(partition, page, location)
         } else {
@@ -465,7 +470,6 @@ impl Shard {
         };
         // Where it is not found so soon, the scrub finds it.
         let Some((key, is_whole_key)) = found else { return };
-        let generation = space.of(location).1.generation;
         let damaged = Damaged { partition, key: key.into(), is_whole_key, location, generation };
         scrubber.damage.add(damaged, catalog, space);
     }

@@ -81,17 +81,14 @@ fn tell(stats: &Value, out: &mut Output) -> Result<(), Failure> {
 
 /// What is wrong, and what to do.
 fn failure_of(records: u64, partitions: u64) -> Option<Failure> {
-    let fail = |words: String| Some(Failure::new(Exit::VerificationFailed, words));
-    let of_records = "write or delete them, or restore them from a copy";
-    let of_partitions = "what was written before the damage answers Quarantined: copy the rest, drop the table and load it again";
-    match (records, partitions) {
-        (0, 0) => None,
-        (_, 0) => fail(format!("{records} records are damaged: {of_records}")),
-        (0, _) => fail(format!("{partitions} partitions may have lost writes to damage: {of_partitions}")),
-        _ => fail(format!(
-            "{records} records are damaged: {of_records}; and {partitions} partitions may have lost writes: {of_partitions}"
-        )),
-    }
+    let of_records =
+        format!("{records} records are damaged: write or delete them, or restore them from a copy");
+    let of_partitions = format!(
+        "{partitions} partitions may have lost writes to damage, and what was written before it answers Quarantined: copy the rest, drop the table and load it again"
+    );
+    let told = [(records, of_records), (partitions, of_partitions)];
+    let told: Vec<_> = told.into_iter().filter(|(count, _)| *count > 0).map(|(_, words)| words).collect();
+    (!told.is_empty()).then(|| Failure::new(Exit::VerificationFailed, told.join("; and ")))
 }
 
 /// One line for a partition in quarantine.

@@ -155,11 +155,10 @@ impl Throttle {
         if !has_limits(quota) || demand == Demand::default() {
             return Ok(());
         }
-        let spent = self.spent.entry(partition).or_default();
+        let spent = self.spent_of(partition, quota, now_ns);
         let burst_ns = u64::from(quota.burst_ms) * 1_000_000;
         // Of a read nothing is known yet: it may pass while anything of the burst is left.
         let reads = u64::from(demand.reads);
-        spent.set_rates(quota, now_ns);
         let rates = [
             (Rate::Requests, &spent.requests, demand.requests),
             (Rate::ReadBytes, &spent.read_bytes, reads),
@@ -183,19 +182,21 @@ impl Throttle {
     /// A read of a partition has been answered with so many bytes.
     pub fn read(&mut self, partition: PartitionId, quota: &Quota, bytes: u64, now_ns: u64) {
         if quota.read_bytes_per_s > 0 && bytes > 0 {
-            let spent = self.spent.entry(partition).or_default();
-            spent.set_rates(quota, now_ns);
-            spent.read_bytes.spend(bytes, now_ns);
+            self.spent_of(partition, quota, now_ns).read_bytes.spend(bytes, now_ns);
         }
     }
 
     /// A write of a partition has written so many bytes more than it brought.
     pub fn rewritten(&mut self, partition: PartitionId, quota: &Quota, bytes: u64, now_ns: u64) {
         if quota.write_bytes_per_s > 0 && bytes > 0 {
-            let spent = self.spent.entry(partition).or_default();
-            spent.set_rates(quota, now_ns);
-            spent.write_bytes.spend(bytes, now_ns);
+            self.spent_of(partition, quota, now_ns).write_bytes.spend(bytes, now_ns);
         }
+    }
+
+    fn spent_of(&mut self, partition: PartitionId, quota: &Quota, now_ns: u64) -> &mut Spent {
+        let spent = self.spent.entry(partition).or_default();
+        spent.set_rates(quota, now_ns);
+        spent
     }
 
     /// The quotas are others now: what was spent of one that has no limits any more is forgotten.
